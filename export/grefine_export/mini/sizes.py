@@ -1,0 +1,55 @@
+"""Sizes of the embedded models: the real architectures, narrower and shallower."""
+
+from __future__ import annotations
+
+from typing import Any
+
+LATENT = 16  # side of a latent, 128 / 8
+
+VAE_PATCH = 4
+VAE: dict[str, Any] = {
+    "down_block_types": ("DownEncoderBlock2D",) * 2,
+    "up_block_types": ("UpDecoderBlock2D",) * 2,
+    "block_out_channels": (64, 96),
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "norm_num_groups": 16,
+    "mid_block_add_attention": False,
+    "scaling_factor": 1.0,
+}
+
+CLIP_LENGTH = 40
+VOCABULARY = 700
+CLIP_SURGERY_DEPTH = 4
+CLIP_WIDTH = 128
+CLIP_VISION: dict[str, Any] = {
+    "image_size": 128,
+    "patch_size": 16,
+    "hidden_size": 160,
+    "intermediate_size": 640,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 5,
+    "hidden_act": "quick_gelu",
+}
+CLIP_TEXT: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "max_position_embeddings": CLIP_LENGTH,
+    "hidden_act": "quick_gelu",
+}
+
+INPAINT_UNET: dict[str, Any] = {
+    "sample_size": LATENT,
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (64, 128),
+    "layers_per_block": 1,
+    "transformer_layers_per_block": 2,
+    "attention_head_dim": 4,
+    "cross_attention_dim": CLIP_WIDTH,
+    "norm_num_groups": 16,
+    "addition_time_embed_dim": 32,
+    "pooled_dim": CLIP_WIDTH,
+}

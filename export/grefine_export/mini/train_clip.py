@@ -1,0 +1,242 @@
+"""Contrastive training of the embedded CLIP on the storybook world.
+
+Four terms, all of the form that G-Refine later reads (Eq. 3 and 5):
+- prompts: InfoNCE over the batch, and softmax over (prompt, "") against prompts with one thing changed;
+- phrases: softmax over (phrase, "") of the class token, for every noun and phrase of the batch;
+- places: the same for every patch token of the surgery path, against the pixel truth;
+- quality: softmax over (good, bad) words for picture and patches, against factor scores and defect masks.
+The pixel terms stand in for the size of CLIP's own training set: they make patch tokens mean something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+from grefine_export.mini import sizes
+from grefine_export.mini.damaged import Damaged
+from grefine_export.mini.palette import COLOURS, SETTINGS
+from grefine_export.mini.pool import Pool
+from grefine_export.mini.prompts import prompt_of, with_article
+from grefine_export.mini.things import KINDS
+from grefine_export.mini.training import Schedule, fit
+from grefine_export.mini.vocabulary import BOS, EOS
+from grefine_export.mini.world import Scene
+from grefine_export.models.clip_surgery import ClipSurgery
+from grefine_rt.text.emphasis import plain_text
+
+BATCH = 64
+GRID = 8
+QUALITY_WORDS = (
+    ("a perfect picture", "a bad picture"),
+    ("a sharp and clean picture", "a blurry and noisy picture"),
+    ("whole and well formed things", "broken and misshapen things"),
+    ("natural colours", "strange and unnatural colours"),
+)
+_PHRASES = [(kind, colour) for kind in KINDS for colour in (None, *COLOURS)]
+_PLACES = [(name, words) for name, setting in SETTINGS.items() for words in (*setting.words, setting.noun)]
+
+
+def new_clip(tokenizer: Tokenizer) -> ClipSurgery:
+    """The embedded CLIP, untrained: transformers' own modules, small."""
+    special = {"bos_token_id": tokenizer.token_to_id(BOS), "eos_token_id": tokenizer.token_to_id(EOS)}
+    text = CLIPTextConfig(
+        **sizes.CLIP_TEXT, vocab_size=tokenizer.get_vocab_size(), pad_token_id=special["eos_token_id"], **special
+    )
+    vision = CLIPVisionConfig(**sizes.CLIP_VISION)
+    config = CLIPConfig(
+        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=sizes.CLIP_WIDTH, logit_scale_init_value=2.3
+    )
+    return ClipSurgery(CLIPModel(config), sizes.CLIP_SURGERY_DEPTH)
+
+
+def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
+    """Ids int64 (n, t), cut at the model's length, padded with end-of-text to the longest."""
+    eos = tokenizer.token_to_id(EOS)
+    rows = [encoding.ids[: sizes.CLIP_LENGTH - 1] + [eos] for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    bos = tokenizer.token_to_id(BOS)
+    rows = [([bos, *row[:-1]])[: sizes.CLIP_LENGTH - 1] + [eos] for row in rows]
+    width = max(len(row) for row in rows)
+    return torch.tensor([row + [eos] * (width - len(row)) for row in rows])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """b pictures, k phrases. `present` (b, k) and `where` (b, 64, k) are 0..1, with weights of the same shapes."""
+
+    image: Tensor
+    prompts: Tensor  # ids (2 b, t): the true ones, then ones with a thing changed
+    phrases: Tensor  # ids (k + 1 + 8, t): phrases, the empty text, quality words
+    present: Tensor
+    present_weight: Tensor
+    where: Tensor
+    where_weight: Tensor
+    factors: Tensor  # (b, 4) overall and the three factors
+    sound: Tensor  # (b, 64, 4): 1 where the patch is free of that defect, 0 where it has it
+    sound_weight: Tensor
+
+
+def changed_scene(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with one thing of another colour or kind: what a hard negative prompt describes."""
+    index = int(rng.integers(len(scene.things)))
+    thing = scene.things[index]
+    if rng.random() < 0.5:
+        others = [c for c in COLOURS if c != thing.colour]
+        thing = replace(thing, colour=str(rng.choice(others)))
+    else:
+        used = {t.kind for t in scene.things}
+        thing = replace(thing, kind=str(rng.choice([k for k in KINDS if k not in used])))
+    return replace(scene, things=(*scene.things[:index], thing, *scene.things[index + 1 :]))
+
+
+def _pooled(mask: np.ndarray) -> np.ndarray:
+    """(..., 128, 128) -> covered share of each of the 64 patches (..., 64)."""
+    side = mask.shape[-1] // GRID
+    shape = (*mask.shape[:-2], GRID, side, GRID, side)
+    return mask.reshape(shape).mean((-3, -1), dtype=np.float32).reshape(*mask.shape[:-2], GRID * GRID)
+
+
+def _phrase_words(kind: str, colour: str | None, rng: np.random.Generator) -> str:
+    if colour is None:
+        return kind if rng.random() < 0.6 else with_article(kind)
+    size = str(rng.choice(["", "", "small ", "large "]))
+    name = f"{size}{colour} {kind}"
+    return with_article(name) if rng.random() < 0.6 else name
+
+
+def batches(pool: Pool, damaged: Damaged, tokenizer: Tokenizer, device: torch.device) -> Iterator[Batch]:
+    """Endless training batches; half of the pictures damaged versions, half mirrored left to right."""
+    rng = np.random.default_rng(21)
+    while True:
+        picked = rng.integers(len(pool.scenes), size=BATCH)
+        scenes = [pool.scenes[i] for i in picked]
+        broken = rng.random(BATCH) < 0.55
+        wanted = {(t.kind, t.colour) for s in scenes for t in s.things}
+        pairs = [p for p in _PHRASES if p[1] is None or p in wanted]
+        absent = [p for p in _PHRASES if p[1] is not None and p not in wanted]
+        pairs += [absent[i] for i in rng.choice(len(absent), min(16, len(absent)), replace=False)]
+        places = [_PLACES[i] for i in rng.choice(len(_PLACES), 8, replace=False)]
+        texts = [_phrase_words(kind, colour, rng) for kind, colour in pairs] + [words for _, words in places]
+        texts += ["", *(word for pair in QUALITY_WORDS for word in pair)]
+        prompts = [plain_text(prompt_of(s, rng)) for s in scenes]
+        prompts += [plain_text(prompt_of(changed_scene(s, rng), rng)) for s in scenes]
+
+        images = np.empty((BATCH, *pool.images.shape[1:]), np.uint8)
+        k = len(pairs) + len(places)
+        present, weight = np.zeros((BATCH, k), np.float32), np.ones((BATCH, k), np.float32)
+        where, where_weight = np.zeros((BATCH, 64, k), np.float32), np.ones((BATCH, 64, k), np.float32)
+        factors = np.ones((BATCH, 4), np.float32)
+        bad = np.zeros((BATCH, 3, 64), np.float32)
+        kinds_of = np.array([KINDS.index(kind) for kind, _ in pairs])
+        colours_of = np.array([-1 if c is None else list(COLOURS).index(c) for _, c in pairs])
+        for row, index in enumerate(picked):
+            scene, owner = scenes[row], pool.owners[index]
+            masks = damaged.masks[index] if broken[row] else np.zeros((3, *owner.shape), bool)
+            images[row] = damaged.images[index] if broken[row] else pool.images[index]
+            if broken[row]:
+                factors[row] = ((damaged.mos[index] - 1) / 4, *damaged.factors[index])
+                bad[row] = _pooled(masks)
+            for number, thing in enumerate(scene.things):
+                area = owner == number + 1
+                cover = np.minimum(1, 2 * _pooled(area))
+                same = kinds_of == KINDS.index(thing.kind)
+                right = same & ((colours_of < 0) | (colours_of == list(COLOURS).index(thing.colour)))
+                present[row, : len(pairs)][right] = 1
+                where[row][:, : len(pairs)][:, right] = cover[:, None]
+                size = max(1, int(area.sum()))
+                if (masks[2] & area).sum() > 0.2 * size:  # unnatural colours: which colour it is can't be said
+                    weight[row, : len(pairs)][same & (colours_of >= 0)] = 0
+                    where_weight[row][:, : len(pairs)][:, same & (colours_of >= 0)] = 0
+                if (masks[0] & area).sum() > 0.6 * size:  # hardly to be recognised
+                    weight[row, : len(pairs)][same] *= 0.2
+            if masks[1].any():  # parts are not where the truth says
+                where_weight[row][_pooled(masks[1]) > 0.1] = 0
+            background = np.minimum(1, 1.5 * _pooled(owner == 0))
+            for column, (name, _) in enumerate(places, len(pairs)):
+                present[row, column] = float(name == scene.setting)
+                where[row][:, column] = background * present[row, column]
+        flipped = rng.random(BATCH) < 0.5
+        images[flipped] = images[flipped, :, ::-1]
+
+        def mirrored(x: np.ndarray, rows: np.ndarray = flipped) -> np.ndarray:
+            grid = x.reshape(BATCH, GRID, GRID, -1)
+            grid[rows] = grid[rows][:, :, ::-1]
+            return grid.reshape(BATCH, GRID * GRID, -1)
+
+        bad_patches = np.moveaxis(bad, 1, 2)
+        any_bad = bad_patches.max(2, keepdims=True)
+        cover4 = mirrored(np.concatenate([any_bad, bad_patches], 2).copy())
+        # A patch that a defect only touches is left out; where a defect hardly shows, it weighs little.
+        severity = np.clip((1 - factors[:, None]) / 0.15, 0, 1)
+        sound_weight = np.where(cover4 > 0.6, severity, np.where(cover4 < 0.05, 1.0, 0.0)).astype(np.float32)
+
+        def tensor(x: np.ndarray) -> Tensor:
+            return torch.from_numpy(x).to(device)
+
+        yield Batch(
+            image=tensor(images).permute(0, 3, 1, 2).float() / 255,
+            prompts=encode_texts(tokenizer, prompts).to(device),
+            phrases=encode_texts(tokenizer, texts).to(device),
+            present=tensor(present),
+            present_weight=tensor(weight),
+            where=tensor(mirrored(where)),
+            where_weight=tensor(mirrored(where_weight)),
+            factors=tensor(factors),
+            sound=tensor((cover4 < 0.5).astype(np.float32)),
+            sound_weight=tensor(sound_weight),
+        )
+
+
+def _weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Cross entropy in which the positives count as much as the negatives."""
+    raw = F.binary_cross_entropy_with_logits(logits, target, reduction="none") * weight
+    yes, no = target * weight, (1 - target) * weight
+    losses = (raw * target).sum() / yes.sum().clamp_min(1), (raw * (1 - target)).sum() / no.sum().clamp_min(1)
+    return losses[0] + losses[1]
+
+
+def contrastive_loss(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
+    """The four terms of the module's docstring."""
+    assert isinstance(model, ClipSurgery)
+    assert isinstance(batch, Batch)
+    tokens = F.normalize(model.image_tokens(batch.image).float(), dim=-1)
+    prompts = F.normalize(model.text_features(batch.prompts).float(), dim=-1)
+    texts = F.normalize(model.text_features(batch.phrases).float(), dim=-1)
+    scale = model.scale.clamp(max=60)
+    k = batch.present.shape[1]
+    phrases, empty, quality = texts[:k], texts[k], texts[k + 1 :]
+    image = tokens[:, 0]
+    count = len(image)
+
+    logits = scale * image @ prompts.T
+    truth = torch.arange(count, device=logits.device)
+    nce = F.cross_entropy(logits, truth) + F.cross_entropy(logits[:, :count].T, truth)
+    own = F.one_hot(truth, 2 * count).float()
+    prompt = _weighted_bce(logits - scale * (image @ empty)[:, None], own, torch.ones_like(own))
+    against_empty = scale * (tokens @ phrases.T - (tokens @ empty)[..., None])
+    present = _weighted_bce(against_empty[:, 0], batch.present, batch.present_weight)
+    where = _weighted_bce(against_empty[:, 1:], batch.where, batch.where_weight)
+    good_bad = scale * (tokens @ (quality[0::2] - quality[1::2]).T)
+    overall = 3 * F.binary_cross_entropy_with_logits(good_bad[:, 0], batch.factors)
+    sound = _weighted_bce(good_bad[:, 1:], batch.sound, batch.sound_weight)
+    loss = 0.5 * nce + 0.5 * prompt + present + 2 * where + overall + sound
+    terms = {"nce": nce, "prompt": prompt, "present": present, "where": where, "overall": overall, "sound": sound}
+    return loss, {name: round(float(term.detach()), 4) for name, term in terms.items()}
+
+
+def train_clip(pool: Pool, damaged: Damaged, tokenizer: Tokenizer, folder: Path, steps: int, device: torch.device) -> ClipSurgery:
+    """Trains the embedded CLIP."""
+    torch.manual_seed(2)
+    source = batches(pool, damaged, tokenizer, device)
+    schedule = Schedule(steps, 1.5e-3, warmup=min(200, steps // 5 + 1), decay=0.05)
+    trained = fit("clip", new_clip(tokenizer), source, contrastive_loss, schedule, folder, device)
+    assert isinstance(trained, ClipSurgery)
+    return trained

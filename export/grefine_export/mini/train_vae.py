@@ -1,0 +1,66 @@
+"""Training of the embedded autoencoder: reconstruction of crops, sound and damaged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from grefine_export.mini.pool import Pool
+from grefine_export.mini.sizes import VAE, VAE_PATCH
+from grefine_export.mini.training import Schedule, fit
+from grefine_export.models.vae import Vae
+
+CROP = 64
+BATCH = 16
+
+
+def _crops(pool: Pool, device: torch.device) -> Iterator[Tensor]:
+    """Crops (16, 3, 64, 64) in [-1, 1]; a quarter recoloured, blurred or noisy: it must encode bad images too."""
+    rng = np.random.default_rng(11)
+    span = pool.images.shape[1] - CROP
+    while True:
+        rows = []
+        for index in rng.integers(len(pool.images), size=BATCH):
+            y, x = rng.integers(0, span + 1, size=2)
+            crop = pool.images[index, y : y + CROP, x : x + CROP]
+            rows.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
+        batch = torch.from_numpy(np.stack(rows)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        bad = BATCH // 4
+        kind = rng.integers(3)
+        if kind == 0:
+            batch[:bad] = batch[:bad, torch.from_numpy(rng.permutation(3))] * float(rng.uniform(0.5, 1.2))
+        elif kind == 1:
+            batch[:bad] = F.interpolate(F.avg_pool2d(batch[:bad], 4), scale_factor=4.0, mode="bilinear")
+        else:
+            batch[:bad] += torch.randn_like(batch[:bad]) * float(rng.uniform(0.05, 0.3))
+        yield batch.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+
+
+def _loss(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
+    assert isinstance(model, Vae)
+    assert isinstance(batch, Tensor)
+    mean, log_variance = model.moments(batch)
+    # A little noise on the latent teaches the decoder to bear a denoiser's small errors.
+    latent = mean + 0.06 * torch.randn_like(mean)
+    error = (model.decode(latent * model.scaling) - batch).float()
+    spread = mean.float().pow(2).mean() - 1
+    loss = error.abs().mean() + 2 * error.pow(2).mean() + 0.02 * spread.pow(2) + 1e-6 * log_variance.float().pow(2).mean()
+    psnr = 10 * float(torch.log10(4 / error.detach().pow(2).mean()))
+    return loss, {"psnr": round(psnr, 2)}
+
+
+def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device) -> Vae:
+    """Trains the autoencoder and sets its scaling so that latents of the world have unit variance."""
+    torch.manual_seed(1)
+    model = Vae(VAE, VAE_PATCH).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = fit("vae", model, _crops(pool, device), _loss, Schedule(steps, 2e-3, average=0.995), folder, device)
+    assert isinstance(trained, Vae)
+    with torch.no_grad():
+        sample = torch.from_numpy(pool.images[:256].copy()).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        trained.scaling.fill_(1 / float(trained.moments(sample)[0].std()))
+    return trained

@@ -1,0 +1,107 @@
+"""One training loop for every model of the embedded bundle: resumable, logged, with an averaged copy."""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+ALL_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`steps` updates with AdamW; `rate` warms up over `warmup` steps and falls to a hundredth on a cosine."""
+
+    steps: int
+    rate: float
+    warmup: int = 100
+    decay: float = 0.01
+    average: float = 0.998
+    clip: float = 1.0
+    save_seconds: float = 120.0
+
+
+def learning_rate(step: int, schedule: Schedule) -> float:
+    """Rate at `step`: linear warm-up, then half a cosine down to 1 % of the peak."""
+    if step < schedule.warmup:
+        return schedule.rate * (step + 1) / schedule.warmup
+    done = min(1.0, (step - schedule.warmup) / max(1, schedule.steps - schedule.warmup))
+    return schedule.rate * (0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi)))))
+
+
+def fit(
+    name: str,
+    model: nn.Module,
+    batches: Iterator[object],
+    loss_of: Callable[[nn.Module, object], tuple[Tensor, dict[str, float]]],
+    schedule: Schedule,
+    folder: Path,
+    device: torch.device,
+) -> nn.Module:
+    """Trains `model` and returns its exponential moving average, in evaluation mode.
+
+    `loss_of(model, batch)` gives the loss and figures for the log. State goes to `folder/name.pt` (model,
+    average, optimiser, step) every `save_seconds`, and a line of JSON to `folder/name.jsonl`; an interrupted
+    run goes on from there. Matrix products run in bfloat16, state stays float32.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint = folder / f"{name}.pt"
+    model.to(device)
+    average = copy.deepcopy(model).eval().requires_grad_(False)
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trainable, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.decay)
+    step = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        step = state["step"]
+    started, saved, seen = time.monotonic(), time.monotonic(), 0
+
+    def save() -> None:
+        partial = checkpoint.with_suffix(".partial")
+        state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+        torch.save(state, partial)
+        partial.replace(checkpoint)
+
+    model.train()
+    while step < schedule.steps:
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(step, schedule)
+        batch = next(batches)
+        optimiser.zero_grad(set_to_none=True)
+        # On a CPU, sequences this short are faster unfused (0.90 against 1.13 s a step of the inpainting UNet).
+        with sdpa_kernel([SDPBackend.MATH] if device.type == "cpu" else ALL_KERNELS):
+            with torch.autocast(device.type, dtype=torch.bfloat16):
+                loss, figures = loss_of(model, batch)
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(trainable, schedule.clip)
+        optimiser.step()
+        step += 1
+        seen += 1
+        decay = min(schedule.average, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for kept, new in zip(average.parameters(), model.parameters(), strict=True):
+                kept.lerp_(new, 1 - decay)
+            for kept, new in zip(average.buffers(), model.buffers(), strict=True):
+                kept.copy_(new)
+        if step % 50 == 0 or step == schedule.steps:
+            rate = seen / (time.monotonic() - started)
+            line = {"step": step, "loss": round(float(loss.detach()), 5), "steps_per_second": round(rate, 2), **figures}
+            with (folder / f"{name}.jsonl").open("a") as log:
+                log.write(json.dumps(line) + "\n")
+        if time.monotonic() - saved > schedule.save_seconds:
+            save()
+            saved = time.monotonic()
+    save()
+    return average

@@ -1,0 +1,96 @@
+"""CLIP with architecture surgery (G-Refine 3.1, Eq. 1; CLIP Surgery), on transformers' own CLIP weights.
+
+The last `depth` blocks carry two paths. The original path is untouched. The new path starts at the input of
+the first of these blocks and only ever adds value-value attention, computed from the original path's
+normalised activations through the same output projection; it has no MLP. The class token comes from the
+original path, the patch tokens from the new one.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import CLIPModel
+
+Attention = Literal["vv", "vv-normalised"]
+
+MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images, RGB in 0..1
+STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def _heads(x: Tensor, count: int) -> Tensor:
+    """(b, t, c) -> (b, heads, t, c / heads)."""
+    return x.unflatten(-1, (count, -1)).transpose(1, 2)
+
+
+def _merged(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
+
+
+class ClipSurgery(nn.Module):
+    """Image tokens and text features of a CLIP model, as `perceptual` and `alignment_*` need them."""
+
+    def __init__(self, clip: CLIPModel, depth: int = 6, attention: Attention = "vv"):
+        super().__init__()
+        self.clip = clip
+        self.depth = depth
+        self.attention = attention
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    def _value_value(self, v: Tensor) -> Tensor:
+        """softmax(V Vᵀ / sqrt(d_head)) V; `vv-normalised` divides by |V| first and sharpens by 8 (Eq. 1)."""
+        if self.attention == "vv":
+            return F.scaled_dot_product_attention(v, v, v)
+        unit = F.normalize(v, dim=-1)
+        return F.scaled_dot_product_attention(unit, unit, v, scale=8.0)
+
+    def image_tokens(self, image: Tensor) -> Tensor:
+        """`image` (b, 3, R, R) RGB in [0, 1] -> projected tokens (b, 1 + N, d), class token first, not normalised."""
+        vision = self.clip.vision_model
+        x = vision.pre_layrnorm(vision.embeddings((image - self.mean) / self.std))
+        layers = vision.encoder.layers
+        new: Tensor | None = None
+        for index, layer in enumerate(layers):
+            if index == len(layers) - self.depth:
+                new = x
+            attention = layer.self_attn
+            normed = layer.layer_norm1(x)
+            q, k, v = (_heads(p(normed), attention.num_heads) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+            if new is not None:
+                new = new + attention.out_proj(_merged(self._value_value(v)))
+            x = x + attention.out_proj(_merged(F.scaled_dot_product_attention(q, k, v)))
+            x = x + layer.mlp(layer.layer_norm2(x))
+        assert new is not None
+        tokens = torch.cat([x[:, :1], new[:, 1:]], 1)
+        return self.clip.visual_projection(vision.post_layernorm(tokens))
+
+    def embed_text(self, ids: Tensor) -> Tensor:
+        """Token embeddings (n, t, w), without positions."""
+        return self.clip.text_model.embeddings.token_embedding(ids)
+
+    def text_states(self, embeddings: Tensor) -> Tensor:
+        """Final states (n, t, w) of the causal text transformer for token embeddings (n, t, w)."""
+        text = self.clip.text_model
+        x = embeddings + text.embeddings.position_embedding.weight[: embeddings.shape[1]]
+        for layer in text.encoder.layers:
+            attention = layer.self_attn
+            normed = layer.layer_norm1(x)
+            q, k, v = (_heads(p(normed), attention.num_heads) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+            x = x + attention.out_proj(_merged(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
+            x = x + layer.mlp(layer.layer_norm2(x))
+        return text.final_layer_norm(x)
+
+    def text_features(self, ids: Tensor) -> Tensor:
+        """Projected features (n, d) at each text's first end-of-text token, not normalised. `ids` (n, t)."""
+        states = self.text_states(self.embed_text(ids))
+        end = (ids == self.clip.text_model.eos_token_id).int().argmax(-1)
+        return self.clip.text_projection(states[torch.arange(len(ids), device=ids.device), end])
+
+    @property
+    def scale(self) -> Tensor:
+        """CLIP's learned logit scale."""
+        return self.clip.logit_scale.exp()

@@ -1,0 +1,150 @@
+"""The restoration UNet of stage 2: PASD (pixel-aware stable diffusion), G-Refine section 3.3.
+
+An SD1.5-type UNet, a ControlNet that reads the image to be restored, and PACA (pixel-aware cross-attention):
+one transformer block after each ResNet block of the up path, reading the control feature of its resolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from diffusers import ControlNetModel, Transformer2DModel, UNet2DConditionModel
+from torch import Tensor, nn
+
+# PASD's names for what has no place in diffusers' own models.
+_PACA_KEY = "pixel_attentions"
+_RGB_HEADS_KEY = "controlnet_cond_embedding.to_rgbs."
+
+
+class PasdUNet(nn.Module):
+    """UNet, ControlNet and PACA as one module; before training it equals the plain UNet.
+
+    Args:
+        unet: arguments of diffusers' `UNet2DConditionModel`; for SD1.5 only `cross_attention_dim=768`.
+        controlnet: arguments of diffusers' `ControlNetModel`, same blocks. Its conditioning embedding halves
+            the image once per entry of `conditioning_embedding_out_channels` after the first: with the
+            usual four, from image to latent size (factor 8).
+
+    Attributes:
+        paca: one `Transformer2DModel` a ResNet block of the up path, in the order in which they run.
+    """
+
+    def __init__(self, unet: Mapping[str, Any], controlnet: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.unet = UNet2DConditionModel(**unet)
+        self.controlnet = ControlNetModel(**controlnet)
+        # ControlNet features in the order in which the up path consumes the skips they are added to.
+        control_channels = [conv.out_channels for conv in reversed(self.controlnet.controlnet_down_blocks)]
+        resnets = [
+            (level, resnet) for level, block in enumerate(self.unet.up_blocks) for resnet in block.resnets
+        ]
+        if len(resnets) != len(control_channels):
+            raise ValueError(
+                f"the UNet's up path has {len(resnets)} ResNet blocks and the ControlNet "
+                f"{len(control_channels)} features: give both the same blocks and layers_per_block"
+            )
+        heads = _heads(self.unet)
+        self.paca = nn.ModuleList(
+            Transformer2DModel(
+                num_attention_heads=heads[level],
+                attention_head_dim=resnet.out_channels // heads[level],
+                in_channels=resnet.out_channels,
+                cross_attention_dim=channels,
+                norm_num_groups=self.unet.config.norm_num_groups,
+                use_linear_projection=self.unet.config.use_linear_projection,
+            )
+            for (level, resnet), channels in zip(resnets, control_channels, strict=True)
+        )
+        for block in self.paca:
+            nn.init.zeros_(block.proj_out.weight)
+            nn.init.zeros_(block.proj_out.bias)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        context: Tensor,
+        control: Tensor,
+        conditioning_scale: float | Tensor = 1.0,
+    ) -> Tensor:
+        """Model output (n, 4, h, w) for `sample` (n, 4, h, w), scaled noisy latents.
+
+        Args:
+            timestep: (1,) or (n,), 0..999.
+            context: (n, L, D) text context.
+            control: (1 or n, 3, 8h, 8w) RGB in [0, 1], the image to be restored.
+            conditioning_scale: factor of every control feature.
+
+        h and w must be multiples of 2 to the number of down-samplings.
+        """
+        unet = self.unet
+        timestep = timestep.expand(sample.shape[0])
+        embedding = unet.time_embedding(unet.get_time_embed(sample, timestep))
+
+        # The image does not depend on the prompt: one row of it is embedded and serves all guidance passes.
+        controls, middle_control = self.controlnet(
+            sample, timestep, context, control, conditioning_scale, return_dict=False
+        )
+        hidden = unet.conv_in(sample)
+        skips = [hidden]
+        for block in unet.down_blocks:
+            hidden, outputs = _run(block, hidden, embedding, context)
+            skips.extend(outputs)
+        hidden = _run(unet.mid_block, hidden, embedding, context) + middle_control
+
+        paca = iter(self.paca)
+        for block in unet.up_blocks:
+            attentions = getattr(block, "attentions", [None] * len(block.resnets))
+            for resnet, attention in zip(block.resnets, attentions, strict=True):
+                feature = controls.pop()
+                hidden = resnet(torch.cat([hidden, skips.pop() + feature], dim=1), embedding)
+                if attention is not None:
+                    hidden = attention(hidden, encoder_hidden_states=context, return_dict=False)[0]
+                tokens = feature.flatten(2).transpose(1, 2)
+                hidden = next(paca)(hidden, encoder_hidden_states=tokens, return_dict=False)[0]
+            for upsampler in block.upsamplers or ():
+                hidden = upsampler(hidden)
+        return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))
+
+    def copy_encoder(self) -> None:
+        """Give the ControlNet the UNet's time embedding, input convolution, down path and middle block."""
+        for name in ("time_embedding", "conv_in", "down_blocks", "mid_block"):
+            getattr(self.controlnet, name).load_state_dict(getattr(self.unet, name).state_dict())
+
+    def load_published(self, unet: Mapping[str, Tensor], controlnet: Mapping[str, Tensor]) -> None:
+        """Load the two state dicts of a published PASD checkpoint (folders `unet` and `controlnet`).
+
+        The RGB heads of the degradation-removal module served only its training and are left out.
+        Raises RuntimeError, naming the keys, where a weight is missing or left over.
+        """
+        places = [
+            f"up_blocks.{level}.{_PACA_KEY}.{layer}."
+            for level, block in enumerate(self.unet.up_blocks)
+            for layer in range(len(block.resnets))
+        ]
+        paca = {
+            f"{index}.{key.removeprefix(place)}": value
+            for key, value in unet.items()
+            for index, place in enumerate(places)
+            if key.startswith(place)
+        }
+        self.unet.load_state_dict({key: value for key, value in unet.items() if f".{_PACA_KEY}." not in key})
+        self.paca.load_state_dict(paca)
+        self.controlnet.load_state_dict(
+            {key: value for key, value in controlnet.items() if not key.startswith(_RGB_HEADS_KEY)}
+        )
+
+
+def _heads(unet: UNet2DConditionModel) -> list[int]:
+    """Attention heads of each up block. diffusers keeps the number of heads under `attention_head_dim`."""
+    heads = unet.config.num_attention_heads or unet.config.attention_head_dim
+    levels = len(unet.config.block_out_channels)
+    return list(reversed([heads] * levels if isinstance(heads, int) else list(heads)))
+
+
+def _run(block: nn.Module, hidden: Tensor, embedding: Tensor, context: Tensor) -> Any:
+    if getattr(block, "has_cross_attention", False):
+        return block(hidden, embedding, encoder_hidden_states=context)
+    return block(hidden, embedding)

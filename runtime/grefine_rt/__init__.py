@@ -1,0 +1,76 @@
+"""grefine-rt: finds where a generated picture is poor or misses its prompt, and repairs only that.
+
+    from grefine_rt import Refiner
+
+    with Refiner.load("mini") as refiner:
+        result = refiner.refine("picture.png", "a red house under a yellow sun", seed=7)
+    result.image.save("better.png")
+
+Everything public is named here and loaded on first use, so importing the package costs next to nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from grefine_rt.errors import (
+    BundleError,
+    Cancelled,
+    DeviceError,
+    GRefineError,
+    ImageError,
+    OptionError,
+    OutputError,
+    PromptError,
+)
+
+if TYPE_CHECKING:
+    from grefine_rt.assess.alignment import PhraseScore
+    from grefine_rt.assess.indicator import Assessment, AssessOptions
+    from grefine_rt.plan import PlanOptions, RefinePlan
+    from grefine_rt.refiner import CancelToken, RefineOptions, Refiner, RefineResult
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AssessOptions",
+    "Assessment",
+    "BundleError",
+    "CancelToken",
+    "Cancelled",
+    "DeviceError",
+    "GRefineError",
+    "ImageError",
+    "OptionError",
+    "OutputError",
+    "PhraseScore",
+    "PlanOptions",
+    "PromptError",
+    "RefineOptions",
+    "RefinePlan",
+    "RefineResult",
+    "Refiner",
+]
+
+_HOME = {
+    "PhraseScore": "assess.alignment",
+    "AssessOptions": "assess.indicator",
+    "Assessment": "assess.indicator",
+    "PlanOptions": "plan",
+    "RefinePlan": "plan",
+    "CancelToken": "refiner",
+    "RefineOptions": "refiner",
+    "RefineResult": "refiner",
+    "Refiner": "refiner",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'grefine_rt' has no attribute {name!r}")
+    value = getattr(import_module(f"grefine_rt.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

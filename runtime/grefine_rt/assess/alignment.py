@@ -1,0 +1,218 @@
+"""The alignment indicator: which phrases of the prompt the picture misses, and where to draw them.
+
+G-Refine 3.2, Eq. 5, 6 and 8. All of it is arithmetic on features; phrases and ancestors (Eq. 4, Algorithm 1)
+come from `phrases.py`. Where the paper can be read in two ways both readings are here, by name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grefine_rt.assess.phrases import Phrase
+
+Map = NDArray[np.float32]
+Defect = Literal["noun", "adjective"]
+AdjectiveRule = Literal["penalised", "printed"]
+Joining = Literal["union", "product"]
+MissingRegion = Literal["ancestor", "printed", "free"]
+
+WINDOW = 0.25
+"""Share of the picture that a missing thing without a region of its own may be drawn in."""
+
+
+@dataclass(frozen=True, eq=False)
+class PhraseScore:
+    """How well one phrase of the prompt is shown.
+
+    `noun_score` and `phrase_score` are a_pns and a_phs of Eq. 5, in [0, 1]; `noun_map` and `map` are A_pns
+    and A_phs on the token grid, float32 (g, g) in [0, 1]. `ancestor` is the noun of the ancestor phrase and
+    `ancestor_index` its place among the phrases (the phrase's own for a root). `defect` is "noun" when the
+    thing is missing, "adjective" when it is there but not as described, None when all is well.
+    """
+
+    text: str
+    noun: str
+    ancestor: str
+    noun_score: float
+    phrase_score: float
+    defect: Defect | None
+    map: Map
+    noun_map: Map
+    ancestor_index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Region:
+    """Where a defective phrase is to be drawn: `map` float32 (g, g) in [0, 1], `place` in words."""
+
+    phrase: int
+    map: Map
+    place: str
+
+
+def match(tokens: Map, texts: Map, empty: Map, temperature: float) -> Map:
+    """Eq. 5: softmax over (text, "") of the scaled similarity, for every image token.
+
+    `tokens` (1+N, d), `texts` (n, d) and `empty` (d,) are L2-normalised features; `empty` is that of "". The
+    redundant feature is what every token likes, so the softmax takes it away. Returns (n, 1+N) in [0, 1];
+    column 0 belongs to the class token and is the score a, the others are the map A.
+    """
+    logits = temperature * ((texts - empty) @ tokens.T).astype(np.float64)
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float32)
+
+
+def score_phrases(
+    phrases: Sequence[Phrase],
+    nouns: Map,
+    wholes: Map,
+    *,
+    a_bound: float,
+    beta: float,
+    adjective_rule: AdjectiveRule = "penalised",
+) -> tuple[PhraseScore, ...]:
+    """Names the defect of every phrase (G-Refine 3.2, the two kinds below Eq. 5).
+
+    `nouns` and `wholes` are rows of `match`, (n, 1+N), for the noun and for the whole of each phrase.
+
+    - Noun unmatched: a_pns < a_bound.
+    - Adjective unmatched: the noun is there, but a_phs < a_pns ("printed"). A describing word always moves
+      the score a little, so "penalised" (default) also asks that the phrase be poor enough to cost anything
+      in Eq. 8: a_phs < beta.
+    """
+    side = math.isqrt(nouns.shape[1] - 1)
+    scored = []
+    for i, phrase in enumerate(phrases):
+        noun, whole = float(nouns[i, 0]), float(wholes[i, 0])
+        bound = noun if adjective_rule == "printed" else min(noun, beta)
+        defect: Defect | None = "noun" if noun < a_bound else "adjective" if whole < bound else None
+        # A phrase whose ancestor was cut away (very long prompts) is a root.
+        ancestor = phrase.ancestor if phrase.ancestor < len(phrases) else i
+        scored.append(
+            PhraseScore(
+                text=phrase.text,
+                noun=phrase.noun,
+                ancestor=phrases[ancestor].noun,
+                noun_score=noun,
+                phrase_score=whole,
+                defect=defect,
+                map=wholes[i, 1:].reshape(side, side),
+                noun_map=nouns[i, 1:].reshape(side, side),
+                ancestor_index=ancestor,
+            )
+        )
+    return tuple(scored)
+
+
+def overall(prompt_score: float, phrases: Sequence[PhraseScore], beta: float) -> float:
+    """Eq. 8: a = alignment of the whole prompt * prod_j min(a_phs[j] / beta, 1), in [0, 1]."""
+    penalties = [min(phrase.phrase_score / beta, 1.0) for phrase in phrases]
+    return float(prompt_score * np.prod(penalties))
+
+
+def regions(
+    phrases: Sequence[PhraseScore], missing_region: MissingRegion = "ancestor", window: float = WINDOW
+) -> tuple[Region, ...]:
+    """Where each defective phrase is drawn, one region a defect, in the order of the phrases.
+
+    `missing_region` says where a thing that is not in the picture goes:
+
+    - "ancestor" (the paper's text): the region of the nearest ancestor that is in the picture; an unmatched
+      adjective is drawn at its own noun's region. Peaks are raised to 1, so that a region passes the
+      threshold of the mask however low the encoder's values are.
+    - "printed" (Eq. 6 as printed, the two swapped): the thing at its own map, the adjective at its
+      ancestor's.
+    - "free" (ours): a compact window where no thing that was found is, see `free_region`.
+
+    The paper gives no region to a missing thing that is a root, or whose ancestors are all missing; it goes
+    to a free window too. `window` is the share of the picture such a window takes, in (0, 1].
+    """
+    claimed = [phrase.noun_map for phrase in phrases if phrase.defect != "noun"]
+    found = []
+    for i, phrase in enumerate(phrases):
+        if phrase.defect is None:
+            continue
+        if missing_region == "printed":
+            owner = i if phrase.defect == "noun" else phrase.ancestor_index
+            found.append(Region(i, phrases[owner].noun_map, _place(phrases, owner)))
+            continue
+        holder = i if phrase.defect == "adjective" else _present_ancestor(phrases, i)
+        if holder is None or (missing_region == "free" and holder != i):
+            free = free_region(claimed, phrase.noun_map, window)
+            claimed.append(free)  # the next missing thing looks for a place of its own
+            found.append(Region(i, free, "a part of the picture that nothing else of the prompt needs"))
+        else:
+            found.append(Region(i, _raise_peak(phrases[holder].noun_map), _place(phrases, holder)))
+    return tuple(found)
+
+
+def join(regions: Sequence[Region], joining: Joining, side: int) -> Map:
+    """Eq. 6: one map (side, side) in [0, 1] from the regions of all defects; 1 is to be redrawn.
+
+    "union" (default): D = 1 - prod_j (1 - A_j), which is 0 when nothing is wrong. "product" (as printed):
+    prod_j A_j, the intersection, which is 1 everywhere when nothing is wrong.
+    """
+    maps = np.stack([region.map for region in regions]) if regions else np.empty((0, side, side), np.float32)
+    if joining == "product":
+        return np.asarray(maps.prod(axis=0), dtype=np.float32)
+    return np.asarray(1.0 - (1.0 - maps).prod(axis=0), dtype=np.float32)
+
+
+def free_region(claimed: Sequence[Map], noun_map: Map, window: float = WINDOW) -> Map:
+    """A compact place to draw a thing that is not in the picture, float32 (g, g) in [0, 1], peak 1.
+
+    Free is what no map in `claimed` holds: prod_k (1 - A_k). A redraw needs room in one piece, and the whole
+    background would not be a targeted repair, so the free map is kept only inside the square window of
+    `window` times the picture's area where it is highest; of equally free windows, the one where the encoder
+    sees more of the missing noun (`noun_map`, stretched to its own range) wins.
+    """
+    free = np.ones_like(noun_map)
+    for other in claimed:
+        free = free * (1.0 - other)
+    span = noun_map.max() - noun_map.min()
+    hint = (noun_map - noun_map.min()) / span if span > 1e-6 else np.zeros_like(noun_map)
+    top, left, side = best_window(free * (0.5 + 0.5 * hint), window)
+    inside = (slice(top, top + side), slice(left, left + side))
+    region = np.zeros_like(noun_map)
+    region[inside] = _raise_peak(free[inside])
+    return region
+
+
+def best_window(weight: Map, share: float) -> tuple[int, int, int]:
+    """The square window of about `share` of the area of `weight` (g, g) with the highest mean.
+
+    Returns (top, left, side) in grid cells. Of equal windows the most central one is taken.
+    """
+    grid = weight.shape[0]
+    side = min(max(round(grid * share**0.5), 1), grid)
+    table = np.pad(weight.astype(np.float64), ((1, 0), (1, 0))).cumsum(0).cumsum(1)
+    sums = table[side:, side:] - table[:-side, side:] - table[side:, :-side] + table[:-side, :-side]
+    offset = np.arange(grid - side + 1) - (grid - side) / 2
+    distance = offset[:, None] ** 2 + offset[None, :] ** 2
+    best = sums >= sums.max() - 1e-9 * side * side
+    top, left = np.unravel_index(np.argmin(np.where(best, distance, np.inf)), sums.shape)
+    return int(top), int(left), side
+
+
+def _present_ancestor(phrases: Sequence[PhraseScore], index: int) -> int | None:
+    """The first phrase up the chain of ancestors whose noun is in the picture; None when there is none."""
+    seen = {index}
+    while (index := phrases[index].ancestor_index) not in seen:
+        if phrases[index].defect != "noun":
+            return index
+        seen.add(index)
+    return None
+
+
+def _raise_peak(region: Map) -> Map:
+    peak = float(region.max())
+    return np.asarray(region / peak, dtype=np.float32) if peak > 1e-6 else np.ones_like(region)
+
+
+def _place(phrases: Sequence[PhraseScore], index: int) -> str:
+    return f"where '{phrases[index].noun}' is"

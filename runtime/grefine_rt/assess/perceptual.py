@@ -1,0 +1,99 @@
+"""The perceptual indicator: how good the picture is, and where it is poor (G-Refine 3.1, Eq. 3).
+
+The graph `perceptual` has compared every image token with the four (good, bad) text pairs T_p; what is left
+is the arithmetic of Eq. 3. Token 0 is the class token, tokens 1..N are the grid, row by row.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grefine_rt.imaging.image import resize
+
+FACTORS = ("overall", "technical", "rationality", "naturalness")
+"""The four pairs of T_p, in the order of the last axis of `pairs`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Perceptual:
+    """Scores in [0, 1] and maps (g, g) in [0, 1] on the token grid; 1 is good.
+
+    `score` and `map` are p and P before the upsampling; `factors` and `factor_maps` are the same for each of
+    the four pairs alone.
+    """
+
+    score: float
+    map: NDArray[np.float32]
+    factors: dict[str, float]
+    factor_maps: dict[str, NDArray[np.float32]]
+
+
+def combine(raw: NDArray[np.float32], alpha: Sequence[float]) -> NDArray[np.float32]:
+    """Eq. 3: L_per = L_raw[0] * prod_{i=1..3} min(L_raw[i] / alpha[i], 1).
+
+    `raw` is (..., 4) in [0, 1], the four pairs last; `alpha` are the bounds of technical, rationality and
+    naturalness, each above 0. A factor above its bound changes nothing; one below it pulls the result down
+    (the cask effect). Returns (...) in [0, 1].
+    """
+    penalty = np.minimum(raw[..., 1:] / np.asarray(alpha, dtype=np.float32), 1.0)
+    return np.asarray(raw[..., 0] * penalty.prod(axis=-1), dtype=np.float32)
+
+
+def calibrated(pairs: NDArray[np.float32], alpha: Sequence[float]) -> Perceptual:
+    """The default scoring: absolute, so that a picture that is good everywhere has P near 1 everywhere.
+
+    `pairs` is (1+N, 4): the probability of "good" against "bad" in each pair, class token first. Eq. 3 is
+    applied to every token; p is its class-token entry and P its grid entries.
+    """
+    combined = combine(pairs, alpha)
+    return Perceptual(
+        score=float(combined[0]),
+        map=to_grid(combined[1:]),
+        factors={name: float(pairs[0, i]) for i, name in enumerate(FACTORS)},
+        factor_maps={name: to_grid(pairs[1:, i]) for i, name in enumerate(FACTORS)},
+    )
+
+
+def published(similarities: NDArray[np.float32], alpha: Sequence[float]) -> Perceptual:
+    """The scoring of the authors' script: relative to the picture, so P always spans 0..1.
+
+    `similarities` is (1+N, 4, 2): raw similarity of each token to the (good, bad) prompt of each pair, class
+    token first. Each factor is the softmax over the two class-token entries, and p combines the four as in
+    Eq. 3. P is the similarity to the overall good prompt, min-max normalised over the grid; 0.5 where it is
+    flat, for then nothing is better than anything else.
+    """
+    good_minus_bad = similarities[0, :, 0] - similarities[0, :, 1]
+    scores = np.asarray(0.5 * (1.0 + np.tanh(0.5 * good_minus_bad)), dtype=np.float32)
+    maps = {name: to_grid(_min_max(similarities[1:, i, 0])) for i, name in enumerate(FACTORS)}
+    return Perceptual(
+        score=float(combine(scores, alpha)),
+        map=maps["overall"],
+        factors={name: float(scores[i]) for i, name in enumerate(FACTORS)},
+        factor_maps=maps,
+    )
+
+
+def to_grid(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Patch tokens (g*g,) as a grid (g, g)."""
+    side = math.isqrt(tokens.shape[0])
+    return np.ascontiguousarray(tokens.reshape(side, side), dtype=np.float32)
+
+
+def upsample(grid: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """BIC of Eq. 3: the map (g, g) at image size (H, W), bicubic, clipped to [0, 1] where bicubic overshoots.
+
+    `size` is (height, width) in pixels.
+    """
+    return np.clip(resize(grid, (size[1], size[0])), 0.0, 1.0)
+
+
+def _min_max(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    low, high = values.min(), values.max()
+    if high - low < 1e-6:
+        return np.full_like(values, 0.5)
+    return np.asarray((values - low) / (high - low), dtype=np.float32)

@@ -1,0 +1,273 @@
+"""`bundle.json`: what a bundle holds, and the constants that belong to its weights. Typed and strict."""
+
+import dataclasses
+import json
+import math
+import re
+import typing
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, Literal, TypeVar
+
+from grefine_rt.diffusion.solver import Prediction, Schedule, Solver
+from grefine_rt.errors import BundleError
+
+FORMAT = 1
+FILE_NAME = "bundle.json"
+
+REQUIRED_COMPONENTS = (
+    "perceptual",
+    "alignment_image",
+    "alignment_text",
+    "inpaint_text",
+    "inpaint_encode",
+    "inpaint_step",
+    "inpaint_decode",
+    "restore_text",
+    "restore_encode",
+    "restore_step",
+    "restore_decode",
+)
+OPTIONAL_COMPONENTS = ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion")
+TEXT_COMPONENTS = ("alignment_text", "inpaint_text", "restore_text")
+
+Decoding = Literal["plain", "difference", "quality"]
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Where the weights of a component come from and what allows their use."""
+
+    component: str
+    origin: str
+    license: str
+
+
+@dataclass(frozen=True)
+class Perceptual:
+    """Perceptual indicator: input side in pixels, token grid side, bounds alpha of technical, rationality and
+    naturalness (Eq. 3), and the readings of the paper that the constants were fitted for."""
+
+    resolution: int
+    grid: int
+    alpha: tuple[float, ...]
+    scoring: Literal["calibrated", "published"]
+    attention: Literal["vv", "vv-normalised"]
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Alignment indicator: input side in pixels, token grid side, softmax temperature (Eq. 5), the bound
+    below which a noun is missing, and beta (Eq. 8)."""
+
+    resolution: int
+    grid: int
+    temperature: float
+    a_bound: float
+    beta: float
+    encoder: Literal["clip", "blip"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """From maps to a plan: threshold tau of the map, strength range (Eq. 9), readings of the paper; `grow`
+    and `feather` in latent cells, `min_area` as a fraction of the image."""
+
+    tau: float
+    strength_min: float
+    strength_max: float
+    joining: Literal["union", "product"]
+    strength_rule: Literal["deficit", "printed"]
+    missing_region: Literal["ancestor", "printed", "free"]
+    grow: float
+    feather: float
+    min_area: float
+
+
+@dataclass(frozen=True)
+class Inpaint:
+    """Stage 1: trained side in pixels, what sides must be multiples of, and how the UNet is to be run."""
+
+    resolution: int
+    multiple: int
+    steps: int
+    solver: Solver
+    guidance: float
+    negative: Literal["zeros", "encoded"]
+    prediction: Prediction
+    schedule: Schedule
+    time_ids: bool
+
+
+@dataclass(frozen=True)
+class Restore:
+    """Stage 2: as stage 1, with its strength delta, added prompts and decoding. `conditioning_scale` is
+    already in the graph and stands here for the record."""
+
+    resolution: int
+    multiple: int
+    steps: int
+    delta: float
+    solver: Solver
+    guidance: float
+    conditioning_scale: float
+    prompt_suffix: str
+    negative_prompt: str
+    prediction: Prediction
+    schedule: Schedule
+    decoding: Decoding
+
+
+@dataclass(frozen=True)
+class TokenizerSpec:
+    """A tokenizer file, the graph input its ids go to, and their number."""
+
+    file: str
+    input: str
+    length: int
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """Size in bytes and SHA-256 in hexadecimal of a file."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All of `bundle.json`. Paths are relative to the bundle, with forward slashes."""
+
+    format: int
+    name: str
+    version: str
+    description: str
+    weights: tuple[Weight, ...]
+    perceptual: Perceptual
+    alignment: Alignment
+    plan: Plan
+    inpaint: Inpaint
+    restore: Restore
+    tokenizers: Mapping[str, tuple[TokenizerSpec, ...]]
+    components: Mapping[str, str]
+    files: Mapping[str, FileEntry]
+
+    @classmethod
+    def from_json(cls, text: str) -> "Manifest":
+        """Read `bundle.json`. Raises BundleError for another format version, and for anything missing,
+        unknown, of a wrong type, out of range, or pointing out of the bundle."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise BundleError(f"bundle.json is not valid JSON ({error}): {_MEND}.") from error
+        if not isinstance(data, dict):
+            raise BundleError(f"bundle.json must hold a JSON object: {_MEND}.")
+        if data.get("format") != FORMAT:
+            raise BundleError(
+                f"bundle.json has format {data.get('format')!r}, but this version of grefine-rt reads format "
+                f"{FORMAT}: {_MEND}, or upgrade with 'pip install --upgrade grefine-rt'."
+            )
+        manifest = _read(cls, data, "")
+        _check(manifest)
+        return manifest
+
+    def to_json(self) -> str:
+        """The text of `bundle.json`; `from_json` gives back an equal manifest."""
+        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    def files_of(self, component: str) -> tuple[str, ...]:
+        """The files of a component: its graph, and external data, whose names begin with the graph's."""
+        graph = self.components[component]
+        return tuple(
+            path for path in self.files if path == graph or path.startswith((graph + ".", graph + "_"))
+        )
+
+
+_MEND = "run 'grefine-rt bundle fetch NAME' to fetch it again or 'grefine-export bundle' to make it again"
+T = TypeVar("T")
+
+
+def _read(kind: type[T], value: Any, where: str) -> T:
+    """`value`, from JSON, as `kind`: a dataclass, tuple, mapping, Literal or plain type, strictly."""
+    return typing.cast(T, _convert(kind, value, where))
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        for problem, names in (
+            ("lacks", hints.keys() - value.keys()),
+            ("has an unknown", value.keys() - hints.keys()),
+        ):
+            if names:
+                raise BundleError(f"bundle.json {problem} '{where}{min(names)}': {_MEND}.")
+        return typing.cast(Any, kind)(
+            **{name: _convert(hints[name], value[name], f"{where}{name}.") for name in hints}
+        )
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(arguments[0], item, f"{where}{index}.") for index, item in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _convert(arguments[1], item, f"{where}{key}.") for key, item in value.items()}
+    if origin is Literal and value in arguments:
+        return value
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    wanted = " or ".join(map(repr, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
+    raise BundleError(
+        f"bundle.json has {value!r} at '{where.rstrip('.')}' where {wanted} is wanted: {_MEND}."
+    )
+
+
+def _check(manifest: Manifest) -> None:
+    """What types cannot say: ranges, and names that must agree."""
+    for path in manifest.files:
+        pure = PurePosixPath(path)
+        plain = path == pure.as_posix() and not pure.is_absolute() and not re.search(r"[\\:\0]", path)
+        if not plain or ".." in pure.parts or path in (".", FILE_NAME):
+            raise BundleError(f"bundle.json lists '{path}', which is no path inside the bundle: {_MEND}.")
+    components = manifest.components.keys()
+    _names("component", components - {*REQUIRED_COMPONENTS, *OPTIONAL_COMPONENTS}, "has the unknown")
+    _names("component", set(REQUIRED_COMPONENTS) - components, "lacks the")
+    tokenized = {component for component, specs in manifest.tokenizers.items() if specs}
+    _names("tokenizer of", set(TEXT_COMPONENTS) - tokenized, "lacks the")
+    _names("tokenizer of", tokenized - {*TEXT_COMPONENTS, "ip_iqa_text"}, "has the unknown")
+    named = {
+        *manifest.components.values(),
+        *(spec.file for specs in manifest.tokenizers.values() for spec in specs),
+    }
+    _names("size and SHA-256 of file", named - manifest.files.keys(), "lacks the")
+
+    perceptual, alignment, plan = manifest.perceptual, manifest.alignment, manifest.plan
+    positive: dict[str, tuple[float, ...]] = {
+        "perceptual": (perceptual.resolution, perceptual.grid, *perceptual.alpha),
+        "alignment": (alignment.resolution, alignment.grid, alignment.temperature, alignment.beta),
+        "tokenizers": tuple(spec.length for specs in manifest.tokenizers.values() for spec in specs),
+    }
+    fine = {section: all(value > 0 for value in values) for section, values in positive.items()}
+    fine["perceptual.alpha"] = len(perceptual.alpha) == 3
+    fine["plan"] = 0 <= plan.strength_min <= plan.strength_max <= 1
+    fine["plan.grow"] = min(plan.grow, plan.feather, plan.min_area) >= 0
+    fine["restore.delta"] = 0 <= manifest.restore.delta <= 1
+    for section, stage in (("inpaint", manifest.inpaint), ("restore", manifest.restore)):
+        schedule = stage.schedule
+        fine[section] = stage.resolution > 0 and stage.steps > 0
+        # A latent cell is 8 pixels wide: other multiples would not give whole latents.
+        fine[f"{section}.multiple"] = stage.multiple > 0 and stage.multiple % 8 == 0
+        fine[f"{section}.schedule"] = (
+            0 < schedule.beta_start <= schedule.beta_end < 1 and schedule.train_steps > 0 <= schedule.offset
+        )
+    fine["files"] = all(
+        entry.size >= 0 and re.fullmatch("[0-9a-f]{64}", entry.sha256) for entry in manifest.files.values()
+    )
+    _names("out of range in", {section for section, is_fine in fine.items() if not is_fine}, "has a value")
+
+
+def _names(what: str, wrong: Set[str], problem: str) -> None:
+    """Raise BundleError for the first of the wrong names, if there is one."""
+    if wrong:
+        raise BundleError(f"bundle.json {problem} {what} '{min(wrong)}': {_MEND}.")

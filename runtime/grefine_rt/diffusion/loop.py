@@ -1,0 +1,154 @@
+"""The denoising loop of both stages: one engine call a step, nothing copied to the host in between."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from grefine_rt.diffusion.solver import GUIDANCE, StepTable
+from grefine_rt.engine.base import Engine
+from grefine_rt.errors import BundleError, Cancelled, OptionError
+
+Floats = npt.NDArray[np.float32]
+OnStep = Callable[[int, int], None]
+"""Called after each step with (steps made, steps in all)."""
+
+LATENT_SCALE = 8
+"""Pixels along the side of a latent cell."""
+
+
+class CancelToken:
+    """Cancels the work it was given to, from any thread: it raises `Cancelled` between two steps."""
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def cancel(self) -> None:
+        self._event.set()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._event.is_set()
+
+
+class Cancels(Protocol):
+    """What the loop asks of a cancel token."""
+
+    @property
+    def cancelled(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage leaves.
+
+    image: float32 (H, W, 3) in [0, 1]. latent: float32 (1, 4, H/8, W/8). calls: UNet calls made.
+    """
+
+    image: Floats
+    latent: Floats
+    calls: int
+
+
+def denoise(
+    step: Engine,
+    table: StepTable,
+    latent: Floats,
+    noise: Floats,
+    constants: Mapping[str, Floats],
+    conditioning: Mapping[str, Floats],
+    on_step: OnStep | None = None,
+    cancel: Cancels | None = None,
+) -> Floats:
+    """The latent (1, 4, h, w) after all steps of `table`, from `latent` and `noise` of that shape.
+
+    constants: inputs that stay the same, such as `mask` or `control`. conditioning: inputs with one row a
+    guidance pass, the last row the prompt; a step whose guidance is 1 gets that row alone and so costs one
+    UNet pass. Inputs that the graph does not declare are left out. Raises Cancelled, BundleError when the
+    graph declares an input that nobody gives or lacks one that the solver needs, and DeviceError.
+    """
+    if table.calls == 0:
+        return latent
+    if "previous" not in step.inputs and table.coefficients[:, 5].any():
+        raise BundleError(
+            "The step graph has no input 'previous', which 'dpm++2m' needs; use 'euler' or 'ddim'."
+        )
+    binding = step.bind()
+    fixed = {**constants, "noise": np.zeros_like(latent)}  # no solver here adds noise between steps
+    for name in step.inputs.keys() & fixed.keys():
+        binding.set_input(name, binding.upload(fixed[name]))
+
+    # Everything that changes between steps goes to the device before the first one.
+    passes = {
+        rows: {
+            name: binding.upload(conditioning[name][-rows:])
+            for name in step.inputs.keys() & conditioning.keys()
+        }
+        for rows in {_rows(guidance) for guidance in table.coefficients[:, GUIDANCE]}
+    }
+    timesteps = [binding.upload(row) for row in table.timesteps[:, None]]
+    coefficients = [binding.upload(row) for row in table.coefficients]
+    start = np.float32(table.start[0]) * latent + np.float32(table.start[1]) * noise
+    sample, following = binding.upload(start), binding.buffer(latent.shape)
+    # The first step multiplies `previous` by 0, which must not be a stray NaN.
+    previous, clean = binding.upload(np.zeros_like(latent)), binding.buffer(latent.shape)
+
+    for index in range(table.calls):
+        if cancel is not None and cancel.cancelled:
+            raise Cancelled(f"Cancelled after {index} of {table.calls} steps, as asked; nothing was written.")
+        for name, buffer in passes[_rows(table.coefficients[index, GUIDANCE])].items():
+            binding.set_input(name, buffer)
+        binding.set_input("timestep", timesteps[index])
+        binding.set_input("coefficients", coefficients[index])
+        binding.set_input("sample", sample)
+        if "previous" in step.inputs:
+            binding.set_input("previous", previous)
+            binding.set_output("clean", clean)
+        binding.set_output("next", following)
+        binding.run()
+        sample, following = following, sample
+        previous, clean = clean, previous
+        if on_step is not None:
+            on_step(index + 1, table.calls)
+    result: Floats = binding.fetch(sample)
+    return result
+
+
+def _rows(guidance: float) -> int:
+    return 1 if guidance == 1.0 else 2
+
+
+def latent_size(picture: Floats, multiple: int) -> tuple[int, int]:
+    """(h, w) of the latent of a picture (H, W, 3); OptionError unless H and W are multiples of `multiple`."""
+    if (
+        picture.ndim != 3
+        or picture.shape[2] != 3
+        or 0 in picture.shape
+        or any(n % multiple for n in picture.shape[:2])
+    ):
+        raise OptionError(
+            f"A stage needs an image (H, W, 3) with sides that are multiples of {multiple}, but got "
+            f"{picture.shape}; resize it first."
+        )
+    height, width = picture.shape[:2]
+    return height // LATENT_SCALE, width // LATENT_SCALE
+
+
+def to_planes(picture: Floats) -> Floats:
+    """(H, W, 3) to (1, 3, H, W), float32."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
+def encode(engine: Engine, picture: Floats) -> Floats:
+    """The latent (1, 4, h, w) of a picture float32 (H, W, 3) in [-1, 1]."""
+    latent: Floats = engine.run({"image": to_planes(picture)})["latent"]
+    return latent
+
+
+def decode(engine: Engine, latent: Floats) -> Floats:
+    """The picture float32 (H, W, 3) of a latent (1, 4, h, w); in [0, 1] but not clipped."""
+    image: Floats = engine.run({"latent": latent})["image"][0].transpose(1, 2, 0)
+    return np.ascontiguousarray(image) * np.float32(0.5) + np.float32(0.5)

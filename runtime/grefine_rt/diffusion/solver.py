@@ -1,0 +1,230 @@
+"""Solvers as tables: one row of coefficients a step, computed once in float64.
+
+Every solver here is linear in what it keeps, so the step graph (ARCHITECTURE.md, "The fused step") needs no
+branch:
+
+    model = UNet(input_scale * sample)
+    clean = sample_to_clean * sample + model_to_clean * model
+    next  = c_sample * sample + c_clean * clean + c_previous * previous + c_noise * noise
+
+with `previous` the clean estimate of the step before. Notation: a diffused latent is `alpha x0 + sigma eps`
+with alpha^2 + sigma^2 = 1, and `s = sigma / alpha` is its noise level. DDIM (Song et al., 2010.02502, Eq. 12
+with eta 0) and DPM-Solver++(2M) (Lu et al., 2211.01095, Algorithm 2) keep that latent; Euler (Karras et al.,
+2206.00364, Algorithm 1) keeps `x0 + s eps` and scales it for the UNet. Spacings, offsets and ends are those
+of diffusers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from grefine_rt.errors import OptionError
+
+Solver = Literal["euler", "ddim", "dpm++2m"]
+Prediction = Literal["epsilon", "v_prediction"]
+Spacing = Literal["leading", "trailing", "linspace"]
+Floats = npt.NDArray[np.float64]
+
+GUIDANCE = 7
+"""Column of a coefficient row that holds the guidance of the step."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The noise schedule that a model was trained with: `train_steps` betas, linear in their square roots.
+
+    spacing: which of the training steps a short run visits; offset: added to them with "leading".
+    """
+
+    train_steps: int
+    beta_start: float
+    beta_end: float
+    spacing: Spacing
+    offset: int
+
+    def alphas_cumprod(self) -> Floats:
+        """Products of (1 - beta), float64 (train_steps,), falling from almost 1."""
+        betas = np.linspace(self.beta_start**0.5, self.beta_end**0.5, self.train_steps) ** 2
+        return np.cumprod(1.0 - betas, dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """What a loop needs of a solver.
+
+    timesteps: float32 (k,), falling.
+    coefficients: float32 (k, 8), rows `[input_scale, sample_to_clean, model_to_clean, c_sample, c_clean,
+        c_previous, c_noise, guidance]`.
+    start: the first sample is `start[0] * latent + start[1] * noise`.
+    """
+
+    timesteps: npt.NDArray[np.float32]
+    coefficients: npt.NDArray[np.float32]
+    start: tuple[float, float]
+
+    @property
+    def calls(self) -> int:
+        """Number of UNet calls, k."""
+        return len(self.timesteps)
+
+    @property
+    def guided(self) -> bool:
+        """Whether any step needs the negative prompt."""
+        return bool((self.coefficients[:, GUIDANCE] != 1).any())
+
+
+def unet_calls(steps: int, strength: float) -> int:
+    """UNet calls of a run at `strength` in [0, 1]: int(steps * strength). Ten steps at 0.99 make nine."""
+    if steps < 1:
+        raise OptionError(f"The number of steps must be at least 1, but got {steps}.")
+    if not 0.0 <= strength <= 1.0:
+        raise OptionError(f"The strength must lie between 0 and 1, but got {strength}.")
+    return min(int(steps * strength), steps)
+
+
+def table(
+    schedule: Schedule,
+    solver: Solver,
+    steps: int,
+    strength: float = 1.0,
+    prediction: Prediction = "epsilon",
+    guidance: float | Sequence[float] = 1.0,
+) -> StepTable:
+    """The rows for the last `unet_calls(steps, strength)` of `steps` steps.
+
+    With a strength below 1 the start is the latent noised to the level of the first step made; at exactly 1
+    it is pure noise. When no step is left the table is empty and the start is the latent itself. `guidance`
+    is one value, or one for each UNet call. Raises OptionError for a solver, prediction, spacing, number of
+    steps, strength or guidance that is not possible.
+    """
+    if solver not in ("euler", "ddim", "dpm++2m"):
+        raise OptionError(f"Unknown solver '{solver}': use 'euler', 'ddim' or 'dpm++2m'.")
+    if prediction not in ("epsilon", "v_prediction"):
+        raise OptionError(f"Unknown prediction '{prediction}': use 'epsilon' or 'v_prediction'.")
+    calls = unet_calls(steps, strength)
+    guidances = np.asarray(guidance, dtype=np.float64)
+    if guidances.ndim and guidances.shape != (calls,):
+        raise OptionError(
+            f"Guidance needs one value or one for each of {calls} UNet calls, but got {guidances.size}."
+        )
+
+    timesteps = _timesteps(schedule, solver, steps)
+    levels = _levels(schedule, timesteps)
+    rows = np.zeros((steps, 8))
+    rows[:, GUIDANCE] = 1.0
+    first = steps - calls
+    if solver == "euler":
+        rows[:, :6] = _euler(levels, prediction)
+    elif solver == "ddim":
+        rows[:, :6] = _ddim(schedule, timesteps, steps, prediction)
+    else:
+        rows[:, :6] = _dpm(levels, first, prediction)
+    rows[first:, GUIDANCE] = guidances
+    return StepTable(
+        timesteps[first:].astype(np.float32),
+        rows[first:].astype(np.float32),
+        _start(schedule, solver, levels, strength, first),
+    )
+
+
+def _timesteps(schedule: Schedule, solver: Solver, steps: int) -> Floats:
+    """The training steps visited, falling; diffusers' rule for each solver and spacing."""
+    total = schedule.train_steps
+    # DPM-Solver++ divides the range into one more piece and leaves the last out: its end is the clean image.
+    points = steps + 1 if solver == "dpm++2m" else steps
+    if points > total:
+        raise OptionError(
+            f"The schedule has {total} training steps, so it cannot make {steps} steps; use fewer."
+        )
+    visited: Floats
+    if schedule.spacing == "linspace":
+        visited = np.linspace(0, total - 1, points)[::-1][:steps]
+        if solver != "euler":
+            visited = np.round(visited)
+    elif schedule.spacing == "leading":
+        visited = np.arange(points, dtype=np.float64)[::-1][:steps] * (total // points) + schedule.offset
+    elif schedule.spacing == "trailing":
+        visited = np.round(total - np.arange(steps) * (total / steps)) - 1
+    else:
+        raise OptionError(f"Unknown spacing '{schedule.spacing}': use 'leading', 'trailing' or 'linspace'.")
+    if visited[0] > total - 1:
+        raise OptionError(
+            f"{steps} steps with an offset of {schedule.offset} leave the schedule; use fewer steps."
+        )
+    return visited
+
+
+def _levels(schedule: Schedule, timesteps: Floats) -> Floats:
+    """Noise levels s at the timesteps, and a last 0 for the clean image: (steps + 1,)."""
+    products = schedule.alphas_cumprod()
+    levels = np.interp(timesteps, np.arange(len(products)), np.sqrt((1 - products) / products))
+    return np.append(levels, 0.0)
+
+
+def _start(
+    schedule: Schedule, solver: Solver, levels: Floats, strength: float, first: int
+) -> tuple[float, float]:
+    level = float(levels[first])
+    scale = 1.0 if solver == "euler" else (1 + level**2) ** -0.5
+    if strength < 1.0:
+        return scale, scale * level  # with no step left the level is 0: the latent itself
+    if solver != "euler":
+        return 0.0, 1.0
+    # "leading" does not reach the last training step, so the noise stands for the whole latent at that level.
+    return 0.0, (level**2 + 1) ** 0.5 if schedule.spacing == "leading" else level
+
+
+def _to_clean(alpha: Floats, sigma: Floats, prediction: Prediction) -> tuple[Floats, Floats]:
+    """Factors of sample and model in the clean estimate of a latent `alpha x0 + sigma eps`."""
+    if prediction == "epsilon":
+        return 1 / alpha, -sigma / alpha
+    return alpha, -sigma
+
+
+def _euler(levels: Floats, prediction: Prediction) -> Floats:
+    """x' = x + (x - x0) / s * (s' - s), with x = x0 + s eps."""
+    level, following = levels[:-1], levels[1:]
+    scale = (level**2 + 1) ** -0.5
+    sample_to_clean, model_to_clean = _to_clean(scale, scale * level, prediction)
+    ratio = following / level
+    zero = np.zeros_like(level)
+    return np.stack([scale, scale * sample_to_clean, model_to_clean, ratio, 1 - ratio, zero], axis=1)
+
+
+def _ddim(schedule: Schedule, timesteps: Floats, steps: int, prediction: Prediction) -> Floats:
+    """x' = alpha' x0 + sigma' eps. The step goes down by train_steps // steps and ends at training step 0."""
+    products = schedule.alphas_cumprod()
+    now = products[timesteps.astype(np.int64)]
+    then = products[np.maximum(timesteps.astype(np.int64) - schedule.train_steps // steps, 0)]
+    alpha, sigma, alpha_next, sigma_next = now**0.5, (1 - now) ** 0.5, then**0.5, (1 - then) ** 0.5
+    sample_to_clean, model_to_clean = _to_clean(alpha, sigma, prediction)
+    ratio = sigma_next / sigma
+    one, zero = np.ones_like(now), np.zeros_like(now)
+    return np.stack([one, sample_to_clean, model_to_clean, ratio, alpha_next - ratio * alpha, zero], axis=1)
+
+
+def _dpm(levels: Floats, first: int, prediction: Prediction) -> Floats:
+    """Second order from the two last clean estimates; first order where there is only one, and at the end."""
+    level, following = levels[:-1], levels[1:]
+    alpha, alpha_next = (level**2 + 1) ** -0.5, (following**2 + 1) ** -0.5
+    sigma, sigma_next = alpha * level, alpha_next * following
+    sample_to_clean, model_to_clean = _to_clean(alpha, sigma, prediction)
+    gain = alpha_next * (1 - following / level)  # alpha' (1 - exp(-h)), where h = log(s / s')
+    extrapolate = np.zeros_like(level)  # 1 / (2 r), where r = (previous h) / h
+    inner = slice(first + 1, len(level) - 1)
+    h = np.log(level[:-1] / level[1:])
+    extrapolate[inner] = 0.5 * h[inner] / h[first : len(level) - 2]
+    return np.stack(
+        [
+            np.ones_like(level),
+            sample_to_clean,
+            model_to_clean,
+            sigma_next / sigma,
+            gain * (1 + extrapolate),
+            -gain * extrapolate,
+        ],
+        axis=1,
+    )

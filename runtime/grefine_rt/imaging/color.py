@@ -1,0 +1,74 @@
+"""Colour: keep the tint of the picture where a diffusion model shifts it.
+
+Pictures are float32 (H, W, 3), RGB in [0, 1]. Results are not clipped; `image.to_uint8` does that.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grefine_rt.imaging.mask import Mask, grow, label
+
+Rgb = NDArray[np.float32]
+
+WAVELET_LEVELS = 5
+STRIP_BYTES = 1 << 19
+"""Blurs work on strips of about this size, so that they stay in a core's cache."""
+RIM_SHIFT_LIMIT = 0.1
+"""Largest shift of `match_rim` a channel; what differs by more at the rim is content, not tint."""
+
+
+def wavelet_color_fix(output: Rgb, reference: Rgb, levels: int = WAVELET_LEVELS) -> Rgb:
+    """The high frequencies of `output` with the low frequencies of `reference`, as PASD ends its runs.
+
+    Low frequencies are what is left after `levels` blurs with [1 2 1] x [1 2 1] / 16 at dilations 1, 2, 4,
+    ... with replicated borders. The blurs are linear, so output - low(output) + low(reference) is
+    output + low(reference - output): one pyramid instead of two.
+    """
+    low = np.subtract(reference, output, dtype=np.float32)
+    for axis in (0, 1):
+        # The blurs of one axis commute with those of the other; strips that fit a cache make them cheap.
+        strips = max(1, low.nbytes // STRIP_BYTES)
+        low = np.concatenate(
+            [_low_frequencies(strip, levels, axis) for strip in np.array_split(low, strips, axis=1 - axis)],
+            axis=1 - axis,
+        )
+    low += output
+    return low
+
+
+def _low_frequencies(values: Rgb, levels: int, axis: int) -> Rgb:
+    """[1 2 1] / 4 along one axis at dilations 1, 2, 4, ..., borders replicated before each."""
+    length = values.shape[axis]
+    for level in range(levels):
+        step = 2**level
+        pad = [(0, 0)] * values.ndim
+        pad[axis] = (step, step)
+        padded = np.moveaxis(np.pad(values, pad, mode="edge"), axis, 0)
+        sums = padded[:length] + padded[2 * step :]
+        centre = padded[step : step + length]
+        centre *= 2
+        sums += centre
+        sums *= np.float32(0.25)
+        values = np.moveaxis(sums, 0, axis)
+    return values
+
+
+def match_rim(generated: Rgb, original: Rgb, mask: Mask, width: float) -> Rgb:
+    """Remove the tint of a regenerated region, measured on the rim OUTSIDE it.
+
+    A regenerated picture shows the surroundings of the mask (H, W) too, and there it should equal the
+    original. The mean of original - generated over the rim, up to `width` pixels from the mask, is the
+    tint of the model; it is added to region and rim alike, one constant a channel and region (regions
+    whose rims meet share one), at most 0.1. The inside is never compared: a repair may look different.
+    A region without a rim, as when the mask covers everything, stays as it is.
+    """
+    labels, count = label(grow(mask, width))
+    rim = (labels > 0) & ~mask
+    where = labels[rim]
+    pixels = np.bincount(where, minlength=count + 1)
+    difference = (original - generated)[rim]
+    shift = np.zeros((count + 1, 3), np.float32)
+    for channel in range(3):
+        sums = np.bincount(where, weights=difference[:, channel], minlength=count + 1)
+        shift[:, channel] = sums / np.maximum(pixels, 1)
+    return np.asarray(generated + np.clip(shift, -RIM_SHIFT_LIMIT, RIM_SHIFT_LIMIT)[labels], np.float32)

@@ -1,0 +1,401 @@
+"""Pictures in and out: reading whatever users have, sizes to work at, resizing, saving.
+
+Inside the runtime a picture is RGB: uint8 (H, W, 3) at rest, float32 (H, W, 3) in [0, 1] in arithmetic.
+"""
+
+import io
+import math
+import os
+import uuid
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from grefine_rt.errors import ImageError, OptionError, OutputError
+
+Pixels = NDArray[np.uint8]
+FloatArray = NDArray[np.float32]
+Source = Image.Image | NDArray[np.generic] | str | os.PathLike[str] | bytes | BinaryIO
+Resampling = Literal["nearest", "area", "bilinear", "bicubic", "lanczos"]
+
+MIN_SIDE = 16
+"""Pixels; a smaller picture has nothing to assess."""
+MAX_PIXELS = 100_000_000
+"""Default limit of width times height, checked before any pixel is decoded (decompression bombs)."""
+MAX_ASPECT = 4.0
+"""Pictures more elongated than this are squeezed to it while they are worked on."""
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "area": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+# Options of Pillow's writers: lossless where the format can, else without chroma subsampling.
+_WRITERS: dict[str, tuple[str, dict[str, object]]] = {
+    ".png": ("PNG", {}),
+    ".webp": ("WEBP", {"lossless": True}),
+    ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
+    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A picture as the runtime sees it, and what is needed to give it back as it came.
+
+    rgb: uint8 (H, W, 3), upright (EXIF orientation applied). Straight colour, not multiplied by alpha;
+        wholly transparent pixels are white, so that colours nobody sees influence nothing.
+    alpha: uint8 (H, W), or None for an opaque picture.
+    hidden: uint8 (H, W, 3), the colours as read, given back under alpha 0; None where alpha is None.
+    icc_profile: the embedded RGB colour profile, or None.
+    name: what messages call the picture, as the start of a sentence: The file "cat.png", The array.
+    notes: what was changed in reading, one sentence each, for people.
+    """
+
+    rgb: Pixels
+    alpha: Pixels | None = None
+    hidden: Pixels | None = None
+    icc_profile: bytes | None = None
+    name: str = "The picture"
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return self.rgb.shape[1], self.rgb.shape[0]
+
+    def to_pil(self, rgb: Pixels | None = None) -> Image.Image:
+        """`rgb` uint8 (H, W, 3), or the picture itself, as a PIL image with alpha and profile given back.
+
+        Raises ImageError where `rgb` has another size.
+        """
+        rgb = self.rgb if rgb is None else rgb
+        if rgb.shape != self.rgb.shape or rgb.dtype != np.uint8:
+            raise ImageError(
+                f"{self.name} needs a result of uint8 {self.rgb.shape}, not of {rgb.dtype} {rgb.shape}."
+            )
+        if self.alpha is None or self.hidden is None:
+            image = Image.fromarray(rgb)
+        else:
+            rgb = np.where(self.alpha[..., None] == 0, self.hidden, rgb)
+            image = Image.fromarray(np.dstack([rgb, self.alpha]))
+        if self.icc_profile:
+            image.info["icc_profile"] = self.icc_profile
+        return image
+
+
+def load(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Read a PIL image, an array, a path, the bytes of an image file, or an open binary file.
+
+    Arrays: (H, W), (H, W, 1), (H, W, 3), or with alpha (H, W, 2), (H, W, 4); uint8, uint16 (0..65535), or
+    floating point in [0, 1]. Files: whatever Pillow reads; of an animation or a file with pages the first.
+    Grey becomes RGB, CMYK is converted, 16 bits are scaled to 8, EXIF orientation is applied.
+
+    Raises ImageError (one sentence, with the file's name) when the source is missing, unreadable, not an
+    image, truncated, smaller than 16 pixels on a side, or larger than `max_pixels` in all.
+    """
+    if isinstance(source, Image.Image):
+        return _from_pil(source, "The picture", max_pixels)
+    if isinstance(source, np.ndarray):
+        return _from_array(source, max_pixels)
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return _from_file(io.BytesIO(source), "The image data", len(source), max_pixels)
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        try:
+            if path.is_dir():
+                raise ImageError(f'"{path}" is a folder; give the path of an image file.')
+            with path.open("rb") as file:
+                return _from_file(file, f'The file "{path.name}"', path.stat().st_size, max_pixels)
+        except FileNotFoundError:
+            raise ImageError(f'There is no image "{path}"; check the path.') from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise ImageError(f'The image "{path}" cannot be opened: {reason}.') from None
+    if hasattr(source, "read"):
+        data = source.read()
+        return _from_file(io.BytesIO(data), "The image data", len(data), max_pixels)
+    raise ImageError(
+        "An image must be a path, bytes, an open binary file, a PIL image or an array, "
+        f"not {type(source).__name__}."
+    )
+
+
+def _from_file(file: BinaryIO, name: str, size: int, max_pixels: int) -> Picture:
+    if size == 0:
+        raise ImageError(f"{name} is empty; it holds no image.")
+    try:
+        with warnings.catch_warnings():
+            # The limit below says the same as Pillow's warning, and is an error.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(file)
+    except Image.DecompressionBombError:
+        raise ImageError(_too_large(name, max_pixels)) from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{name} is not an image of a known format (PNG, JPEG, WebP, TIFF, ...).") from None
+    except Exception as error:
+        raise _undecodable(name, error) from None
+    with image:
+        return _from_pil(image, name, max_pixels)
+
+
+def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
+    _check_size(image.width, image.height, name, max_pixels)
+    notes = []
+    # Pillow's decoders raise whatever their parsers meet: OSError, SyntaxError, struct.error, EOFError, ...
+    try:
+        frames, frame = int(getattr(image, "n_frames", 1)), image.tell() + 1
+        image.load()
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        upright = ImageOps.exif_transpose(image)
+        deep = image.mode.startswith(("I", "F"))
+        if not deep:
+            upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
+        pixels = np.asarray(upright)
+    except Exception as error:
+        raise _undecodable(name, error) from None
+    if frames > 1:
+        notes.append(f"Only frame {frame} of {frames} was used.")
+    if turned:
+        notes.append("Turned upright as its EXIF orientation says.")
+    if image.mode not in ("RGB", "RGBA"):
+        notes.append(f"Converted from {_MODE_NAMES.get(image.mode, image.mode)} to RGB of 8 bits.")
+    if deep:
+        pixels = np.repeat(_eight_bits(_sixteen_bits(pixels, name), name)[..., None], 3, axis=2)
+    profile = image.info.get("icc_profile")
+    # A profile describes the colours of one mode; converted pixels no longer fit a grey or CMYK one.
+    if not isinstance(profile, bytes) or profile[16:20] != b"RGB ":
+        profile = None
+    return _picture(pixels, name, tuple(notes), profile)
+
+
+_MODE_NAMES = {
+    "1": "black and white",
+    "L": "greyscale",
+    "LA": "greyscale with transparency",
+    "P": "a palette",
+    "PA": "a palette with transparency",
+    "I": "32-bit greyscale",
+    "I;16": "16-bit greyscale",
+    "I;16B": "16-bit greyscale",
+    "F": "floating-point greyscale",
+    "RGBX": "RGB with padding",
+}
+
+
+def _from_array(array: NDArray[np.generic], max_pixels: int) -> Picture:
+    name = "The array"
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 2, 3, 4)):
+        raise ImageError(f"An image array must be (H, W) or (H, W, 1 to 4), not {array.shape}.")
+    _check_size(array.shape[1], array.shape[0], name, max_pixels)
+    pixels = _eight_bits(array, name)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.shape[2] <= 2:
+        pixels = np.concatenate([np.repeat(pixels[..., :1], 3, axis=2), pixels[..., 1:]], axis=2)
+    return _picture(pixels, name, (), None)
+
+
+def _picture(pixels: Pixels, name: str, notes: tuple[str, ...], profile: bytes | None) -> Picture:
+    """From uint8 (H, W, 3 or 4), straight alpha."""
+    rgb = np.array(pixels[..., :3])
+    if pixels.shape[2] == 3 or (pixels[..., 3] == 255).all():
+        return Picture(rgb, icc_profile=profile, name=name, notes=notes)
+    alpha = np.array(pixels[..., 3])
+    visible = np.where(alpha[..., None] == 0, np.uint8(255), rgb)
+    return Picture(visible, alpha, rgb, profile, name, notes)
+
+
+def _sixteen_bits(values: NDArray[np.generic], name: str) -> NDArray[np.generic]:
+    """Pillow's 32-bit integers hold what decoders found in files of 16 bits."""
+    if values.dtype != np.int32:
+        return values
+    wide = values.astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise ImageError(f"{name} has 32-bit samples; they must lie in 0..65535.")
+    return wide.astype(np.uint16)
+
+
+def _eight_bits(values: NDArray[np.generic], name: str) -> Pixels:
+    """Samples of any accepted type as uint8; 16 bits are divided by 257, floats multiplied by 255."""
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8)
+    if np.issubdtype(values.dtype, np.floating):
+        samples = values.astype(np.float64)
+        if not ((samples >= 0) & (samples <= 1)).all():
+            raise ImageError(f"{name} has floating-point samples; they must lie in [0, 1].")
+        return np.rint(samples * 255).astype(np.uint8)
+    if values.dtype.newbyteorder("=") == np.uint16:
+        return ((values.astype(np.int64) + 128) // 257).astype(np.uint8)
+    raise ImageError(f"{name} has samples of type {values.dtype}; use uint8, uint16, or floats in [0, 1].")
+
+
+def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(
+            f"{name} has {width} x {height} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed."
+        )
+    if width * height > max_pixels:
+        raise ImageError(_too_large(name, max_pixels))
+
+
+def _too_large(name: str, max_pixels: int) -> str:
+    return f"{name} has more than {max_pixels / 1e6:g} million pixels, the limit; make it smaller first."
+
+
+def _undecodable(name: str, error: Exception) -> ImageError:
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return ImageError(f"{name} is damaged or incomplete and cannot be decoded ({reason}).")
+
+
+def to_float(rgb: Pixels) -> FloatArray:
+    """uint8 to float32 in [0, 1]."""
+    return rgb.astype(np.float32) / np.float32(255)
+
+
+def to_uint8(values: NDArray[np.floating]) -> Pixels:
+    """Floats in [0, 1] to uint8, rounded; what lies outside is clipped."""
+    return np.asarray(np.rint(np.clip(values, 0, 1) * 255), np.uint8)
+
+
+def resize(values: FloatArray, size: tuple[int, int], method: Resampling = "bicubic") -> FloatArray:
+    """Resize float32 (H, W) or (H, W, C) to `size` = (width, height), antialiased as Pillow does.
+
+    Not clipped: bicubic and lanczos may overshoot the range by a little. Returns a new array.
+    """
+    if method not in _FILTERS:
+        raise OptionError(f'Unknown resampling "{method}"; choose one of {", ".join(_FILTERS)}.')
+    if (values.shape[1], values.shape[0]) == tuple(size):
+        return values.astype(np.float32)
+    channels = values[..., None] if values.ndim == 2 else values
+    out = np.empty((size[1], size[0], channels.shape[2]), np.float32)
+    for index in range(channels.shape[2]):
+        plane = Image.fromarray(np.ascontiguousarray(channels[..., index], np.float32))
+        out[..., index] = np.asarray(plane.resize(size, _FILTERS[method]))
+    return out[..., 0] if values.ndim == 2 else out
+
+
+def encoder_input(rgb: Pixels, resolution: int) -> FloatArray:
+    """The whole picture, uint8 (H, W, 3), for an image encoder: float32 (1, 3, R, R), RGB in [0, 1].
+
+    Bicubic over uint8 with Pillow's antialiasing, as CLIP's own preprocessing, but without centre crop.
+    """
+    image = Image.fromarray(rgb).resize((resolution, resolution), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(to_float(np.asarray(image)).transpose(2, 0, 1)[None])
+
+
+def work_size(width: int, height: int, resolution: int, multiple: int) -> tuple[int, int]:
+    """(width, height) at which a picture is worked on: multiples of `multiple`, area near resolution squared.
+
+    The aspect is kept as far as the multiples allow, up to 4 : 1; longer pictures are squeezed to 4 : 1.
+    A size that is already of this kind is returned as it is, so such pictures are never resampled.
+    """
+    area = resolution * resolution
+    step = multiple / 2
+    long, short = max(width, height), min(width, height)
+    if (
+        width % multiple == 0
+        and height % multiple == 0
+        and long - step <= MAX_ASPECT * (short + step)
+        and abs(width * height - area) <= step * (width + height) + step * step
+    ):
+        return width, height
+    aspect = min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT)
+
+    def snapped(length: float) -> int:
+        return max(multiple, math.floor(length / multiple + 0.5) * multiple)
+
+    return snapped(resolution * math.sqrt(aspect)), snapped(resolution / math.sqrt(aspect))
+
+
+def check_output(
+    path: str | os.PathLike[str], *, not_over: Iterable[str | os.PathLike[str]] = (), alpha: bool = False
+) -> Path:
+    """See that an image can be written to `path`, so that a long run need not fail at its end.
+
+    Raises OutputError when the format is unknown or cannot hold `alpha`, the folder is missing or not
+    writable, `path` is a folder, or is one of `not_over` (the inputs; they are never overwritten).
+    """
+    path = Path(path)
+    if path.suffix.lower() not in _WRITERS:
+        raise OutputError(
+            f'"{path.name}" has no known image format; end it with one of {", ".join(_WRITERS)}.'
+        )
+    if alpha and _WRITERS[path.suffix.lower()][0] == "JPEG":
+        raise OutputError(
+            f'JPEG cannot hold the transparency of the picture; write "{path.stem}.png" instead.'
+        )
+    return check_writable(path, not_over=not_over)
+
+
+def check_writable(path: str | os.PathLike[str], *, not_over: Iterable[str | os.PathLike[str]] = ()) -> Path:
+    """See that a file of any kind can be written to `path`; raises OutputError as `check_output` does."""
+    path = Path(path)
+    if any(path.resolve() == Path(other).resolve() or _same_file(path, other) for other in not_over):
+        raise OutputError(f'The result would overwrite the input "{path}"; choose another output name.')
+    if os.path.isdir(path):  # unlike Path.is_dir, False for names that no file can have
+        raise OutputError(f'"{path}" is a folder; give the name of a file to write.')
+    if not path.parent.is_dir():
+        raise OutputError(f'There is no folder "{path.parent}" to write "{path.name}" into; make it first.')
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OutputError(
+            f'The folder "{path.parent}" is not writable; choose another one for "{path.name}".'
+        )
+    return path
+
+
+def _same_file(path: Path, other: str | os.PathLike[str]) -> bool:
+    try:
+        return path.samefile(other)
+    except OSError:
+        return False
+
+
+def save(
+    image: Image.Image, path: str | os.PathLike[str], *, not_over: Iterable[str | os.PathLike[str]] = ()
+) -> Path:
+    """Write an image; the format follows the suffix, the colour profile and alpha are kept.
+
+    The file appears whole or not at all. PNG, TIFF and WebP are written lossless, JPEG at quality 95.
+    Raises OutputError as `check_output` does, or when writing fails.
+    """
+    path = check_output(path, not_over=not_over, alpha=image.has_transparency_data)
+    writer, options = _WRITERS[path.suffix.lower()]
+    buffer = io.BytesIO()
+    profile = image.info.get("icc_profile")
+    try:
+        image.save(buffer, writer, **options, **({"icc_profile": profile} if profile else {}))
+    except (OSError, ValueError) as error:
+        raise OutputError(f'The picture cannot be written as {writer} to "{path}": {error}.') from None
+    return write_whole(path, buffer.getvalue())
+
+
+def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
+    """Write a file so that it appears whole or not at all: a temporary file beside it, then a rename.
+
+    Raises OutputError when the folder is missing, not writable or full.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
+    try:
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OutputError(f'"{path}" cannot be written: {reason}.') from None
+    return path

@@ -1,0 +1,45 @@
+"""Brings what a stage made at work resolution back to the picture, and leaves the rest untouched."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grefine_rt.imaging.image import resize, to_float, to_uint8
+
+Rgb = NDArray[np.uint8]
+FloatImage = NDArray[np.float32]
+
+
+def paste_region(rgb: Rgb, generated: FloatImage, weight: NDArray[np.float32]) -> Rgb:
+    """Stage 1: mixes the regenerated picture in where the mask is.
+
+    `rgb` is uint8 (H, W, 3); `generated` float32 (h, w, 3) in [0, 1] at work size; `weight` float32 (H, W) in
+    [0, 1], 1 inside the mask. Pixels of weight 0 come back bit for bit. Returns uint8 (H, W, 3).
+    """
+    rows, columns = np.flatnonzero(weight.any(axis=1)), np.flatnonzero(weight.any(axis=0))
+    out = rgb.copy()
+    if rows.size == 0:
+        return out
+    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    old = to_float(rgb[window])
+    share = weight[window][..., None]
+    mixed = old + share * (_at_size(generated, rgb.shape)[window] - old)
+    out[window] = np.where(share > 0, to_uint8(mixed), rgb[window])
+    return out
+
+
+def add_difference(rgb: Rgb, before: FloatImage, after: FloatImage) -> Rgb:
+    """Stage 2: adds what restoration changed, so that detail finer than the work resolution stays.
+
+    `rgb` is uint8 (H, W, 3), `before` the same picture at work size and `after` the restored one, both
+    float32 (h, w, 3) in [0, 1]. At work size the result is `after` itself. Where nothing changed, pixels come
+    back bit for bit. Returns uint8 (H, W, 3).
+    """
+    if before.shape == rgb.shape:
+        return to_uint8(after)
+    return to_uint8(to_float(rgb) + _at_size(after - before, rgb.shape))
+
+
+def _at_size(image: FloatImage, shape: tuple[int, ...]) -> FloatImage:
+    return image if image.shape == shape else resize(image, (shape[1], shape[0]))

@@ -1,0 +1,346 @@
+"""From an assessment to a plan: what is redrawn, how strongly, and with which prompt (G-Refine Eq. 6, 7, 9).
+
+Pure numpy; nothing here needs a model, so a plan can be made, looked at, edited and run later.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grefine_rt.assess.alignment import WINDOW, Joining, MissingRegion, PhraseScore, Region, join, regions
+from grefine_rt.assess.indicator import Assessment
+from grefine_rt.assess.perceptual import FACTORS, upsample
+from grefine_rt.bundle.manifest import Manifest
+from grefine_rt.diffusion.loop import LATENT_SCALE
+from grefine_rt.diffusion.solver import unet_calls
+from grefine_rt.errors import OptionError
+from grefine_rt.imaging import mask as masks
+from grefine_rt.imaging.image import work_size
+from grefine_rt.text.emphasis import emphasise
+
+StrengthRule = Literal["deficit", "printed"]
+Indicator = Literal["perceptual", "alignment"]
+Mask = NDArray[np.bool_]
+FloatMap = NDArray[np.float32]
+
+PLAN_SIDE = 1024
+"""Masks of larger pictures are made on a grid of at most this side: the maps have no finer detail, and the
+cost of growing and feathering rises with the third power of the side."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """Switches of the plan. None means the bundle's own value (manifest, section `plan`).
+
+    tau: threshold of 1 - P + A above which a pixel is redrawn, in [0, 2], or "otsu".
+    strength_min, strength_max: range of the stage 1 strength in [0, 1], for the rule "deficit".
+    strength_rule: "deficit" gives worse pictures a stronger pass; "printed" is Eq. 9 as it stands.
+    joining: "union" or "product" of the phrases' regions (Eq. 6), see `alignment.join`.
+    missing_region: where a missing thing is drawn, see `alignment.regions`.
+    window: share of the picture, in (0, 1], that a missing thing without a region may take.
+    grow: by how much the mask grows, in latent cells (8 pixels at work resolution), 0 or more.
+    feather: width of the soft rim outside the mask, in latent cells, 0 or more.
+    min_area: regions below this share of the picture are left alone, in [0, 1].
+    emphasis: weight added to each defective phrase in the prompt (Eq. 7), 0 or more.
+    indicators: which maps and scores count; ("perceptual",) and ("alignment",) are rows of Table 8.
+    stages: which stages run; (1,) and (2,) are ablations.
+    full_image: stage 1 redraws the whole picture, without a mask.
+    stage1_steps, stage2_steps: steps n1 and n2 of Eq. 10, before the strengths shorten them; 1 or more.
+    delta: strength of stage 2 in [0, 1] (Eq. 9).
+    """
+
+    tau: float | Literal["otsu"] | None = None
+    strength_min: float | None = None
+    strength_max: float | None = None
+    strength_rule: StrengthRule | None = None
+    joining: Joining | None = None
+    missing_region: MissingRegion | None = None
+    window: float = WINDOW
+    grow: float | None = None
+    feather: float | None = None
+    min_area: float | None = None
+    emphasis: float = 0.1
+    indicators: tuple[Indicator, ...] = ("perceptual", "alignment")
+    stages: tuple[int, ...] = (1, 2)
+    full_image: bool = False
+    stage1_steps: int | None = None
+    stage2_steps: int | None = None
+    delta: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for a value outside its range."""
+        if self.tau != "otsu":
+            _in_range("tau", self.tau, 0.0, 2.0, ' or "otsu"')
+        for name in ("strength_min", "strength_max", "min_area", "delta"):
+            _in_range(name, getattr(self, name), 0.0, 1.0)
+        for name in ("grow", "feather", "emphasis"):
+            _in_range(name, getattr(self, name), 0.0, 64.0)
+        for name in ("stage1_steps", "stage2_steps"):
+            _in_range(name, getattr(self, name), 1, 1000)
+        _in_range("window", self.window, 0.0, 1.0)
+        if self.window == 0:
+            raise OptionError("The option 'window' must be above 0.")
+        _one_of("strength_rule", self.strength_rule, ("deficit", "printed", None))
+        _one_of("joining", self.joining, ("union", "product", None))
+        _one_of("missing_region", self.missing_region, ("ancestor", "printed", "free", None))
+        _subset("indicators", self.indicators, ("perceptual", "alignment"))
+        _subset("stages", self.stages, (1, 2))
+
+
+@dataclass(frozen=True, eq=False)
+class RefinePlan:
+    """What `Refiner.refine` will do, and why. H and W are the picture's size in pixels.
+
+    mask: bool (H, W), what stage 1 redraws. Change it with `with_mask`.
+    feather: width in pixels of the soft rim outside the mask; pixels beyond it stay bit-identical in stage 1.
+    strength: of stage 1, in [0, 1]: the share of its steps that are run.
+    prompt: with the weights of Eq. 7, as both stages read it.
+    regenerate, restore: whether stage 1 and stage 2 run.
+    delta: strength of stage 2, in [0, 1].
+    stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
+    boxes: (x0, y0, x1, y1) of the regions of the mask in pixels, x1 and y1 exclusive.
+    coverage: share of the picture inside the mask, in [0, 1].
+    defect_map: 1 - P + A of Eq. 9 with the chosen indicators, float32 (H, W) in [0, 2].
+    reasons: one plain sentence for each region, defective phrase and decision.
+    """
+
+    mask: Mask
+    feather: float
+    strength: float
+    delta: float
+    prompt: str
+    regenerate: bool
+    restore: bool
+    stage1_steps: int
+    stage2_steps: int
+    boxes: tuple[masks.Box, ...]
+    coverage: float
+    defect_map: FloatMap
+    reasons: tuple[str, ...]
+
+    def with_mask(self, mask: Mask) -> RefinePlan:
+        """The same plan for another mask, bool (H, W): an empty one switches stage 1 off, any other on.
+
+        Raises OptionError when the mask is not bool or not of the picture's size.
+        """
+        if mask.dtype != np.bool_ or mask.shape != self.mask.shape:
+            raise OptionError(
+                f"The mask must be a bool array of shape {self.mask.shape}, but is {mask.dtype} {mask.shape}."
+            )
+        return replace(
+            self,
+            mask=mask,
+            regenerate=bool(mask.any()),
+            boxes=tuple(masks.boxes(mask)),
+            coverage=float(mask.mean()),
+            reasons=(*self.reasons, "The mask was changed by hand."),
+        )
+
+    def weight(self) -> FloatMap:
+        """How much of stage 1 a pixel takes, float32 (H, W): 1 in the mask, exactly 0 beyond the feather."""
+        step = _grid_step(self.mask.shape)
+        rows, columns = (-(-side // step) * step for side in self.mask.shape)
+        padded = np.zeros((rows, columns), dtype=np.bool_)
+        padded[: self.mask.shape[0], : self.mask.shape[1]] = self.mask
+        blocks = padded.reshape(rows // step, step, columns // step, step)
+        coarse: Mask = np.asarray(blocks.any(axis=(1, 3)))
+        return _enlarge(masks.feather(coarse, self.feather / step), step, self.mask.shape)
+
+
+def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) -> RefinePlan:
+    """The plan of Eq. 9 for an assessed picture: M = Bi(1 - P + A), strength and weighted prompt.
+
+    Raises OptionError when the bundle's and the given strengths together make no range.
+    """
+    defaults = manifest.plan
+    tau = defaults.tau if options.tau is None else options.tau
+    shape = assessment.perceptual_map.shape
+    with_quality, with_alignment = (name in options.indicators for name in ("perceptual", "alignment"))
+
+    places: tuple[Region, ...] = ()
+    poor, missing = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    if with_quality:
+        poor = 1.0 - assessment.perceptual_map
+    if with_alignment:
+        places = regions(
+            assessment.phrases, _choose(options.missing_region, defaults.missing_region), options.window
+        )
+        joining = _choose(options.joining, defaults.joining)
+        missing = upsample(join(places, joining, manifest.alignment.grid), (shape[0], shape[1]))
+    defect = poor + missing
+
+    width, height = work_size(shape[1], shape[0], manifest.inpaint.resolution, manifest.inpaint.multiple)
+    cell = LATENT_SCALE * math.sqrt(shape[0] * shape[1] / (width * height))
+    if options.full_image:
+        mask = np.ones(shape, dtype=np.bool_)
+    else:
+        grow = _choose(options.grow, defaults.grow) * cell
+        mask = binary_mask(defect, tau, _choose(options.min_area, defaults.min_area), grow)
+
+    scores = [assessment.perceptual] * with_quality + [assessment.alignment] * with_alignment
+    quality = sum(scores) / len(scores)
+    rule = _choose(options.strength_rule, defaults.strength_rule)
+    strength = stage1_strength(
+        quality,
+        rule,
+        _choose(options.strength_min, defaults.strength_min),
+        _choose(options.strength_max, defaults.strength_max),
+    )
+    delta = _choose(options.delta, manifest.restore.delta)
+    boxes = tuple(masks.boxes(mask))
+    stage1_steps = _choose(options.stage1_steps, manifest.inpaint.steps)
+    stage2_steps = _choose(options.stage2_steps, manifest.restore.steps)
+    # A stage whose strength leaves no step would only pass the picture through the autoencoder.
+    regenerate = 1 in options.stages and bool(mask.any()) and unet_calls(stage1_steps, strength) > 0
+    restore = 2 in options.stages and unet_calls(stage2_steps, delta) > 0
+    wrong = [assessment.phrases[place.phrase] for place in places]
+    return RefinePlan(
+        mask=mask,
+        feather=_choose(options.feather, defaults.feather) * cell,
+        strength=strength,
+        delta=delta,
+        prompt=emphasise(assessment.prompt, [phrase.text for phrase in wrong], options.emphasis),
+        regenerate=regenerate,
+        restore=restore,
+        stage1_steps=stage1_steps,
+        stage2_steps=stage2_steps,
+        boxes=boxes,
+        coverage=float(mask.mean()),
+        defect_map=defect,
+        reasons=(
+            *_phrase_reasons(wrong, places, manifest.alignment.a_bound),
+            *_mask_reasons(mask, boxes, poor, missing, assessment, options),
+            *_stage_reasons(regenerate, restore, strength, quality, rule, delta),
+        ),
+    )
+
+
+def binary_mask(defect: FloatMap, tau: float | Literal["otsu"], min_area: float, grow: float) -> Mask:
+    """Bi(1 - P + A): threshold, then specks removed, then grown.
+
+    `defect` is (H, W), 0 is good; `min_area` a share of the picture, `grow` in pixels. Returns bool (H, W).
+    Where nothing lies above the threshold the mask is empty. A smaller tau never gives a smaller mask.
+    """
+    step = _grid_step(defect.shape)
+    rows, columns = (
+        np.minimum(np.arange(-(-side // step)) * step + step // 2, side - 1) for side in defect.shape
+    )
+    mask = masks.binarise(defect[np.ix_(rows, columns)], tau)
+    mask = masks.remove_specks(mask, math.ceil(min_area * mask.size))
+    return _enlarge(masks.grow(mask, grow / step), step, defect.shape)
+
+
+def stage1_strength(quality: float, rule: StrengthRule, low: float, high: float) -> float:
+    """Eq. 9, the strength of stage 1 in [0, 1] for a quality (p + a) / 2 in [0, 1].
+
+    "deficit": low + (high - low) * (1 - quality), so a worse picture gets the stronger pass the paper is
+    after. "printed": the quality itself, which gives it to the better picture. Raises OptionError unless low
+    <= high.
+    """
+    if low > high:
+        raise OptionError(
+            f"The stage 1 strength must have strength_min <= strength_max, but {low} > {high}; give both."
+        )
+    quality = min(max(quality, 0.0), 1.0)
+    return quality if rule == "printed" else low + (high - low) * (1.0 - quality)
+
+
+def _grid_step(shape: tuple[int, ...]) -> int:
+    return -(-max(shape) // PLAN_SIDE)
+
+
+_Array = TypeVar("_Array", Mask, FloatMap)
+
+
+def _enlarge(coarse: _Array, step: int, shape: tuple[int, ...]) -> _Array:
+    """Every cell becomes `step` x `step` pixels, cut to `shape`."""
+    if step == 1:
+        return coarse
+    return coarse.repeat(step, axis=0).repeat(step, axis=1)[: shape[0], : shape[1]]
+
+
+def _phrase_reasons(wrong: Sequence[PhraseScore], places: Sequence[Region], a_bound: float) -> list[str]:
+    reasons = []
+    for phrase, place in zip(wrong, places, strict=True):
+        if phrase.defect == "noun":
+            why = f"'{phrase.text}' was not found ({phrase.noun_score:.2f} < {a_bound:.2f})"
+        else:
+            why = (
+                f"'{phrase.noun}' was found, but not as '{phrase.text}' "
+                f"({phrase.phrase_score:.2f} < {phrase.noun_score:.2f})"
+            )
+        reasons.append(f"{why}: it is drawn {place.place}.")
+    return reasons
+
+
+def _mask_reasons(
+    mask: Mask,
+    boxes: Sequence[masks.Box],
+    poor: FloatMap,
+    missing: FloatMap,
+    assessment: Assessment,
+    options: PlanOptions,
+) -> list[str]:
+    if options.full_image:
+        return ["The whole picture is redrawn, because the option 'full_image' is set."]
+    reasons = []
+    for x0, y0, x1, y1 in boxes:
+        inside = (slice(y0, y1), slice(x0, x1))
+        share = 100 * mask[inside].sum() / mask.size
+        region = f"The region from ({x0}, {y0}) to ({x1}, {y1}), {share:.0f} % of the picture, is redrawn"
+        if poor[inside].max() < missing[inside].max():
+            reasons.append(f"{region} to show what the prompt asks for.")
+            continue
+        lows = {name: float(assessment.factor_maps[name][inside].min()) for name in FACTORS[1:]}
+        weakest = min(lows, key=lows.__getitem__)
+        lowest = 1 - poor[inside].max()
+        reasons.append(f"{region}: the perceptual quality falls to {lowest:.2f} there (weakest: {weakest}).")
+    return reasons
+
+
+def _stage_reasons(
+    regenerate: bool, restore: bool, strength: float, quality: float, rule: StrengthRule, delta: float
+) -> list[str]:
+    if regenerate:
+        worse = "worse" if rule == "deficit" else "better"
+        first = (
+            f"Stage 1 has strength {strength:.2f}, because the scores average {quality:.2f} "
+            f"(the {worse} the picture, the stronger)."
+        )
+    else:
+        first = "Stage 1 is skipped."
+    if restore:
+        return [first, f"Stage 2 restores the whole picture mildly (strength {delta:.2f})."]
+    return [first, "Stage 2 is skipped."]
+
+
+_T = TypeVar("_T")
+
+
+def _choose(value: _T | None, default: _T) -> _T:
+    return default if value is None else value
+
+
+def _in_range(name: str, value: float | None, low: float, high: float, also: str = "") -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise OptionError(f"The option '{name}' must be from {low:g} to {high:g}{also}, not {value!r}.")
+
+
+def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    if value not in allowed:
+        names = ", ".join(repr(item) for item in allowed if item is not None)
+        raise OptionError(f"The option '{name}' must be one of {names}, not {value!r}.")
+
+
+def _subset(name: str, value: Sequence[object], allowed: tuple[object, ...]) -> None:
+    if isinstance(value, str) or not value or any(item not in allowed for item in value):
+        names = ", ".join(repr(item) for item in allowed)
+        raise OptionError(f"The option '{name}' must hold one or more of {names}, not {value!r}.")

@@ -1,0 +1,264 @@
+"""The refiner: assess, plan, regenerate, restore (G-Refine, Eq. 10)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from grefine_rt.assess.indicator import Assessment, AssessOptions, assess, check_prompt
+from grefine_rt.bundle.manifest import Decoding
+from grefine_rt.bundle.store import Bundle
+from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, CancelToken
+from grefine_rt.diffusion.regenerate import regenerate
+from grefine_rt.diffusion.restore import restore
+from grefine_rt.errors import BundleError, Cancelled, OptionError
+from grefine_rt.imaging.image import Picture, Source, load, resize, to_float, work_size
+from grefine_rt.paste import add_difference, paste_region
+from grefine_rt.plan import PlanOptions, RefinePlan, make_plan
+
+__all__ = ["CancelToken", "RefineOptions", "RefineResult", "Refiner"]
+
+Rgb = NDArray[np.uint8]
+FloatMap = NDArray[np.float32]
+OnProgress = Callable[[str, int, int], None]
+"""Called with (part, steps made, steps in all); the parts are the keys of `RefineResult.timings`."""
+
+
+_ASSESS = AssessOptions()
+_PLAN = PlanOptions()
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """All switches of a refine call.
+
+    assess, plan: see `AssessOptions` and `PlanOptions`; `plan` is ignored when a plan is given.
+    decoding: how stage 2 returns to pixels, "plain", "difference" or "quality" (see `restore`); None means
+        the bundle's own.
+    """
+
+    assess: AssessOptions = _ASSESS
+    plan: PlanOptions = _PLAN
+    decoding: Decoding | None = None
+
+
+_REFINE = RefineOptions()
+
+
+@dataclass(frozen=True, eq=False)
+class RefineResult:
+    """What a refine call made.
+
+    image: PIL image of the size of the input, with its alpha and colour profile.
+    stage1: the picture between the stages; equal to the input where stage 1 was skipped.
+    before, after: the assessments of the input and of the result.
+    plan: what was done, and why.
+    timings: milliseconds for `load`, `assess_before`, `plan`, `regenerate`, `restore`, `assess_after`,
+        `total`.
+    seed: as given; the same seed gives the same bits on one backend.
+    notes: plain sentences on what was changed or left out on the way.
+    """
+
+    image: Image.Image
+    stage1: Image.Image
+    before: Assessment
+    after: Assessment
+    plan: RefinePlan
+    timings: dict[str, float]
+    seed: int
+    notes: tuple[str, ...]
+
+
+class Refiner:
+    """A loaded bundle, ready to assess and refine pictures. Any number of threads may use one Refiner.
+
+    Pictures are given as a PIL image, an array, a path or the bytes of a file (see `imaging.image.load`).
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._bundle: Bundle | None = bundle
+
+    @classmethod
+    def load(cls, bundle: str | Path = "mini", device: str = "auto", threads: int | None = None) -> Self:
+        """Opens a bundle: an embedded name, or a folder.
+
+        `device` is "auto", "cpu", "cuda" or "cuda:N"; `threads` the CPU threads of a run, None leaves it to
+        the engine. Components load on first use. Raises BundleError and DeviceError.
+        """
+        return cls(Bundle.open(bundle, device, threads))
+
+    @property
+    def bundle(self) -> Bundle:
+        """The bundle in use. Raises BundleError after `close`."""
+        if self._bundle is None:
+            raise BundleError("This refiner is closed: load another one with Refiner.load.")
+        return self._bundle
+
+    def assess(self, image: Source, prompt: str, options: AssessOptions = _ASSESS) -> Assessment:
+        """How good the picture is and how well it shows the prompt. Raises ImageError and PromptError."""
+        check_prompt(prompt)
+        return assess(self.bundle, load(image).rgb, prompt, options)
+
+    def plan(
+        self, image: Source | Assessment, prompt: str | None = None, options: PlanOptions = _PLAN
+    ) -> RefinePlan:
+        """What refining would do to a picture, or to one that was assessed; then `prompt` is not needed.
+
+        The plan can be looked at, changed with `RefinePlan.with_mask` or `dataclasses.replace`, and given to
+        `refine`. Raises OptionError, ImageError and PromptError.
+        """
+        if not isinstance(image, Assessment):
+            if prompt is None:
+                raise OptionError("A plan for a picture needs its prompt: give 'prompt', or an assessment.")
+            image = self.assess(image, prompt)
+        return make_plan(image, self.bundle.manifest, options)
+
+    def refine(
+        self,
+        image: Source,
+        prompt: str,
+        seed: int = 0,
+        options: RefineOptions = _REFINE,
+        plan: RefinePlan | None = None,
+        on_progress: OnProgress | None = None,
+        cancel: Cancels | None = None,
+    ) -> RefineResult:
+        """Eq. 10: R = stage 2 (stage 1 (I)), where and as strongly as the plan says.
+
+        `seed` is any integer. `plan` is a plan made before, perhaps changed; None makes one. `on_progress` is
+        called from this thread; `cancel` stops the work between two steps. Raises ImageError, PromptError,
+        OptionError (also for a plan of another picture size), Cancelled, BundleError and DeviceError.
+        """
+        check_prompt(prompt)
+        run = _Run(on_progress, cancel)
+        with run.part("load"):
+            picture = load(image)
+        with run.part("assess_before"):
+            before = assess(self.bundle, picture.rgb, prompt, options.assess)
+        with run.part("plan"):
+            plan = make_plan(before, self.bundle.manifest, options.plan) if plan is None else plan
+            _check_fits(plan, picture)
+            weight = plan.weight() if plan.regenerate else np.zeros(plan.mask.shape, np.float32)
+        with run.part("regenerate"):
+            stage1 = picture.rgb
+            if plan.regenerate:
+                stage1 = self._regenerate(stage1, plan, weight, seed, run)
+        with run.part("restore"):
+            # What stage 1 drew anew is as good as the decoder makes it.
+            good = np.maximum(before.perceptual_map, weight)
+            stage2 = self._restore(stage1, plan, good, seed, options, run) if plan.restore else stage1
+        with run.part("assess_after"):
+            after = assess(self.bundle, stage2, prompt, options.assess)
+        return RefineResult(
+            image=picture.to_pil(stage2),
+            stage1=picture.to_pil(stage1),
+            before=before,
+            after=after,
+            plan=plan,
+            timings=run.timings(),
+            seed=seed,
+            notes=(*picture.notes, *before.notes),
+        )
+
+    def _regenerate(self, rgb: Rgb, plan: RefinePlan, weight: FloatMap, seed: int, run: _Run) -> Rgb:
+        settings = self.bundle.manifest.inpaint
+        size = work_size(rgb.shape[1], rgb.shape[0], settings.resolution, settings.multiple)
+        drawn = regenerate(
+            self.bundle,
+            _at_work_size(rgb, size),
+            _work_mask(plan.mask, size),
+            plan.prompt,
+            strength=plan.strength,
+            seed=seed,
+            steps=plan.stage1_steps,
+            on_step=run.on_step("regenerate"),
+            cancel=run.cancel,
+        )
+        return paste_region(rgb, drawn.image, weight)
+
+    def _restore(
+        self, rgb: Rgb, plan: RefinePlan, good: FloatMap, seed: int, options: RefineOptions, run: _Run
+    ) -> Rgb:
+        settings = self.bundle.manifest.restore
+        size = work_size(rgb.shape[1], rgb.shape[0], settings.resolution, settings.multiple)
+        picture = _at_work_size(rgb, size)
+        restored = restore(
+            self.bundle,
+            picture,
+            plan.prompt,
+            seed=seed,
+            delta=plan.delta,
+            steps=plan.stage2_steps,
+            decoding=options.decoding,
+            keep=np.clip(resize(good, size), 0, 1),
+            on_step=run.on_step("restore"),
+            cancel=run.cancel,
+        )
+        return add_difference(rgb, picture, restored.image)
+
+    def close(self) -> None:
+        """Gives the engines and their memory back; the refiner cannot be used after it."""
+        self._bundle = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Run:
+    """Clock, progress and cancellation of one call."""
+
+    def __init__(self, on_progress: OnProgress | None, cancel: Cancels | None) -> None:
+        self.cancel = cancel
+        self._report: OnProgress = on_progress or (lambda part, step, steps: None)
+        self._start = time.perf_counter()
+        self._spent: dict[str, float] = {}
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        if self.cancel is not None and self.cancel.cancelled:
+            raise Cancelled(f"Cancelled before '{name}', as asked; nothing was written.")
+        start = time.perf_counter()
+        self._report(name, 0, 1)
+        yield
+        self._spent[name] = 1000 * (time.perf_counter() - start)
+        self._report(name, 1, 1)
+
+    def on_step(self, name: str) -> Callable[[int, int], None]:
+        return lambda step, steps: self._report(name, step, steps)
+
+    def timings(self) -> dict[str, float]:
+        return {**self._spent, "total": 1000 * (time.perf_counter() - self._start)}
+
+
+def _check_fits(plan: RefinePlan, picture: Picture) -> None:
+    if plan.mask.shape != picture.rgb.shape[:2]:
+        height, width = plan.mask.shape
+        raise OptionError(
+            f"The plan is for a picture of {width} x {height} pixels, but this one has "
+            f"{picture.size[0]} x {picture.size[1]}: make a plan for it."
+        )
+
+
+def _at_work_size(rgb: Rgb, size: tuple[int, int]) -> FloatMap:
+    return np.clip(resize(to_float(rgb), size), 0, 1)
+
+
+def _work_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask at work `size` (width, height), bool: every latent cell that holds a masked pixel, whole."""
+    cells = (size[0] // LATENT_SCALE, size[1] // LATENT_SCALE)
+    touched = resize(mask.astype(np.float32), cells, "area") > 1e-6
+    return touched.repeat(LATENT_SCALE, axis=0).repeat(LATENT_SCALE, axis=1)

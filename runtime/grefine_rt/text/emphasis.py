@@ -1,0 +1,227 @@
+"""Weights in prompts: reading the bracket syntax of the Stable Diffusion tools and writing Eq. 7 in it.
+
+Syntax: ``(x)`` is 1.1, ``((x))`` 1.21, ``[x]`` 1/1.1, ``(x:1.3)`` 1.3; weights of nested brackets multiply.
+``\\(``, ``\\)``, ``\\[``, ``\\]`` and ``\\\\`` are literal characters. A bracket without its partner and a
+weight that is no number are literal text. ``<lora:...>`` and its relatives are removed; the upper-case words
+``BREAK`` and ``AND`` separate and become a comma. Nothing the user types raises an exception.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grefine_rt.errors import PromptError
+
+MAX_WEIGHT = 3.0
+"""Weights are clipped to [0, 3]: beyond it a text encoder's output is noise, below 0 it has no meaning."""
+
+_BRACKET_FACTOR = {"(": 1.1, "[": 1 / 1.1}
+_CLOSES = {")": "(", "]": "["}
+_WEIGHT_SUFFIX = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\Z", re.ASCII)
+_DIGITS = 4
+_EXTRA_NETWORK = re.compile(r"<(?:lora|lyco|lycoris|hypernet|embedding)\s*:[^<>]*>", re.IGNORECASE)
+_SEPARATOR = re.compile(r"[\s,]{0,8}\b(?:BREAK|AND)\b[\s,]{0,8}")
+_BLANKS = re.compile(r"[^\S\n]{2,}")
+
+# A word is a run of characters that are neither space, control character nor punctuation (so letters of any
+# script with their combining marks, digits and emoji); hyphens and apostrophes join two runs, a full stop
+# and a slash join when a digit follows ("t-shirt", "cat's", "1.5", "f/1.8").
+_RUN = r"[^\s\x00-\x1f\x7f!-%'-/:-@\[-`{-~¡¿«»‐-‧‹›、-】〜！-％’（-／：；？｛-･]+"
+WORD = re.compile(rf"{_RUN}(?:(?:[-'’]|[./](?=\d)){_RUN})*")
+"""What counts as one word of a plain prompt, here and in `grefine_rt.assess.phrases`."""
+
+
+@dataclass(frozen=True)
+class WeightedText:
+    """A piece of a prompt without syntax, and the weight in [0, 3] of its words (1 = as written)."""
+
+    text: str
+    weight: float
+
+
+def parse_weights(prompt: str) -> tuple[WeightedText, ...]:
+    """Split a prompt into pieces of equal weight; the texts joined are `plain_text(prompt)`.
+
+    Weights are rounded to four decimals and clipped to [0, `MAX_WEIGHT`]. An empty prompt gives ().
+    """
+    text, weights = _parse(prompt)
+    return _chunks(text, weights)
+
+
+def plain_text(prompt: str) -> str:
+    """The prompt without weights, escapes, extra-network tags and surplus blanks."""
+    return _parse(prompt)[0]
+
+
+def emphasise(prompt: str, phrases: Sequence[str], amount: float = 0.1) -> str:
+    """Add `amount` to the weight of every word of `phrases` (Eq. 7), on top of the weights already there.
+
+    A phrase is plain text whose words occur in this order in the prompt, not necessarily side by side; case
+    is ignored. Equal phrases take successive occurrences. The result is a prompt again, with the words of
+    other weight written as ``(words:weight)``; weights stay within [0, `MAX_WEIGHT`], words outside the
+    phrases keep theirs.
+
+    Raises:
+        PromptError: the words of a phrase do not occur in the prompt.
+    """
+    text, weights = _parse(prompt)
+    spans = [match.span() for match in WORD.finditer(text)]
+    words = [text[start:end].casefold() for start, end in spans]
+    used: set[int] = set()
+    for phrase in phrases:
+        wanted = [match.group().casefold() for match in WORD.finditer(phrase)]
+        found = _locate(wanted, words, used) or _locate(wanted, words, set())
+        if wanted and not found:
+            raise PromptError(
+                f"The phrase {phrase!r} is not in the prompt, so it cannot be emphasised: "
+                "take the phrases from the assessment of this prompt."
+            )
+        used.update(found)
+        for index in found:
+            start, end = spans[index]
+            for position in range(start, end):
+                weights[position] = _tidy(weights[position] + amount)
+    _even_out_gaps(spans, weights)
+    return "".join(_written(chunk) for chunk in _chunks(text, weights))
+
+
+def apply_weights(context: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale the text encoder's output (L, D) token by token with weights (L,), keeping the sequence's mean.
+
+    The convention of the Stable Diffusion tools. With all weights 1 the input comes back unchanged.
+    """
+    if np.all(weights == 1.0):
+        return context
+    scaled = context * weights[:, None]
+    mean, scaled_mean = float(context.mean(dtype=np.float64)), float(scaled.mean(dtype=np.float64))
+    # A mean this close to zero, or of the other sign, says nothing about the scale of the sequence.
+    factor = mean / scaled_mean if abs(scaled_mean) > 1e-6 and mean * scaled_mean > 0 else 1.0
+    return (scaled * factor).astype(np.float32)
+
+
+def _parse(prompt: str) -> tuple[str, list[float]]:
+    """The plain text and the weight of each of its characters."""
+    characters, weights = _read_brackets(prompt)
+    # Removing one tag can bring the halves of another together: repeat until nothing changes.
+    while True:
+        before = characters
+        for pattern, replacement in ((_EXTRA_NETWORK, ""), (_SEPARATOR, ", "), (_BLANKS, " ")):
+            characters, weights = _replace(characters, weights, pattern, replacement)
+        leading = len(characters) - len(characters.lstrip())
+        characters, weights = characters[leading:], weights[leading:]
+        characters = characters.rstrip()
+        weights = weights[: len(characters)]
+        if characters == before:
+            return characters, weights
+
+
+def _read_brackets(prompt: str) -> tuple[str, list[float]]:
+    tokens: list[tuple[str, bool]] = []  # character, whether it may be syntax
+    position = 0
+    while position < len(prompt):
+        escaped = prompt[position] == "\\" and prompt[position + 1 : position + 2] in tuple("()[]\\")
+        position += escaped
+        tokens.append((prompt[position], not escaped))
+        position += 1
+
+    factors: dict[int, float] = {}  # at an opening bracket: times, at its closing bracket: divided by
+    partner: dict[int, int] = {}
+    silent: set[int] = set()
+    open_brackets: list[int] = []
+    for index, (character, syntax) in enumerate(tokens):
+        if syntax and character in _BRACKET_FACTOR:
+            open_brackets.append(index)
+        elif syntax and character in _CLOSES and open_brackets:
+            start = open_brackets[-1]
+            if tokens[start][0] != _CLOSES[character]:
+                continue
+            open_brackets.pop()
+            factors[start] = _BRACKET_FACTOR[tokens[start][0]]
+            partner[start] = index
+            silent.update((start, index))
+            if character == ")":
+                # No number is longer than this; a longer tail cannot be a weight.
+                tail_start = max(start + 1, index - 32)
+                tail = "".join(c if s else "\\" for c, s in tokens[tail_start:index])
+                weight = _WEIGHT_SUFFIX.search(tail)
+                if weight:
+                    factors[start] = float(weight.group(1))
+                    silent.update(range(tail_start + weight.start(), index))
+
+    enclosing: list[tuple[int, float]] = []  # closing index, product of the factors so far
+    characters: list[str] = []
+    weights: list[float] = []
+    for index, (character, _) in enumerate(tokens):
+        if index in partner:
+            product = (enclosing[-1][1] if enclosing else 1.0) * factors[index]
+            enclosing.append((partner[index], product))
+        elif enclosing and enclosing[-1][0] == index:
+            enclosing.pop()
+        if index not in silent:
+            characters.append(character)
+            weights.append(_tidy(enclosing[-1][1] if enclosing else 1.0))
+    return "".join(characters), weights
+
+
+def _replace(
+    characters: str, weights: list[float], pattern: re.Pattern[str], replacement: str
+) -> tuple[str, list[float]]:
+    pieces: list[str] = []
+    kept: list[float] = []
+    end = 0
+    for match in pattern.finditer(characters):
+        inside = match.start() > 0 and match.end() < len(characters)
+        text = replacement if inside else ""
+        pieces += [characters[end : match.start()], text]
+        kept += weights[end : match.start()] + [1.0] * len(text)
+        end = match.end()
+    return "".join([*pieces, characters[end:]]), kept + weights[end:]
+
+
+def _chunks(text: str, weights: Sequence[float]) -> tuple[WeightedText, ...]:
+    chunks = []
+    for weight, group in groupby(zip(text, weights, strict=True), key=lambda item: item[1]):
+        chunks.append(WeightedText("".join(character for character, _ in group), weight))
+    return tuple(chunks)
+
+
+def _locate(wanted: Sequence[str], words: Sequence[str], used: set[int]) -> list[int]:
+    """Positions of `wanted` in `words`, in order and outside `used`, within the shortest stretch."""
+    best: list[int] = []
+    for start, word in enumerate(words):
+        if not wanted or word != wanted[0] or start in used:
+            continue
+        found = [start]
+        for position in range(start + 1, len(words)):
+            if len(found) == len(wanted) or (best and position - start > best[-1] - best[0]):
+                break
+            if words[position] == wanted[len(found)] and position not in used:
+                found.append(position)
+        if len(found) == len(wanted) and (not best or found[-1] - start < best[-1] - best[0]):
+            best = found
+            if best[-1] - best[0] == len(wanted) - 1:
+                break
+    return best
+
+
+def _even_out_gaps(spans: Sequence[tuple[int, int]], weights: list[float]) -> None:
+    """Give what lies between two words their weight if it is the same, else 1, so brackets hug words."""
+    edges = [(0, 0), *spans, (len(weights), len(weights))]
+    for (_, start), (end, _) in pairwise(edges):
+        same = start > 0 and end < len(weights) and weights[start - 1] == weights[end]
+        weights[start:end] = [weights[end] if same else 1.0] * (end - start)
+
+
+def _written(chunk: WeightedText) -> str:
+    text = re.sub(r"([()\[\]\\])", r"\\\1", chunk.text)
+    return text if chunk.weight == 1.0 else f"({text}:{chunk.weight:g})"
+
+
+def _tidy(weight: float) -> float:
+    return round(min(max(weight, 0.0), MAX_WEIGHT), _DIGITS)

@@ -1,0 +1,87 @@
+"""The fused step against the formulas of ARCHITECTURE.md, and its graphs against torch at other sizes."""
+
+import pytest
+import tiny_models
+import torch
+from grefine_export.models.inpaint import inpaint_unet
+from grefine_export.onnx.convert import export
+from grefine_export.onnx.parity import compare
+
+SIZES = [(2, 8, 12), (1, 8, 12), (1, 16, 10), (2, 4, 4)]
+SDXL = {
+    "block_out_channels": (320, 640, 1280),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": (1, 2, 10),
+    "attention_head_dim": (5, 10, 20),
+    "cross_attention_dim": 2048,
+    "pooled_dim": 1280,
+}
+
+
+def test_sdxl_inpaint_has_the_published_size():
+    with torch.device("meta"):
+        unet = inpaint_unet(SDXL)
+    assert sum(parameter.numel() for parameter in unet.parameters()) == pytest.approx(2.5675e9, rel=1e-4)
+
+
+def written_out(step, inputs, predict):
+    """The step as the formulas say, one UNet pass at a time."""
+    scale, to_clean, model_to_clean, c_sample, c_clean, c_previous, c_noise, guidance = inputs["coefficients"]
+    sample = inputs["sample"]
+    passes = [predict(scale * sample, row) for row in range(inputs["context"].shape[0])]
+    model = passes[0] + guidance * (passes[-1] - passes[0])
+    clean = to_clean * sample + model_to_clean * model
+    following = (
+        c_sample * sample + c_clean * clean + c_previous * inputs["previous"] + c_noise * inputs["noise"]
+    )
+    return following, clean
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_inpaint_step_is_the_formula(rows):
+    step = tiny_models.inpaint_step()
+    inputs = tiny_models.step_inputs(step, rows, 8, 6)
+
+    def predict(scaled, row):
+        joined = torch.cat([scaled, inputs["mask"], inputs["masked_latent"]], dim=1)
+        added = {"text_embeds": inputs["pooled"][[row]], "time_ids": inputs["time_ids"][[row]]}
+        return step.unet(joined, inputs["timestep"], inputs["context"][[row]], added_cond_kwargs=added).sample
+
+    with torch.no_grad():
+        for got, expected in zip(step(**inputs), written_out(step, inputs, predict), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+def test_restore_step_is_the_formula(rows):
+    step = tiny_models.restore_step()
+    inputs = tiny_models.step_inputs(step, rows, 8, 6)
+
+    def predict(scaled, row):
+        return step.pasd(scaled, inputs["timestep"], inputs["context"][[row]], inputs["control"], 0.8)
+
+    with torch.no_grad():
+        for got, expected in zip(step(**inputs), written_out(step, inputs, predict), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "height", "width"), SIZES)
+def test_inpaint_graph_at_other_sizes(inpaint_graph, rows, height, width):
+    step, path = inpaint_graph
+    compare(step, path, tiny_models.step_inputs(step, rows, height, width, length=7), bound=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "height", "width"), SIZES)
+def test_restore_graph_at_other_sizes(restore_graph, rows, height, width):
+    step, path = restore_graph
+    compare(step, path, tiny_models.step_inputs(step, rows, height, width, length=7), bound=1e-5)
+
+
+def test_half_precision_unet_gives_a_valid_graph(tmp_path):
+    """The sum of half and single precision time features is where exporters go wrong."""
+    half, single = tiny_models.inpaint_step(torch.float16), tiny_models.inpaint_step()
+    inputs = tiny_models.step_inputs(half, 2, 8, 12)
+    path = export(half, inputs, ["next", "clean"], tiny_models.INPAINT_AXES, tmp_path / "half.onnx")
+    errors = compare(single, path, inputs, bound=1e-2)
+    assert errors["clean"] > 1e-5  # else it was not half precision

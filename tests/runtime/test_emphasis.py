@@ -1,0 +1,203 @@
+"""Prompt weights: the bracket syntax, Eq. 7 and the scaling of the context."""
+
+import re
+import time
+
+import numpy as np
+import pytest
+from grefine_rt.assess import phrases
+from grefine_rt.errors import PromptError
+from grefine_rt.text.emphasis import (
+    MAX_WEIGHT,
+    WORD,
+    WeightedText,
+    apply_weights,
+    emphasise,
+    parse_weights,
+    plain_text,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+SYNTAX = st.text(alphabet="ab ,()[]:.12\\<>lorBREAKAND\n🐱é", max_size=60) | st.text(max_size=60)
+WORDS = st.lists(
+    st.sampled_from(["a", "red", "car", "(red:1.3)", "((big))", "[small]", "(old", "tree:0.5)", ",", "and"]),
+    min_size=1,
+    max_size=14,
+).map(" ".join)
+
+
+def weighted_words(prompt: str) -> list[tuple[str, float]]:
+    """Every word with the weight of its first character."""
+    chunks = parse_weights(prompt)
+    weights = [chunk.weight for chunk in chunks for _ in chunk.text]
+    return [(m.group(), weights[m.start()]) for m in WORD.finditer("".join(c.text for c in chunks))]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a cat", [("a cat", 1.0)]),
+        ("(cat)", [("cat", 1.1)]),
+        ("((cat))", [("cat", 1.21)]),
+        ("[cat]", [("cat", 0.9091)]),
+        ("(cat:1.3)", [("cat", 1.3)]),
+        ("(cat : 1.3 )", [("cat ", 1.3)]),
+        ("(cat:.5)", [("cat", 0.5)]),
+        ("(a (cat:1.5):1.2)", [("a ", 1.2), ("cat", 1.8)]),
+        ("((cat:1.2))", [("cat", 1.32)]),
+        ("([cat])", [("cat", 1.0)]),
+        (r"\(cat\)", [("(cat)", 1.0)]),
+        (r"(cat \(wild\):1.2)", [("cat (wild)", 1.2)]),
+        (r"a\\b", [(r"a\b", 1.0)]),
+        (r"a\b", [(r"a\b", 1.0)]),
+        ("(cat:one)", [("cat:one", 1.1)]),
+        ("(cat:1.2.3)", [("cat:1.2.3", 1.1)]),
+        ("(cat:9)", [("cat", MAX_WEIGHT)]),
+        ("(cat:-1)", [("cat", 0.0)]),
+        ("a (cat", [("a (cat", 1.0)]),
+        ("cat) x", [("cat) x", 1.0)]),
+        ("([cat)]", [("(", 1.0), ("cat)", 0.9091)]),
+        ("()", []),
+        ("", []),
+        ("a <lora:style_v2:0.8> cat", [("a cat", 1.0)]),
+        ("<lora:x:1>", []),
+        ("a cat BREAK a dog AND a fish", [("a cat, a dog, a fish", 1.0)]),
+        ("a <3 cat", [("a <3 cat", 1.0)]),
+    ],
+)
+def test_weights(prompt, expected):
+    chunks = parse_weights(prompt)
+    # A blank before the colon belongs to the text; at the prompt's end it is stripped.
+    assert [(c.text.rstrip(), pytest.approx(c.weight)) for c in chunks] == [
+        (t.rstrip(), w) for t, w in expected
+    ]
+
+
+def test_plain_text_joins_the_pieces():
+    assert plain_text("a (red car:1.2), [old] <lora:a:1> house") == "a red car, old house"
+
+
+@given(SYNTAX)
+def test_any_text_parses(prompt):
+    chunks = parse_weights(prompt)
+    assert "".join(chunk.text for chunk in chunks) == plain_text(prompt)
+    assert all(0 <= chunk.weight <= MAX_WEIGHT and chunk.text for chunk in chunks)
+
+
+@given(SYNTAX)
+def test_emphasising_nothing_changes_no_word(prompt):
+    assert weighted_words(emphasise(prompt, [])) == weighted_words(prompt)
+    assert plain_text(emphasise(prompt, [])) == plain_text(prompt)
+
+
+@given(WORDS, st.data())
+def test_exactly_the_words_of_the_phrase_gain(prompt, data):
+    before = weighted_words(prompt)
+    # Any words of the prompt in their order: a phrase need not be contiguous.
+    chosen = sorted(data.draw(st.sets(st.integers(0, len(before) - 1), min_size=1))) if before else []
+    phrase = " ".join(before[index][0] for index in chosen)
+    after = weighted_words(emphasise(prompt, [phrase]))
+    assert [word for word, _ in after] == [word for word, _ in before]
+    gained = [i for i, (old, new) in enumerate(zip(before, after, strict=True)) if new[1] != old[1]]
+    assert [before[i][0] for i in gained] == phrase.split()
+    assert all(after[i][1] == pytest.approx(before[i][1] + 0.1) for i in gained)
+
+
+@given(SYNTAX)
+@settings(deadline=None)
+def test_phrases_of_the_parser_can_be_emphasised(prompt):
+    parsed = phrases.parse(prompt)
+    result = emphasise(prompt, [phrase.text for phrase in parsed])
+    assert plain_text(result) == plain_text(prompt)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "phrase", "expected"),
+    [
+        ("a red car in the snow", "a red car", "(a red car:1.1) in the snow"),
+        ("a (red car:1.2)", "a red car", "(a:1.1) (red car:1.3)"),
+        ("a (red car:1.2)", "car", "a (red:1.2) (car:1.3)"),
+        ("a woman, tall, in a park", "a woman tall", "(a woman, tall:1.1), in a park"),
+        ("red car, red house", "red house", "red car, (red house:1.1)"),
+        ("a Red Car", "red car", "a (Red Car:1.1)"),
+        (r"cat \(wild\)", "cat wild", r"(cat \(wild:1.1)\)"),
+        ("[old] car", "old", "(old:1.0091) car"),
+        ("(car:0.9)", "car", "car"),
+        ("(car:2.95)", "car", "(car:3)"),
+    ],
+)
+def test_emphasis_is_written_tidily(prompt, phrase, expected):
+    assert emphasise(prompt, [phrase]) == expected
+
+
+def test_equal_phrases_take_successive_places_and_repeats_add_up():
+    assert emphasise("a cat, a cat", ["a cat", "a cat"]) == "(a cat, a cat:1.1)"
+    assert emphasise("a cat", ["cat", "a cat"]) == "(a:1.1) (cat:1.2)"
+    assert emphasise("cat dog", ["dog"], amount=0.25) == "cat (dog:1.25)"
+
+
+def test_a_phrase_that_is_not_there_is_refused():
+    with pytest.raises(PromptError, match="'blue dog' is not in the prompt"):
+        emphasise("a red car", ["blue dog"])
+
+
+def test_long_and_hostile_prompts_are_quick():
+    start = time.perf_counter()
+    for prompt in (
+        "(" * 10_000,
+        "(" * 5_000 + "a" + ")" * 5_000,
+        "<lora:" * 2_000,
+        "BREAK " * 2_000,
+        "," * 10_000,
+    ):
+        parse_weights(prompt)
+    assert time.perf_counter() - start < 3
+
+
+def test_context_is_scaled_and_keeps_its_mean():
+    rng = np.random.default_rng(0)
+    context = (rng.standard_normal((8, 16)) + 0.5).astype(np.float32)
+    weights = np.ones(8, np.float32)
+    weights[3] = 1.4
+    result = apply_weights(context, weights)
+    scaled = context * weights[:, None]
+    np.testing.assert_allclose(result, scaled * (context.mean() / scaled.mean()), rtol=1e-5)
+    assert result.mean() == pytest.approx(float(context.mean()), rel=1e-5)
+    assert result.dtype == np.float32
+    ratio = result / context
+    np.testing.assert_allclose(ratio[3] / ratio[0], 1.4, rtol=1e-4)
+
+
+def test_context_without_weights_or_mean_stays_finite():
+    context = np.array([[1.0, -1.0], [2.0, -2.0]], np.float32)
+    assert apply_weights(context, np.ones(2, np.float32)) is context
+    np.testing.assert_array_equal(
+        apply_weights(context, np.array([1.0, 1.5], np.float32)), [[1.0, -1.0], [3.0, -3.0]]
+    )
+
+
+def test_words_are_split_at_punctuation_only():
+    text = "a t-shirt, cat's 1.5 f/1.8 “hi” 猫、犬 🐱 naïve foo.bar हिन्दी — x"
+    words = [
+        "a",
+        "t-shirt",
+        "cat's",
+        "1.5",
+        "f/1.8",
+        "hi",
+        "猫",
+        "犬",
+        "🐱",
+        "naïve",
+        "foo",
+        "bar",
+        "हिन्दी",
+        "x",
+    ]
+    assert WORD.findall(text) == words
+    assert not re.search(r"\s", "".join(words))
+
+
+def test_weighted_text_is_a_value():
+    assert WeightedText("a", 1.0) == WeightedText("a", 1.0)

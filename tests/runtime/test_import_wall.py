@@ -1,0 +1,75 @@
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import grefine_rt
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPORT_ONLY = {"torch", "diffusers", "transformers", "onnx", "onnxscript", "grefine_export"}
+LATE = {"onnxruntime", "nltk", "tokenizers", "PIL", "numpy", "typer", "rich", "tensorrt", "tensorrt_rtx"}
+
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+import grefine_rt
+names = [m.name for m in pkgutil.walk_packages(grefine_rt.__path__, "grefine_rt.")]
+for name in names:
+    importlib.import_module(name)
+print(json.dumps([names, sorted({module.partition(".")[0] for module in sys.modules})]))
+"""
+IMPORT_PACKAGE = """
+import json, sys, time
+start = time.perf_counter()
+import grefine_rt
+seconds = time.perf_counter() - start
+print(json.dumps([seconds, sorted({module.partition(".")[0] for module in sys.modules})]))
+"""
+
+
+def run(program):
+    environment = {"PYTHONPATH": str(ROOT / "runtime"), "PATH": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+        timeout=60,
+    )
+    return json.loads(done.stdout)
+
+
+def test_no_module_of_the_runtime_brings_in_the_export_side():
+    names, loaded = run(IMPORT_ALL)
+    assert {"grefine_rt.refiner", "grefine_rt.plan", "grefine_rt.assess.phrases"} <= set(names)
+    assert not EXPORT_ONLY & set(loaded)
+
+
+def test_no_module_of_the_runtime_loads_an_engine_or_nltk_by_itself():
+    _, loaded = run(IMPORT_ALL)
+    assert not {"onnxruntime", "nltk", "tensorrt", "tensorrt_rtx"} & set(loaded)
+
+
+def test_importing_the_package_is_quick_and_loads_nothing_else():
+    seconds, loaded = run(IMPORT_PACKAGE)
+    assert not (EXPORT_ONLY | LATE) & set(loaded)
+    # The import itself takes a few milliseconds; the bound leaves room for a busy machine.
+    assert seconds < 0.5
+
+
+def test_every_public_name_loads_and_is_listed():
+    for name in grefine_rt.__all__:
+        assert getattr(grefine_rt, name).__name__ == name
+        assert name in dir(grefine_rt)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    assert not hasattr(grefine_rt, "Refinery")
+
+
+def test_the_version_is_that_of_the_distribution():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert grefine_rt.__version__ == project["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", grefine_rt.__version__)

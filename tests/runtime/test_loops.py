@@ -1,0 +1,307 @@
+"""Both stages on tiny graphs, against the same arithmetic in numpy."""
+
+import threading
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from grefine_rt.bundle.store import Bundle, write
+from grefine_rt.diffusion import regenerate as stage1
+from grefine_rt.diffusion import restore as stage2
+from grefine_rt.diffusion.conditioning import condition
+from grefine_rt.diffusion.loop import CancelToken, denoise
+from grefine_rt.diffusion.noise import gaussian
+from grefine_rt.diffusion.regenerate import regenerate
+from grefine_rt.diffusion.restore import restore
+from grefine_rt.diffusion.solver import Schedule, table
+from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.errors import BundleError, Cancelled, OptionError
+from grefine_rt.imaging.color import wavelet_color_fix
+
+from tests.runtime import tiny
+
+HEIGHT, WIDTH = 32, 48
+SCHEDULE = Schedule(1000, 0.00085, 0.012, "leading", 1)
+
+
+class Words:
+    """A tokenizer: one id a word, by its checksum."""
+
+    def encode_weighted(self, chunks):
+        pairs = [(zlib.crc32(word.encode()) % 60 + 2, c.weight) for c in chunks for word in c.text.split()]
+        pairs = [(0, 1.0), *pairs[: tiny.LENGTH - 2], (1, 1.0)]
+        pairs += [(1, 1.0)] * (tiny.LENGTH - len(pairs))
+        return np.array([i for i, _ in pairs]), np.array([w for _, w in pairs], np.float32)
+
+
+class TinyBundle(Bundle):
+    def tokenizer(self, component):
+        return [Words() for _ in self.manifest.tokenizers[component]]
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory):
+    folder = tiny.save(tmp_path_factory.mktemp("tiny"))
+    write(folder, tiny.manifest())
+    return TinyBundle.open(folder, "cpu", threads=1)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.default_rng(3).random((HEIGHT, WIDTH, 3), dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def mask():
+    mask = np.zeros((HEIGHT, WIDTH), bool)
+    mask[5:20, 10:33] = True
+    return mask
+
+
+def words_of(text):
+    ids, _ = Words().encode_weighted([SimpleNamespace(text=text, weight=1.0)])
+    return tiny.CONTEXT[ids], tiny.POOL[ids].mean(axis=0)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0, [3.0, 3.0, 1.0, 1.0]])
+@pytest.mark.parametrize("strength", [1.0, 0.8])
+@pytest.mark.parametrize("solver", ["euler", "ddim", "dpm++2m"])
+def test_regenerate_is_the_loop_in_numpy(bundle, picture, mask, solver, strength, guidance):
+    if strength == 1.0 and isinstance(guidance, list):
+        guidance = [*guidance, 1.0]
+    result = regenerate(
+        bundle, picture, mask, "a red cat", strength=strength, seed=5, solver=solver, guidance=guidance
+    )
+    rows = table(SCHEDULE, solver, 5, strength, "epsilon", guidance)
+    context, pooled = words_of("a red cat")
+    signed = picture * 2 - 1
+    cells = mask[::8, ::8].astype(np.float64)
+    masked = tiny.encode(np.where(mask[..., None], 0, signed))
+    expected = tiny.run_steps(
+        rows,
+        tiny.encode(signed),
+        gaussian(5, stage1.NOISE_STREAM, (1, 4, HEIGHT // 8, WIDTH // 8)),
+        np.stack([np.zeros_like(context), context]),
+        np.stack([np.zeros_like(pooled), pooled]),
+        np.array([HEIGHT, WIDTH, 0, 0, HEIGHT, WIDTH]),
+        cells * masked,
+    )
+    assert result.calls == int(5 * strength)
+    np.testing.assert_allclose(result.latent, expected, atol=1e-4 * np.abs(expected).max())
+    assert result.image.dtype == np.float32
+    np.testing.assert_allclose(result.image, np.clip(tiny.decode(result.latent), 0, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.5])
+def test_restore_is_the_loop_in_numpy(bundle, picture, guidance):
+    result = restore(
+        bundle, picture, "cat", seed=9, delta=0.6, guidance=guidance, decoding="plain", color_fix=False
+    )
+    rows = table(SCHEDULE, "ddim", 10, 0.6, "epsilon", guidance)
+    expected = tiny.run_steps(
+        rows,
+        tiny.encode(picture * 2 - 1),
+        gaussian(9, stage2.NOISE_STREAM, (1, 4, HEIGHT // 8, WIDTH // 8)),
+        np.stack([words_of("blurry")[0], words_of("cat, clean, sharp")[0]]),
+        low=picture.mean(),
+    )
+    assert result.calls == 6
+    np.testing.assert_allclose(result.latent, expected, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(result.image, np.clip(tiny.decode(result.latent), 0, 1), atol=1e-5)
+
+
+def test_decodings(bundle, picture):
+    source = tiny.decode(tiny.encode(picture * 2 - 1))
+    keep = np.linspace(0, 1, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
+
+    def run(decoding, **options):
+        return restore(bundle, picture, "", seed=1, decoding=decoding, color_fix=False, **options)
+
+    plain = run("plain")
+    decoded = tiny.decode(plain.latent)
+    assert np.abs(plain.image - picture).mean() > 0.1  # the tiny autoencoder is a poor one
+    difference = picture + decoded - source
+    np.testing.assert_allclose(run("difference").image, np.clip(difference, 0, 1), atol=1e-5)
+    np.testing.assert_array_equal(run(None).image, run("difference").image)
+    quality = decoded + keep[..., None] * (picture - source)
+    np.testing.assert_allclose(run("quality", keep=keep).image, np.clip(quality, 0, 1), atol=1e-5)
+    np.testing.assert_array_equal(run("quality", keep=np.zeros_like(keep)).image, plain.image)
+
+
+def test_difference_of_nothing_is_the_picture_bit_by_bit(bundle, picture):
+    result = restore(bundle, picture, "cat", seed=1, delta=0.05, decoding="difference", color_fix=False)
+    assert result.calls == 0
+    np.testing.assert_array_equal(result.image, picture)
+
+
+def test_color_fix_takes_low_frequencies_from_the_picture(bundle, picture):
+    raw = restore(bundle, picture, "cat", seed=1, delta=0.0, decoding="plain", color_fix=False)
+    fixed = restore(bundle, picture, "cat", seed=1, delta=0.0, decoding="plain")
+    decoded = tiny.decode(raw.latent).astype(np.float32)
+    expected = np.clip(wavelet_color_fix(decoded, picture), 0, 1)
+    np.testing.assert_allclose(fixed.image, expected, atol=1e-5)
+    assert not np.allclose(fixed.image, raw.image, atol=1e-2)
+
+
+def test_negative_prompt_zeros_or_encoded(bundle, picture, mask):
+    """Both are reachable, and the empty prompt is not the same as zeros."""
+    settings = replace(bundle.manifest.inpaint, negative="encoded")
+    encoded = TinyBundle(bundle.folder, replace(bundle.manifest, inpaint=settings), "cpu", 1)
+    one = regenerate(bundle, picture, mask, "cat", strength=0.8, seed=1)
+    two = regenerate(encoded, picture, mask, "cat", strength=0.8, seed=1)
+    assert not np.allclose(one.latent, two.latent)
+    unguided = [
+        regenerate(which, picture, mask, "cat", strength=0.8, seed=1, guidance=1.0).latent
+        for which in (bundle, encoded)
+    ]
+    np.testing.assert_array_equal(*unguided)
+
+
+def test_weights_in_the_prompt_count(bundle, picture, mask):
+    plain, heavy = (
+        regenerate(bundle, picture, mask, prompt, strength=0.8, seed=1, guidance=1.0).latent
+        for prompt in ("red cat", "(red:1.5) cat")
+    )
+    # The mean of the whole context stays, and the tiny UNet sees nothing but that mean.
+    np.testing.assert_allclose(plain, heavy, atol=1e-4)
+    one, two = (
+        condition(bundle, "inpaint_text", prompt, None)["context"][1]
+        for prompt in ("red cat", "(red:1.5) cat")
+    )
+    assert not np.allclose(one, two)
+    np.testing.assert_allclose(one.mean(), two.mean(), atol=1e-5)
+
+
+def test_seed_decides(bundle, picture, mask):
+    one, same, other = (
+        regenerate(bundle, picture, mask, "cat", strength=0.8, seed=seed).image for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_threads_do_not_disturb_each_other(bundle, picture, mask):
+    def work(seed):
+        return (
+            regenerate(bundle, picture, mask, "cat", strength=0.8, seed=seed).latent,
+            restore(bundle, picture, "cat", seed=seed).latent,
+        )
+
+    alone = [work(seed) for seed in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        for expected, got in zip(alone, pool.map(work, range(6)), strict=True):
+            np.testing.assert_array_equal(expected[0], got[0])
+            np.testing.assert_array_equal(expected[1], got[1])
+
+
+def test_steps_are_reported(bundle, picture, mask):
+    seen = []
+    regenerate(
+        bundle,
+        picture,
+        mask,
+        "cat",
+        strength=0.8,
+        seed=1,
+        on_step=lambda done, total: seen.append((done, total)),
+    )
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_cancel_stops_between_steps(bundle, picture, mask):
+    token, seen = CancelToken(), []
+
+    def on_step(done, total):
+        seen.append(done)
+        if done == 2:
+            thread = threading.Thread(target=token.cancel)
+            thread.start()
+            thread.join()
+
+    with pytest.raises(Cancelled, match="after 2 of 4 steps"):
+        regenerate(bundle, picture, mask, "cat", strength=0.8, seed=1, on_step=on_step, cancel=token)
+    assert seen == [1, 2]
+    with pytest.raises(Cancelled, match="after 0 of 3 steps"):
+        restore(bundle, picture, "cat", seed=1, cancel=token)
+
+
+def test_nothing_crosses_to_the_host_between_steps(bundle, monkeypatch):
+    """All uploads come before the first run, and the one fetch after the last."""
+    log = []
+    engine = bundle.engine("restore_step")
+
+    class Spy:
+        def __init__(self):
+            self.inner = engine.bind()
+
+        def __getattr__(self, name):
+            if name in ("upload", "fetch", "run", "buffer"):
+                log.append(name)
+            return getattr(self.inner, name)
+
+    spied = SimpleNamespace(inputs=engine.inputs, bind=Spy)
+    latent = np.zeros((1, 4, 2, 2), np.float32)
+    denoise(
+        spied,
+        table(SCHEDULE, "dpm++2m", 7, 1.0, "epsilon", [2.0] * 4 + [1.0] * 3),
+        latent,
+        gaussian(0, 0, latent.shape),
+        {"control": np.zeros((1, 3, 16, 16), np.float32)},
+        {"context": np.zeros((2, tiny.LENGTH, tiny.WIDTH), np.float32)},
+    )
+    first = log.index("run")
+    assert log[first:] == ["run"] * 7 + ["fetch"]
+    assert log.count("buffer") == 2
+
+
+def load(tmp_path, inputs):
+    onnx.save(tiny.step(inputs), tmp_path / "step.onnx")
+    return OnnxEngine(tmp_path / "step.onnx", "cpu", threads=1)
+
+
+def loop(engine, solver="euler"):
+    latent = np.random.default_rng(0).standard_normal((1, 4, 2, 3)).astype(np.float32)
+    rows = table(SCHEDULE, solver, 4, 0.8, "epsilon", 2.0)
+    noise = gaussian(0, 0, latent.shape)
+    context = np.random.default_rng(1).standard_normal((2, tiny.LENGTH, tiny.WIDTH)).astype(np.float32)
+    expected = tiny.run_steps(rows, latent, noise, context)
+    return denoise(engine, rows, latent, noise, {}, {"context": context}), expected
+
+
+def test_inputs_that_the_graph_lacks_are_left_out(tmp_path):
+    result, expected = loop(load(tmp_path, ("sample", "context", "timestep", "coefficients")))
+    np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_a_solver_with_memory_needs_the_previous_estimate(tmp_path):
+    with pytest.raises(BundleError, match="no input 'previous'"):
+        loop(load(tmp_path, ("sample", "context", "timestep", "coefficients")), "dpm++2m")
+
+
+def test_an_input_that_nobody_gives_is_named(tmp_path):
+    inputs = ("sample", "context", "timestep", "coefficients", "surprise")
+    with pytest.raises(BundleError, match=r"also wants the inputs \['surprise'\]"):
+        loop(load(tmp_path, inputs))
+
+
+@pytest.mark.parametrize("shape", [(30, 48, 3), (32, 40, 3), (32, 48), (32, 48, 4), (0, 48, 3)])
+def test_pictures_of_other_shapes_are_refused(bundle, shape):
+    with pytest.raises(OptionError, match="multiples of 16"):
+        restore(bundle, np.zeros(shape, np.float32), "cat", seed=1)
+
+
+def test_other_wrong_arguments_are_refused(bundle, picture, mask):
+    with pytest.raises(OptionError, match="mask must be bool"):
+        regenerate(bundle, picture, mask[:16], "cat", strength=0.8, seed=1)
+    with pytest.raises(OptionError, match="mask must be bool"):
+        regenerate(bundle, picture, mask.astype(np.float32), "cat", strength=0.8, seed=1)
+    with pytest.raises(OptionError, match="Unknown decoding 'best'"):
+        restore(bundle, picture, "cat", seed=1, decoding="best")
+    with pytest.raises(OptionError, match="needs keep weights"):
+        restore(bundle, picture, "cat", seed=1, decoding="quality")
+    with pytest.raises(OptionError, match="between 0 and 1"):
+        restore(bundle, picture, "cat", seed=1, delta=2.0)

@@ -1,0 +1,264 @@
+import dataclasses
+
+import fake_bundle
+import numpy as np
+import pytest
+from grefine_rt.assess.alignment import PhraseScore
+from grefine_rt.assess.indicator import Assessment
+from grefine_rt.assess.perceptual import FACTORS
+from grefine_rt.errors import GRefineError, OptionError
+from grefine_rt.plan import PLAN_SIDE, PlanOptions, binary_mask, make_plan, stage1_strength
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+HEIGHT, WIDTH = 96, 160
+MANIFEST = fake_bundle.manifest()
+PROMPT = "a red house, a tall tree"
+unit = st.floats(0, 1, width=32)
+
+
+def hole(top=0.25, left=0.5, size=0.3, shape=(HEIGHT, WIDTH)):
+    """True in a box given in shares of the picture."""
+    out = np.zeros(shape, bool)
+    rows, columns = (
+        slice(int(at * side), int((at + size) * side)) for at, side in zip((top, left), shape, strict=True)
+    )
+    out[rows, columns] = True
+    return out
+
+
+def phrase(text, noun, defect=None, where=(0, 0)):
+    grid = np.full((8, 8), 0.02, np.float32)
+    grid[where[0] : where[0] + 3, where[1] : where[1] + 3] = 0.95
+    return PhraseScore(text, noun, noun, 0.2 if defect == "noun" else 0.9, 0.4, defect, grid, grid, 0)
+
+
+def assessment(poor=None, phrases=(), shape=(HEIGHT, WIDTH), perceptual=0.8, alignment=0.6):
+    quality = np.full(shape, 0.97, np.float32)
+    if poor is not None:
+        quality[poor] = 0.1
+    maps = dict.fromkeys(FACTORS, quality)
+    maps["technical"] = quality / 2
+    return Assessment(
+        perceptual=perceptual,
+        alignment=alignment,
+        ip_iqa=None,
+        perceptual_map=quality,
+        alignment_map=np.zeros(shape, np.float32),
+        factors=dict.fromkeys(FACTORS, 0.9),
+        factor_maps=maps,
+        phrases=tuple(phrases),
+        prompt=PROMPT,
+    )
+
+
+GOOD = phrase("a red house", "house")
+WRONG_TREE = phrase("a tall tree", "tree", "adjective", where=(4, 0))
+
+
+def test_a_good_picture_is_left_alone_by_stage_1():
+    plan = make_plan(assessment(phrases=[GOOD]), MANIFEST, PlanOptions())
+    assert not plan.mask.any()
+    assert not plan.regenerate
+    assert plan.restore
+    assert plan.boxes == ()
+    assert plan.coverage == 0
+    assert plan.prompt == PROMPT
+    assert "Stage 1 is skipped." in plan.reasons
+    assert plan.weight().max() == 0
+
+
+def test_a_poor_region_is_covered_with_room_around_it():
+    poor = hole()
+    plan = make_plan(assessment(poor), MANIFEST, PlanOptions())
+    assert plan.mask[poor].all()
+    assert poor.sum() < plan.mask.sum() < 3 * poor.sum()
+    assert plan.coverage == pytest.approx(plan.mask.mean())
+    ((x0, y0, x1, y1),) = plan.boxes
+    assert x0 < 80 < 127 < x1
+    assert y0 < 24 < 52 <= y1
+    assert any("weakest: technical" in reason for reason in plan.reasons)
+
+
+def test_grow_and_feather_are_latent_cells_at_the_size_of_the_picture():
+    poor = hole()
+    plain = make_plan(assessment(poor), MANIFEST, PlanOptions(grow=0))
+    np.testing.assert_array_equal(plain.mask, poor)
+    # 160 x 96 pixels are worked on at 160 x 96 (near 128 x 128): a cell is 8 pixels.
+    assert plain.feather == pytest.approx(8, rel=0.05)
+    twice = make_plan(assessment(hole(shape=(192, 320)), shape=(192, 320)), MANIFEST, PlanOptions())
+    assert twice.feather == pytest.approx(2 * plain.feather, rel=0.05)
+
+
+def test_a_wrong_phrase_is_drawn_at_its_region_and_emphasised():
+    plan = make_plan(assessment(phrases=[GOOD, WRONG_TREE]), MANIFEST, PlanOptions(grow=0))
+    assert plan.mask[60:, :40].any()
+    assert not plan.mask[:40].any()
+    assert not plan.mask[:, 80:].any()
+    assert "(a tall tree:1.1)" in plan.prompt
+    assert "(a red house" not in plan.prompt
+    assert any("'tree' was found, but not as 'a tall tree'" in reason for reason in plan.reasons)
+
+
+def test_a_missing_thing_always_gets_a_region():
+    missing = phrase("a tall tree", "tree", "noun", where=(4, 0))
+    for rule in ("ancestor", "free"):
+        plan = make_plan(assessment(phrases=[missing]), MANIFEST, PlanOptions(missing_region=rule))
+        assert plan.regenerate
+        assert 0.05 < plan.coverage < 0.6
+        assert any("'a tall tree' was not found (0.20 < 0.50)" in reason for reason in plan.reasons)
+
+
+def test_the_product_is_the_intersection_and_everything_without_a_defect():
+    product = PlanOptions(joining="product")
+    assert make_plan(assessment(phrases=[GOOD]), MANIFEST, product).coverage == 1
+    apart = [dataclasses.replace(WRONG_TREE, noun="house", text="a red house"), WRONG_TREE]
+    apart[0] = dataclasses.replace(apart[0], noun_map=np.rot90(WRONG_TREE.noun_map, 2).copy())
+    assert make_plan(assessment(phrases=apart), MANIFEST, product).coverage == 0
+    assert make_plan(assessment(phrases=apart), MANIFEST, PlanOptions()).coverage > 0
+
+
+def test_one_indicator_alone_decides_mask_strength_and_prompt():
+    both = assessment(hole(0.1, 0.7, 0.2), [GOOD, WRONG_TREE])
+    quality = make_plan(both, MANIFEST, PlanOptions(indicators=("perceptual",), grow=0))
+    matching = make_plan(both, MANIFEST, PlanOptions(indicators=("alignment",), grow=0))
+    assert not quality.mask[:, :80].any()
+    assert quality.prompt == PROMPT
+    assert quality.strength == pytest.approx(0.5 + 0.4 * (1 - 0.8))
+    assert not matching.mask[:, 80:].any()
+    assert "1.1" in matching.prompt
+    assert matching.strength == pytest.approx(0.5 + 0.4 * (1 - 0.6))
+    together = make_plan(both, MANIFEST, PlanOptions(grow=0))
+    # 1 - P + A is a sum: at the threshold, both together may mark a little more.
+    apart = quality.mask | matching.mask
+    assert not (apart & ~together.mask).any()
+    assert (together.mask & ~apart).mean() < 0.01
+
+
+def test_stages_and_full_image():
+    poor = assessment(hole())
+    first = make_plan(poor, MANIFEST, PlanOptions(stages=(1,)))
+    assert (first.regenerate, first.restore) == (True, False)
+    second = make_plan(poor, MANIFEST, PlanOptions(stages=(2,)))
+    assert (second.regenerate, second.restore) == (False, True)
+    full = make_plan(assessment(), MANIFEST, PlanOptions(full_image=True))
+    assert full.mask.all()
+    assert full.regenerate
+    assert full.weight().min() == 1
+
+
+def test_options_override_the_bundle_and_the_bundle_fills_the_rest():
+    options = PlanOptions(stage1_steps=7, stage2_steps=3, delta=0.25, strength_min=0.2, strength_max=0.2)
+    plan = make_plan(assessment(hole()), MANIFEST, options)
+    assert (plan.stage1_steps, plan.stage2_steps, plan.delta) == (7, 3, 0.25)
+    assert plan.strength == pytest.approx(0.2)
+    assert make_plan(assessment(hole()), MANIFEST, PlanOptions()).delta == 0.5
+
+
+@given(unit, st.floats(0, 1), st.floats(0, 1))
+def test_strength_stays_in_its_range_and_falls_with_quality(quality, one, other):
+    low, high = sorted((one, other))
+    strength = stage1_strength(quality, "deficit", low, high)
+    assert low - 1e-9 <= strength <= high + 1e-9
+    assert strength >= stage1_strength(min(quality + 0.1, 1.0), "deficit", low, high) - 1e-12
+    assert stage1_strength(quality, "printed", low, high) == pytest.approx(quality)
+
+
+def test_a_strength_range_upside_down_is_an_error():
+    with pytest.raises(OptionError, match="strength_min <= strength_max"):
+        make_plan(assessment(), MANIFEST, PlanOptions(strength_min=0.95))
+
+
+@settings(max_examples=40)
+@given(hnp.arrays(np.float32, (12, 17), elements=unit), unit, unit, st.floats(0, 0.3), st.floats(0, 4))
+def test_a_lower_threshold_never_gives_a_smaller_mask(defect, one, other, min_area, grow):
+    low, high = sorted((one, other))
+    wide, narrow = (binary_mask(defect, tau, min_area, grow) for tau in (low, high))
+    assert wide.shape == defect.shape
+    assert not (narrow & ~wide).any()
+
+
+@settings(max_examples=25)
+@given(
+    hnp.arrays(np.bool_, (6, 8)),
+    st.integers(20, 90),
+    st.integers(20, 90),
+    st.sampled_from([0.2, "otsu"]),
+    st.floats(0.01, 2),
+)
+def test_a_plan_agrees_with_itself(cells, height, width, tau, feather):
+    poor = cells[np.arange(height)[:, None] * 6 // height, np.arange(width) * 8 // width]
+    given_options = PlanOptions(tau=tau, feather=feather)
+    plan = make_plan(assessment(poor, shape=(height, width)), MANIFEST, given_options)
+    weight = plan.weight()
+    assert plan.mask.shape == weight.shape == (height, width)
+    assert 0 <= plan.coverage <= 1
+    assert plan.regenerate == plan.mask.any() == bool(plan.boxes)
+    assert weight.min() >= 0
+    np.testing.assert_array_equal(weight == 1, plan.mask)
+    boxed = np.zeros_like(plan.mask)
+    for x0, y0, x1, y1 in plan.boxes:
+        boxed[y0:y1, x0:x1] = True
+    assert not (plan.mask & ~boxed).any()
+
+
+def test_weight_is_zero_beyond_the_feather():
+    plan = make_plan(assessment(hole()), MANIFEST, PlanOptions())
+    y, x = np.nonzero(plan.mask)
+    for row, column in np.argwhere(plan.weight() > 0)[::37]:
+        assert np.hypot(y - row, x - column).min() < plan.feather
+
+
+def test_large_pictures_are_planned_on_a_coarser_grid():
+    shape = (PLAN_SIDE + 7, 2 * PLAN_SIDE + 5)
+    poor = hole(shape=shape)
+    plan = make_plan(assessment(poor, shape=shape), MANIFEST, PlanOptions(grow=0))
+    assert plan.mask.shape == shape
+    assert (plan.mask ^ poor).mean() < 0.005
+    weight = plan.weight()
+    assert weight.shape == shape
+    assert (weight[plan.mask] == 1).all()
+    assert 0 < (weight > 0).mean() < 0.5
+
+
+def test_a_mask_can_be_drawn_by_hand():
+    plan = make_plan(assessment(), MANIFEST, PlanOptions())
+    mask = hole(0.5, 0.5, 0.25)
+    changed = plan.with_mask(mask)
+    assert changed.regenerate
+    assert changed.stage1_steps == 4
+    assert changed.boxes == ((80, 48, 120, 72),)
+    assert changed.coverage == pytest.approx(mask.mean())
+    assert not changed.with_mask(np.zeros_like(mask)).regenerate
+    for bad in (mask[:-1], mask.astype(np.uint8)):
+        with pytest.raises(OptionError, match="bool array of shape"):
+            plan.with_mask(bad)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"tau": -0.1},
+        {"tau": "triangle"},
+        {"strength_min": 1.5},
+        {"min_area": float("nan")},
+        {"grow": -1},
+        {"feather": "wide"},
+        {"window": 0},
+        {"emphasis": True},
+        {"strength_rule": "strong"},
+        {"joining": "sum"},
+        {"missing_region": "left"},
+        {"indicators": ()},
+        {"indicators": "perceptual"},
+        {"stages": (3,)},
+        {"stage1_steps": 0},
+        {"delta": 2},
+    ],
+)
+def test_options_outside_their_range_are_named(bad):
+    with pytest.raises(OptionError, match=f"'{next(iter(bad))}'") as error:
+        PlanOptions(**bad)
+    assert isinstance(error.value, GRefineError)
+    assert str(error.value).count("\n") == 0

@@ -1,0 +1,299 @@
+import dataclasses
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import fake_bundle
+import numpy as np
+import pytest
+from fake_bundle import BRIGHTER, Bundle, scene
+from grefine_rt import (
+    Assessment,
+    AssessOptions,
+    BundleError,
+    Cancelled,
+    CancelToken,
+    ImageError,
+    OptionError,
+    PlanOptions,
+    PromptError,
+    RefineOptions,
+    Refiner,
+)
+from PIL import Image
+
+GOOD = [["house", "house", "sea", "sea"]] * 4
+POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
+PROMPT = "a house, the sea"
+STAGE_1 = RefineOptions(plan=PlanOptions(stages=(1,)))
+STAGE_2 = RefineOptions(plan=PlanOptions(stages=(2,)))
+
+
+@pytest.fixture
+def bundle():
+    return Bundle()
+
+
+@pytest.fixture
+def refiner(bundle):
+    return Refiner(bundle)
+
+
+def pixels(image):
+    return np.asarray(image.convert("RGB")).astype(int)
+
+
+def test_assess_finds_the_poor_patch_and_the_phrases(refiner):
+    result = refiner.assess(scene(POOR), PROMPT)
+    assert result.perceptual == pytest.approx(0.97 - 0.92 / 16, abs=0.02)
+    assert result.perceptual_map.shape == result.alignment_map.shape == (128, 128)
+    assert result.perceptual_map[40:56, 40:56].max() < 0.3
+    assert result.perceptual_map[:, 80:].min() > 0.9
+    assert [phrase.noun for phrase in result.phrases] == ["house", "sea"]
+    assert [phrase.defect for phrase in result.phrases] == [None, None]
+    assert result.alignment_map.max() == 0
+    assert result.alignment > 0.5
+    assert set(result.factors) == {"overall", "technical", "rationality", "naturalness"}
+    assert result.ip_iqa is None
+    assert result.prompt == PROMPT
+
+
+def test_assess_finds_what_is_missing(refiner):
+    result = refiner.assess(scene(GOOD), "a house and a tree")
+    tree = next(phrase for phrase in result.phrases if phrase.noun == "tree")
+    assert tree.defect == "noun"
+    assert tree.noun_score < 0.5
+    assert result.alignment_map.max() > 0.9
+    assert result.alignment < refiner.assess(scene(GOOD), "a house").alignment
+
+
+def test_a_shared_encoder_sees_the_picture_once(bundle, refiner):
+    refiner.assess(scene(GOOD), PROMPT)
+    assert bundle.engines["perceptual"].calls == 1
+    assert bundle.engines["alignment_text"].calls == 1
+
+    apart = Bundle(shared=False)
+    result = Refiner(apart).assess(scene(GOOD), PROMPT)
+    assert apart.engines["perceptual"].calls == apart.engines["alignment_image"].calls == 1
+    assert result.alignment == refiner.assess(scene(GOOD), PROMPT).alignment
+
+
+def test_published_scoring_is_a_switch(refiner):
+    published = refiner.assess(scene(POOR), PROMPT, AssessOptions(scoring="published"))
+    assert published.perceptual_map.min() == pytest.approx(0, abs=1e-6)
+    assert published.perceptual_map.max() == pytest.approx(1, abs=1e-6)
+    assert published.perceptual != refiner.assess(scene(POOR), PROMPT).perceptual
+    for bad in ({"scoring": "best"}, {"adjective_rule": "strict"}):
+        with pytest.raises(OptionError, match=next(iter(bad))):
+            AssessOptions(**bad)
+
+
+def test_a_good_picture_skips_stage_1(bundle, refiner):
+    result = refiner.refine(scene(GOOD), PROMPT, options=STAGE_1)
+    assert not result.plan.regenerate
+    assert bundle.engines["inpaint_step"].calls == 0
+    np.testing.assert_array_equal(pixels(result.image), scene(GOOD))
+    assert result.timings["regenerate"] < result.timings["total"]
+
+
+@pytest.mark.parametrize("size", [(128, 128), (300, 200), (100, 177), (40, 33)])
+def test_stage_1_redraws_the_poor_region_and_nothing_beyond_the_feather(refiner, size):
+    picture = scene(POOR, *size)
+    result = refiner.refine(picture, PROMPT, options=STAGE_1)
+    plan, out = result.plan, pixels(result.image)
+    assert out.shape == picture.shape
+    assert plan.regenerate
+    weight = plan.weight()
+    np.testing.assert_array_equal(out[weight == 0], picture[weight == 0])
+    y, x = np.nonzero(plan.mask)
+    beyond = np.argwhere((out != picture).any(axis=2))
+    for row, column in beyond[:: max(len(beyond) // 50, 1)]:
+        assert np.hypot(y - row, x - column).min() < max(plan.feather, 1)
+    # The poor patch is at a quarter to a half of each side.
+    inside = out[size[1] * 5 // 16 : size[1] * 7 // 16, size[0] * 5 // 16 : size[0] * 7 // 16]
+    assert np.abs(inside - fake_bundle.COLOURS["tree"]).max() <= 4
+    assert result.after.perceptual > result.before.perceptual
+
+
+def test_stage_1_draws_what_is_missing(refiner):
+    options = RefineOptions(plan=PlanOptions(stages=(1,), missing_region="free"))
+    result = refiner.refine(scene(GOOD), "a house and a tree", options=options)
+    assert [phrase.noun for phrase in result.before.phrases if phrase.defect] == ["tree"]
+    assert [phrase.noun for phrase in result.after.phrases if phrase.defect] == []
+    assert "(a tree:1.1)" in result.plan.prompt
+    assert 0.1 < result.plan.coverage < 0.6
+
+
+def test_the_papers_rule_draws_a_missing_thing_over_its_ancestor(refiner):
+    plan = refiner.plan(scene(GOOD), "a house and a tree")
+    assert plan.mask[:, :64].all()
+    assert not plan.mask[:, 96:].any()
+
+
+@pytest.mark.parametrize("size", [(128, 128), (300, 200), (100, 177)])
+def test_stage_2_changes_the_whole_picture_mildly(refiner, size):
+    # Fine detail that does not exist at work size must survive.
+    picture = scene(GOOD, *size).astype(int)
+    fine = size != (128, 128)
+    picture[::2, ::2] += 8 * fine
+    picture = picture.astype(np.uint8)
+    result = refiner.refine(picture, PROMPT, options=STAGE_2)
+    out = pixels(result.image)
+    change = out - picture.astype(int)
+    assert np.median(change) >= 0
+    assert np.abs(change).max() < 255 * BRIGHTER + 40
+    np.testing.assert_array_equal(pixels(result.stage1), picture)
+    if fine:
+        detail = out[2:-2:2, 2:-2:2] - out[3:-1:2, 3:-1:2]
+        assert np.median(detail) == pytest.approx(8, abs=2)
+
+
+def test_both_stages_run_in_order_with_their_options(bundle, refiner):
+    options = RefineOptions(plan=PlanOptions(stage1_steps=6, stage2_steps=3, delta=1.0))
+    result = refiner.refine(scene(POOR), PROMPT, options=options)
+    assert bundle.engines["inpaint_step"].calls == int(6 * result.plan.strength)
+    assert bundle.engines["restore_step"].calls == 3
+    assert not np.array_equal(pixels(result.image), pixels(result.stage1))
+
+
+@pytest.mark.parametrize("decoding", ["plain", "difference", "quality"])
+def test_every_decoding_can_be_asked_for(refiner, decoding):
+    result = refiner.refine(scene(POOR, 200, 120), PROMPT, options=RefineOptions(decoding=decoding))
+    assert result.image.size == (200, 120)
+
+
+def test_a_stage_without_steps_is_not_run(bundle, refiner):
+    options = RefineOptions(plan=PlanOptions(strength_min=0.0, strength_max=0.1, delta=0.1))
+    result = refiner.refine(scene(POOR), PROMPT, options=options)
+    np.testing.assert_array_equal(pixels(result.image), scene(POOR))
+    assert bundle.engines["inpaint_encode"].calls == bundle.engines["restore_encode"].calls == 0
+
+
+def test_full_image_and_single_indicators(refiner):
+    full = refiner.refine(scene(GOOD), PROMPT, options=RefineOptions(plan=PlanOptions(full_image=True)))
+    assert full.plan.coverage == 1
+    assert np.abs(pixels(full.stage1) - fake_bundle.COLOURS["tree"]).max() <= 4
+    alone = RefineOptions(plan=PlanOptions(indicators=("alignment",)))
+    assert not refiner.refine(scene(POOR), PROMPT, options=alone).plan.regenerate
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_one_does_not(refiner):
+    first, again, other = (pixels(refiner.refine(scene(POOR), PROMPT, seed=seed).image) for seed in (7, 7, 8))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_many_threads_share_one_refiner(refiner):
+    expected = [pixels(refiner.refine(scene(POOR), PROMPT, seed=seed).image) for seed in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        results = pool.map(lambda seed: refiner.refine(scene(POOR), PROMPT, seed=seed), range(4))
+        for want, result in zip(expected, results, strict=True):
+            np.testing.assert_array_equal(pixels(result.image), want)
+
+
+def test_alpha_and_size_are_given_back(refiner):
+    rgba = np.dstack([scene(POOR, 90, 60), np.full((60, 90), 200, np.uint8)])
+    result = refiner.refine(Image.fromarray(rgba), PROMPT)
+    assert result.image.mode == "RGBA"
+    assert result.image.size == (90, 60)
+    assert np.asarray(result.image)[..., 3].min() == 200
+
+
+def test_a_plan_can_be_made_edited_and_run(refiner):
+    picture = scene(GOOD)
+    assessment = refiner.assess(picture, PROMPT)
+    assert isinstance(assessment, Assessment)
+    plan = refiner.plan(assessment)
+    assert plan.reasons == refiner.plan(picture, PROMPT).reasons
+    mask = np.zeros((128, 128), bool)
+    mask[64:96, 64:96] = True
+    edited = dataclasses.replace(plan.with_mask(mask), feather=0.0, restore=False)
+    result = refiner.refine(picture, PROMPT, plan=edited)
+    assert result.plan is edited
+    changed = (pixels(result.image) != picture).any(axis=2)
+    np.testing.assert_array_equal(changed, mask)
+
+
+def test_a_plan_needs_a_prompt_and_its_own_picture(refiner):
+    with pytest.raises(OptionError, match="needs its prompt"):
+        refiner.plan(scene(GOOD))
+    plan = refiner.plan(scene(GOOD), PROMPT)
+    with pytest.raises(OptionError, match="128 x 128 pixels, but this one has 64 x 96"):
+        refiner.refine(scene(GOOD, 64, 96), PROMPT, plan=plan)
+
+
+def test_progress_names_every_part_and_counts_steps(refiner):
+    seen = []
+    result = refiner.refine(scene(POOR), PROMPT, on_progress=lambda *event: seen.append(event))
+    assert list(dict.fromkeys(part for part, _, _ in seen)) == [
+        "load",
+        "assess_before",
+        "plan",
+        "regenerate",
+        "restore",
+        "assess_after",
+    ]
+    assert set(result.timings) == {part for part, _, _ in seen} | {"total"}
+    assert all(0 <= step <= steps for _, step, steps in seen)
+    assert ("restore", 2, 2) in seen
+    assert sum(result.timings.values()) - result.timings["total"] <= result.timings["total"] + 1
+
+
+@pytest.mark.parametrize("part", ["assess_before", "regenerate", "restore"])
+def test_cancelling_stops_between_steps(bundle, refiner, part):
+    token = CancelToken()
+
+    def on_progress(name, step, steps):
+        if name == part and step == 1:
+            token.cancel()
+
+    with pytest.raises(Cancelled):
+        refiner.refine(scene(POOR), PROMPT, on_progress=on_progress, cancel=token)
+    assert bundle.engines["inpaint_step"].calls <= (1 if part == "regenerate" else 4)
+    assert bundle.engines["restore_step"].calls <= 1
+
+
+def test_cancelling_from_another_thread_before_the_start(refiner):
+    token = CancelToken()
+    thread = threading.Thread(target=token.cancel)
+    thread.start()
+    thread.join()
+    with pytest.raises(Cancelled):
+        refiner.refine(scene(POOR), PROMPT, cancel=token)
+
+
+@pytest.mark.parametrize("prompt", ["", "  \n", "<lora:style:1>", None])
+def test_an_empty_prompt_is_one_sentence(refiner, prompt):
+    for call in (refiner.assess, refiner.refine):
+        with pytest.raises(PromptError, match="The prompt is empty") as error:
+            call(scene(GOOD), prompt)
+        assert str(error.value).count(".") == 1
+
+
+@pytest.mark.parametrize("prompt", ["🏠", "!?", "((a house", "дом у моря", "(a house:1.3), [sea]"])
+def test_unusual_prompts_work(refiner, prompt):
+    result = refiner.refine(scene(GOOD, 64, 64), prompt)
+    assert result.image.size == (64, 64)
+    assert 0 <= result.before.alignment <= 1
+
+
+def test_a_very_long_prompt_works_and_says_what_was_left_out(refiner):
+    prompt = ("a house, the sea, a tall tree, " * 400)[:10_000]
+    result = refiner.refine(scene(GOOD, 64, 64), prompt)
+    assert len(result.before.phrases) <= 64
+    assert any("prompt" in note for note in result.notes)
+    assert refiner.refine(scene(GOOD, 64, 64), PROMPT).notes == ()
+
+
+def test_bad_pictures_and_closed_refiners(refiner):
+    with pytest.raises(ImageError):
+        refiner.assess("no-such-file.png", PROMPT)
+    with refiner as same:
+        assert same is refiner
+    with pytest.raises(BundleError, match="closed"):
+        refiner.assess(scene(GOOD), PROMPT)
+    refiner.close()
+
+
+def test_load_names_an_unknown_bundle():
+    with pytest.raises(BundleError, match="no-such-bundle"):
+        Refiner.load("no-such-bundle")
