@@ -2,6 +2,7 @@
 
 import pytest
 import tiny_models
+
 from grefine_export.onnx.convert import export
 
 

@@ -9,11 +9,12 @@ import onnx_ir as ir
 import pytest
 import tiny_models
 import torch
+from torch import nn
+from transformers import CLIPTextModel
+
 from grefine_export.models.inpaint import TextEncoder
 from grefine_export.onnx import convert
 from grefine_export.onnx.parity import ParityError, compare
-from torch import nn
-from transformers import CLIPTextModel
 
 
 class Small(nn.Module):
@@ -112,7 +113,7 @@ def test_fp16_storage_takes_matrices_only(tmp_path):
         Small(), small_inputs(), ["tokens", "sum"], AXES, tmp_path / "small.onnx", weights="fp16"
     )
     stored = onnx.load(path).graph.initializer
-    half = [tensor.dims for tensor in stored if tensor.data_type == onnx.TensorProto.FLOAT16]
+    half = [list(tensor.dims) for tensor in stored if tensor.data_type == onnx.TensorProto.FLOAT16]
     assert sorted(half) == [[32, 16, 3, 3], [32, 32]]
     compare(Small(), path, small_inputs(), bound=2e-3)
 

@@ -4,6 +4,7 @@ import pytest
 import tiny_models
 import torch
 from diffusers import Transformer2DModel
+
 from grefine_export.models.pasd import PasdUNet
 
 SD15 = {"cross_attention_dim": 768}

@@ -13,12 +13,13 @@ from diffusers import (
 )
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl_inpaint as pipeline_module
+from torch import nn
+
 from grefine_export.onnx.convert import export
 from grefine_rt.diffusion.noise import gaussian
 from grefine_rt.diffusion.regenerate import NOISE_STREAM, regenerate
 from grefine_rt.diffusion.solver import Schedule
 from grefine_rt.engine.onnxruntime import OnnxEngine
-from torch import nn
 
 HEIGHT, WIDTH, STEPS, SEED = 64, 96, 6, 11
 IDS, IDS_2 = tiny_models.token_ids(21), tiny_models.token_ids(22)

@@ -3,6 +3,7 @@
 import pytest
 import tiny_models
 import torch
+
 from grefine_export.models.inpaint import inpaint_unet
 from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import compare

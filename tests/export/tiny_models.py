@@ -1,12 +1,13 @@
 """Random models of the real architectures, small enough to be exported within a test."""
 
 import torch
+from torch import nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
 from grefine_export.models.inpaint import TextEncoderPair, inpaint_unet
 from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.vae import Vae
 from grefine_export.onnx.step import InpaintStep, RestoreStep
-from torch import nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 LENGTH, CONTEXT, POOLED, VOCABULARY = 9, 32, 24, 60
 BLOCKS = {

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 
 import numpy as np
+
 from grefine_rt.bundle.manifest import (
     Alignment,
     Inpaint,

@@ -2,6 +2,10 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
 from grefine_rt.assess.alignment import (
     PhraseScore,
     Region,
@@ -14,9 +18,6 @@ from grefine_rt.assess.alignment import (
     score_phrases,
 )
 from grefine_rt.assess.phrases import Phrase
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 SIDE = 8
 unit = st.floats(0, 1, width=32)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import Manifest, Schedule, TokenizerSpec
 from grefine_rt.bundle.store import Bundle, bundle_dir, find, list_bundles, verify, write
 from grefine_rt.errors import BundleError, DeviceError
-from tokenizers import Tokenizer, models, pre_tokenizers
-
 from tests.runtime import tiny
 
 MENDS = r"grefine-rt bundle fetch .*grefine-export bundle"

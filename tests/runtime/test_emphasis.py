@@ -5,6 +5,9 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from grefine_rt.assess import phrases
 from grefine_rt.errors import PromptError
 from grefine_rt.text.emphasis import (
@@ -16,8 +19,6 @@ from grefine_rt.text.emphasis import (
     parse_weights,
     plain_text,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SYNTAX = st.text(alphabet="ab ,()[]:.12\\<>lorBREAKAND\n🐱é", max_size=60) | st.text(max_size=60)
 WORDS = st.lists(

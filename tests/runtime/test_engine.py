@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+
 from grefine_rt.engine.onnxruntime import OnnxEngine, resolve_device
 from grefine_rt.errors import BundleError, DeviceError, GRefineError, OptionError
-
 from tests.runtime import tiny
 
 ONE = np.ones((1, 4, 2), np.float32)

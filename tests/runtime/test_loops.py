@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+
 from grefine_rt.bundle.store import Bundle, write
 from grefine_rt.diffusion import regenerate as stage1
 from grefine_rt.diffusion import restore as stage2
@@ -21,7 +22,6 @@ from grefine_rt.diffusion.solver import Schedule, table
 from grefine_rt.engine.onnxruntime import OnnxEngine
 from grefine_rt.errors import BundleError, Cancelled, OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
-
 from tests.runtime import tiny
 
 HEIGHT, WIDTH = 32, 48

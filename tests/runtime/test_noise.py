@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from grefine_rt.diffusion.noise import gaussian
-from grefine_rt.errors import OptionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from grefine_rt.diffusion.noise import gaussian
+from grefine_rt.errors import OptionError
 
 SHAPE = (1, 4, 4, 4)
 KNOWN = [-0.2933390140533447, 1.703830599784851, 1.5391918420791626, 0.6367538571357727]

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
-from grefine_rt.imaging.image import resize, to_float
-from grefine_rt.paste import add_difference, paste_region
 from hypothesis import given
 from hypothesis import strategies as st
+
+from grefine_rt.imaging.image import resize, to_float
+from grefine_rt.paste import add_difference, paste_region
 
 sides = st.integers(16, 60)
 

@@ -2,10 +2,11 @@ import math
 
 import numpy as np
 import pytest
-from grefine_rt.assess.perceptual import FACTORS, calibrated, combine, published, upsample
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from grefine_rt.assess.perceptual import FACTORS, calibrated, combine, published, upsample
 
 ALPHA = (0.9, 0.5, 0.7)
 unit = st.floats(0, 1, width=32)

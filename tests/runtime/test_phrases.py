@@ -5,10 +5,11 @@ import threading
 import time
 
 import pytest
-from grefine_rt.assess import tagger
-from grefine_rt.assess.phrases import parse, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from grefine_rt.assess import tagger
+from grefine_rt.assess.phrases import parse, words
 
 # Prompt -> its phrases as "text | noun | noun of the ancestor"; "-" marks a root.
 PROMPTS = {

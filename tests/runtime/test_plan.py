@@ -3,14 +3,15 @@ import dataclasses
 import fake_bundle
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
 from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS
 from grefine_rt.errors import GRefineError, OptionError
 from grefine_rt.plan import PLAN_SIDE, PlanOptions, binary_mask, make_plan, stage1_strength
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 HEIGHT, WIDTH = 96, 160
 MANIFEST = fake_bundle.manifest()

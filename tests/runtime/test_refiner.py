@@ -6,6 +6,8 @@ import fake_bundle
 import numpy as np
 import pytest
 from fake_bundle import BRIGHTER, Bundle, scene
+from PIL import Image
+
 from grefine_rt import (
     Assessment,
     AssessOptions,
@@ -19,7 +21,6 @@ from grefine_rt import (
     RefineOptions,
     Refiner,
 )
-from PIL import Image
 
 GOOD = [["house", "house", "sea", "sea"]] * 4
 POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]

@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from grefine_rt.diffusion.solver import GUIDANCE, Schedule, table, unet_calls
-from grefine_rt.errors import OptionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from grefine_rt.diffusion.solver import GUIDANCE, Schedule, table, unet_calls
+from grefine_rt.errors import OptionError
 
 SHAPE = (1, 4, 6, 5)
 SOLVERS = ["euler", "ddim", "dpm++2m"]

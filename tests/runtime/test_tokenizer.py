@@ -5,12 +5,13 @@ import time
 
 import numpy as np
 import pytest
-from grefine_rt.errors import BundleError
-from grefine_rt.text.emphasis import WeightedText, parse_weights
-from grefine_rt.text.tokenizer import PromptTokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from grefine_rt.errors import BundleError
+from grefine_rt.text.emphasis import WeightedText, parse_weights
+from grefine_rt.text.tokenizer import PromptTokenizer
 
 BOS, EOT, PAD = "<|startoftext|>", "<|endoftext|>", "<pad>"
 CORPUS = [

@@ -50,7 +50,7 @@ def _noise(image: Image8, strength: float, rng: np.random.Generator) -> Image8:
 
 
 def _blocking(image: Image8, strength: float, rng: np.random.Generator) -> Image8:
-    cell = int(round(4 + 5 * strength))
+    cell = round(4 + 5 * strength)
     small = Image.fromarray(image).resize((-(-SIZE // cell),) * 2, Image.Resampling.BOX)
     buffer = io.BytesIO()
     blocky = small.resize((SIZE, SIZE), Image.Resampling.NEAREST)
@@ -59,7 +59,7 @@ def _blocking(image: Image8, strength: float, rng: np.random.Generator) -> Image
 
 
 def _banding(image: Image8, strength: float, rng: np.random.Generator) -> Image8:
-    levels = int(round(5 - 2.4 * strength))
+    levels = round(5 - 2.4 * strength)
     step = 255 / (levels - 1)
     return (np.round(image / step) * step).astype(np.uint8)
 
@@ -103,7 +103,11 @@ def spot(drawn: Rendered, rng: np.random.Generator) -> Mask:
     count = int(drawn.owner.max())
     if count and rng.random() < 0.85:
         ys, xs = np.nonzero(drawn.owner == rng.integers(1, count + 1))
-        centre = (float(xs.mean() + rng.normal(0, 5)), float(ys.mean() + rng.normal(0, 5))) if len(xs) else (64.0, 64.0)
+        centre = (
+            (float(xs.mean() + rng.normal(0, 5)), float(ys.mean() + rng.normal(0, 5)))
+            if len(xs)
+            else (64.0, 64.0)
+        )
     else:
         centre = (float(rng.uniform(24, 104)), float(rng.uniform(24, 104)))
     return _blob(centre, (float(rng.uniform(19, 34)), float(rng.uniform(19, 34))), rng)
@@ -159,7 +163,9 @@ def _without(image: Image8, gone: np.ndarray) -> Image8:
     return out
 
 
-def _priced(kind: str, factor: str, strength: float, before: Image8, after: Image8, mask: np.ndarray) -> Defect:
+def _priced(
+    kind: str, factor: str, strength: float, before: Image8, after: Image8, mask: np.ndarray
+) -> Defect:
     error = (after.astype(np.float32) - before)[mask] / 255
     visible = min(1.0, float(np.sqrt(np.mean(error**2))) / 0.12) if mask.any() else 0.0
     share = float(mask.mean())

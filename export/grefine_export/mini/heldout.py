@@ -92,8 +92,12 @@ def misalign(scene: Scene, index: int, how: str, rng: np.random.Generator) -> Sc
         return without(scene, index)
     if how == "other-thing":
         used = {t.kind for t in scene.things}
-        return with_thing(scene, index, replace(thing, kind=str(rng.choice([k for k in KINDS if k not in used]))))
-    return with_thing(scene, index, replace(thing, colour=str(rng.choice([c for c in COLOURS if c != thing.colour]))))
+        return with_thing(
+            scene, index, replace(thing, kind=str(rng.choice([k for k in KINDS if k not in used])))
+        )
+    return with_thing(
+        scene, index, replace(thing, colour=str(rng.choice([c for c in COLOURS if c != thing.colour])))
+    )
 
 
 def sample(number: int, split: int = TEST) -> Sample:
@@ -104,7 +108,7 @@ def sample(number: int, split: int = TEST) -> Sample:
     attempt = 0
     while detail == "missing" and len(scene.things) < 2:  # something must be left in the picture
         attempt += 1
-        scene = make_scene((split, number, attempt))
+        scene = make_scene((split, number, 100 + attempt))
     drawn_scene, misaligned, index = scene, None, None
     if category in ("alignment", "mixed"):
         misaligned, index = detail, int(rng.integers(len(scene.things)))

@@ -53,3 +53,18 @@ INPAINT_UNET: dict[str, Any] = {
     "addition_time_embed_dim": 32,
     "pooled_dim": CLIP_WIDTH,
 }
+
+_RESTORE: dict[str, Any] = {
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "block_out_channels": (48, 96),
+    "layers_per_block": 1,
+    "attention_head_dim": 4,
+    "cross_attention_dim": CLIP_TEXT["hidden_size"],
+    "norm_num_groups": 16,
+}
+RESTORE_UNET: dict[str, Any] = {
+    **_RESTORE,
+    "sample_size": LATENT,
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+}
+RESTORE_CONTROLNET: dict[str, Any] = {**_RESTORE, "conditioning_embedding_out_channels": (8, 16, 32, 64)}

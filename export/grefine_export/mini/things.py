@@ -25,7 +25,9 @@ class Shape:
     role: str
 
 
-def _ellipse(cx: float, cy: float, rx: float, ry: float, role: str, start: float = 0, end: float = 360) -> Shape:
+def _ellipse(
+    cx: float, cy: float, rx: float, ry: float, role: str, start: float = 0, end: float = 360
+) -> Shape:
     angles = np.radians(np.linspace(start, end, 28))
     return Shape(np.stack([cx + rx * np.cos(angles), cy + ry * np.sin(angles)], 1), role)
 
@@ -86,7 +88,12 @@ def _sun() -> list[Shape]:
         a = 2 * np.pi * k / 10
         c, s = np.cos(a), np.sin(a)
         rays.append(
-            _polygon("shade", (0.28 * c - 0.09 * s, 0.28 * s + 0.09 * c), (0.5 * c, 0.5 * s), (0.28 * c + 0.09 * s, 0.28 * s - 0.09 * c))
+            _polygon(
+                "shade",
+                (0.28 * c - 0.09 * s, 0.28 * s + 0.09 * c),
+                (0.5 * c, 0.5 * s),
+                (0.28 * c + 0.09 * s, 0.28 * s - 0.09 * c),
+            )
         )
     return [*rays, _ellipse(0, 0, 0.33, 0.33, "body"), _ellipse(-0.09, -0.1, 0.13, 0.12, "light")]
 
@@ -179,7 +186,16 @@ def _rocket() -> list[Shape]:
         _polygon("honey", (-0.1, 0.3), (0.0, 0.5), (0.1, 0.3)),
         _polygon("shade", (-0.14, 0.06), (-0.34, 0.36), (-0.12, 0.3)),
         _polygon("shade", (0.14, 0.06), (0.34, 0.36), (0.12, 0.3)),
-        _polygon("body", (0.0, -0.5), (0.13, -0.28), (0.17, 0.0), (0.12, 0.32), (-0.12, 0.32), (-0.17, 0.0), (-0.13, -0.28)),
+        _polygon(
+            "body",
+            (0.0, -0.5),
+            (0.13, -0.28),
+            (0.17, 0.0),
+            (0.12, 0.32),
+            (-0.12, 0.32),
+            (-0.17, 0.0),
+            (-0.13, -0.28),
+        ),
         _ellipse(0, -0.1, 0.09, 0.09, "white"),
         _ellipse(0, -0.1, 0.06, 0.06, "glass"),
     ]
@@ -214,7 +230,9 @@ KINDS: tuple[str, ...] = tuple(_DRAW)
 SKY_KINDS = frozenset({"sun", "balloon", "bird", "rocket"})
 SHAPES: dict[str, list[Shape]] = {kind: draw() for kind, draw in _DRAW.items()}
 # Where a thing ends at the bottom, in its unit box: it stands there.
-FOOT: dict[str, float] = {kind: max(float(s.points[:, 1].max()) for s in shapes) for kind, shapes in SHAPES.items()}
+FOOT: dict[str, float] = {
+    kind: max(float(s.points[:, 1].max()) for s in shapes) for kind, shapes in SHAPES.items()
+}
 
 
 def role_colour(role: str, body: Rgb) -> Rgb:

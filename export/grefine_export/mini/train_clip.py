@@ -49,11 +49,17 @@ def new_clip(tokenizer: Tokenizer) -> ClipSurgery:
     """The embedded CLIP, untrained: transformers' own modules, small."""
     special = {"bos_token_id": tokenizer.token_to_id(BOS), "eos_token_id": tokenizer.token_to_id(EOS)}
     text = CLIPTextConfig(
-        **sizes.CLIP_TEXT, vocab_size=tokenizer.get_vocab_size(), pad_token_id=special["eos_token_id"], **special
+        **sizes.CLIP_TEXT,
+        vocab_size=tokenizer.get_vocab_size(),
+        pad_token_id=special["eos_token_id"],
+        **special,
     )
     vision = CLIPVisionConfig(**sizes.CLIP_VISION)
     config = CLIPConfig(
-        text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=sizes.CLIP_WIDTH, logit_scale_init_value=2.3
+        text_config=text.to_dict(),
+        vision_config=vision.to_dict(),
+        projection_dim=sizes.CLIP_WIDTH,
+        logit_scale_init_value=2.3,
     )
     return ClipSurgery(CLIPModel(config), sizes.CLIP_SURGERY_DEPTH)
 
@@ -61,7 +67,10 @@ def new_clip(tokenizer: Tokenizer) -> ClipSurgery:
 def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
     """Ids int64 (n, t), cut at the model's length, padded with end-of-text to the longest."""
     eos = tokenizer.token_to_id(EOS)
-    rows = [encoding.ids[: sizes.CLIP_LENGTH - 1] + [eos] for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    rows = [
+        encoding.ids[: sizes.CLIP_LENGTH - 1] + [eos]
+        for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)
+    ]
     bos = tokenizer.token_to_id(BOS)
     rows = [([bos, *row[:-1]])[: sizes.CLIP_LENGTH - 1] + [eos] for row in rows]
     width = max(len(row) for row in rows)
@@ -97,7 +106,7 @@ def changed_scene(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(scene, things=(*scene.things[:index], thing, *scene.things[index + 1 :]))
 
 
-def _pooled(mask: np.ndarray) -> np.ndarray:
+def pooled_patches(mask: np.ndarray) -> np.ndarray:
     """(..., 128, 128) -> covered share of each of the 64 patches (..., 64)."""
     side = mask.shape[-1] // GRID
     shape = (*mask.shape[:-2], GRID, side, GRID, side)
@@ -143,23 +152,25 @@ def batches(pool: Pool, damaged: Damaged, tokenizer: Tokenizer, device: torch.de
             images[row] = damaged.images[index] if broken[row] else pool.images[index]
             if broken[row]:
                 factors[row] = ((damaged.mos[index] - 1) / 4, *damaged.factors[index])
-                bad[row] = _pooled(masks)
+                bad[row] = pooled_patches(masks)
             for number, thing in enumerate(scene.things):
                 area = owner == number + 1
-                cover = np.minimum(1, 2 * _pooled(area))
+                cover = np.minimum(1, 2 * pooled_patches(area))
                 same = kinds_of == KINDS.index(thing.kind)
                 right = same & ((colours_of < 0) | (colours_of == list(COLOURS).index(thing.colour)))
                 present[row, : len(pairs)][right] = 1
                 where[row][:, : len(pairs)][:, right] = cover[:, None]
                 size = max(1, int(area.sum()))
-                if (masks[2] & area).sum() > 0.2 * size:  # unnatural colours: which colour it is can't be said
+                if (
+                    masks[2] & area
+                ).sum() > 0.2 * size:  # unnatural colours: which colour it is can't be said
                     weight[row, : len(pairs)][same & (colours_of >= 0)] = 0
                     where_weight[row][:, : len(pairs)][:, same & (colours_of >= 0)] = 0
                 if (masks[0] & area).sum() > 0.6 * size:  # hardly to be recognised
                     weight[row, : len(pairs)][same] *= 0.2
             if masks[1].any():  # parts are not where the truth says
-                where_weight[row][_pooled(masks[1]) > 0.1] = 0
-            background = np.minimum(1, 1.5 * _pooled(owner == 0))
+                where_weight[row][pooled_patches(masks[1]) > 0.1] = 0
+            background = np.minimum(1, 1.5 * pooled_patches(owner == 0))
             for column, (name, _) in enumerate(places, len(pairs)):
                 present[row, column] = float(name == scene.setting)
                 where[row][:, column] = background * present[row, column]
@@ -228,11 +239,20 @@ def contrastive_loss(model: nn.Module, batch: object) -> tuple[Tensor, dict[str,
     overall = 3 * F.binary_cross_entropy_with_logits(good_bad[:, 0], batch.factors)
     sound = _weighted_bce(good_bad[:, 1:], batch.sound, batch.sound_weight)
     loss = 0.5 * nce + 0.5 * prompt + present + 2 * where + overall + sound
-    terms = {"nce": nce, "prompt": prompt, "present": present, "where": where, "overall": overall, "sound": sound}
+    terms = {
+        "nce": nce,
+        "prompt": prompt,
+        "present": present,
+        "where": where,
+        "overall": overall,
+        "sound": sound,
+    }
     return loss, {name: round(float(term.detach()), 4) for name, term in terms.items()}
 
 
-def train_clip(pool: Pool, damaged: Damaged, tokenizer: Tokenizer, folder: Path, steps: int, device: torch.device) -> ClipSurgery:
+def train_clip(
+    pool: Pool, damaged: Damaged, tokenizer: Tokenizer, folder: Path, steps: int, device: torch.device
+) -> ClipSurgery:
     """Trains the embedded CLIP."""
     torch.manual_seed(2)
     source = batches(pool, damaged, tokenizer, device)

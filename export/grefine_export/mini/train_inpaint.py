@@ -69,7 +69,9 @@ class Latents:
     scene: np.ndarray
 
 
-def random_mask(drawn: Rendered, boxes: list[tuple[int, int, int, int]], rng: np.random.Generator) -> np.ndarray:
+def random_mask(
+    drawn: Rendered, boxes: list[tuple[int, int, int, int]], rng: np.random.Generator
+) -> np.ndarray:
     """A mask bool (128, 128) of one of the kinds that a plan makes."""
     mask = np.zeros((SIZE, SIZE), bool)
     choice = rng.random()
@@ -108,14 +110,25 @@ def make_latents(pool: Pool, vae: Vae, folder: Path, device: torch.device) -> La
         rows = scenes[start : start + 64]
         images = pool.images[rows].astype(np.float32) / 127.5 - 1
         full = np.stack(
-            [random_mask(Rendered(pool.images[r], pool.owners[r]), [t.box for t in pool.scenes[r].things], rng) for r in rows]
+            [
+                random_mask(
+                    Rendered(pool.images[r], pool.owners[r]), [t.box for t in pool.scenes[r].things], rng
+                )
+                for r in rows
+            ]
         )
         turn = mirrored[start : start + 64]
         images[turn], full[turn] = images[turn, :, ::-1], full[turn, :, ::-1]
         holes = images * ~full[..., None]
         both = torch.from_numpy(np.concatenate([images, holes])).permute(0, 3, 1, 2).to(device)
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            encoded = vae.encode(both.contiguous(memory_format=torch.channels_last)).float().cpu().numpy().astype(np.float16)
+            encoded = (
+                vae.encode(both.contiguous(memory_format=torch.channels_last))
+                .float()
+                .cpu()
+                .numpy()
+                .astype(np.float16)
+            )
         clean.append(encoded[: len(rows)])
         masked.append(encoded[len(rows) :])
         masks.append(full[:, ::8, ::8])
@@ -179,7 +192,9 @@ def train_inpaint(
         pooled = text.text_embeds * kept[:, None]
         # Whole redraws start at high noise: half of the samples come from the upper 40 % of the schedule.
         uniform, high = torch.randint(0, TRAIN_STEPS, (2, count), device=device)
-        time = torch.where(torch.rand(count, device=device) < 0.3, 600 + high * 2 // 5, uniform).clamp(max=TRAIN_STEPS - 1)
+        time = torch.where(torch.rand(count, device=device) < 0.3, 600 + high * 2 // 5, uniform).clamp(
+            max=TRAIN_STEPS - 1
+        )
         noise = torch.randn_like(batch.clean)
         a = alphas[time][:, None, None, None]
         noisy = a.sqrt() * batch.clean + (1 - a).sqrt() * noise
@@ -191,7 +206,7 @@ def train_inpaint(
         return loss, {}
 
     source = batches(pool, latents, tokenizer, device)
-    schedule = Schedule(steps, 1e-3, warmup=min(200, steps // 5 + 1), average=0.999)
+    schedule = Schedule(steps, 1e-3, warmup=min(200, steps // 5 + 1), average=0.999, compiled=("unet",))
     trained = fit("inpaint", model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, TextConditionedUNet)
     return trained

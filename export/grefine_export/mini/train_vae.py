@@ -49,7 +49,12 @@ def _loss(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
     latent = mean + 0.06 * torch.randn_like(mean)
     error = (model.decode(latent * model.scaling) - batch).float()
     spread = mean.float().pow(2).mean() - 1
-    loss = error.abs().mean() + 2 * error.pow(2).mean() + 0.02 * spread.pow(2) + 1e-6 * log_variance.float().pow(2).mean()
+    loss = (
+        error.abs().mean()
+        + 2 * error.pow(2).mean()
+        + 0.02 * spread.pow(2)
+        + 1e-6 * log_variance.float().pow(2).mean()
+    )
     psnr = 10 * float(torch.log10(4 / error.detach().pow(2).mean()))
     return loss, {"psnr": round(psnr, 2)}
 
@@ -58,9 +63,22 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device) -> Vae
     """Trains the autoencoder and sets its scaling so that latents of the world have unit variance."""
     torch.manual_seed(1)
     model = Vae(VAE, VAE_PATCH).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = fit("vae", model, _crops(pool, device), _loss, Schedule(steps, 2e-3, average=0.995), folder, device)
+    trained = fit(
+        "vae", model, _crops(pool, device), _loss, Schedule(steps, 2e-3, average=0.995), folder, device
+    )
     assert isinstance(trained, Vae)
     with torch.no_grad():
         sample = torch.from_numpy(pool.images[:256].copy()).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
         trained.scaling.fill_(1 / float(trained.moments(sample)[0].std()))
+    return trained
+
+
+def train_decoder(vae: Vae, pool: Pool, folder: Path, steps: int, device: torch.device) -> Vae:
+    """Goes on with the decoder alone: the latents, and so the UNets that were trained on them, stay as they are."""
+    for part in (vae.kl.encoder, vae.kl.quant_conv):
+        part.requires_grad_(False)
+    trained = fit(
+        "decoder", vae, _crops(pool, device), _loss, Schedule(steps, 1.5e-3, average=0.995), folder, device
+    )
+    assert isinstance(trained, Vae)
     return trained

@@ -13,13 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-
+COMPILE_FROM = 1000  # steps
 ALL_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """`steps` updates with AdamW; `rate` warms up over `warmup` steps and falls to a hundredth on a cosine."""
+    """`steps` updates with AdamW; `rate` warms up over `warmup` steps and falls to a hundredth on a cosine.
+
+    `compiled` names the submodules that torch.compile fuses (it needs a C++ compiler): 0.9 -> 0.64 s a step of the
+    inpainting UNet on one core, after a minute of compiling, so short runs go without.
+    """
 
     steps: int
     rate: float
@@ -28,6 +32,7 @@ class Schedule:
     average: float = 0.998
     clip: float = 1.0
     save_seconds: float = 120.0
+    compiled: tuple[str, ...] = ()
 
 
 def learning_rate(step: int, schedule: Schedule) -> float:
@@ -70,10 +75,18 @@ def fit(
 
     def save() -> None:
         partial = checkpoint.with_suffix(".partial")
-        state = {"model": model.state_dict(), "average": average.state_dict(), "optimiser": optimiser.state_dict(), "step": step}
+        state = {
+            "model": model.state_dict(),
+            "average": average.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "step": step,
+        }
         torch.save(state, partial)
         partial.replace(checkpoint)
 
+    if schedule.steps - step > COMPILE_FROM:
+        for part in schedule.compiled:
+            model.get_submodule(part).compile(dynamic=False)
     model.train()
     while step < schedule.steps:
         for group in optimiser.param_groups:
@@ -97,7 +110,12 @@ def fit(
                 kept.copy_(new)
         if step % 50 == 0 or step == schedule.steps:
             rate = seen / (time.monotonic() - started)
-            line = {"step": step, "loss": round(float(loss.detach()), 5), "steps_per_second": round(rate, 2), **figures}
+            line = {
+                "step": step,
+                "loss": round(float(loss.detach()), 5),
+                "steps_per_second": round(rate, 2),
+                **figures,
+            }
             with (folder / f"{name}.jsonl").open("a") as log:
                 log.write(json.dumps(line) + "\n")
         if time.monotonic() - saved > schedule.save_seconds:

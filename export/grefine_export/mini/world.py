@@ -149,7 +149,10 @@ def render(scene: Scene) -> Rendered:
             foot = centre[1] + thing.side * SUPERSAMPLING * (FOOT[thing.kind] - 0.02)
             reach = thing.side * SUPERSAMPLING * 0.4
             ground = SETTINGS[scene.setting].ground
-            draw.ellipse((centre[0] - reach, foot - 7, centre[0] + reach, foot + 11), fill=mix(ground, (20, 20, 50), 0.22))
+            draw.ellipse(
+                (centre[0] - reach, foot - 7, centre[0] + reach, foot + 11),
+                fill=mix(ground, (20, 20, 50), 0.22),
+            )
         for shape in SHAPES[thing.kind]:
             points = [tuple(p) for p in shape.points * scale + centre]
             draw.polygon(points, fill=role_colour(shape.role, COLOURS[thing.colour]))

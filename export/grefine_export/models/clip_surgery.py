@@ -59,7 +59,10 @@ class ClipSurgery(nn.Module):
                 new = x
             attention = layer.self_attn
             normed = layer.layer_norm1(x)
-            q, k, v = (_heads(p(normed), attention.num_heads) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+            q, k, v = (
+                _heads(p(normed), attention.num_heads)
+                for p in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
             if new is not None:
                 new = new + attention.out_proj(_merged(self._value_value(v)))
             x = x + attention.out_proj(_merged(F.scaled_dot_product_attention(q, k, v)))
@@ -79,16 +82,22 @@ class ClipSurgery(nn.Module):
         for layer in text.encoder.layers:
             attention = layer.self_attn
             normed = layer.layer_norm1(x)
-            q, k, v = (_heads(p(normed), attention.num_heads) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+            q, k, v = (
+                _heads(p(normed), attention.num_heads)
+                for p in (attention.q_proj, attention.k_proj, attention.v_proj)
+            )
             x = x + attention.out_proj(_merged(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
             x = x + layer.mlp(layer.layer_norm2(x))
         return text.final_layer_norm(x)
 
-    def text_features(self, ids: Tensor) -> Tensor:
-        """Projected features (n, d) at each text's first end-of-text token, not normalised. `ids` (n, t)."""
-        states = self.text_states(self.embed_text(ids))
+    def at_end(self, states: Tensor, ids: Tensor) -> Tensor:
+        """Projected features (n, d) at each text's first end-of-text token, not normalised; `states` (n, t, w)."""
         end = (ids == self.clip.text_model.eos_token_id).int().argmax(-1)
         return self.clip.text_projection(states[torch.arange(len(ids), device=ids.device), end])
+
+    def text_features(self, ids: Tensor) -> Tensor:
+        """Projected features (n, d) of texts (n, t), not normalised."""
+        return self.at_end(self.text_states(self.embed_text(ids)), ids)
 
     @property
     def scale(self) -> Tensor:

@@ -25,6 +25,9 @@ MissingRegion = Literal["ancestor", "printed", "free"]
 WINDOW = 0.25
 """Share of the picture that a missing thing without a region of its own may be drawn in."""
 
+PLACE = 0.4
+"""A noun whose map has this mean or more is a place (a meadow, the night sky), which has room for things."""
+
 
 @dataclass(frozen=True, eq=False)
 class PhraseScore:
@@ -130,9 +133,11 @@ def regions(
     - "free" (ours): a compact window where no thing that was found is, see `free_region`.
 
     The paper gives no region to a missing thing that is a root, or whose ancestors are all missing; it goes
-    to a free window too. `window` is the share of the picture such a window takes, in (0, 1].
+    to a free window too. An ancestor that is a place is no target either: the thing gets a window inside it.
+    `window` is the share of the picture such a window takes, in (0, 1].
     """
-    claimed = [phrase.noun_map for phrase in phrases if phrase.defect != "noun"]
+    things = [phrase.noun_map for phrase in phrases if phrase.defect != "noun"]
+    claimed = [noun_map for noun_map in things if noun_map.mean() < PLACE]
     found = []
     for i, phrase in enumerate(phrases):
         if phrase.defect is None:
@@ -142,7 +147,8 @@ def regions(
             found.append(Region(i, phrases[owner].noun_map, _place(phrases, owner)))
             continue
         holder = i if phrase.defect == "adjective" else _present_ancestor(phrases, i)
-        if holder is None or (missing_region == "free" and holder != i):
+        in_a_place = holder is not None and holder != i and phrases[holder].noun_map.mean() >= PLACE
+        if holder is None or in_a_place or (missing_region == "free" and holder != i):
             free = free_region(claimed, phrase.noun_map, window)
             claimed.append(free)  # the next missing thing looks for a place of its own
             found.append(Region(i, free, "a part of the picture that nothing else of the prompt needs"))

@@ -1,0 +1,149 @@
+"""What the product does on the held-out set, against its bars.
+
+    python -m benchmarks.quality --bundle mini --json quality.json
+
+Prints tables and writes JSON. What readings and ablations change in a picture is measured on a part of the
+set only, what they change before on all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks import readings
+from benchmarks.figures import HEADLINE, details, passes
+from benchmarks.judge import CARD, Judge
+from benchmarks.outcomes import Outcome, Variant, same_twice, try_variants
+from benchmarks.tables import show
+from grefine_export.mini import heldout
+from grefine_export.mini.heldout import Sample
+from grefine_rt import GRefineError, RefineOptions, Refiner
+
+MAIN = "main"
+SPLITS = {"test": heldout.TEST, "validation": heldout.VALIDATION}
+REPORT_SECONDS = 15.0
+
+
+def run(
+    refiner: Refiner, judge: Judge, samples: Sequence[Sample], seed: int, readings_limit: int
+) -> dict[str, list[Outcome]]:
+    """The outcomes of the bundle's own options and, with a limit above 0, of all readings and ablations."""
+    variants = {MAIN: Variant(RefineOptions(), readings.CATEGORIES)}
+    if readings_limit:
+        variants |= readings.variants()
+    count = len(samples)
+    part = {k * count // min(readings_limit, count) for k in range(min(readings_limit, count))}
+    planned = {name: Variant(v.options) for name, v in variants.items() if v.plans and name != MAIN}
+    planned[MAIN] = variants[MAIN]
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in variants}
+    started = reported = time.monotonic()
+    for place, sample in enumerate(samples):
+        tried = try_variants(
+            refiner, judge, sample, variants if place in part else planned, seed + sample.number
+        )
+        for name, outcome in tried.items():
+            outcomes[name].append(outcome)
+        if time.monotonic() - reported > REPORT_SECONDS:
+            reported = time.monotonic()
+            left = (reported - started) / (place + 1) * (count - place - 1)
+            print(f"{place + 1} of {count} samples, about {left:.0f} s left", file=sys.stderr)
+    return outcomes
+
+
+def deterministic(refiner: Refiner, samples: Iterable[Sample], seed: int) -> tuple[bool | None, int]:
+    """Whether the same seed gives the same bytes, on one sample of each category; and how many those are."""
+    chosen = list({sample.category: sample for sample in samples}.values())
+    return (all(same_twice(refiner, sample, seed) for sample in chosen) if chosen else None), len(chosen)
+
+
+def measure(
+    refiner: Refiner, judge: Judge, samples: Sequence[Sample], seed: int = 0, readings_limit: int = 0
+) -> dict[str, Any]:
+    """All figures as they go into the JSON, without the parts that say where they come from."""
+    outcomes = run(refiner, judge, samples, seed, readings_limit)
+    main = outcomes[MAIN]
+    measured = {key: figure.of(main) for key, figure in HEADLINE.items()}
+    values: dict[str, float | bool | None] = {key: result.value for key, result in measured.items()}
+    counts = {key: result.samples for key, result in measured.items()}
+    values["deterministic"], counts["deterministic"] = deterministic(refiner, samples, seed)
+    bars = {key: figure.bar for key, figure in HEADLINE.items()} | {"deterministic": True}
+    more = details(main)
+    results: dict[str, Any] = {
+        **values,
+        "bars": bars,
+        "passed": {key: passes(values[key], bar) for key, bar in bars.items()},
+        "samples": counts,
+        "seconds_per_refine": more["seconds_per_refine"]["value"],
+        "details": more,
+    }
+    if readings_limit:
+        results["readings"] = readings.readings_table(outcomes, refiner.bundle.manifest)
+        results["ablations"] = readings.ablations_table(outcomes)
+    return results
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--bundle", default="mini", help="name or folder of the bundle")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int, help="CPU threads of an engine run")
+    parser.add_argument("--limit", type=int, help="samples, spread evenly over the set; all by default")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="'validation' for choosing constants")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-readings", action="store_true", help="leave readings and ablations out")
+    parser.add_argument(
+        "--readings-limit", type=int, default=60, help="samples whose pictures they are made on"
+    )
+    parser.add_argument("--json", type=Path, help="file to write")
+    options = parser.parse_args(arguments)
+    if options.limit is not None and options.limit < 1:
+        parser.error("--limit must be 1 or more")
+    if options.readings_limit < 1:
+        parser.error("--readings-limit must be 1 or more; --no-readings leaves them out")
+    return options
+
+
+def _write_whole(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    part.write_text(text)
+    os.replace(part, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit status: 0 done, 1 a clear error."""
+    options = _options(arguments)
+    try:
+        refiner = Refiner.load(options.bundle, options.device, options.threads)
+        samples = list(heldout.samples(options.limit, SPLITS[options.split]))
+        readings_limit = 0 if options.no_readings else options.readings_limit
+        measured = measure(refiner, Judge.load(), samples, options.seed, readings_limit)
+    except GRefineError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    manifest = refiner.bundle.manifest
+    results = {
+        "bundle": {"name": manifest.name, "version": manifest.version},
+        "set": {"split": options.split, "samples": len(samples), "seed": options.seed},
+        **measured,
+        "judge": json.loads(CARD.read_text())["figures"],
+    }
+    console = Console()
+    show(results, console if console.is_terminal else Console(width=140))
+    if options.json:
+        _write_whole(options.json, json.dumps(results, indent=2, allow_nan=False) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

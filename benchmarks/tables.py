@@ -1,0 +1,72 @@
+"""The benchmark's results as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.figures import FIGURES, HEADLINE
+
+_VERDICT = {True: "pass", False: "FAIL", None: "-"}
+
+
+def show(results: Mapping[str, Any], console: Console) -> None:
+    """Prints the results of `benchmarks.quality.measure`."""
+    console.print(_headline(results))
+    console.print(_details(results["details"]))
+    if "readings" in results:
+        console.print(_readings(results["readings"]))
+        console.print(_ablations(results["ablations"]))
+
+
+def _text(value: float | bool | None) -> str:
+    if value is None:
+        return "-"
+    return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.3f}"
+
+
+def _headline(results: Mapping[str, Any]) -> Table:
+    of = results["set"]
+    place = f"{of['split']} set, {of['samples']} samples, seed {of['seed']}"
+    title = f"Bundle {results['bundle']['name']}, {place}"
+    table = Table("figure", "value", "bar", "", "samples", "meaning", title=title)
+    for key, bar in results["bars"].items():
+        meaning = HEADLINE[key].meaning if key in HEADLINE else "same seed, same bytes"
+        verdict = _VERDICT[results["passed"][key]]
+        table.add_row(key, _text(results[key]), _text(bar), verdict, str(results["samples"][key]), meaning)
+    return table
+
+
+def _details(details: Mapping[str, Any]) -> Table:
+    table = Table("detail", "value", "samples", title="Behind the figures")
+    for key, cell in details.items():
+        table.add_row(key, _text(cell["value"]), str(cell["samples"]))
+    return table
+
+
+def _readings(readings: Mapping[str, Any]) -> Table:
+    table = Table(
+        "reading", "equation", "choice", "figure", "value", "samples", title="Both readings (* the bundle's)"
+    )
+    for group, reading in readings.items():
+        for choice, cells in reading["choices"].items():
+            name = choice + (" *" if choice == reading["default"] else "")
+            for key, cell in cells.items():
+                table.add_row(
+                    group, reading["equation"], name, key, _text(cell["value"]), str(cell["samples"])
+                )
+        table.add_section()
+    return table
+
+
+def _ablations(ablations: Mapping[str, Any]) -> Table:
+    keys = list(ablations["PQ + AQ"])
+    table = Table(
+        "Table 8", *keys, title="Ablations", caption="; ".join(f"{k}: {FIGURES[k].meaning}" for k in keys)
+    )
+    for name, cells in ablations.items():
+        table.add_row(name, *(_text(cells[key]["value"]) if key in cells else "-" for key in keys))
+    return table

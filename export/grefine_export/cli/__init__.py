@@ -1,0 +1,51 @@
+"""`grefine-export`: makes the bundles that `grefine-rt` runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def _commands() -> None:
+    """Make bundles for grefine-rt: train, export and calibrate models."""
+
+
+@app.command()
+def mini(
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = Path("engines/mini"),
+    work: Annotated[
+        Path, typer.Option(help="Pictures, checkpoints and logs; a run goes on from here.")
+    ] = Path("runs/mini"),
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if not given.")] = None,
+    smoke: Annotated[bool, typer.Option(help="Every stage for a few steps: does it run?")] = False,
+    large: Annotated[
+        bool, typer.Option(help="The budget of a data-centre GPU instead of two CPU cores.")
+    ] = False,
+) -> None:
+    """Train the embedded bundle from nothing: pictures, all models, T_p, constants, graphs."""
+    import torch
+
+    from grefine_export.mini.pipeline import GPU, SMOKE, Budget, run
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        typer.echo("error: PyTorch sees no CUDA device here: use --device cpu.", err=True)
+        raise typer.Exit(1)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    budget = SMOKE if smoke else GPU if large else Budget()
+    figures = run(budget, work, out, torch.device(device), say=typer.echo)
+    for name, value in figures.items():
+        typer.echo(f"{name}: {value:.4f}")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,159 @@
+"""The whole embedded bundle from nothing: pictures, models, T_p, constants, graphs. Resumable at every stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tokenizers import Tokenizer
+
+from grefine_export.learn.t_p import PromptContexts, Rated, fit_alpha, learn
+from grefine_export.mini.bundle import Models, write_bundle
+from grefine_export.mini.calibrate import calibrate
+from grefine_export.mini.damaged import Damaged, open_damaged
+from grefine_export.mini.pool import Pool, open_pool
+from grefine_export.mini.train_clip import GRID, pooled_patches, train_clip
+from grefine_export.mini.train_inpaint import make_latents, train_inpaint
+from grefine_export.mini.train_restore import make_pairs, train_restore
+from grefine_export.mini.train_vae import train_decoder, train_vae
+from grefine_export.mini.vocabulary import BOS, EOS, train_tokenizer
+from grefine_export.models.clip_surgery import ClipSurgery
+
+CLASS_WORD = "picture good quality"  # three tokens, in the middle of every learned context
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of everything: scenes in the pool and updates of each model.
+
+    `validation` pictures fit the constants. The defaults made the bundle in `engines/mini` on two CPU cores in
+    about four core-hours; `GPU` is what one data-centre card does in less than an hour.
+    """
+
+    scenes: int = 24_000
+    pairs: int = 16_000
+    rated: int = 8_000
+    vae: int = 5_000
+    decoder: int = 2_500
+    clip: int = 2_000
+    t_p_epochs: int = 50
+    inpaint: int = 6_500
+    restore: int = 3_000
+    validation: int = 250
+
+
+GPU = Budget(
+    scenes=60_000,
+    pairs=60_000,
+    rated=20_000,
+    vae=40_000,
+    decoder=20_000,
+    clip=30_000,
+    inpaint=120_000,
+    restore=40_000,
+)
+SMOKE = Budget(
+    scenes=160,
+    pairs=64,
+    rated=96,
+    vae=12,
+    decoder=6,
+    clip=6,
+    t_p_epochs=4,
+    inpaint=8,
+    restore=6,
+    validation=6,
+)
+
+
+@torch.no_grad()
+def rated_pictures(clip: ClipSurgery, pool: Pool, damaged: Damaged, count: int) -> Rated:
+    """Tokens and truth of `count` damaged pictures and of a fourth as many sound ones."""
+    sound = count // 4
+    images = torch.cat(
+        [torch.from_numpy(damaged.images[:count]), torch.from_numpy(pool.images[:sound].copy())]
+    )
+    rows = [
+        F.normalize(clip.image_tokens(part.permute(0, 3, 1, 2) / 255), dim=-1) for part in images.split(64)
+    ]
+    bad = torch.from_numpy(pooled_patches(damaged.masks[:count])).movedim(1, 2)
+    cover = F.pad(torch.cat([bad.amax(2, keepdim=True), bad], 2), (0, 0, 0, 0, 0, sound))
+    mos = F.pad((torch.from_numpy(damaged.mos[:count].copy()) - 1) / 4, (0, sound), value=1.0)
+    factors = F.pad(torch.from_numpy(damaged.factors[:count].copy()), (0, 0, 0, sound), value=1.0)
+    # A patch that a defect only touches is neither sound nor bad.
+    weight = ((cover > 0.6) | (cover < 0.05)).float()
+    return Rated(torch.cat(rows), mos, factors, (cover < 0.5).float(), weight)
+
+
+def learn_t_p(
+    clip: ClipSurgery, pool: Pool, damaged: Damaged, tokenizer: Tokenizer, file: Path, budget: Budget
+) -> tuple[torch.Tensor, tuple[float, ...]]:
+    """T_p (4, 2, d) and alpha; kept in `file`."""
+    if not file.exists():
+        torch.manual_seed(4)
+        clip = clip.cpu()
+        rated = rated_pictures(clip, pool, damaged, budget.rated)
+        words = tokenizer.encode(CLASS_WORD, add_special_tokens=False).ids
+        contexts = PromptContexts(clip, words, tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS))
+        terms = learn(contexts, rated, budget.t_p_epochs)
+        with torch.no_grad():
+            t_p = contexts()
+        alpha = fit_alpha(rated, t_p, clip.scale)
+        torch.save({"t_p": t_p, "alpha": torch.tensor(alpha), "terms": terms}, file)
+    state = torch.load(file, weights_only=True)
+    return state["t_p"], tuple(state["alpha"].tolist())
+
+
+def run(
+    budget: Budget, work: Path, out: Path, device: torch.device, say: Callable[[str], None] = print
+) -> dict[str, float]:
+    """Makes the bundle `out`, with pictures and checkpoints in `work`. Returns the figures of the calibration.
+
+    Every stage leaves its result in `work` and is skipped when that is there, so a stopped run goes on where it was.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+
+    def stage(name: str) -> None:
+        say(f"[{time.monotonic() - started:7.0f} s] {name}")
+
+    stage(f"pictures: {budget.scenes} scenes")
+    pool = open_pool(work / "pool", budget.scenes)
+    damaged = open_damaged(pool, work / "pool")
+    tokenizer_file = work / "clip.json"
+    tokenizer = (
+        Tokenizer.from_file(str(tokenizer_file))
+        if tokenizer_file.exists()
+        else train_tokenizer(tokenizer_file)
+    )
+    stage(f"autoencoder: {budget.vae} + {budget.decoder} steps")
+    vae = train_vae(pool, work, budget.vae, device)
+    stage(f"CLIP: {budget.clip} steps")
+    clip = train_clip(pool, damaged, tokenizer, work, budget.clip, device)
+    stage(f"T_p: {budget.t_p_epochs} epochs")
+    t_p, alpha = learn_t_p(clip, pool, damaged, tokenizer, work / "t_p.pt", budget)
+    stage(f"inpainting UNet: {budget.inpaint} steps")
+    inpaint = train_inpaint(
+        pool, make_latents(pool, vae, work, device), tokenizer, work, budget.inpaint, device
+    )
+    stage(f"restoration UNet: {budget.restore} steps")
+    pairs = make_pairs(pool, vae, work, budget.pairs, device)
+    restore = train_restore(pool, pairs, clip, tokenizer, work, budget.restore, device)
+    stage("decoder, encoder frozen")
+    vae = train_decoder(vae, pool, work, budget.decoder, device)
+    stage("graphs")
+    models = Models(clip.cpu(), t_p, alpha, vae.cpu(), inpaint.cpu(), restore.cpu(), tokenizer_file)
+    _, errors = write_bundle(models, out)
+    for name, error in errors.items():
+        say(f"    {name}: relative error {error:.1e}")
+    stage(f"constants: {budget.validation} pictures")
+    figures = calibrate(out, budget.validation)
+    stage("done")
+    return figures
+
+
+__all__ = ["GPU", "GRID", "SMOKE", "Budget", "run"]

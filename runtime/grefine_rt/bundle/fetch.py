@@ -1,0 +1,188 @@
+"""Fetching a bundle over HTTPS: every file proven by its SHA-256, a broken transfer continued."""
+
+import os
+import re
+import urllib.request
+from collections.abc import Callable
+from http.client import HTTPException, HTTPMessage, HTTPResponse
+from pathlib import Path
+from typing import IO, cast
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, urlsplit
+from urllib.request import Request
+
+from grefine_rt.bundle.manifest import FILE_NAME, FileEntry, Manifest
+from grefine_rt.bundle.store import _sha256, _walk, bundle_dir, verify
+from grefine_rt.errors import BundleError, OutputError
+
+OnBytes = Callable[[int, int], None]
+"""Called with (bytes at hand, bytes of the whole bundle)."""
+
+_TIMEOUT = 30.0
+"""Seconds without a byte after which a connection is given up."""
+_CHUNK = 2**20
+_MANIFEST_LIMIT = 16 * 2**20
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+
+def fetch(source: str, on_bytes: OnBytes | None = None) -> tuple[Path, Manifest]:
+    """Download a bundle into the cache, or mend the one that is there; returns its folder and manifest.
+
+    source: the https address of a folder that holds `bundle.json`, or a hub id `owner/name`, which stands for
+        `https://huggingface.co/owner/name/resolve/main` (another hub: $HF_ENDPOINT).
+
+    Files that are there and proven are kept; what was cut off is continued. `bundle.json` comes last, so a
+    bundle in the cache is always whole. Raises BundleError when the address is of no known kind, cannot be
+    reached or serves something else than its `bundle.json` says, and OutputError when the cache cannot be
+    written.
+    """
+    base = _base_url(source)
+    text = _manifest_text(base)
+    manifest = Manifest.from_json(text)
+    if not re.fullmatch(r"\w[\w.-]*", manifest.name):
+        raise BundleError(f"The bundle at '{base}' calls itself {manifest.name!r}, which is no usable name.")
+    folder = bundle_dir(manifest.name if "://" in source else source)
+    report = on_bytes or (lambda done, total: None)
+    total = sum(entry.size for entry in manifest.files.values())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _clear(folder, manifest)
+        done = 0
+        for path, entry in manifest.files.items():
+            _fetch_file(f"{base}/{quote(path)}", folder / path, entry, done, total, report)
+            done += entry.size
+            report(done, total)
+        partial = folder / f"{FILE_NAME}.part"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / FILE_NAME)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"The bundle cannot be written to '{folder}': {reason}; free some space, or choose another cache "
+            f"folder with the variable GREFINE_CACHE."
+        ) from error
+    return folder, verify(folder)
+
+
+def _base_url(source: str) -> str:
+    """The address of the bundle's folder, without a slash at its end."""
+    if "://" in source:
+        url = source.split("?")[0].rstrip("/").removesuffix(f"/{FILE_NAME}")
+        if not _trusted(url):
+            raise BundleError(f"'{source}' is no https address: bundles are only fetched over https.")
+        return url
+    if re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", source):
+        hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+        return f"{hub}/{source}/resolve/main"
+    raise BundleError(
+        f"'{source}' is no address to fetch a bundle from: give the https address of its folder, or a hub id "
+        f"of the form owner/name; a bundle that came with grefine-rt returns with 'pip install "
+        f"--force-reinstall --no-deps grefine-rt'."
+    )
+
+
+def _trusted(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)
+
+
+def _manifest_text(base: str) -> str:
+    try:
+        with _open(f"{base}/{FILE_NAME}") as response:
+            return response.read(_MANIFEST_LIMIT).decode("utf-8")
+    except HTTPError as error:
+        raise BundleError(
+            f"There is no bundle at '{base}' (the server answered {error.code} for its {FILE_NAME}): check "
+            f"the name or address."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BundleError(f"'{base}/{FILE_NAME}' is not a bundle.json: check the address.") from error
+    except _network_errors() as error:
+        raise _unreachable(base, error) from error
+
+
+def _clear(folder: Path, manifest: Manifest) -> None:
+    """Take away what is no part of the bundle, and its `bundle.json` until all is proven."""
+    (folder / FILE_NAME).unlink(missing_ok=True)
+    wanted = {name for path in manifest.files for name in (path, f"{path}.part")}
+    for path in list(_walk(folder)):
+        if path not in wanted:
+            (folder / path).unlink()
+
+
+def _fetch_file(url: str, path: Path, entry: FileEntry, done: int, total: int, report: OnBytes) -> None:
+    """Bring `path` to what `entry` says, continuing `path.part`. `done` of `total` bytes came before it."""
+    if path.is_file() and path.stat().st_size == entry.size and _sha256(path) == entry.sha256:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.part")
+    # A part left by another version of the file cannot be told from a good one until it is whole: then all
+    # of it is fetched once more.
+    continued = partial.is_file() and 0 < partial.stat().st_size <= entry.size
+    for begin in (partial.stat().st_size, 0) if continued else (0,):
+        _download(url, partial, entry.size, begin, lambda size: report(done + size, total))
+        if partial.stat().st_size == entry.size and _sha256(partial) == entry.sha256:
+            partial.replace(path)
+            return
+    partial.unlink()
+    raise BundleError(
+        f"'{url}' is not the file that its bundle.json lists (size or SHA-256 differ): ask its publisher."
+    )
+
+
+def _download(url: str, partial: Path, size: int, begin: int, report: Callable[[int], None]) -> None:
+    """Write `url` to `partial`, from byte `begin` on where the server can; never more than `size` bytes."""
+    if begin == size:
+        return
+    try:
+        with _open(url, begin) as response:
+            # A server without ranges sends all of it with status 200.
+            begin = begin if response.status == 206 else 0
+            with partial.open("r+b" if begin else "wb") as file:
+                file.seek(begin)
+                file.truncate()
+                while begin < size and (chunk := response.read(min(_CHUNK, size - begin))):
+                    file.write(chunk)
+                    begin += len(chunk)
+                    report(begin)
+    except HTTPError as error:
+        raise BundleError(
+            f"'{url}' cannot be fetched (the server answered {error.code}): the bundle there is incomplete; "
+            f"ask its publisher."
+        ) from error
+    except _network_errors() as error:
+        raise _unreachable(url, error) from error
+    if begin < size:
+        raise _unreachable(url, HTTPException("the connection ended early"))
+
+
+class _HttpsOnly(urllib.request.HTTPRedirectHandler):
+    """Follows a redirect only to an address that may be trusted."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
+        if not _trusted(newurl):
+            raise URLError("it leads to an address without https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _open(url: str, begin: int = 0) -> HTTPResponse:
+    headers = {"User-Agent": "grefine-rt", **({"Range": f"bytes={begin}-"} if begin else {})}
+    opener = urllib.request.build_opener(_HttpsOnly)
+    return cast(HTTPResponse, opener.open(Request(url, headers=headers), timeout=_TIMEOUT))
+
+
+def _network_errors() -> tuple[type[Exception], ...]:
+    import ssl
+
+    return URLError, HTTPException, TimeoutError, ConnectionError, ssl.SSLError
+
+
+def _unreachable(url: str, error: Exception) -> BundleError:
+    reason = getattr(error, "reason", None) or error
+    reason = getattr(reason, "strerror", None) or str(reason) or type(error).__name__
+    return BundleError(
+        f"'{urlsplit(url).netloc}' cannot be reached ({reason}): check the network, then run the command "
+        "again: it goes on where it stopped."
+    )

@@ -1,0 +1,52 @@
+"""The command `grefine-rt`: one file per command; what is heavy is imported when a command runs."""
+
+import os
+import sys
+import warnings
+from typing import Annotated
+
+import typer
+
+from grefine_rt import __version__
+from grefine_rt.cli import assess, bundle, doctor, refine
+from grefine_rt.cli.output import one_line_failures
+
+app = typer.Typer(
+    name="grefine-rt",
+    help="Finds where a generated picture is poor or misses its prompt, and repairs only that.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(one_line_failures(refine.refine))
+app.command()(one_line_failures(assess.assess))
+app.add_typer(bundle.app, name="bundle")
+app.command()(one_line_failures(doctor.doctor))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"grefine-rt {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 cancelled."""
+    if not os.environ.get("GREFINE_DEBUG") and not sys.warnoptions:
+        # Warnings of libraries name lines of code; what a user should know is said in notes.
+        warnings.simplefilter("ignore")
+    for stream in (sys.stdout, sys.stderr):
+        # Names and prompts may hold characters that the terminal's encoding lacks.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    app()

@@ -1,0 +1,95 @@
+"""`grefine-rt assess`: how good a picture is, and where it is not; nothing is changed."""
+
+import time
+
+from grefine_rt.cli import options as shared
+from grefine_rt.cli.output import console, print_json, say_notes
+
+
+def assess(
+    image: shared.Image,
+    prompt: shared.Prompt = None,
+    bundle: shared.Bundle = "mini",
+    device: shared.Device = "auto",
+    threads: shared.Threads = None,
+    report: shared.Report = None,
+    maps: shared.Maps = None,
+    as_json: shared.Json = False,
+    only: shared.Only = None,
+    tau: shared.Tau = None,
+    joining: shared.Joining = None,
+    missing_region: shared.MissingRegion = None,
+    scoring: shared.Scoring = None,
+    adjective_rule: shared.AdjectiveRule = "penalised",
+) -> None:
+    """Say how good a picture is, how well it shows its prompt, and where refining would redraw it."""
+    from grefine_rt.assess.indicator import AssessOptions
+    from grefine_rt.cli import pictures
+    from grefine_rt.imaging.report import ReportData
+    from grefine_rt.plan import PlanOptions
+    from grefine_rt.refiner import Refiner
+
+    picture, load_ms = pictures.read_picture(image)
+    text, prompt_files = pictures.read_prompt(image, prompt)
+    readings = AssessOptions(scoring, adjective_rule)
+    choices = PlanOptions(
+        tau=pictures.parse_tau(tau),
+        joining=joining,
+        missing_region=missing_region,
+        indicators=("perceptual", "alignment") if only is None else (only,),
+    )
+    outputs = pictures.Outputs(None, report, maps, image.stem)
+    outputs.check([image, *prompt_files])
+
+    with Refiner.load(bundle, device, threads) as refiner:
+        start = time.perf_counter()
+        result = refiner.assess(picture.rgb, text, readings)
+        assessed = time.perf_counter()
+        plan = refiner.plan(result, options=choices)
+        planned = time.perf_counter()
+        timings = {
+            "load": load_ms,
+            "assess": 1000 * (assessed - start),
+            "plan": 1000 * (planned - assessed),
+            "total": load_ms + 1000 * (planned - start),
+        }
+        written = outputs.write_maps(picture.rgb, pictures.all_maps(result, plan.mask))
+        notes = (*picture.notes, *result.notes)
+        written += outputs.write_report(
+            ReportData(
+                prompt=text,
+                image=picture.to_pil(),
+                before=result,
+                mask=plan.mask,
+                reasons=plan.reasons,
+                timings=timings,
+                about=pictures.about(refiner, image),
+                notes=notes,
+            )
+        )
+        say_notes(notes)
+        if as_json:
+            print_json(
+                {
+                    "input": str(image),
+                    "prompt": text,
+                    "seed": None,  # assessing draws no noise
+                    "bundle": refiner.bundle.manifest.name,
+                    "device": pictures.device_of(refiner),
+                    "before": pictures.scores_json(result),
+                    "phrases": pictures.phrases_json(result),
+                    "mask": pictures.mask_json(plan),
+                    "timings_ms": timings,
+                }
+            )
+            return
+    out = console()
+    out.print(pictures.scores_table(result))
+    if result.phrases:
+        out.print(pictures.phrases_table(result))
+    out.print("Refining would do this:")
+    for reason in plan.reasons:
+        out.print(f"- {reason}", soft_wrap=True)
+    out.print(f"\n{pictures.time_line(timings)}", soft_wrap=True)
+    for path in written:
+        out.print(f"written: {path}", soft_wrap=True)

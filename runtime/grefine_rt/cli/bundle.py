@@ -1,0 +1,143 @@
+"""`grefine-rt bundle`: which bundles are here, what they hold, whether they are whole; fetching others."""
+
+import json
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grefine_rt.cli import options as shared
+from grefine_rt.cli.output import console, one_line_failures, print_json, progress
+
+if TYPE_CHECKING:
+    from grefine_rt.bundle.manifest import Manifest
+
+app = typer.Typer(help="List, show, verify and fetch bundles of models.", no_args_is_help=True)
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="A name of 'bundle list', or a folder.", show_default=False)
+]
+
+
+@app.command("list")
+@one_line_failures
+def list_(as_json: shared.Json = False) -> None:
+    """List the bundles at hand."""
+    from rich import box
+    from rich.table import Table
+
+    from grefine_rt.bundle.manifest import FILE_NAME, Manifest
+    from grefine_rt.bundle.store import list_bundles
+    from grefine_rt.errors import GRefineError
+
+    rows: list[dict[str, object]] = []
+    for name, folder in list_bundles().items():
+        row: dict[str, object] = {"name": name, "folder": str(folder)}
+        try:
+            manifest = Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
+            row |= {"version": manifest.version, "size": _size(manifest), "description": manifest.description}
+        except (GRefineError, OSError, UnicodeDecodeError) as error:
+            row |= {"version": None, "size": None, "description": f"cannot be used: {error}"}
+        rows.append(row)
+    if as_json:
+        print_json({"bundles": rows})
+        return
+    if not rows:
+        console().print("No bundle is here: fetch one with 'grefine-rt bundle fetch'.")
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in ("name", "version", "size", "description"):
+        table.add_column(title, overflow="fold")
+    for row in rows:
+        size = f"{row['size'] / 1e6:.1f} MB" if isinstance(row["size"], int) else "-"
+        table.add_row(str(row["name"]), str(row["version"] or "-"), size, str(row["description"]))
+    console().print(table)
+
+
+@app.command()
+@one_line_failures
+def show(name: Name = "mini", as_json: shared.Json = False) -> None:
+    """Show what a bundle holds: constants, components, origin and licence of its weights."""
+    import dataclasses
+
+    from grefine_rt.bundle.manifest import FILE_NAME, Manifest
+    from grefine_rt.bundle.store import find
+    from grefine_rt.errors import BundleError
+
+    folder = find(name)
+    try:
+        manifest = Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"'{folder / FILE_NAME}' cannot be read: {error}.") from None
+    if as_json:
+        print_json({"folder": str(folder), **json.loads(manifest.to_json())})
+        return
+    out = console()
+    out.print(f"{manifest.name} {manifest.version} ({_size(manifest) / 1e6:.1f} MB)", style="bold")
+    out.print(manifest.description, soft_wrap=True)
+    out.print(f"folder: {folder}", soft_wrap=True)
+    for section in ("perceptual", "alignment", "plan", "inpaint", "restore"):
+        values = dataclasses.asdict(getattr(manifest, section))
+        out.print(f"\n{section}", style="bold")
+        for key, value in values.items():
+            out.print(f"  {key}: {value}", soft_wrap=True)
+    out.print("\ncomponents", style="bold")
+    for component, path in manifest.components.items():
+        size = sum(manifest.files[part].size for part in manifest.files_of(component))
+        out.print(f"  {component}: {path} ({size / 1e6:.2f} MB)", soft_wrap=True)
+    out.print("\nweights", style="bold")
+    for weight in manifest.weights:
+        out.print(f"  {weight.component}: {weight.origin} ({weight.license})", soft_wrap=True)
+
+
+@app.command()
+@one_line_failures
+def verify(name: Name = "mini", as_json: shared.Json = False) -> None:
+    """Prove that every file of a bundle is there and unchanged, and that no other is."""
+    from grefine_rt.bundle import store
+
+    folder = store.find(name)
+    manifest = store.verify(folder)
+    if as_json:
+        print_json(
+            {"name": manifest.name, "folder": str(folder), "files": len(manifest.files), "whole": True}
+        )
+        return
+    console().print(
+        f"{manifest.name} {manifest.version} is whole: all {len(manifest.files)} files have their size and "
+        "SHA-256.",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+@one_line_failures
+def fetch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="The https address of a folder with a bundle.json, or a hub id owner/name.",
+            show_default=False,
+        ),
+    ],
+    as_json: shared.Json = False,
+) -> None:
+    """Fetch a bundle into the cache. Every file is proven; a broken transfer goes on where it stopped."""
+    from grefine_rt.bundle.fetch import fetch as fetch_bundle
+
+    with progress({"fetch": "Fetching"}) as on_step:
+        folder, manifest = fetch_bundle(source, lambda done, total: on_step("fetch", done, total))
+    if as_json:
+        print_json(
+            {"name": manifest.name, "folder": str(folder), "files": len(manifest.files), "whole": True}
+        )
+        return
+    console().print(
+        f"{manifest.name} {manifest.version} is here and whole ({_size(manifest) / 1e6:.1f} MB): use it with "
+        f"--bundle {folder.name.replace('--', '/')}",
+        soft_wrap=True,
+    )
+
+
+def _size(manifest: "Manifest") -> int:
+    return sum(entry.size for entry in manifest.files.values())

@@ -1,0 +1,156 @@
+"""`grefine-rt doctor`: what is installed, which devices work, which bundles are whole, what is missing."""
+
+import platform
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from grefine_rt import __version__
+from grefine_rt.cli import options as shared
+from grefine_rt.cli.output import console, print_json
+
+_PACKAGES = ("numpy", "pillow", "tokenizers", "nltk", "typer", "rich", "onnxruntime", "onnxruntime-gpu")
+_CPU_HINT = "To run on CPUs: pip install 'grefine-rt[cpu]'"
+_GPU_HINT = "To run on NVIDIA GPUs: pip uninstall onnxruntime, then pip install 'grefine-rt[gpu]'"
+
+# The smallest ONNX model there is (IR 8, opset 13): y = Identity(x) for float x of any length.
+_PROBE = (
+    b'\x08\x08:;\n\x12\n\x01x\x12\x01y"\x08Identity:\x00\x12\x01gZ\x10\n\x01x\x12\x0b\n\t\x08\x01\x12\x05\n'
+    b"\x03\x12\x01nb\x10\n\x01y\x12\x0b\n\t\x08\x01\x12\x05\n\x03\x12\x01nB\x04\n\x00\x10\r"
+)
+
+
+def doctor(
+    as_json: shared.Json = False,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(help="Devices to try, may be repeated. Default: cpu and cuda.", show_default=False),
+    ] = None,
+) -> None:
+    """Say what is installed, which devices work, which bundles are whole, and what to install for more.
+
+    Exits with 1 when nothing could be refined here: no device works or no bundle is whole.
+    """
+    facts: dict[str, Any] = {
+        "grefine_rt": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+        "devices": [_try_device(name) for name in device or ("cpu", "cuda")],
+        "bundles": _bundles(),
+    }
+    facts["hints"] = _hints(facts)
+    if as_json:
+        print_json(facts)
+    else:
+        _show(facts)
+    for kind, problem in (("devices", "no device works"), ("bundles", "no bundle is whole")):
+        if not any(entry["works"] for entry in facts[kind]):
+            from grefine_rt.errors import GRefineError
+
+            raise GRefineError(f"Nothing can be refined here, for {problem}: see the hints above.")
+
+
+def _version(distribution: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _try_device(name: str) -> dict[str, Any]:
+    """Load and run a model of one node; nothing less shows that driver and libraries fit together."""
+    import tempfile
+    from pathlib import Path
+
+    import numpy as np
+
+    from grefine_rt.engine.onnxruntime import OnnxEngine
+    from grefine_rt.errors import GRefineError
+
+    device, problem = name, None
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "probe.onnx"
+            path.write_bytes(_PROBE)
+            engine = OnnxEngine(path, name)
+            given = np.arange(3, dtype=np.float32)
+            if not np.array_equal(engine.run({"x": given})["y"], given):
+                problem = "It computes wrong values: update its driver."
+            device = engine.device
+    except GRefineError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = f"It could not be tried, for no temporary file can be written ({error})."
+    return {"device": device, "backend": "onnxruntime", "works": problem is None, "problem": problem}
+
+
+def _bundles() -> list[dict[str, Any]]:
+    from grefine_rt.bundle.store import list_bundles, verify
+    from grefine_rt.errors import GRefineError
+
+    found = []
+    for name, folder in list_bundles().items():
+        version, problem = None, None
+        try:
+            version = verify(folder).version
+        except (GRefineError, OSError) as error:
+            problem = str(error)
+        found.append(
+            {
+                "name": name,
+                "folder": str(folder),
+                "version": version,
+                "works": problem is None,
+                "problem": problem,
+            }
+        )
+    return found
+
+
+def _hints(facts: dict[str, Any]) -> list[str]:
+    packages = facts["packages"]
+    works = {entry["device"].partition(":")[0] for entry in facts["devices"] if entry["works"]}
+    hints = []
+    if packages["onnxruntime"] and packages["onnxruntime-gpu"]:
+        hints.append(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other: uninstall both, "
+            "then install one."
+        )
+    if packages["onnxruntime"] is None and packages["onnxruntime-gpu"] is None:
+        hints.append(_CPU_HINT)
+    if "cuda" not in works:
+        hints.append(_GPU_HINT)
+    if not any(entry["works"] for entry in facts["bundles"]):
+        hints.append("To get the embedded bundle: pip install --force-reinstall --no-deps grefine-rt")
+    hints.append("To make bundles of your own: pip install 'grefine-rt[export]'")
+    return hints
+
+
+def _show(facts: dict[str, Any]) -> None:
+    out = console()
+    out.print(
+        f"grefine-rt {facts['grefine_rt']}, Python {facts['python']}, {facts['platform']}", soft_wrap=True
+    )
+    out.print(f"running from {sys.executable}", soft_wrap=True)
+    out.print("\npackages", style="bold")
+    for name, version in facts["packages"].items():
+        out.print(f"  {name}: {version or 'not installed'}")
+    out.print("\ndevices", style="bold")
+    for entry in facts["devices"]:
+        out.print(f"  {entry['device']} ({entry['backend']}): {_state(entry, 'works')}", soft_wrap=True)
+    out.print("\nbundles", style="bold")
+    for entry in facts["bundles"]:
+        out.print(f"  {entry['name']} in {entry['folder']}: {_state(entry, 'whole')}", soft_wrap=True)
+    if not facts["bundles"]:
+        out.print("  none")
+    out.print("\nfor more", style="bold")
+    for hint in facts["hints"]:
+        out.print(f"  {hint}", soft_wrap=True)
+
+
+def _state(entry: dict[str, Any], good: str) -> str:
+    return good if entry["works"] else str(entry["problem"])

@@ -1,0 +1,132 @@
+"""What every command shares: one-line failures, JSON, tables on the terminal, progress, Ctrl-C."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol
+
+import typer
+
+from grefine_rt.errors import Cancelled, GRefineError, OptionError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+P = ParamSpec("P")
+
+FAILED, WRONG_USAGE, CANCELLED = 1, 2, 130
+
+
+def one_line_failures(command: Callable[P, None]) -> Callable[P, None]:
+    """The command, with every failure as one line on standard error and an exit code, never a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except (typer.Exit, BrokenPipeError):
+            raise
+        except (Cancelled, KeyboardInterrupt):
+            _say("cancelled")
+            raise typer.Exit(CANCELLED) from None
+        except OptionError as error:
+            raise _failed(error, str(error), WRONG_USAGE) from None
+        except GRefineError as error:
+            raise _failed(error, str(error), FAILED) from None
+        except Exception as error:
+            message = (
+                f"Unexpected {type(error).__name__}: {error} (set GREFINE_DEBUG=1 to see where it arose)"
+            )
+            raise _failed(error, message, FAILED) from None
+
+    return run
+
+
+def _failed(error: Exception, message: str, code: int) -> typer.Exit:
+    if os.environ.get("GREFINE_DEBUG"):
+        traceback.print_exception(error)
+    _say(f"error: {message}")
+    return typer.Exit(code)
+
+
+def _say(message: str) -> None:
+    """One line on standard error, whatever the message holds."""
+    print(" ".join(message.splitlines()), file=sys.stderr)
+
+
+def say_notes(notes: tuple[str, ...]) -> None:
+    """What the user should know about the input, on standard error."""
+    for note in notes:
+        _say(f"note: {note}")
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on standard output, in ASCII so that every terminal and pipe can carry it."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def console(stderr: bool = False) -> Console:
+    """A plain console: square brackets, colons and numbers of users' texts stay what they are."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+class OnStep(Protocol):
+    """Progress as the runtime reports it: a part of the work, steps made and steps in all."""
+
+    def __call__(self, part: str, step: int, steps: int, /) -> None: ...
+
+
+@contextmanager
+def progress(parts: Mapping[str, str]) -> Iterator[OnStep]:
+    """A progress bar over `parts` (name to words, in order) on standard error; nothing unless a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda part, step, steps: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bars:
+        names = list(parts)
+        task = bars.add_task(parts[names[0]], total=len(names))
+
+        def on_step(part: str, step: int, steps: int) -> None:
+            done = names.index(part) + (step / steps if steps else 1.0)
+            bars.update(task, description=parts[part], completed=done)
+
+        yield on_step
+
+
+class Cancellable(Protocol):
+    """A cancel token."""
+
+    def cancel(self) -> None: ...
+
+
+@contextmanager
+def cancelled_by_ctrl_c(token: Cancellable) -> Iterator[None]:
+    """The first Ctrl-C asks `token` to stop the work between two steps, a second one stops it at once."""
+    previous = signal.getsignal(signal.SIGINT)
+    # A parent that made the process deaf to Ctrl-C (nohup, a script's background job) meant it.
+    if threading.current_thread() is not threading.main_thread() or previous is signal.SIG_IGN:
+        yield
+        return
+
+    def cancel(number: int, frame: object) -> None:
+        token.cancel()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, cancel)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

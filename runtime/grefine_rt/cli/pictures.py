@@ -1,0 +1,233 @@
+"""Around one picture: its prompt, the files to write, and results as JSON, tables, maps and reports."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grefine_rt import __version__
+from grefine_rt.assess.indicator import Assessment, check_prompt
+from grefine_rt.errors import OptionError, OutputError, PromptError
+from grefine_rt.imaging import heatmap
+from grefine_rt.imaging.image import Picture, check_output, check_writable, load, write_whole
+from grefine_rt.imaging.report import ReportData, render
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from grefine_rt.plan import RefinePlan
+    from grefine_rt.refiner import Refiner
+
+_MOST_PHRASES = 16
+"""Rows of the table of phrases; the JSON and the report have them all."""
+_FINDINGS = {"noun": "missing", "adjective": "looks different", None: "fine"}
+
+
+def read_prompt(image: Path, prompt: str | None) -> tuple[str, list[Path]]:
+    """The prompt of a picture and the file it was read from, if it was: IMAGE's namesake that ends in .txt.
+
+    Raises OptionError when there is neither, PromptError when it cannot be read or says nothing.
+    """
+    if prompt is not None:
+        check_prompt(prompt)
+        return prompt, []
+    path = image.with_suffix(".txt")
+    try:
+        text = path.read_text(encoding="utf-8-sig").strip()
+    except FileNotFoundError:
+        raise OptionError(
+            f'There is no prompt: give --prompt TEXT, or write it into "{path.name}" beside the picture.'
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise PromptError(f'The prompt in "{path}" cannot be read: {reason}; give --prompt TEXT.') from None
+    if not text:
+        raise PromptError(f'The prompt in "{path}" is empty: write into it what the picture should show.')
+    check_prompt(text)
+    return text, [path]
+
+
+def parse_tau(text: str | None) -> float | Literal["otsu"] | None:
+    """The option --tau; its range is for `PlanOptions` to check. Raises OptionError."""
+    if text is None:
+        return None
+    if text == "otsu":
+        return "otsu"
+    try:
+        return float(text)
+    except ValueError:
+        raise OptionError(f"--tau must be a number from 0 to 2, or otsu, not '{text}'.") from None
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files that a command will write. `picture` is None for `assess`."""
+
+    picture: Path | None
+    report: Path | None
+    maps: Path | None
+    stem: str
+
+    def check(self, inputs: Sequence[Path], *, alpha: bool = False) -> None:
+        """See that all can be written, before anything runs. Raises OutputError."""
+        if self.picture is not None:
+            check_output(self.picture, not_over=inputs, alpha=alpha)
+        if self.report is not None:
+            check_writable(self.report, not_over=inputs)
+        if self.maps is not None:
+            nearest = next(path for path in (self.maps, *self.maps.parents) if path.exists())
+            if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+                raise OutputError(f'The folder "{self.maps}" cannot be made or written; choose another one.')
+        named = [path.resolve() for path in (self.picture, self.report) if path is not None]
+        if len(set(named)) < len(named):
+            raise OutputError(f'The picture and the report cannot both be "{self.report}".')
+
+    def write_maps(self, rgb: NDArray[np.uint8], maps: Mapping[str, NDArray[Any]]) -> list[Path]:
+        """Each map (H, W) in [0, 1] as a PNG over the picture, 1 hot, and all of them as NPZ."""
+        if self.maps is None:
+            return []
+        try:
+            self.maps.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f'The folder "{self.maps}" cannot be made: {error.strerror}.') from None
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **maps)  # type: ignore[arg-type]
+        prefix = str(self.maps / self.stem)
+        written = [write_whole(f"{prefix}.maps.npz", buffer.getvalue())]
+        for name, values in maps.items():
+            if values.dtype == np.bool_:
+                pixels = values.astype(np.uint8) * 255
+            else:
+                # Quality maps have 1 where the picture is good; heat is where work is.
+                hot = values if name.startswith("alignment") else 1 - values
+                pixels = heatmap.overlay(rgb, hot)
+            written.append(write_whole(f"{prefix}.{name}.png", heatmap.png_bytes(pixels)))
+        return written
+
+    def write_report(self, data: ReportData) -> list[Path]:
+        if self.report is None:
+            return []
+        return [write_whole(self.report, render(data).encode("utf-8"))]
+
+
+def all_maps(
+    before: Assessment, mask: NDArray[np.bool_], after: Assessment | None = None
+) -> dict[str, NDArray[Any]]:
+    """Names and values of the maps that --maps writes; `perceptual` and the factors 1 = good, `alignment`
+    1 = to be redrawn, as in `Assessment`."""
+    maps: dict[str, NDArray[Any]] = {"perceptual": before.perceptual_map, "alignment": before.alignment_map}
+    maps.update((name, values) for name, values in before.factor_maps.items() if name != "overall")
+    maps["mask"] = mask
+    if after is not None:
+        maps["perceptual-after"], maps["alignment-after"] = after.perceptual_map, after.alignment_map
+    return maps
+
+
+def scores_json(assessment: Assessment) -> dict[str, Any]:
+    """`before` and `after` of the JSON output."""
+    return {
+        "perceptual": float(assessment.perceptual),
+        "alignment": float(assessment.alignment),
+        "ip_iqa": assessment.ip_iqa,
+    }
+
+
+def phrases_json(assessment: Assessment) -> list[dict[str, Any]]:
+    """`phrases` of the JSON output."""
+    return [
+        {
+            "text": phrase.text,
+            "noun": phrase.noun,
+            "ancestor": phrase.ancestor,
+            "noun_score": float(phrase.noun_score),
+            "phrase_score": float(phrase.phrase_score),
+            "defect": phrase.defect,
+        }
+        for phrase in assessment.phrases
+    ]
+
+
+def mask_json(plan: RefinePlan) -> dict[str, Any]:
+    """`mask` of the JSON output."""
+    return {"coverage": float(plan.coverage), "boxes": [[int(side) for side in box] for box in plan.boxes]}
+
+
+def device_of(refiner: Refiner) -> str:
+    """Where the models run, "cpu" or "cuda:N", also where "auto" was asked for."""
+    return refiner.bundle.engine("perceptual").device
+
+
+def about(refiner: Refiner, image: Path, seed: int | None = None) -> dict[str, object]:
+    """What the report says of the run."""
+    manifest = refiner.bundle.manifest
+    facts: dict[str, object] = {"input": image.name, "bundle": f"{manifest.name} {manifest.version}"}
+    facts["device"] = device_of(refiner)
+    if seed is not None:
+        facts["seed"] = seed
+    return {**facts, "grefine-rt": __version__}
+
+
+def scores_table(before: Assessment, after: Assessment | None = None) -> Table:
+    """The scores, and where there is an `after`, what became of them."""
+    table = _table("score", *(("before", "after", "change") if after else ("value",)))
+    for name, first, then in _scores(before, after):
+        cells = [f"{first:.3f}"]
+        if then is not None:
+            cells += [f"{then:.3f}", f"{then - first:+.3f}"]
+        table.add_row(name, *cells)
+    return table
+
+
+def _scores(before: Assessment, after: Assessment | None) -> Iterator[tuple[str, float, float | None]]:
+    yield "perceptual quality", before.perceptual, after.perceptual if after else None
+    for name, value in before.factors.items():
+        if name != "overall":
+            yield f"  {name}", value, after.factors[name] if after else None
+    yield "prompt alignment", before.alignment, after.alignment if after else None
+    for name, value in (before.ip_iqa or {}).items():
+        yield f"ip-iqa {name}", value, after.ip_iqa[name] if after and after.ip_iqa else None
+
+
+def phrases_table(before: Assessment, after: Assessment | None = None) -> Table:
+    """The phrases of the prompt and what was found of each."""
+    table = _table("phrase", "noun", "phrase", "finding", *(("after",) if after else ()))
+    for index, phrase in enumerate(before.phrases[:_MOST_PHRASES]):
+        cells = [f"{phrase.noun_score:.2f}", f"{phrase.phrase_score:.2f}", _FINDINGS[phrase.defect]]
+        if after:
+            cells.append(_FINDINGS[after.phrases[index].defect])
+        table.add_row(phrase.text, *cells)
+    if len(before.phrases) > _MOST_PHRASES:
+        table.add_row(f"... and {len(before.phrases) - _MOST_PHRASES} more")
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, overflow="fold")
+    for name in others:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def time_line(timings: Mapping[str, float]) -> str:
+    """The milliseconds of all parts in one line."""
+    parts = (f"{name.replace('_', ' ')} {ms:.0f}" for name, ms in timings.items() if name != "total")
+    return f"time: {timings['total']:.0f} ms ({', '.join(parts)})"
+
+
+def read_picture(image: Path) -> tuple[Picture, float]:
+    """The picture and the milliseconds that reading it took. Raises ImageError."""
+    start = time.perf_counter()
+    picture = load(image)
+    return picture, 1000 * (time.perf_counter() - start)

@@ -1,0 +1,270 @@
+"""`grefine-rt refine`: repair a picture where it is poor or misses its prompt."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from grefine_rt.cli import options as shared
+from grefine_rt.cli.output import cancelled_by_ctrl_c, console, print_json, progress, say_notes
+
+if TYPE_CHECKING:
+    from grefine_rt.cli.pictures import Outputs
+    from grefine_rt.imaging.image import Picture
+    from grefine_rt.plan import RefinePlan
+    from grefine_rt.refiner import Refiner, RefineResult
+
+_PARTS = {
+    "load": "Reading the picture",
+    "assess_before": "Assessing",
+    "plan": "Planning",
+    "regenerate": "Stage 1: regenerating",
+    "restore": "Stage 2: restoring",
+    "assess_after": "Assessing again",
+}
+
+
+def refine(
+    image: shared.Image,
+    prompt: shared.Prompt = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where the result goes; the suffix says the format. Default: IMAGE's name with "
+            ".refined.png, which must not exist yet.",
+            show_default=False,
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an older result under the default name.")
+    ] = False,
+    bundle: shared.Bundle = "mini",
+    device: shared.Device = "auto",
+    threads: shared.Threads = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
+    report: shared.Report = None,
+    maps: shared.Maps = None,
+    as_json: shared.Json = False,
+    only: shared.Only = None,
+    stages: Annotated[
+        Literal["1,2", "1", "2"],
+        typer.Option(
+            help="Stages to run: 1 regenerates regions, 2 restores all.", rich_help_panel=shared.ABLATIONS
+        ),
+    ] = "1,2",
+    full_image: Annotated[
+        bool,
+        typer.Option(
+            "--full-image",
+            help="Stage 1 redraws the whole picture, without a mask.",
+            rich_help_panel=shared.ABLATIONS,
+        ),
+    ] = False,
+    stage1_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Steps of stage 1 at strength 1.",
+            rich_help_panel=shared.STRENGTH,
+            show_default=False,
+        ),
+    ] = None,
+    stage2_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Steps of stage 2 at strength 1.",
+            rich_help_panel=shared.STRENGTH,
+            show_default=False,
+        ),
+    ] = None,
+    strength: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Strength of stage 1 instead of the rule's choice.",
+            rich_help_panel=shared.STRENGTH,
+            show_default=False,
+        ),
+    ] = None,
+    delta: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="Strength of stage 2.", rich_help_panel=shared.STRENGTH, show_default=False
+        ),
+    ] = None,
+    tau: shared.Tau = None,
+    strength_rule: Annotated[
+        Literal["deficit", "printed"] | None,
+        typer.Option(
+            help="Eq. 9: the worse the picture the stronger, or as printed.",
+            rich_help_panel=shared.READINGS,
+            show_default=False,
+        ),
+    ] = None,
+    joining: shared.Joining = None,
+    missing_region: shared.MissingRegion = None,
+    scoring: shared.Scoring = None,
+    adjective_rule: shared.AdjectiveRule = "penalised",
+    decoding: Annotated[
+        Literal["plain", "difference", "quality"] | None,
+        typer.Option(
+            help="How stage 2 returns to pixels.", rich_help_panel=shared.READINGS, show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Repair a picture where it is poor or misses its prompt.
+
+    The result is a new file; the input is never changed.
+
+    Example: grefine-rt refine in.png -p "a red house" -o out.png --report report.html
+    """
+    from grefine_rt.assess.indicator import AssessOptions
+    from grefine_rt.cli import pictures
+    from grefine_rt.errors import Cancelled, OptionError, OutputError
+    from grefine_rt.imaging.image import save
+    from grefine_rt.plan import PlanOptions
+    from grefine_rt.refiner import CancelToken, RefineOptions, Refiner
+
+    picture, read_ms = pictures.read_picture(image)
+    text, prompt_files = pictures.read_prompt(image, prompt)
+    if strength is not None and strength_rule is not None:
+        raise OptionError("--strength and --strength-rule exclude each other: give one of them.")
+    choices = RefineOptions(
+        AssessOptions(scoring, adjective_rule),
+        PlanOptions(
+            tau=pictures.parse_tau(tau),
+            strength_min=strength,
+            strength_max=strength,
+            strength_rule="deficit" if strength is not None else strength_rule,
+            joining=joining,
+            missing_region=missing_region,
+            indicators=("perceptual", "alignment") if only is None else (only,),
+            stages=tuple(int(stage) for stage in stages.split(",")),
+            full_image=full_image,
+            stage1_steps=stage1_steps,
+            stage2_steps=stage2_steps,
+            delta=delta,
+        ),
+        decoding,
+    )
+    target = output or image.with_name(f"{image.stem}.refined.png")
+    if output is None and target.exists() and not force:
+        raise OutputError(f'"{target}" exists already: add --force to replace it, or name another with -o.')
+    outputs = pictures.Outputs(target, report, maps, image.stem)
+    outputs.check([image, *prompt_files], alpha=picture.alpha is not None)
+
+    token = CancelToken()
+    with cancelled_by_ctrl_c(token), Refiner.load(bundle, device, threads) as refiner:
+        with progress(_PARTS) as on_progress:
+            result = refiner.refine(
+                picture.to_pil(), text, seed, choices, on_progress=on_progress, cancel=token
+            )
+        for part in ("load", "total"):
+            result.timings[part] += read_ms
+        if token.cancelled:
+            raise Cancelled("Cancelled before the result was written, as asked.")
+        written = [save(result.image, target, not_over=[image, *prompt_files])]
+        written += _write_more(refiner, image, picture, text, result, outputs)
+        say_notes((*picture.notes, *result.notes))
+        if as_json:
+            print_json(_json(refiner, image, target, text, result))
+        else:
+            _show(result, written)
+
+
+def _steps(plan: "RefinePlan") -> tuple[int, int]:
+    """Steps that stage 1 and stage 2 really ran; 0 for a stage that was skipped."""
+    from grefine_rt.diffusion.solver import unet_calls
+
+    return (
+        unet_calls(plan.stage1_steps, plan.strength) if plan.regenerate else 0,
+        unet_calls(plan.stage2_steps, plan.delta) if plan.restore else 0,
+    )
+
+
+def _json(
+    refiner: "Refiner", image: Path, output: Path, prompt: str, result: "RefineResult"
+) -> dict[str, object]:
+    from grefine_rt.cli import pictures
+
+    stage1_steps, stage2_steps = _steps(result.plan)
+    return {
+        "input": str(image),
+        "output": str(output),
+        "prompt": prompt,
+        "seed": result.seed,
+        "bundle": refiner.bundle.manifest.name,
+        "device": pictures.device_of(refiner),
+        "before": pictures.scores_json(result.before),
+        "after": pictures.scores_json(result.after),
+        "phrases": pictures.phrases_json(result.before),
+        "mask": pictures.mask_json(result.plan),
+        "plan": {
+            "stage1_steps": stage1_steps,
+            "stage2_steps": stage2_steps,
+            "strength": float(result.plan.strength),
+            "prompt": result.plan.prompt,
+        },
+        "timings_ms": result.timings,
+    }
+
+
+def _write_more(
+    refiner: "Refiner",
+    image: Path,
+    picture: "Picture",
+    prompt: str,
+    result: "RefineResult",
+    outputs: "Outputs",
+) -> list[Path]:
+    from grefine_rt.cli import pictures
+    from grefine_rt.imaging.report import ReportData
+
+    plan = result.plan
+    maps = pictures.all_maps(result.before, plan.mask, result.after)
+    written = outputs.write_maps(picture.rgb, maps)
+    stage1_steps, stage2_steps = _steps(plan)
+    return written + outputs.write_report(
+        ReportData(
+            prompt=prompt,
+            image=picture.to_pil(),
+            before=result.before,
+            result=result.image,
+            after=result.after,
+            mask=plan.mask,
+            plan={
+                "stage 1": f"{stage1_steps} steps at strength {plan.strength:.2f}"
+                if stage1_steps
+                else "skipped",
+                "stage 2": f"{stage2_steps} steps at strength {plan.delta:.2f}"
+                if stage2_steps
+                else "skipped",
+                "regions": len(plan.boxes),
+                "prompt": plan.prompt,
+            },
+            reasons=plan.reasons,
+            timings=result.timings,
+            about=pictures.about(refiner, image, result.seed),
+            notes=(*picture.notes, *result.notes),
+        )
+    )
+
+
+def _show(result: "RefineResult", written: list[Path]) -> None:
+    from grefine_rt.cli import pictures
+
+    out = console()
+    out.print(pictures.scores_table(result.before, result.after))
+    if result.before.phrases:
+        out.print(pictures.phrases_table(result.before, result.after))
+    for reason in result.plan.reasons:
+        out.print(f"- {reason}", soft_wrap=True)
+    out.print(f"\n{pictures.time_line(result.timings)}", soft_wrap=True)
+    for path in written:
+        out.print(f"written: {path}", soft_wrap=True)

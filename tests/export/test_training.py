@@ -1,0 +1,209 @@
+"""The training loop: rates, what it keeps, and that a stopped run goes on as if it had not been."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from grefine_export.mini.pool import open_pool
+from grefine_export.mini.train_vae import train_decoder, train_vae
+from grefine_export.mini.training import Schedule, fit, learning_rate
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+TEN = Schedule(10, 1e-2, warmup=3)
+
+
+class Small(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.register_buffer("seen", torch.zeros(()))
+
+
+def model():
+    torch.manual_seed(31)
+    return Small()
+
+
+def batches(count):
+    generator = torch.Generator().manual_seed(32)
+    return [torch.randn(16, 6, generator=generator) for _ in range(count)]
+
+
+def loss_of(model, batch):
+    assert model.training
+    model.seen += 1
+    error = (model.layers(batch)[:, 0].float() - batch[:, 0] + batch[:, 1]).square().mean()
+    return error, {"error": float(error.detach())}
+
+
+def stopped_after(count, given):
+    """Batches, and then what a user's Ctrl-C does."""
+    yield from given[:count]
+    raise KeyboardInterrupt
+
+
+def state_of(folder, name="small"):
+    return torch.load(folder / f"{name}.pt", weights_only=True)
+
+
+def equal(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- the rate
+
+
+@given(st.integers(2, 5000), st.integers(1, 300), st.floats(1e-5, 1))
+def test_the_rate_rises_and_falls(steps, warmup, rate):
+    warmup = min(warmup, steps - 1)
+    schedule = Schedule(steps, rate, warmup=warmup)
+    assert learning_rate(0, schedule) == pytest.approx(rate / warmup)
+    assert learning_rate(warmup - 1, schedule) == pytest.approx(rate)
+    assert learning_rate(warmup, schedule) == pytest.approx(rate)
+    assert learning_rate(steps, schedule) == pytest.approx(rate / 100, rel=1e-3)
+    asked = np.linspace(0, steps, 60).astype(int)
+    rates = np.array([learning_rate(int(step), schedule) for step in asked])
+    assert (np.diff(rates[asked < warmup]) >= 0).all()
+    assert (np.diff(rates[asked >= warmup]) <= 1e-6 * rate).all()
+    assert (rates > 0).all()
+    assert rates.max() <= rate * (1 + 1e-6)
+
+
+def test_the_rate_half_way_and_beyond_the_end():
+    schedule = Schedule(110, 2.0, warmup=10)
+    assert learning_rate(60, schedule) == pytest.approx(2 * (0.01 + 0.99 / 2), rel=1e-5)
+    assert learning_rate(500, schedule) == learning_rate(110, schedule)
+
+
+# --- the loop
+
+
+def test_training_lowers_the_loss_and_writes_a_log(tmp_path):
+    given = batches(120)
+    fit("small", model(), iter(given), loss_of, Schedule(120, 3e-2, warmup=5), tmp_path / "new", CPU)
+    lines = [json.loads(line) for line in (tmp_path / "new" / "small.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [50, 100, 120]
+    assert all(line.keys() == {"step", "loss", "steps_per_second", "error"} for line in lines)
+    assert lines[-1]["loss"] < 0.5 * float(loss_of(model(), given[0])[0].detach())
+    assert lines[-1]["loss"] == pytest.approx(lines[-1]["error"], abs=1e-5)
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["small.jsonl", "small.pt"]
+
+
+def test_the_average_is_returned_in_evaluation_mode(tmp_path):
+    trained = model()
+    start = {name: value.clone() for name, value in trained.named_parameters()}
+    after = []
+
+    def watched(module, batch):
+        after.append({name: value.detach().clone() for name, value in module.named_parameters()})
+        return loss_of(module, batch)
+
+    average = fit("small", trained, iter(batches(10)), watched, replace(TEN, average=0.6), tmp_path, CPU)
+    assert not average.training
+    assert not any(parameter.requires_grad for parameter in average.parameters())
+    after = [*after[1:], dict(trained.named_parameters())]
+    expected = start
+    for step, new in enumerate(after, 1):
+        decay = min(0.6, (1 + step) / (10 + step))
+        expected = {name: decay * value + (1 - decay) * new[name] for name, value in expected.items()}
+    for name, value in average.named_parameters():
+        torch.testing.assert_close(value, expected[name].detach())
+        assert not torch.equal(value, after[-1][name])
+    # Buffers are not averaged.
+    assert float(average.seen) == 10
+    assert equal(state_of(tmp_path)["average"], average.state_dict())
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
+    given = batches(10)
+    whole = fit("small", model(), iter(given), loss_of, TEN, tmp_path / "whole", CPU)
+    often = replace(TEN, save_seconds=-1.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit("small", model(), stopped_after(6, given), loss_of, often, tmp_path / "parts", CPU)
+    state = state_of(tmp_path / "parts")
+    assert state["step"] == 6
+    assert all(float(one["step"]) == 6 for one in state["optimiser"]["state"].values())
+    torch.manual_seed(33)  # what a new process starts with is replaced
+    resumed = fit("small", Small(), iter(given[6:]), loss_of, TEN, tmp_path / "parts", CPU)
+    assert equal(resumed.state_dict(), whole.state_dict())
+    both = [state_of(tmp_path / part) for part in ("whole", "parts")]
+    assert both[0]["step"] == both[1]["step"] == 10
+    assert equal(both[0]["model"], both[1]["model"])
+    for one, other in zip(*(state["optimiser"]["state"].values() for state in both), strict=True):
+        assert equal(one, other)
+
+
+def test_a_stop_before_the_first_checkpoint_starts_anew(tmp_path):
+    given = batches(10)
+    with pytest.raises(KeyboardInterrupt):
+        fit("small", model(), stopped_after(4, given), loss_of, TEN, tmp_path, CPU)
+    assert not (tmp_path / "small.pt").exists()
+    assert float(fit("small", model(), iter(given), loss_of, TEN, tmp_path, CPU).seen) == 10
+
+
+def test_a_finished_run_takes_no_more_batches(tmp_path):
+    first = fit("small", model(), iter(batches(10)), loss_of, TEN, tmp_path, CPU)
+    log = (tmp_path / "small.jsonl").read_bytes()
+    again = fit("small", Small(), iter(()), loss_of, TEN, tmp_path, CPU)
+    assert equal(first.state_dict(), again.state_dict())
+    assert (tmp_path / "small.jsonl").read_bytes() == log
+
+
+def test_names_do_not_meet(tmp_path):
+    fit("one", model(), iter(batches(10)), loss_of, TEN, tmp_path, CPU)
+    fit("two", model(), iter(batches(3)), loss_of, replace(TEN, steps=3), tmp_path, CPU)
+    assert (state_of(tmp_path, "one")["step"], state_of(tmp_path, "two")["step"]) == (10, 3)
+
+
+def test_what_is_frozen_stays(tmp_path):
+    trained = model()
+    trained.layers[0].requires_grad_(False)
+    start = {name: value.clone() for name, value in trained.named_parameters()}
+    average = fit("small", trained, iter(batches(10)), loss_of, TEN, tmp_path, CPU)
+    for name, value in average.named_parameters():
+        assert torch.equal(value, start[name]) == name.startswith("layers.0")
+
+
+def test_gradients_are_clipped(tmp_path):
+    """One enormous batch must not throw the weights away."""
+
+    def huge(model, batch):
+        loss, figures = loss_of(model, batch)
+        return 1e6 * loss, figures
+
+    trained = model()
+    fit("small", trained, iter(batches(1)), huge, replace(TEN, steps=1), tmp_path, CPU)
+    moments = state_of(tmp_path)["optimiser"]["state"].values()
+    norm = torch.stack([one["exp_avg"].norm() / (1 - 0.9) for one in moments]).norm()
+    assert float(norm) == pytest.approx(TEN.clip, rel=1e-3)
+
+
+# --- the autoencoder
+
+
+@pytest.mark.xfail(
+    strict=True, reason="fit's average needs no gradients, so nothing is left to train: train_decoder"
+)
+def test_the_decoder_goes_on_alone(tmp_path):
+    pool = open_pool(tmp_path, 4)
+    vae = train_vae(pool, tmp_path, 1, CPU)
+    before = {name: value.clone() for name, value in vae.state_dict().items()}
+    trained = train_decoder(vae, pool, tmp_path, 2, CPU).state_dict()
+    changed = {name.split(".")[1] for name, value in before.items() if not torch.equal(value, trained[name])}
+    assert changed == {"decoder", "post_quant_conv"}
+
+
+def test_latents_of_the_world_have_unit_variance(tmp_path):
+    pool = open_pool(tmp_path, 4)
+    vae = train_vae(pool, tmp_path, 1, CPU)
+    images = torch.from_numpy(pool.images.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        assert float(vae.encode(images).std()) == pytest.approx(1, rel=1e-3)

@@ -1,0 +1,47 @@
+"""What tests of the command share: a runner in this process on the fake bundle, and the embedded bundle."""
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from grefine_rt import Refiner
+from grefine_rt.cli import app
+from tests.runtime import fake_bundle
+
+MINI = Path(__file__).resolve().parents[2] / "engines" / "mini"
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """`Refiner.load` gives this bundle; its attribute `loaded` lists the arguments of each call."""
+    bundle = fake_bundle.Bundle()
+    bundle.loaded = []
+
+    def load(name="mini", device="auto", threads=None):
+        bundle.loaded.append((name, device, threads))
+        return Refiner(bundle)
+
+    monkeypatch.setattr(Refiner, "load", load)
+    return bundle
+
+
+@pytest.fixture
+def run():
+    """Runs the command in this process: run("refine", path, ...) gives exit_code, stdout and stderr."""
+
+    def run(*arguments):
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def mini():
+    """The folder of the embedded bundle."""
+    if not (MINI / "bundle.json").is_file():
+        if os.environ.get("CI"):
+            pytest.fail(f"the embedded bundle is missing: {MINI}")
+        pytest.skip("the embedded bundle is not trained yet")
+    return MINI
