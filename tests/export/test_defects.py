@@ -28,6 +28,7 @@ from grefine_export.mini.pool import open_pool
 from grefine_export.mini.world import SIZE, Rendered, make_scene, render
 
 PICTURES = [render(make_scene((97, index))) for index in range(12)]
+NUMBERS = st.sampled_from(range(len(PICTURES)))
 EFFECTS = (*TECHNICAL, *NATURALNESS)
 EVERY = [(kind, reach) for kind in EFFECTS for reach in ("local", "global")] + [
     (kind, "local") for kind in RATIONALITY
@@ -71,21 +72,31 @@ def test_the_kinds_of_a_factor():
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(EFFECTS), st.sampled_from(PICTURES), st.integers(0, 2**32))
-def test_a_local_defect_keeps_to_its_mask(kind, picture, seed):
+@given(st.sampled_from(EFFECTS), NUMBERS, st.integers(0, 2**32))
+def test_a_local_defect_keeps_to_its_mask(kind, number, seed):
+    picture = PICTURES[number]
     after, defect = damage(picture, kind, "local", np.random.default_rng(seed))
     changed = changes(picture.image, after)
     assert defect.mask.any()
     assert defect.mask.mean() < 0.35
     assert not changed[~grown(defect.mask, 4)].any()
-    # What lies in the soft edge is a small part of the whole change.
-    energy = changed.astype(float) ** 2
-    assert energy[~defect.mask].sum() <= 0.1 * energy.sum()
+
+
+@pytest.mark.parametrize("kind", EFFECTS)
+def test_what_lies_in_the_soft_edge_is_little(kind):
+    inside = outside = 0.0
+    for number, picture in enumerate(PICTURES):
+        after, defect = damage(picture, kind, "local", np.random.default_rng(number))
+        energy = changes(picture.image, after).astype(float) ** 2
+        inside += energy[defect.mask].sum()
+        outside += energy[~defect.mask].sum()
+    assert outside < 0.05 * inside
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(RATIONALITY), st.sampled_from(PICTURES), st.integers(0, 2**32))
-def test_a_rearranged_thing_keeps_to_its_mask(kind, picture, seed):
+@given(st.sampled_from(RATIONALITY), NUMBERS, st.integers(0, 2**32))
+def test_a_rearranged_thing_keeps_to_its_mask(kind, number, seed):
+    picture = PICTURES[number]
     after, defect = damage(picture, kind, "local", np.random.default_rng(seed))
     changed = changes(picture.image, after)
     assert not (changed[~defect.mask] > 12).any()
@@ -129,8 +140,9 @@ def test_spots_lie_mostly_on_things():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.sampled_from(EVERY), st.sampled_from(PICTURES), st.integers(0, 2**32))
-def test_the_penalty_is_the_documented_formula(how, picture, seed):
+@given(st.sampled_from(EVERY), NUMBERS, st.integers(0, 2**32))
+def test_the_penalty_is_the_documented_formula(how, number, seed):
+    picture = PICTURES[number]
     after, defect = damage(picture, *how, np.random.default_rng(seed))
     expected = 0.0
     if defect.mask.any():

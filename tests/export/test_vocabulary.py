@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,7 +22,10 @@ from grefine_rt.text.tokenizer import PromptTokenizer
 
 torch.set_num_threads(1)
 
-TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=30)
+# Special tokens typed into a prompt are the runtime's business, which drops them.
+TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=30).filter(
+    lambda text: BOS not in text and EOS not in text
+)
 END = "</w>"
 
 
@@ -97,6 +101,13 @@ def test_ordinary_text_comes_back_in_lower_case(tokenizer, text):
     assert len(words) - 1 >= len(text.split())
 
 
+@pytest.mark.xfail(strict=True, reason="the trainer of `tokenizers` numbers tokens in random order")
+def test_training_gives_the_same_file_at_every_run(tmp_path):
+    for name in "ab":
+        train_tokenizer(tmp_path / name, prompts=200)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
 def test_words_are_split_as_clip_splits_them(tokenizer):
     tokens = tokenizer.encode("It's a RED house, 42 times!", add_special_tokens=False).tokens
     joined = "".join(tokens).split(END)[:-1]
@@ -112,8 +123,6 @@ def test_the_words_of_the_world_are_single_tokens(tokenizer):
 
 
 def test_prompts_of_the_world_fit(tokenizer):
-    import numpy as np
-
     rng = np.random.default_rng(41)
     prompts = [prompt_of(make_scene((96, k)), rng, style) for k in range(60) for style in STYLES]
     lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(prompts)]

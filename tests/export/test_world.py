@@ -99,7 +99,7 @@ def test_shapes_fill_their_unit_box():
 
 def test_without_and_with_thing():
     scene = next(scene for scene in SCENES if len(scene.things) == 3)
-    first, second, third = scene.things
+    first, _, third = scene.things
     assert without(scene, 1).things == (first, third)
     assert with_thing(scene, 1, first).things == (first, first, third)
     assert (without(scene, 1).setting, without(scene, 1).seed) == (scene.setting, scene.seed)
@@ -164,6 +164,9 @@ def test_a_flipped_thing_is_the_mirror_image():
         same = (owners[0] == owners[1][:, ::-1]).mean()
         assert same > 0.98, kind
         assert same > (owners[0] == owners[1]).mean(), kind
+        # To a part of a pixel: the truth is sampled where the pixel's middle is.
+        centres = [np.nonzero(owner)[1].mean() + 0.5 for owner in owners]
+        assert sum(centres) / 2 == pytest.approx(64.0, abs=0.2), kind
 
 
 # --- prompts

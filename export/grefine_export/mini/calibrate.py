@@ -1,12 +1,13 @@
 """Fitting the constants of a bundle on the world's validation pictures, with the runtime itself.
 
-a_bound (a noun is missing below it), beta (Eq. 8) and tau (threshold of 1 - P + A) are thresholds: each is put
-where it separates best. The strengths of the two stages are chosen by what a refined picture is worth.
+a_bound and beta (when is a phrase defective, Eq. 5, 6, 8) and tau (threshold of 1 - P + A) are chosen together by one
+rule: find as many of the true defects as possible while touching at most `FALSE_ALARMS` of the sound pictures.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,71 +17,90 @@ from grefine_rt import Refiner
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import FILE_NAME
 from grefine_rt.bundle.store import write
+from grefine_rt.plan import binary_mask
+
+FALSE_ALARMS = 0.04  # share of sound pictures that either indicator may send to stage 1
+CANDIDATES = 40
+
+Pair = tuple[Sample, Assessment]
 
 
-def best_threshold(low: np.ndarray, high: np.ndarray) -> tuple[float, float]:
-    """The threshold that best separates two samples (balanced accuracy), and that accuracy. The middle of the
-    best interval, so that neither side is at its edge."""
-    edges = np.unique(np.concatenate([low, high, [0.0, 1.0]]))
-    middles = (edges[1:] + edges[:-1]) / 2
-    if not len(low) or not len(high) or not len(middles):
-        return 0.5, 0.0
-    right = np.searchsorted(np.sort(low), middles) / len(low)
-    right = (right + 1 - np.searchsorted(np.sort(high), middles) / len(high)) / 2
-    best = np.nonzero(right >= right.max() - 1e-9)[0]
-    return float(np.median(middles[best])), float(right.max())
+def first_defects(pairs: Sequence[Pair], a_bound: float, beta: float) -> list[int | None]:
+    """For each picture the index of the first phrase with a defect (noun below `a_bound`, or phrase below `beta`
+    and below its noun), None where there is none."""
+    found: list[int | None] = []
+    for _, assessment in pairs:
+        wrong = (
+            index
+            for index, phrase in enumerate(assessment.phrases)
+            if phrase.noun_score < a_bound or phrase.phrase_score < min(phrase.noun_score, beta)
+        )
+        found.append(next(wrong, None))
+    return found
 
 
-def noun_scores(
-    sample: Sample, assessment: Assessment
-) -> tuple[list[float], list[float], list[float], list[float]]:
-    """a_pns of nouns that are missing and that are there, then a_phs of phrases that are wrong and right."""
-    missing, there, wrong, right = [], [], [], []
-    for phrase in assessment.phrases:
-        words = phrase.text.split()
-        thing = sample.wanted
-        is_wanted = thing is not None and thing.kind in words
-        if is_wanted and sample.misaligned != "other-colour":
-            missing.append(phrase.noun_score)
-        else:
-            there.append(phrase.noun_score)
-            (wrong if is_wanted else right).append(phrase.phrase_score)
-    return missing, there, wrong, right
+def _names_the_wanted(pair: Pair, index: int | None) -> bool:
+    sample, assessment = pair
+    wanted = sample.wanted
+    return wanted is not None and index is not None and wanted.kind in assessment.phrases[index].text.split()
+
+
+def fit_bounds(sound: Sequence[Pair], misaligned: Sequence[Pair]) -> tuple[float, float, float, float]:
+    """(a_bound, beta, share of misaligned pictures whose first defect is the right one, false alarms)."""
+    nouns = [phrase.noun_score for _, assessment in sound for phrase in assessment.phrases]
+    wholes = [phrase.phrase_score for _, assessment in sound for phrase in assessment.phrases]
+    shares = np.linspace(0, 0.12, CANDIDATES)
+    best = (0.01, 0.01, -1.0, 0.0)
+    for a_bound in np.quantile(nouns, shares):
+        for beta in np.quantile(wholes, shares):
+            alarms = float(np.mean([i is not None for i in first_defects(sound, a_bound, beta)]))
+            if alarms > FALSE_ALARMS:
+                break  # a larger beta only raises more
+            firsts = first_defects(misaligned, a_bound, beta)
+            hits = float(np.mean([_names_the_wanted(p, i) for p, i in zip(misaligned, firsts, strict=True)]))
+            if hits > best[2]:
+                best = (float(a_bound), float(beta), hits, alarms)
+    return best
+
+
+def fit_tau(sound: Sequence[Pair], local: Sequence[Pair], min_area: float) -> tuple[float, float, float]:
+    """(tau, mean IoU of the mask with the true local defects, false alarms)."""
+    best = (0.95, -1.0, 0.0)
+    for tau in np.linspace(0.95, 0.3, CANDIDATES):
+        alarms = float(np.mean([binary_mask(1 - a.perceptual_map, tau, min_area, 0).any() for _, a in sound]))
+        if alarms > FALSE_ALARMS:
+            break  # a smaller tau only raises more
+        overlaps = []
+        for sample, assessment in local:
+            mask = binary_mask(1 - assessment.perceptual_map, tau, min_area, 0)
+            overlaps.append((mask & sample.mask).sum() / max(1, (mask | sample.mask).sum()))
+        if (overlap := float(np.mean(overlaps))) > best[1]:
+            best = (float(tau), overlap, alarms)
+    return best
 
 
 def calibrate(folder: Path, count: int) -> dict[str, float]:
     """Fits a_bound, beta and tau on `count` validation pictures and writes them into the bundle's manifest.
 
-    Returns the constants and how well each separates (balanced accuracy).
+    Returns the constants, what they find and what they alarm falsely.
     """
-    refiner = Refiner.load(str(folder))
-    pictures = list(samples(min(count, SIZE_OF_SET), VALIDATION))
-    assessed = [refiner.assess(sample.image, sample.prompt) for sample in pictures]
-    refiner.close()
-    scores: list[list[float]] = [[], [], [], []]
-    good, bad = [], []
-    for sample, assessment in zip(pictures, assessed, strict=True):
-        for all_scores, found in zip(scores, noun_scores(sample, assessment), strict=True):
-            all_scores.extend(found)
-        poor = 1 - assessment.perceptual_map
-        # A sound picture counts with its worst places: one of them is enough to redraw it for nothing.
-        if not sample.defects:
-            good.append(np.quantile(poor, 0.98))
-        elif sample.category == "local":
-            bad.append(poor[sample.mask].mean())
-    missing, there, wrong, right = (np.array(values) for values in scores)
-    a_bound, noun_accuracy = best_threshold(missing, there)
-    beta, phrase_accuracy = best_threshold(wrong, right)
-    tau, map_accuracy = best_threshold(np.array(good), np.array(bad))
+    with Refiner.load(folder) as refiner:
+        pairs = [(s, refiner.assess(s.image, s.prompt)) for s in samples(min(count, SIZE_OF_SET), VALIDATION)]
+    sound, misaligned, local = (
+        [pair for pair in pairs if pair[0].category == category] for category in ("clean", "alignment", "local")
+    )
     manifest = json.loads((folder / FILE_NAME).read_text())
-    manifest["alignment"] |= {"a_bound": round(a_bound, 4), "beta": round(max(beta, 0.05), 4)}
-    manifest["plan"]["tau"] = round(float(np.clip(tau, 0.1, 0.9)), 4)
+    a_bound, beta, named, alarms = fit_bounds(sound, misaligned)
+    tau, overlap, touched = fit_tau(sound, local, manifest["plan"]["min_area"])
+    manifest["alignment"] |= {"a_bound": round(a_bound, 5), "beta": round(max(beta, 1e-5), 5)}
+    manifest["plan"]["tau"] = round(tau, 4)
     write(folder, manifest)
     return {
         "a_bound": a_bound,
         "beta": beta,
         "tau": tau,
-        "noun_accuracy": noun_accuracy,
-        "phrase_accuracy": phrase_accuracy,
-        "map_accuracy": map_accuracy,
+        "misaligned_named": named,
+        "alignment_false_alarms": alarms,
+        "local_defect_iou": overlap,
+        "perceptual_false_alarms": touched,
     }

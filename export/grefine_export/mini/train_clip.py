@@ -66,13 +66,9 @@ def new_clip(tokenizer: Tokenizer) -> ClipSurgery:
 
 def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
     """Ids int64 (n, t), cut at the model's length, padded with end-of-text to the longest."""
-    eos = tokenizer.token_to_id(EOS)
-    rows = [
-        encoding.ids[: sizes.CLIP_LENGTH - 1] + [eos]
-        for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)
-    ]
-    bos = tokenizer.token_to_id(BOS)
-    rows = [([bos, *row[:-1]])[: sizes.CLIP_LENGTH - 1] + [eos] for row in rows]
+    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
+    rows = [[bos, *encoding.ids[: sizes.CLIP_LENGTH - 2], eos] for encoding in encodings]
     width = max(len(row) for row in rows)
     return torch.tensor([row + [eos] * (width - len(row)) for row in rows])
 
@@ -148,6 +144,13 @@ def batches(pool: Pool, damaged: Damaged, tokenizer: Tokenizer, device: torch.de
         colours_of = np.array([-1 if c is None else list(COLOURS).index(c) for _, c in pairs])
         for row, index in enumerate(picked):
             scene, owner = scenes[row], pool.owners[index]
+            # Colour alone tells most phrases apart. What asks for the shape counts more: bare nouns, and phrases
+            # that share a colour or a kind with what is there.
+            near = np.isin(colours_of, [list(COLOURS).index(t.colour) for t in scene.things])
+            near |= np.isin(kinds_of, [KINDS.index(t.kind) for t in scene.things])
+            importance = np.where(colours_of < 0, 4.0, np.where(near, 3.0, 0.5)).astype(np.float32)
+            weight[row, : len(pairs)] = importance
+            where_weight[row, :, : len(pairs)] = importance
             masks = damaged.masks[index] if broken[row] else np.zeros((3, *owner.shape), bool)
             images[row] = damaged.images[index] if broken[row] else pool.images[index]
             if broken[row]:

@@ -51,9 +51,8 @@ def restore(
     decoding, with E and D the autoencoder and z' the restored latent:
       "plain"       D(z')
       "difference"  picture + D(z') - D(E(picture)): where z' is unchanged, so is every pixel
-      "quality"     D(z') + keep * (picture - D(E(picture))), with `keep` float32 (H, W) in [0, 1]: 1 keeps "
-      "the
-                    picture's own detail as "difference" does, 0 takes the decoder's as "plain" does
+      "quality"     D(z') + keep * (picture - D(E(picture))), with `keep` float32 (H, W) in [0, 1]: 1 keeps
+                    the picture's own detail as "difference" does, 0 takes the decoder's as "plain" does
     color_fix: take the low frequencies from the picture (the authors' wavelet colour fix).
 
     Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
