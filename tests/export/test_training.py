@@ -189,9 +189,6 @@ def test_gradients_are_clipped(tmp_path):
 # --- the autoencoder
 
 
-@pytest.mark.xfail(
-    strict=True, reason="fit's average needs no gradients, so nothing is left to train: train_decoder"
-)
 def test_the_decoder_goes_on_alone(tmp_path):
     pool = open_pool(tmp_path, 4)
     vae = train_vae(pool, tmp_path, 1, CPU)

@@ -87,7 +87,8 @@ def calibrate(folder: Path, count: int) -> dict[str, float]:
     with Refiner.load(folder) as refiner:
         pairs = [(s, refiner.assess(s.image, s.prompt)) for s in samples(min(count, SIZE_OF_SET), VALIDATION)]
     sound, misaligned, local = (
-        [pair for pair in pairs if pair[0].category == category] for category in ("clean", "alignment", "local")
+        [pair for pair in pairs if pair[0].category == category]
+        for category in ("clean", "alignment", "local")
     )
     manifest = json.loads((folder / FILE_NAME).read_text())
     a_bound, beta, named, alarms = fit_bounds(sound, misaligned)

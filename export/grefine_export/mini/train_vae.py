@@ -75,8 +75,9 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device) -> Vae
 
 def train_decoder(vae: Vae, pool: Pool, folder: Path, steps: int, device: torch.device) -> Vae:
     """Goes on with the decoder alone: the latents, and so the UNets that were trained on them, stay as they are."""
-    for part in (vae.kl.encoder, vae.kl.quant_conv):
-        part.requires_grad_(False)
+    vae.requires_grad_(False)  # as `fit` returns it
+    for part in (vae.kl.decoder, vae.kl.post_quant_conv):
+        part.requires_grad_(True)
     trained = fit(
         "decoder", vae, _crops(pool, device), _loss, Schedule(steps, 1.5e-3, average=0.995), folder, device
     )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from grefine_export.mini.pool import TRAINING
 from grefine_export.mini.prompts import prompt_of
@@ -13,6 +15,7 @@ from grefine_export.mini.sizes import VOCABULARY
 from grefine_export.mini.world import make_scene
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
+_END = "</w>"  # of a word's last token
 _PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 QUALITY_WORDS = (
     "a perfect picture, a bad picture, a sharp and clean picture, a blurry and noisy picture, whole and well "
@@ -21,36 +24,66 @@ QUALITY_WORDS = (
 )
 
 
+def learn_merges(words: Counter[tuple[str, ...]], count: int, least: int = 4) -> list[tuple[str, str]]:
+    """The `count` merges of byte-pair encoding, most frequent first, ties in alphabetical order.
+
+    `words` are the symbols of each word and how often it occurs; pairs that occur less than `least` times stay
+    apart. (The trainer of `tokenizers` gives other ids at every run.)
+    """
+    merges: list[tuple[str, str]] = []
+    while len(merges) < count:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, times in words.items():
+            for pair in pairwise(word):
+                pairs[pair] += times
+        best, times = min(pairs.items(), key=lambda item: (-item[1], item[0]), default=(("", ""), 0))
+        if times < least:
+            break
+        merges.append(best)
+        words = Counter({_merged(word, best): times for word, times in words.items()})
+    return merges
+
+
+def _merged(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    symbols: list[str] = []
+    for symbol in word:
+        if symbols and (symbols[-1], symbol) == pair:
+            symbols[-1] += symbol
+        else:
+            symbols.append(symbol)
+    return tuple(symbols)
+
+
 def train_tokenizer(path: Path, prompts: int = 4000) -> Tokenizer:
-    """Trains on prompts of the world and writes the `tokenizers` JSON. Any text can be encoded: bytes are the base."""
+    """Trains on prompts of the world and writes the `tokenizers` JSON; the same file at every run.
+
+    Any text can be encoded: every byte is a token, within a word and at its end.
+    """
     rng = np.random.default_rng(5)
     corpus = [prompt_of(make_scene((TRAINING, i)), rng) for i in range(prompts)] + [QUALITY_WORDS] * 50
-    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.Sequence(
+    normalizer = normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+    splitter = pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_PIECES), "removed", invert=True),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
+    words: Counter[tuple[str, ...]] = Counter()
+    for text in corpus:
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
+            words[(*word[:-1], word[-1] + _END)] += 1
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = learn_merges(words, VOCABULARY)
+    tokens = [BOS, EOS, *alphabet, *(byte + _END for byte in alphabet), *(a + b for a, b in merges)]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix=_END))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
     tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    # Every byte must exist inside a word and at its end, or a strange character would be dropped silently.
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY + 2 * len(alphabet),
-        initial_alphabet=alphabet,
-        special_tokens=[BOS, EOS],
-        end_of_word_suffix="</w>",
-        show_progress=False,
-        min_frequency=4,
-    )
-    tokenizer.train_from_iterator(corpus + [c for c in alphabet for _ in range(4)], trainer)
-    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{BOS} $A {EOS}", special_tokens=[(BOS, bos), (EOS, eos)]
-    )
+    tokenizer.add_special_tokens([BOS, EOS])
+    special = [(token, vocabulary[token]) for token in (BOS, EOS)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"{BOS} $A {EOS}", special_tokens=special)
     path.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(path))
     return tokenizer

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel
 
+from grefine_export.models.inpaint import end_of_text
+
 Attention = Literal["vv", "vv-normalised"]
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images, RGB in 0..1
@@ -42,11 +44,11 @@ class ClipSurgery(nn.Module):
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
     def _value_value(self, v: Tensor) -> Tensor:
-        """softmax(V Vᵀ / sqrt(d_head)) V; `vv-normalised` divides by |V| first and sharpens by 8 (Eq. 1)."""
+        """softmax(V Vᵀ / sqrt(d_head)) V; `vv-normalised` divides by |V|, its scale is 8 times larger (Eq. 1)."""
         if self.attention == "vv":
             return F.scaled_dot_product_attention(v, v, v)
         unit = F.normalize(v, dim=-1)
-        return F.scaled_dot_product_attention(unit, unit, v, scale=8.0)
+        return F.scaled_dot_product_attention(unit, unit, v, scale=8 * v.shape[-1] ** -0.5)
 
     def image_tokens(self, image: Tensor) -> Tensor:
         """`image` (b, 3, R, R) RGB in [0, 1] -> projected tokens (b, 1 + N, d), class token first, not normalised."""
@@ -92,7 +94,7 @@ class ClipSurgery(nn.Module):
 
     def at_end(self, states: Tensor, ids: Tensor) -> Tensor:
         """Projected features (n, d) at each text's first end-of-text token, not normalised; `states` (n, t, w)."""
-        end = (ids == self.clip.text_model.eos_token_id).int().argmax(-1)
+        end = end_of_text(ids, self.clip.text_model.eos_token_id)
         return self.clip.text_projection(states[torch.arange(len(ids), device=ids.device), end])
 
     def text_features(self, ids: Tensor) -> Tensor:

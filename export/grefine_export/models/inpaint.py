@@ -66,7 +66,7 @@ class TextEncoder(nn.Module):
         if projection is None:
             return (context,)
         rows = torch.arange(ids.shape[0], device=ids.device)
-        return context, projection(last[rows, _end_of_text(ids, text.config.eos_token_id)])
+        return context, projection(last[rows, end_of_text(ids, text.config.eos_token_id)])
 
 
 class TextEncoderPair(nn.Module):
@@ -86,7 +86,7 @@ class TextEncoderPair(nn.Module):
         return torch.cat([context, context_2], dim=-1), pooled
 
 
-def _end_of_text(ids: Tensor, end: int) -> Tensor:
+def end_of_text(ids: Tensor, end: int) -> Tensor:
     """Position of the first end token, int64 (n,)."""
     # Old CLIP configurations say 2 and mean the highest id; transformers reads them so too.
     marks = ids.to(torch.int32) if end == 2 else (ids == end).to(torch.int32)
