@@ -23,7 +23,7 @@ from benchmarks import readings
 from benchmarks.figures import HEADLINE, details, passes
 from benchmarks.judge import CARD, Judge
 from benchmarks.outcomes import Outcome, Variant, same_twice, try_variants
-from benchmarks.tables import show
+from benchmarks.tables import markdown, show
 from grefine_export.mini import heldout
 from grefine_export.mini.heldout import Sample
 from grefine_rt import GRefineError, RefineOptions, Refiner
@@ -31,6 +31,7 @@ from grefine_rt import GRefineError, RefineOptions, Refiner
 MAIN = "main"
 SPLITS = {"test": heldout.TEST, "validation": heldout.VALIDATION}
 REPORT_SECONDS = 15.0
+_SOURCE = "Written by `python -m benchmarks.quality --markdown FILE`; nothing in it was typed by hand."
 
 
 def run(
@@ -106,6 +107,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--readings-limit", type=int, default=60, help="samples whose pictures they are made on"
     )
     parser.add_argument("--json", type=Path, help="file to write")
+    parser.add_argument("--markdown", type=Path, help="file to write the tables to, as in docs/quality.md")
     options = parser.parse_args(arguments)
     if options.limit is not None and options.limit < 1:
         parser.error("--limit must be 1 or more")
@@ -142,6 +144,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     show(results, console if console.is_terminal else Console(width=140))
     if options.json:
         _write_whole(options.json, json.dumps(results, indent=2, allow_nan=False) + "\n")
+    if options.markdown:
+        _write_whole(
+            options.markdown, f"# What the bundle {manifest.name} does\n\n{_SOURCE}\n\n{markdown(results)}"
+        )
     return 0
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from typing import Any
 
+from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
@@ -15,11 +17,30 @@ _VERDICT = {True: "pass", False: "FAIL", None: "-"}
 
 def show(results: Mapping[str, Any], console: Console) -> None:
     """Prints the results of `benchmarks.quality.measure`."""
-    console.print(_headline(results))
-    console.print(_details(results["details"]))
+    for table in _tables(results):
+        console.print(table)
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The same tables as Markdown, each below its title."""
+    parts = []
+    for table in _tables(results):
+        title, caption = table.title, table.caption
+        table.title = table.caption = None
+        table.box = MARKDOWN
+        out = io.StringIO()
+        Console(file=out, width=10_000).print(table)
+        lines = [line.rstrip() for line in out.getvalue().splitlines() if line.strip(" |")]
+        rows = "\n".join(" ".join(line.split()) for line in lines)
+        parts.append("\n\n".join(part for part in (f"## {title}", rows, caption) if part))
+    return "\n\n".join(parts) + "\n"
+
+
+def _tables(results: Mapping[str, Any]) -> list[Table]:
+    tables = [_headline(results), _details(results["details"])]
     if "readings" in results:
-        console.print(_readings(results["readings"]))
-        console.print(_ablations(results["ablations"]))
+        tables += [_readings(results["readings"]), _ablations(results["ablations"])]
+    return tables
 
 
 def _text(value: float | bool | None) -> str:

@@ -215,7 +215,7 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         defect_map=defect,
         reasons=(
             *_phrase_reasons(wrong, places, manifest.alignment.a_bound),
-            *_mask_reasons(mask, boxes, poor, missing, assessment, options),
+            *(_mask_reasons(mask, boxes, poor, missing, assessment, options) if regenerate else ()),
             *_stage_reasons(regenerate, restore, strength, quality, rule, delta),
         ),
     )

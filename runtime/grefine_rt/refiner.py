@@ -21,6 +21,7 @@ from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, CancelToken
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.errors import BundleError, Cancelled, OptionError
+from grefine_rt.imaging.color import match_rim
 from grefine_rt.imaging.image import Picture, Source, load, resize, to_float, work_size
 from grefine_rt.paste import add_difference, paste_region
 from grefine_rt.plan import PlanOptions, RefinePlan, make_plan
@@ -172,10 +173,11 @@ class Refiner:
     def _regenerate(self, rgb: Rgb, plan: RefinePlan, weight: FloatMap, seed: int, run: _Run) -> Rgb:
         settings = self.bundle.manifest.inpaint
         size = work_size(rgb.shape[1], rgb.shape[0], settings.resolution, settings.multiple)
+        picture, mask = _at_work_size(rgb, size), _work_mask(plan.mask, size)
         drawn = regenerate(
             self.bundle,
-            _at_work_size(rgb, size),
-            _work_mask(plan.mask, size),
+            picture,
+            mask,
             plan.prompt,
             strength=plan.strength,
             seed=seed,
@@ -183,7 +185,9 @@ class Refiner:
             on_step=run.on_step("regenerate"),
             cancel=run.cancel,
         )
-        return paste_region(rgb, drawn.image, weight)
+        scale = min(size[0] / rgb.shape[1], size[1] / rgb.shape[0])
+        rim = max(LATENT_SCALE, plan.feather * scale)
+        return paste_region(rgb, match_rim(drawn.image, picture, mask, rim), weight)
 
     def _restore(
         self, rgb: Rgb, plan: RefinePlan, good: FloatMap, seed: int, options: RefineOptions, run: _Run

@@ -160,15 +160,29 @@ def test_without_a_present_ancestor_every_missing_thing_gets_a_place_of_its_own(
 
 
 def test_the_free_rule_avoids_what_was_found_but_not_the_owner_of_an_adjective():
-    found = spot(0, 0, size=6)
+    found = spot(0, 0, size=5)
     scored = [
         phrase_score("house", found),
         phrase_score("boat", np.zeros((SIDE, SIDE), np.float32), "noun"),
         phrase_score("tree", spot(7, 0, 1), "adjective"),
     ]
     boat, tree = regions(scored, "free")
-    assert boat.map[:6, :6].sum() < 0.3 * boat.map.sum()
+    assert boat.map[:5, :5].sum() < 0.3 * boat.map.sum()
     np.testing.assert_allclose(tree.map, scored[2].noun_map / scored[2].noun_map.max())
+
+
+@pytest.mark.parametrize("rule", ["ancestor", "free"])
+def test_a_thing_missing_in_a_place_is_drawn_beside_the_things_of_that_place(rule):
+    meadow = np.full((SIDE, SIDE), 0.9, np.float32)
+    meadow[:, :3] = 0.05  # where the house stands
+    scored = [
+        phrase_score("meadow", meadow),
+        phrase_score("house", spot(0, 0, 3), ancestor_index=0),
+        phrase_score("boat", np.zeros((SIDE, SIDE), np.float32), "noun", ancestor_index=0),
+    ]
+    (boat,) = regions(scored, rule)
+    assert boat.map.mean() <= 0.26  # a window, not the whole meadow
+    assert boat.map[:3, :3].max() < 0.2
 
 
 def test_the_hint_of_the_encoder_breaks_ties_of_the_free_rule():

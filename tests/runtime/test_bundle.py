@@ -336,8 +336,8 @@ def test_open_refuses_a_device_before_loading(folder):
 
 def test_large_files_are_hashed_once_while_untouched(folder, monkeypatch, cache):
     hashed = []
-    sha256 = store._sha256
-    monkeypatch.setattr(store, "_sha256", lambda path: hashed.append(path.name) or sha256(path))
+    sha256 = store.sha256
+    monkeypatch.setattr(store, "sha256", lambda path: hashed.append(path.name) or sha256(path))
     Bundle.open(folder).engine("inpaint_step")
     Bundle.open(folder).engine("inpaint_step")
     assert hashed == ["inpaint_step.onnx"] * 2  # small ones: every time

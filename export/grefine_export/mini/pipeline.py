@@ -16,7 +16,7 @@ from grefine_export.mini.bundle import Models, write_bundle
 from grefine_export.mini.calibrate import calibrate
 from grefine_export.mini.damaged import Damaged, open_damaged
 from grefine_export.mini.pool import Pool, open_pool
-from grefine_export.mini.train_clip import GRID, pooled_patches, train_clip
+from grefine_export.mini.train_clip import pooled_patches, train_clip
 from grefine_export.mini.train_inpaint import make_latents, train_inpaint
 from grefine_export.mini.train_restore import make_pairs, train_restore
 from grefine_export.mini.train_vae import train_decoder, train_vae
@@ -35,14 +35,14 @@ class Budget:
     """
 
     scenes: int = 24_000
-    pairs: int = 16_000
+    pairs: int = 10_000
     rated: int = 8_000
     vae: int = 5_000
-    decoder: int = 2_500
-    clip: int = 2_000
+    decoder: int = 1_200
+    clip: int = 3_800
     t_p_epochs: int = 50
-    inpaint: int = 6_500
-    restore: int = 3_000
+    inpaint: int = 5_200
+    restore: int = 1_500
     validation: int = 250
 
 
@@ -154,6 +154,3 @@ def run(
     figures = calibrate(out, budget.validation)
     stage("done")
     return figures
-
-
-__all__ = ["GPU", "GRID", "SMOKE", "Budget", "run"]

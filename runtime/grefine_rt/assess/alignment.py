@@ -151,7 +151,7 @@ def regions(
         if holder is None or in_a_place or (missing_region == "free" and holder != i):
             free = free_region(claimed, phrase.noun_map, window)
             claimed.append(free)  # the next missing thing looks for a place of its own
-            found.append(Region(i, free, "a part of the picture that nothing else of the prompt needs"))
+            found.append(Region(i, free, "in a part of the picture that nothing else of the prompt needs"))
         else:
             found.append(Region(i, _raise_peak(phrases[holder].noun_map), _place(phrases, holder)))
     return tuple(found)

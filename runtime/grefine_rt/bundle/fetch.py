@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import Request
 
 from grefine_rt.bundle.manifest import FILE_NAME, FileEntry, Manifest
-from grefine_rt.bundle.store import _sha256, _walk, bundle_dir, verify
+from grefine_rt.bundle.store import bundle_dir, files_in, sha256, verify
 from grefine_rt.errors import BundleError, OutputError
 
 OnBytes = Callable[[int, int], None]
@@ -105,14 +105,14 @@ def _clear(folder: Path, manifest: Manifest) -> None:
     """Take away what is no part of the bundle, and its `bundle.json` until all is proven."""
     (folder / FILE_NAME).unlink(missing_ok=True)
     wanted = {name for path in manifest.files for name in (path, f"{path}.part")}
-    for path in list(_walk(folder)):
+    for path in list(files_in(folder)):
         if path not in wanted:
             (folder / path).unlink()
 
 
 def _fetch_file(url: str, path: Path, entry: FileEntry, done: int, total: int, report: OnBytes) -> None:
     """Bring `path` to what `entry` says, continuing `path.part`. `done` of `total` bytes came before it."""
-    if path.is_file() and path.stat().st_size == entry.size and _sha256(path) == entry.sha256:
+    if path.is_file() and path.stat().st_size == entry.size and sha256(path) == entry.sha256:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.part")
@@ -121,7 +121,7 @@ def _fetch_file(url: str, path: Path, entry: FileEntry, done: int, total: int, r
     continued = partial.is_file() and 0 < partial.stat().st_size <= entry.size
     for begin in (partial.stat().st_size, 0) if continued else (0,):
         _download(url, partial, entry.size, begin, lambda size: report(done + size, total))
-        if partial.stat().st_size == entry.size and _sha256(partial) == entry.sha256:
+        if partial.stat().st_size == entry.size and sha256(partial) == entry.sha256:
             partial.replace(path)
             return
     partial.unlink()

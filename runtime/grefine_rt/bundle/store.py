@@ -84,7 +84,7 @@ def verify(folder: Path) -> Manifest:
     manifest = _read_manifest(folder)
     for path in manifest.files:
         _check_size(folder, manifest, path)
-    extra = sorted(set(_walk(folder)) - manifest.files.keys())
+    extra = sorted(set(files_in(folder)) - manifest.files.keys())
     if extra:
         raise BundleError(
             f"Bundle '{manifest.name}' has the file '{extra[0]}', which its bundle.json does not list: "
@@ -106,8 +106,8 @@ def write(folder: Path, manifest: Mapping[str, Any] | Manifest) -> Manifest:
     data = dataclasses.asdict(manifest) if isinstance(manifest, Manifest) else dict(manifest)
     data["format"] = FORMAT
     data["files"] = {
-        path: dataclasses.asdict(FileEntry((folder / path).stat().st_size, _sha256(folder / path)))
-        for path in sorted(_walk(folder))
+        path: dataclasses.asdict(FileEntry((folder / path).stat().st_size, sha256(folder / path)))
+        for path in sorted(files_in(folder))
     }
     result = Manifest.from_json(json.dumps(data))
     _write_whole(folder / FILE_NAME, result.to_json())
@@ -209,7 +209,7 @@ def _mend(manifest: Manifest) -> str:
     )
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def files_in(folder: Path) -> Iterator[str]:
     """Every file of a bundle but bundle.json and what lies under engines/, as relative paths with slashes."""
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
@@ -231,7 +231,7 @@ def _check_size(folder: Path, manifest: Manifest, path: str) -> None:
 
 def _check_hash(folder: Path, manifest: Manifest, path: str) -> None:
     """Raise BundleError unless the file has its SHA-256."""
-    if _sha256(folder / path) != manifest.files[path].sha256:
+    if sha256(folder / path) != manifest.files[path].sha256:
         raise BundleError(
             f"Bundle '{manifest.name}': file '{path}' was changed, its SHA-256 differs from bundle.json: "
             f"{_mend(manifest)}."
@@ -257,7 +257,7 @@ def _check_before_use(folder: Path, manifest: Manifest, path: str) -> None:
         _write_whole(note, stamp)
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -142,7 +142,7 @@ def feather(mask: Mask, px: float) -> FloatMap:
 
     What is mixed as weight * new + (1 - weight) * old leaves every pixel `px` or farther away untouched.
     """
-    if px <= 0:
+    if px <= 1:  # the nearest pixel outside is at distance 1
         return mask.astype(np.float32)
     nearness = np.clip(1 - distance(mask, px) / np.float32(px), 0, 1)
     return np.asarray(nearness * nearness * (3 - 2 * nearness), np.float32)
