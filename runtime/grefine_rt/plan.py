@@ -47,6 +47,7 @@ class PlanOptions:
     grow: by how much the mask grows, in latent cells (8 pixels at work resolution), 0 or more.
     feather: width of the soft rim outside the mask, in latent cells, 0 or more.
     min_area: regions below this share of the picture are left alone, in [0, 1].
+    p_bound: a picture whose p is above it counts as good, and P marks nothing; 1 always looks at P.
     emphasis: weight added to each defective phrase in the prompt (Eq. 7), 0 or more.
     indicators: which maps and scores count; ("perceptual",) and ("alignment",) are rows of Table 8.
     stages: which stages run; (1,) and (2,) are ablations.
@@ -65,6 +66,7 @@ class PlanOptions:
     grow: float | None = None
     feather: float | None = None
     min_area: float | None = None
+    p_bound: float | None = None
     emphasis: float = 0.1
     indicators: tuple[Indicator, ...] = ("perceptual", "alignment")
     stages: tuple[int, ...] = (1, 2)
@@ -77,7 +79,7 @@ class PlanOptions:
         """Raises OptionError for a value outside its range."""
         if self.tau != "otsu":
             _in_range("tau", self.tau, 0.0, 2.0, ' or "otsu"')
-        for name in ("strength_min", "strength_max", "min_area", "delta"):
+        for name in ("strength_min", "strength_max", "min_area", "p_bound", "delta"):
             _in_range(name, getattr(self, name), 0.0, 1.0)
         for name in ("grow", "feather", "emphasis"):
             _in_range(name, getattr(self, name), 0.0, 64.0)
@@ -165,7 +167,7 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
 
     places: tuple[Region, ...] = ()
     poor, missing = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-    if with_quality:
+    if with_quality and assessment.perceptual <= _choose(options.p_bound, defaults.p_bound):
         poor = 1.0 - assessment.perceptual_map
     if with_alignment:
         places = regions(
@@ -186,11 +188,13 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
     scores = [assessment.perceptual] * with_quality + [assessment.alignment] * with_alignment
     quality = sum(scores) / len(scores)
     rule = _choose(options.strength_rule, defaults.strength_rule)
+    absent = any(assessment.phrases[place.phrase].defect == "noun" for place in places)
     strength = stage1_strength(
         quality,
         rule,
         _choose(options.strength_min, defaults.strength_min),
         _choose(options.strength_max, defaults.strength_max),
+        absent,
     )
     delta = _choose(options.delta, manifest.restore.delta)
     boxes = tuple(masks.boxes(mask))
@@ -216,7 +220,7 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         reasons=(
             *_phrase_reasons(wrong, places, manifest.alignment.a_bound),
             *(_mask_reasons(mask, boxes, poor, missing, assessment, options) if regenerate else ()),
-            *_stage_reasons(regenerate, restore, strength, quality, rule, delta),
+            *_stage_reasons(regenerate, restore, strength, quality, rule, absent, delta),
         ),
     )
 
@@ -236,19 +240,24 @@ def binary_mask(defect: FloatMap, tau: float | Literal["otsu"], min_area: float,
     return _enlarge(masks.grow(mask, grow / step), step, defect.shape)
 
 
-def stage1_strength(quality: float, rule: StrengthRule, low: float, high: float) -> float:
+def stage1_strength(
+    quality: float, rule: StrengthRule, low: float, high: float, absent: bool = False
+) -> float:
     """Eq. 9, the strength of stage 1 in [0, 1] for a quality (p + a) / 2 in [0, 1].
 
     "deficit": low + (high - low) * (1 - quality), so a worse picture gets the stronger pass the paper is
-    after. "printed": the quality itself, which gives it to the better picture. Raises OptionError unless low
-    <= high.
+    after; `high` where a thing is `absent`, which no mild pass can draw, however good the rest is. "printed":
+    the quality itself, which gives the stronger pass to the better picture. Raises OptionError unless low <=
+    high.
     """
     if low > high:
         raise OptionError(
             f"The stage 1 strength must have strength_min <= strength_max, but {low} > {high}; give both."
         )
     quality = min(max(quality, 0.0), 1.0)
-    return quality if rule == "printed" else low + (high - low) * (1.0 - quality)
+    if rule == "printed":
+        return quality
+    return high if absent else low + (high - low) * (1.0 - quality)
 
 
 def _grid_step(shape: tuple[int, ...]) -> int:
@@ -305,14 +314,20 @@ def _mask_reasons(
 
 
 def _stage_reasons(
-    regenerate: bool, restore: bool, strength: float, quality: float, rule: StrengthRule, delta: float
+    regenerate: bool,
+    restore: bool,
+    strength: float,
+    quality: float,
+    rule: StrengthRule,
+    absent: bool,
+    delta: float,
 ) -> list[str]:
     if regenerate:
         worse = "worse" if rule == "deficit" else "better"
-        first = (
-            f"Stage 1 has strength {strength:.2f}, because the scores average {quality:.2f} "
-            f"(the {worse} the picture, the stronger)."
-        )
+        why = f"because the scores average {quality:.2f} (the {worse} the picture, the stronger)"
+        if absent and rule == "deficit":
+            why = "the strongest there is, because something has to be drawn that is not there at all"
+        first = f"Stage 1 has strength {strength:.2f}, {why}."
     else:
         first = "Stage 1 is skipped."
     if restore:

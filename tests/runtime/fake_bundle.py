@@ -45,7 +45,7 @@ def manifest():
         weights=(),
         perceptual=Perceptual(SIDE, GRID, (0.9, 0.9, 0.9), "calibrated", "vv"),
         alignment=Alignment(SIDE, GRID, 12.0, 0.5, 0.7, "clip"),
-        plan=Plan(0.5, 0.5, 0.9, "union", "deficit", "ancestor", 1.0, 1.0, 0.01),
+        plan=Plan(0.5, 0.5, 0.9, "union", "deficit", "ancestor", 1.0, 1.0, 0.01, 1.0),
         inpaint=Inpaint(SIDE, 16, 4, "euler", 2.0, "zeros", "epsilon", SCHEDULE, True),
         restore=Restore(
             SIDE, 16, 4, 0.5, "ddim", 1.0, 1.0, "clean", "blurry", "epsilon", SCHEDULE, "difference"

@@ -144,7 +144,7 @@ def test_a_phrase_that_is_not_there_is_refused():
 
 
 def test_long_and_hostile_prompts_are_quick():
-    start = time.perf_counter()
+    start = time.process_time()
     for prompt in (
         "(" * 10_000,
         "(" * 5_000 + "a" + ")" * 5_000,
@@ -153,7 +153,7 @@ def test_long_and_hostile_prompts_are_quick():
         "," * 10_000,
     ):
         parse_weights(prompt)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_context_is_scaled_and_keeps_its_mean():

@@ -312,11 +312,11 @@ def test_long_prompts_are_parsed_quickly():
     rng = random.Random(0)
     parse("a cat")
     prompt = " ".join(rng.choice(VOCABULARY) for _ in range(400))
-    start = time.perf_counter()
+    start = time.process_time()
     check(prompt)
     for word in ("1", "red", "cat", "the", "in a cat", "standing", "red ,"):
         parse(f"{word} " * 400)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 def test_words_count_without_punctuation_and_weights():

@@ -150,10 +150,10 @@ def test_no_chunks_is_the_empty_prompt(prompt_tokenizer):
 
 
 def test_long_text_is_quick(prompt_tokenizer):
-    start = time.perf_counter()
+    start = time.process_time()
     prompt_tokenizer.encode("x" * 10_000)
     prompt_tokenizer.encode("red cat " * 1_250)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.parametrize(

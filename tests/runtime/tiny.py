@@ -192,6 +192,7 @@ def manifest() -> dict:
             "grow": 1.0,
             "feather": 1.0,
             "min_area": 0.002,
+            "p_bound": 1.0,
         },
         "inpaint": {
             "resolution": 32,

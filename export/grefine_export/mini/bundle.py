@@ -201,6 +201,7 @@ def draft_manifest(models: Models) -> dict[str, Any]:
             "grow": 1.0,
             "feather": 0.5,
             "min_area": 0.01,
+            "p_bound": 1.0,
         },
         "inpaint": {
             "resolution": SIZE,

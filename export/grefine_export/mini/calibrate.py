@@ -1,7 +1,8 @@
 """Fitting the constants of a bundle on the world's validation pictures, with the runtime itself.
 
-a_bound and beta (when is a phrase defective, Eq. 5, 6, 8) and tau (threshold of 1 - P + A) are chosen together by one
-rule: find as many of the true defects as possible while touching at most `FALSE_ALARMS` of the sound pictures.
+a_bound and beta (when is a phrase defective, Eq. 5, 6, 8), tau (threshold of 1 - P + A) and p_bound (when P is looked
+at) are chosen by one rule: find as many of the true defects as possible, touching at most `FALSE_ALARMS` of the sound
+pictures.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from grefine_rt.bundle.manifest import FILE_NAME
 from grefine_rt.bundle.store import write
 from grefine_rt.plan import binary_mask
 
-FALSE_ALARMS = 0.04  # share of sound pictures that either indicator may send to stage 1
+FALSE_ALARMS = 0.05  # share of sound pictures that either indicator may send to stage 1
 CANDIDATES = 40
 
 Pair = tuple[Sample, Assessment]
@@ -63,24 +64,32 @@ def fit_bounds(sound: Sequence[Pair], misaligned: Sequence[Pair]) -> tuple[float
     return best
 
 
-def fit_tau(sound: Sequence[Pair], local: Sequence[Pair], min_area: float) -> tuple[float, float, float]:
-    """(tau, mean IoU of the mask with the true local defects, false alarms)."""
-    best = (0.95, -1.0, 0.0)
-    for tau in np.linspace(0.95, 0.3, CANDIDATES):
-        alarms = float(np.mean([binary_mask(1 - a.perceptual_map, tau, min_area, 0).any() for _, a in sound]))
-        if alarms > FALSE_ALARMS:
-            break  # a smaller tau only raises more
-        overlaps = []
-        for sample, assessment in local:
-            mask = binary_mask(1 - assessment.perceptual_map, tau, min_area, 0)
-            overlaps.append((mask & sample.mask).sum() / max(1, (mask | sample.mask).sum()))
-        if (overlap := float(np.mean(overlaps))) > best[1]:
-            best = (float(tau), overlap, alarms)
+def fit_tau(
+    sound: Sequence[Pair], local: Sequence[Pair], min_area: float
+) -> tuple[float, float, float, float]:
+    """(tau, p_bound, mean IoU of the mask with the true local defects, false alarms).
+
+    A picture with p above p_bound is left alone, so the false places of a good picture's map do no harm.
+    """
+    bounds = np.append(np.linspace(0.5, 0.98, 25), 1.0)
+    sound_p, local_p = (np.array([a.perceptual for _, a in pairs]) for pairs in (sound, local))
+    best = (0.95, 0.5, -1.0, 0.0)
+    for tau in np.linspace(0.3, 0.95, CANDIDATES):
+        marked = np.array([binary_mask(1 - a.perceptual_map, tau, min_area, 0).any() for _, a in sound])
+        masks = [binary_mask(1 - a.perceptual_map, tau, min_area, 0) for _, a in local]
+        overlaps = np.array(
+            [(m & s.mask).sum() / max(1, (m | s.mask).sum()) for m, (s, _) in zip(masks, local, strict=True)]
+        )
+        for bound in bounds:
+            alarms = float((marked & (sound_p <= bound)).mean())
+            overlap = float((overlaps * (local_p <= bound)).mean())
+            if alarms <= FALSE_ALARMS and overlap > best[2]:
+                best = (float(tau), float(bound), overlap, alarms)
     return best
 
 
 def calibrate(folder: Path, count: int) -> dict[str, float]:
-    """Fits a_bound, beta and tau on `count` validation pictures and writes them into the bundle's manifest.
+    """Fits a_bound, beta, tau and p_bound on `count` validation pictures and writes them into the bundle's manifest.
 
     Returns the constants, what they find and what they alarm falsely.
     """
@@ -92,14 +101,15 @@ def calibrate(folder: Path, count: int) -> dict[str, float]:
     )
     manifest = json.loads((folder / FILE_NAME).read_text())
     a_bound, beta, named, alarms = fit_bounds(sound, misaligned)
-    tau, overlap, touched = fit_tau(sound, local, manifest["plan"]["min_area"])
+    tau, p_bound, overlap, touched = fit_tau(sound, local, manifest["plan"]["min_area"])
     manifest["alignment"] |= {"a_bound": round(a_bound, 5), "beta": round(max(beta, 1e-5), 5)}
-    manifest["plan"]["tau"] = round(tau, 4)
+    manifest["plan"] |= {"tau": round(tau, 4), "p_bound": round(p_bound, 4)}
     write(folder, manifest)
     return {
         "a_bound": a_bound,
         "beta": beta,
         "tau": tau,
+        "p_bound": p_bound,
         "misaligned_named": named,
         "alignment_false_alarms": alarms,
         "local_defect_iou": overlap,

@@ -23,13 +23,14 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from grefine_export.mini import sizes
 from grefine_export.mini.damaged import Damaged
+from grefine_export.mini.defects import FACTORS, RATIONALITY, damage, factor_scores, mos
 from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.pool import Pool
 from grefine_export.mini.prompts import prompt_of, with_article
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.training import Schedule, fit
 from grefine_export.mini.vocabulary import BOS, EOS
-from grefine_export.mini.world import Scene
+from grefine_export.mini.world import Rendered, Scene
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_rt.text.emphasis import plain_text
 
@@ -123,7 +124,7 @@ def batches(pool: Pool, damaged: Damaged, tokenizer: Tokenizer, device: torch.de
     while True:
         picked = rng.integers(len(pool.scenes), size=BATCH)
         scenes = [pool.scenes[i] for i in picked]
-        broken = rng.random(BATCH) < 0.55
+        broken, misshapen = rng.random(BATCH) < 0.5, rng.random(BATCH) < 0.15
         wanted = {(t.kind, t.colour) for s in scenes for t in s.things}
         pairs = [p for p in _PHRASES if p[1] is None or p in wanted]
         absent = [p for p in _PHRASES if p[1] is not None and p not in wanted]
@@ -151,10 +152,18 @@ def batches(pool: Pool, damaged: Damaged, tokenizer: Tokenizer, device: torch.de
             importance = np.where(colours_of < 0, 4.0, np.where(near, 3.0, 0.5)).astype(np.float32)
             weight[row, : len(pairs)] = importance
             where_weight[row, :, : len(pairs)] = importance
-            masks = damaged.masks[index] if broken[row] else np.zeros((3, *owner.shape), bool)
-            images[row] = damaged.images[index] if broken[row] else pool.images[index]
-            if broken[row]:
+            masks = np.zeros((3, *owner.shape), bool)
+            images[row] = pool.images[index]
+            if misshapen[row]:
+                # Broken shapes are the hardest to see and few among the damaged pictures: more are made here.
+                drawn = Rendered(pool.images[index], owner)
+                images[row], defect = damage(drawn, str(rng.choice(RATIONALITY)), "local", rng)
+                masks[FACTORS.index("rationality")] = defect.mask
+                factors[row] = ((mos([defect]) - 1) / 4, *factor_scores([defect]))
+            elif broken[row]:
+                masks, images[row] = damaged.masks[index], damaged.images[index]
                 factors[row] = ((damaged.mos[index] - 1) / 4, *damaged.factors[index])
+            if misshapen[row] or broken[row]:
                 bad[row] = pooled_patches(masks)
             for number, thing in enumerate(scene.things):
                 area = owner == number + 1
@@ -241,7 +250,7 @@ def contrastive_loss(model: nn.Module, batch: object) -> tuple[Tensor, dict[str,
     good_bad = scale * (tokens @ (quality[0::2] - quality[1::2]).T)
     overall = 3 * F.binary_cross_entropy_with_logits(good_bad[:, 0], batch.factors)
     sound = _weighted_bce(good_bad[:, 1:], batch.sound, batch.sound_weight)
-    loss = 0.5 * nce + 0.5 * prompt + present + 2 * where + overall + sound
+    loss = 0.5 * nce + 0.5 * prompt + present + 2 * where + 2 * overall + 2 * sound
     terms = {
         "nce": nce,
         "prompt": prompt,

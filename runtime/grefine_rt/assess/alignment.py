@@ -25,7 +25,7 @@ MissingRegion = Literal["ancestor", "printed", "free"]
 WINDOW = 0.25
 """Share of the picture that a missing thing without a region of its own may be drawn in."""
 
-PLACE = 0.4
+PLACE = 0.55
 """A noun whose map has this mean or more is a place (a meadow, the night sky), which has room for things."""
 
 

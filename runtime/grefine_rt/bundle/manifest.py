@@ -72,7 +72,8 @@ class Alignment:
 @dataclass(frozen=True)
 class Plan:
     """From maps to a plan: threshold tau of the map, strength range (Eq. 9), readings of the paper; `grow`
-    and `feather` in latent cells, `min_area` as a fraction of the image."""
+    and `feather` in latent cells, `min_area` as a fraction of the image. `p_bound`: a picture whose p is
+    higher is good, and its P marks nothing."""
 
     tau: float
     strength_min: float
@@ -83,6 +84,7 @@ class Plan:
     grow: float
     feather: float
     min_area: float
+    p_bound: float
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,7 @@ def _check(manifest: Manifest) -> None:
     fine["perceptual.alpha"] = len(perceptual.alpha) == 3
     fine["plan"] = 0 <= plan.strength_min <= plan.strength_max <= 1
     fine["plan.grow"] = min(plan.grow, plan.feather, plan.min_area) >= 0
+    fine["plan.p_bound"] = 0 <= plan.p_bound <= 1
     fine["restore.delta"] = 0 <= manifest.restore.delta <= 1
     for section, stage in (("inpaint", manifest.inpaint), ("restore", manifest.restore)):
         schedule = stage.schedule
