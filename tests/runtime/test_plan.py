@@ -70,6 +70,21 @@ def test_a_good_picture_is_left_alone_by_stage_1():
     assert plan.weight().max() == 0
 
 
+@pytest.mark.parametrize(("score", "marked"), [(0.7, True), (0.71, False)])
+def test_a_picture_that_scores_above_the_bound_is_good_whatever_its_map_says(score, marked):
+    plan = make_plan(assessment(hole(), perceptual=score), MANIFEST, PlanOptions(p_bound=0.7))
+    assert plan.mask.any() == marked
+
+
+def test_a_thing_that_is_absent_takes_the_strongest_pass():
+    absent = phrase("a tall tree", "tree", "noun", where=(4, 0))
+    options = PlanOptions(strength_min=0.2, strength_max=0.9)
+    assert make_plan(assessment(phrases=[GOOD, absent]), MANIFEST, options).strength == 0.9
+    milder = make_plan(assessment(phrases=[GOOD, WRONG_TREE]), MANIFEST, options).strength
+    assert 0.2 < milder < 0.9
+    assert stage1_strength(0.4, "printed", 0.2, 0.9, absent=True) == 0.4
+
+
 def test_a_poor_region_is_covered_with_room_around_it():
     poor = hole()
     plan = make_plan(assessment(poor), MANIFEST, PlanOptions())
