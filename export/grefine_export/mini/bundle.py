@@ -193,7 +193,7 @@ def draft_manifest(models: Models) -> dict[str, Any]:
         },
         "plan": {
             "tau": 0.5,
-            "strength_min": 0.6,
+            "strength_min": 0.3,
             "strength_max": 0.99,
             "joining": "union",
             "strength_rule": "deficit",
@@ -226,7 +226,7 @@ def draft_manifest(models: Models) -> dict[str, Any]:
             "negative_prompt": NEGATIVE_PROMPT,
             "prediction": "v_prediction",
             "schedule": _schedule(),
-            "decoding": "difference",
+            "decoding": "quality",
         },
         "tokenizers": dict.fromkeys(("alignment_text", "inpaint_text", "restore_text"), clip_tokens),
         "components": {name: f"components/{file}.onnx" for name, file in files.items()},
