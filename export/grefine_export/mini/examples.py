@@ -24,7 +24,7 @@ _CLEAN = Scene(
 )
 _LOCAL = Scene(
     "meadow",
-    (Thing("house", "pink", "large", 40, 82, False), Thing("tree", "green", "medium", 98, 88, False)),
+    (Thing("tent", "blue", "large", 44, 86, False), Thing("sun", "yellow", "medium", 98, 28, False)),
     10_002,
 )
 _MISSING = Scene(
@@ -41,13 +41,13 @@ _COLOUR = Scene(
 
 def examples() -> dict[str, tuple[np.ndarray, str]]:
     """Name -> (picture uint8 (128, 128, 3), prompt)."""
+    local, _ = damage(render(_LOCAL), "contrast", "local", np.random.default_rng((EXAMPLES, 5)))
     rng = np.random.default_rng((EXAMPLES, 1))
-    local, _ = damage(render(_LOCAL), "noise", "local", rng)
     missing = misalign(_MISSING, 1, "missing", rng)
     coloured = misalign(_COLOUR, 0, "other-colour", rng)
     return {
         "clean": (render(_CLEAN).image, "a large red boat under a yellow sun on a beach"),
-        "local_defect": (local, "a large pink house next to a green tree in a meadow"),
+        "local_defect": (local, "a large blue tent under a yellow sun in a meadow"),
         "missing_thing": (render(missing).image, "a purple house and an orange balloon in the snow"),
         "wrong_colour": (render(coloured).image, "a picture of a large green car and a white bird at sunset"),
     }
