@@ -31,6 +31,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         out = io.StringIO()
         Console(file=out, width=10_000).print(table)
         lines = [line.rstrip() for line in out.getvalue().splitlines() if line.strip(" |")]
+        lines = lines[:2] + [line for line in lines[2:] if line.strip("|-")]  # no lines between sections
         rows = "\n".join(" ".join(line.split()) for line in lines)
         parts.append("\n\n".join(part for part in (f"## {title}", rows, caption) if part))
     return "\n\n".join(parts) + "\n"

@@ -237,7 +237,14 @@ def test_an_unknown_bundle_is_one_clear_sentence(capsys):
 def test_the_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(quality.Refiner, "load", lambda *_: fake_refiner())
     file = tmp_path / "quality.json"
-    assert quality.main(["--limit", "5", "--readings-limit", "2", "--json", str(file)]) == 0
+    page = tmp_path / "quality.md"
+    options = ["--limit", "5", "--readings-limit", "2", "--json", str(file), "--markdown", str(page)]
+    assert quality.main(options) == 0
+    lines = page.read_text().splitlines()
+    titles = [line for line in lines if line.startswith("## ")]
+    assert len(titles) == 4
+    assert sum(line.startswith("|--") for line in lines) == 4  # one below each table's head
+    assert any(line.startswith("| perceptual_srcc |") for line in lines)
     written = json.loads(file.read_text())
     assert KEYS.keys() <= written.keys()
     assert written["set"] == {"split": "test", "samples": 5, "seed": 0}
@@ -245,7 +252,7 @@ def test_the_command_prints_and_writes(monkeypatch, capsys, tmp_path):
     printed = capsys.readouterr().out
     assert all(key in printed for key in KEYS)
     assert "no mask" in printed
-    assert list(tmp_path.iterdir()) == [file]
+    assert set(tmp_path.iterdir()) == {file, page}
 
 
 def test_the_embedded_bundle_can_be_measured(judge):
