@@ -30,17 +30,17 @@ CLASS_WORD = "picture good quality"  # three tokens, in the middle of every lear
 class Budget:
     """How much of everything: scenes in the pool and updates of each model.
 
-    `validation` pictures fit the constants. The defaults take two CPU cores about two hours. The bundle in
+    `validation` pictures fit the constants. The defaults take two CPU cores two to three hours. The bundle in
     `engines/mini` comes from such a run, in which the weights of CLIP's and of the inpainting UNet's losses were
-    changed on the way to those of today, and which stopped after 1,000 steps of restoration and before the last
-    decoder stage. `GPU` is meant for a data-centre card; nobody has run it yet.
+    changed on the way to those of today, and which stopped after 1,000 steps of restoration. `GPU` is meant for a
+    data-centre card; nobody has run it yet.
     """
 
     scenes: int = 24_000
     pairs: int = 10_000
     rated: int = 8_000
     vae: int = 5_000
-    decoder: int = 1_200
+    decoder: int = 2_000
     clip: int = 3_800
     t_p_epochs: int = 50
     inpaint: int = 6_000
