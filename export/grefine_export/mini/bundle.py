@@ -76,9 +76,8 @@ def export_components(models: Models, folder: Path) -> dict[str, float]:
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator)
 
-    side, length, width = 16, sizes.CLIP_LENGTH, sizes.CLIP_TEXT["hidden_size"]
-    height = width_of_latent = side + 8
-    latent = (1, 4, height, width_of_latent)
+    length, width = sizes.CLIP_LENGTH, sizes.CLIP_TEXT["hidden_size"]
+    latent = (1, 4, 24, 20)  # neither square nor the size of training: height and width are free
     vocabulary = models.clip.clip.config.text_config.vocab_size
     ids = torch.randint(0, vocabulary, (3, length), generator=generator)
     ids[:, -1] = models.clip.clip.text_model.eos_token_id

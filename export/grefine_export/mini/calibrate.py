@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from grefine_export.mini.heldout import SIZE_OF_SET, VALIDATION, Sample, samples
+from grefine_export.mini.heldout import VALIDATION, Sample, samples
 from grefine_rt import Refiner
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import FILE_NAME
@@ -94,7 +94,7 @@ def calibrate(folder: Path, count: int) -> dict[str, float]:
     Returns the constants, what they find and what they alarm falsely.
     """
     with Refiner.load(folder) as refiner:
-        pairs = [(s, refiner.assess(s.image, s.prompt)) for s in samples(min(count, SIZE_OF_SET), VALIDATION)]
+        pairs = [(s, refiner.assess(s.image, s.prompt)) for s in samples(count, VALIDATION)]
     sound, misaligned, local = (
         [pair for pair in pairs if pair[0].category == category]
         for category in ("clean", "alignment", "local")

@@ -65,12 +65,12 @@ def new_clip(tokenizer: Tokenizer) -> ClipSurgery:
     return ClipSurgery(CLIPModel(config), sizes.CLIP_SURGERY_DEPTH)
 
 
-def encode_texts(tokenizer: Tokenizer, texts: list[str]) -> Tensor:
-    """Ids int64 (n, t), cut at the model's length, padded with end-of-text to the longest."""
+def encode_texts(tokenizer: Tokenizer, texts: list[str], length: int = 0) -> Tensor:
+    """Ids int64 (n, t), cut at the model's length, padded with end-of-text to the longest, `length` at least."""
     bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
     encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
     rows = [[bos, *encoding.ids[: sizes.CLIP_LENGTH - 2], eos] for encoding in encodings]
-    width = max(len(row) for row in rows)
+    width = max(length, *(len(row) for row in rows))
     return torch.tensor([row + [eos] * (width - len(row)) for row in rows])
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
@@ -61,7 +60,7 @@ class TextConditionedUNet(nn.Module):
 @dataclass(frozen=True)
 class Latents:
     """Training examples: `clean` and `masked` float16 (k, 4, 16, 16), `mask` bool (k, 16, 16), `scene` int (k,)
-    and whether the example is `mirrored` left to right."""
+    the index of each in the pool."""
 
     clean: np.ndarray
     masked: np.ndarray
@@ -99,7 +98,7 @@ def random_mask(
 @torch.no_grad()
 def make_latents(pool: Pool, vae: Vae, folder: Path, device: torch.device) -> Latents:
     """Encodes every scene with several masks, once; kept in `folder`."""
-    file = folder / "latents.npz"
+    file = folder / f"latents-{len(pool.scenes)}.npz"
     if file.exists():
         return Latents(**np.load(file))
     rng = np.random.default_rng(31)
@@ -150,11 +149,10 @@ class Batch:
 def batches(pool: Pool, latents: Latents, tokenizer: Tokenizer, device: torch.device) -> Iterator[Batch]:
     """Endless training batches; prompts are written anew each time."""
     rng = np.random.default_rng(32)
-    eos = tokenizer.token_to_id(EOS)
     while True:
         rows = rng.integers(len(latents.scene), size=BATCH)
         texts = [plain_text(prompt_of(pool.scenes[i], rng)) for i in latents.scene[rows]]
-        ids = F.pad(ids := encode_texts(tokenizer, texts), (0, sizes.CLIP_LENGTH - ids.shape[1]), value=eos)
+        ids = encode_texts(tokenizer, texts, sizes.CLIP_LENGTH)
         yield Batch(
             torch.from_numpy(latents.clean[rows].astype(np.float32)).to(device),
             torch.from_numpy(latents.masked[rows].astype(np.float32)).to(device),

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -23,7 +22,6 @@ from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.train_clip import encode_texts
 from grefine_export.mini.train_inpaint import TRAIN_STEPS, alphas_cumprod
 from grefine_export.mini.training import Schedule, fit
-from grefine_export.mini.vocabulary import EOS
 from grefine_export.mini.world import Rendered
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.pasd import PasdUNet
@@ -48,7 +46,7 @@ class Pairs:
 @torch.no_grad()
 def make_pairs(pool: Pool, vae: Vae, folder: Path, count: int, device: torch.device) -> Pairs:
     """Damages and encodes the first `count` scenes of the pool, once; kept in `folder`."""
-    file = folder / "pairs.npz"
+    file = folder / f"pairs-{count}.npz"
     if file.exists():
         return Pairs(**np.load(file))
     damaged = np.empty((count, *pool.images.shape[1:]), np.uint8)
@@ -94,12 +92,11 @@ class Batch:
 def batches(pool: Pool, pairs: Pairs, tokenizer: Tokenizer, device: torch.device) -> Iterator[Batch]:
     """Endless training batches; half of the prompts with the words that stage 2 adds."""
     rng = np.random.default_rng(42)
-    eos = tokenizer.token_to_id(EOS)
     while True:
         rows = rng.integers(len(pairs.damaged), size=BATCH)
         texts = [plain_text(prompt_of(pool.scenes[i], rng)) for i in rows]
         texts = [f"{text}, {PROMPT_SUFFIX}" if rng.random() < 0.5 else text for text in texts]
-        ids = F.pad(ids := encode_texts(tokenizer, texts), (0, sizes.CLIP_LENGTH - ids.shape[1]), value=eos)
+        ids = encode_texts(tokenizer, texts, sizes.CLIP_LENGTH)
         yield Batch(
             torch.from_numpy(pairs.damaged[rows]).to(device).permute(0, 3, 1, 2).float() / 255,
             torch.from_numpy(pairs.damaged_latent[rows].astype(np.float32)).to(device),
