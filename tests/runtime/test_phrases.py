@@ -1,4 +1,9 @@
-"""Phrases and ancestors of prompts of all kinds, against trees written down by hand."""
+"""Phrases and ancestors of prompts of all kinds, against trees written down by hand (`prompts.json`).
+
+A line of that file is "text | noun | noun of the ancestor", "-" for a root. What a prompt should give was written
+down before the code had seen it; where it is still wrong the file says why ("fails"), so that neither a step
+back nor a step forward passes unnoticed.
+"""
 
 import random
 import threading
@@ -8,187 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grefine_rt.assess import tagger
+from benchmarks.phrases import LONG_PROMPT, first_call, later_calls, load, rates, written
+from grefine_rt.assess import prompt_tree, tagger
 from grefine_rt.assess.phrases import parse, words
 
-# Prompt -> its phrases as "text | noun | noun of the ancestor"; "-" marks a root.
-PROMPTS = {
-    # sentences and captions
-    "a woman with long hair blowing in the wind, standing on a beach": [
-        "a woman standing | woman | -",
-        "long hair blowing | hair | woman",
-        "the wind | wind | hair",
-        "a beach | beach | woman",
-    ],
-    "a red house and a yellow boat in a meadow": [
-        "a red house | house | -",
-        "a yellow boat | boat | house",
-        "a meadow | meadow | house",
-    ],
-    "a sunny meadow with a red house and a small boat": [
-        "a sunny meadow | meadow | -",
-        "a red house | house | meadow",
-        "a small boat | boat | meadow",
-    ],
-    "a small red boat next to a big house in a snowy field under a yellow sun": [
-        "a small red boat | boat | -",
-        "a big house | house | boat",
-        "a snowy field | field | boat",
-        "a yellow sun | sun | boat",
-    ],
-    "a big duck beside a tiny snowman at night": [
-        "a big duck | duck | -",
-        "a tiny snowman | snowman | duck",
-        "night | night | duck",
-    ],
-    "a yellow star above a teal lighthouse by the sea": [
-        "a yellow star | star | -",
-        "a teal lighthouse | lighthouse | star",
-        "the sea | sea | star",
-    ],
-    "a tiny orange fish and a huge purple apple in the desert": [
-        "a tiny orange fish | fish | -",
-        "a huge purple apple | apple | fish",
-        "the desert | desert | fish",
-    ],
-    "a traffic light in a city": ["a traffic light | traffic light | -", "a city | city | traffic light"],
-    "a white rocket in the night sky": ["a white rocket | rocket | -", "the night sky | night sky | rocket"],
-    "the dog is sleeping under a tree": ["the dog is sleeping | dog | -", "a tree | tree | dog"],
-    "the house is red and the boat is blue": [
-        "the house is red | house | -",
-        "the boat is blue | boat | house",
-    ],
-    "a cat sits on a mat": ["a cat sits | cat | -", "a mat | mat | cat"],
-    "there is a cat on the roof": ["a cat | cat | -", "the roof | roof | cat"],
-    "On a beach stands a lighthouse.": ["a beach | beach | -", "stands a lighthouse | lighthouse | beach"],
-    "Flying over the city, a red kite": ["the city | city | kite", "Flying a red kite | kite | -"],
-    "in a meadow, a red house and a purple mushroom": [
-        "a meadow | meadow | -",
-        "a red house | house | -",
-        "a purple mushroom | mushroom | house",
-    ],
-    "a boy holding a red balloon in front of a lighthouse": [
-        "a boy | boy | -",
-        "holding a red balloon | balloon | boy",
-        "a lighthouse | lighthouse | balloon",
-    ],
-    "an astronaut riding a horse on the moon": [
-        "an astronaut | astronaut | -",
-        "riding a horse | horse | astronaut",
-        "the moon | moon | astronaut",
-    ],
-    "man riding bicycle down a street": [
-        "man | man | -",
-        "riding bicycle | bicycle | man",
-        "a street | street | man",
-    ],
-    "a dog chasing a cat and a bird flying above the house": [
-        "a dog | dog | -",
-        "chasing a cat | cat | dog",
-        "a bird flying | bird | dog",
-        "the house | house | bird",
-    ],
-    "a girl with blue eyes and long blonde hair": [
-        "a girl | girl | -",
-        "blue eyes | eyes | girl",
-        "long blonde hair | hair | girl",
-    ],
-    "a group of people walking in the park": [
-        "a group of people walking | people | -",
-        "the park | park | people",
-    ],
-    "a house surrounded by trees": ["a house | house | -", "trees | trees | house"],
-    "a red and yellow kite above the sea": ["a red and yellow kite | kite | -", "the sea | sea | kite"],
-    "a big, red house by the sea": ["a big red house | house | -", "the sea | sea | house"],
-    "a very old, very big tree": ["a very old very big tree | tree | -"],
-    "an orange on a table": ["an orange | orange | -", "a table | table | orange"],
-    "two dogs and three cats playing in the snow": [
-        "two dogs | dogs | -",
-        "three cats playing | cats | dogs",
-        "the snow | snow | cats",
-    ],
-    "a red house on the hills, with a tent": [
-        "a red house | house | -",
-        "the hills | hills | house",
-        "a tent | tent | house",
-    ],
-    # lists
-    "red car, blue sky, golden fish on beach": [
-        "red car | car | -",
-        "blue sky | sky | -",
-        "golden fish | fish | -",
-        "beach | beach | fish",
-    ],
-    "teal kite, white rocket flying above the city": [
-        "teal kite | kite | -",
-        "white rocket flying | rocket | -",
-        "the city | city | rocket",
-    ],
-    "cyan tent, grey cloud, gray star, golden moon": [
-        "cyan tent | tent | -",
-        "grey cloud | cloud | -",
-        "gray star | star | -",
-        "golden moon | moon | -",
-    ],
-    "1girl, solo, long hair, blue eyes, standing on a beach": [
-        "1girl standing | 1girl | -",
-        "long hair | hair | -",
-        "blue eyes | eyes | -",
-        "a beach | beach | 1girl",
-    ],
-    "running dog, flying bird": ["running dog | dog | -", "flying bird | bird | -"],
-    "a cat, fluffy, a dog": ["a cat fluffy | cat | -", "a dog | dog | -"],
-    "beautiful, a house": ["beautiful a house | house | -"],
-    "boat\nkite\nduck": ["boat | boat | -", "kite | kite | -", "duck | duck | -"],
-    # tools' syntax
-    "a (red car:1.2) and <lora:foo:0.8> a [blue] boat": ["a red car | car | -", "a blue boat | boat | car"],
-    "a cat BREAK a dog": ["a cat | cat | -", "a dog | dog | -"],
-    "((masterpiece)), (a green tree:1.3)": ["a green tree | tree | -"],
-    # carriers, style, camera, artists, exclusions
-    "a picture of a red house and a green tree in a forest at sunset": [
-        "a red house | house | -",
-        "a green tree | tree | house",
-        "a forest | forest | house",
-        "sunset | sunset | house",
-    ],
-    "an illustration of a pink umbrella, a brown dog and a white butterfly": [
-        "a pink umbrella | umbrella | -",
-        "a brown dog | dog | -",
-        "a white butterfly | butterfly | dog",
-    ],
-    "photo of a cat wearing a hat, 8k, masterpiece, best quality": [
-        "a cat | cat | -",
-        "wearing a hat | hat | cat",
-    ],
-    "close-up of a flower, bokeh, f/1.8, 50mm lens, depth of field": ["a flower | flower | -"],
-    "portrait of a woman by Greg Rutkowski and Alphonse Mucha, highly detailed, trending on artstation": [
-        "a woman | woman | -"
-    ],
-    "a castle in the style of Van Gogh": ["a castle | castle | -"],
-    "a scene showing a brown dog": ["a brown dog | dog | -"],
-    "oil painting, a cat": ["a cat | cat | -"],
-    "a painting on the wall": ["a painting | painting | -", "the wall | wall | painting"],
-    "a red house with mountains in the background": [
-        "a red house | house | -",
-        "mountains | mountains | house",
-    ],
-    "the red car on the left and the blue car on the right": [
-        "the red car | car | -",
-        "the blue car | car | car",
-    ],
-    "a room without windows, no people": ["a room | room | -"],
-    # no noun, other scripts, emoji, nothing
-    "red and blue": ["red and blue | red and blue | -"],
-    "8k, masterpiece": ["8k masterpiece | 8k masterpiece | -"],
-    "🐱 🌅": ["🐱 🌅 | 🐱 🌅 | -"],
-    "a kitten 🐱 sleeping on a sofa": ["a kitten 🐱 sleeping | kitten | -", "a sofa | sofa | kitten"],
-    "一只红色的猫, 草地": ["一只红色的猫 | 一只红色的猫 | -", "草地 | 草地 | -"],
-    "красный дом у моря": ["красный дом у моря | красный дом у моря | -"],
-    "A RED HOUSE, A BLUE BOAT": ["A RED HOUSE | HOUSE | -", "A BLUE BOAT | BOAT | -"],
-    "": [],
-    " ,.!? ": [],
-    "<lora:foo:1>": [],
-}
+KINDS = load()
+CASES = {case["prompt"]: case for cases in KINDS.values() for case in cases}
 
 
 def listed(text):
@@ -230,22 +60,26 @@ PLACES = [
 ]
 
 
-def written(prompt):
-    parsed = parse(prompt)
-    lines = []
-    for index, phrase in enumerate(parsed):
-        above = "-" if phrase.ancestor == index else parsed[phrase.ancestor].noun
-        lines.append(f"{phrase.text} | {phrase.noun} | {above}")
-    return lines
-
-
-@pytest.mark.parametrize("prompt", PROMPTS, ids=lambda prompt: prompt[:40] or "empty")
+@pytest.mark.parametrize("prompt", CASES, ids=lambda prompt: prompt[:40] or "empty")
 def test_written_down_prompts(prompt):
-    assert written(prompt) == PROMPTS[prompt]
+    case = CASES[prompt]
+    exact = written(prompt) == case["phrases"]
+    if "fails" in case:
+        assert not exact, "this prompt is parsed as written down now: take its 'fails' out of prompts.json"
+    else:
+        assert written(prompt) == case["phrases"]
 
 
-def test_enough_prompts_are_written_down():
-    assert len(PROMPTS) >= 45
+def test_how_many_prompts_are_parsed_exactly():
+    found = rates(KINDS)
+    seen, unseen = (
+        [sum(column) for column in zip(*(groups[group] for groups in found.values()), strict=True)]
+        for group in ("seen", "unseen")
+    )
+    assert (seen, unseen) == ([325, 335], [36, 39])
+    assert len(CASES) == sum(map(len, KINDS.values())) == 374
+    assert all(len(cases) >= 20 for kind, cases in KINDS.items() if kind != "long")
+    assert max(len(words(prompt)) for prompt in CASES) == 400
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -298,7 +132,7 @@ def test_any_text_is_parsed(text):
 VOCABULARY = listed(
     "a the red big very and or , . : ( ) house cat boat photo of painting style standing flying wearing "
     "is sits with in next to under by without no group people 8k masterpiece who that there she night "
-    "snow up 🐱 one 's was not"
+    "snow up 🐱 one 's was not dog's dogs' nobody while either whose of bowl --ar subject: make me or nor sleeps"
 )
 
 
@@ -324,7 +158,7 @@ def test_words_count_without_punctuation_and_weights():
 
 
 def test_threads_agree():
-    prompts = [f"{prompt} {number}" for prompt in PROMPTS for number in range(2)]
+    prompts = [f"{prompt} {number}" for prompt in CASES for number in range(2)]
     results = []
     threads = [threading.Thread(target=lambda: results.append([parse(p) for p in prompts])) for _ in range(4)]
     for thread in threads:
@@ -335,13 +169,68 @@ def test_threads_agree():
     assert results == [[parse(p) for p in prompts]] * 4
 
 
+def weights_of(model, feature):
+    row = model.rows[feature]
+    entries = range(model.ends[row], model.ends[row + 1])
+    return {model.classes[model.class_of[entry]]: model.thousandths[entry] / 1000 for entry in entries}
+
+
 def test_tags_and_weights_are_those_of_the_published_tagger():
     sentence = listed("a woman with long hair in the wind , standing on a beach while two dogs sleep")
     tags = listed("DT NN IN JJ NN IN DT NN , VBG IN DT NN IN CD NNS VBP")
     assert tagger.tag(sentence) == tags
     assert tagger.tag([]) == []
-    rows = tagger._tagger().model.weights
-    assert len(rows) == 94_202  # the published 94,208 less six without weights
-    assert rows["i word inventiveness"] == {"NN": 0.971, "RB": -0.971}
-    assert rows["i+1 word budgets"]["VBG"] == 3.06
-    assert "no such feature" not in rows
+    model = tagger._model()
+    assert len(model.rows) == 94_202  # the published 94,208 less six without weights
+    assert len(model.thousandths) == len(model.class_of) == model.ends[-1] == 374_698
+    assert weights_of(model, "i word inventiveness") == {"NN": 0.971, "RB": -0.971}
+    assert weights_of(model, "i+1 word budgets")["VBG"] == 3.06
+    assert tagger.knows("inventiveness")
+    assert not tagger.knows("cyberpunk")
+
+
+def test_every_tag_is_that_of_nltk():
+    perceptron = pytest.importorskip("nltk.tag.perceptron")
+    model = tagger._model()
+    reference = perceptron.PerceptronTagger(load=False)
+    reference.model.weights = {feature: weights_of(model, feature) for feature in model.rows}
+    reference.model.classes = set(model.classes)
+    reference.tagdict = model.known
+    rng = random.Random(0)
+    vocabulary = sorted(
+        {word for prompt in CASES for word in prompt.split()} | {"1890", "-", "--ar", "7th", "A"}
+    )
+    texts = [prompt.split() for prompt in CASES]
+    texts += [[rng.choice(vocabulary) for _ in range(20)] for _ in range(300)]
+    for text in texts:
+        assert tagger.tag(text) == [tag for _, tag in reference.tag(text)]
+
+
+# The chunks' grammar in NLTK's notation; possessors are the one thing that it lacks.
+GRAMMAR = r"""
+AP: {<RB.*>*<JJ.*>+(<CC|,><RB.*>*<JJ.*>+)*}
+NP: {<PDT|DT|PRP\$|WP\$|CD|RB.*>*(<AP><CD>*)*<NN.*>+}
+PP: {<IN|TO>+<NP>}
+"""
+TAGS = listed("DT PRP$ CD RB JJ JJR NN NNS NNP CC IN TO VBG VBZ MD PRP , EX")
+
+
+def test_chunks_are_those_of_nltk():
+    parser = pytest.importorskip("nltk.chunk.regexp").RegexpParser(GRAMMAR)
+    rng = random.Random(0)
+    for _ in range(500):
+        tags = [rng.choice(TAGS) for _ in range(rng.randrange(1, 14))]
+        expected = []
+        for node in parser.parse([(str(index), tag) for index, tag in enumerate(tags)]):
+            label = "word" if isinstance(node, tuple) else node.label()
+            expected.append((label, 1 if isinstance(node, tuple) else len(node.leaves())))
+        letters = "".join(prompt_tree._letter(tag) for tag in tags)
+        found = [(chunk.lastgroup, len(chunk[0])) for chunk in prompt_tree._CHUNK.finditer(letters)]
+        assert found == expected, tags
+
+
+def test_times():
+    # The processor's time: other work on the machine must not fail the test.
+    assert first_call(runs=3).cpu < 0.5
+    assert len(words(LONG_PROMPT)) == 69
+    assert later_calls(runs=20).cpu < 0.010

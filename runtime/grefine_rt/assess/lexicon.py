@@ -1,14 +1,23 @@
 """Word lists behind `grefine_rt.assess.phrases`: what the newspaper-trained tagger does not know of prompts.
 
-All words are lower case and singular; `singular` brings a word into that form.
+All words are lower case and singular; `singular` brings a word into that form. Verbs stand in their plain form,
+or with -ing where the list says participles.
 """
 
 from __future__ import annotations
+
+import re
 
 
 def _set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
+
+def _phrases(phrases: str) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(phrase.split()) for phrase in phrases.split(","))
+
+
+# --- word classes -------------------------------------------------------------------------------------------
 
 COLOURS = _set(
     "red orange yellow green teal blue purple pink brown white black grey gray golden cyan turquoise "
@@ -17,28 +26,100 @@ COLOURS = _set(
 SHADES = _set(
     "dark light bright pale deep sky navy royal baby neon pastel lime"
 )  # adjectives before a colour
+METALS = _set("gold silver bronze copper")  # adjectives before a noun, things elsewhere
 ADJECTIVES = COLOURS | _set(
     "big large huge small little tiny giant long short tall wide narrow old young new cute fluffy "
     "beautiful pretty wooden snowy sunny starry cloudy rainy stormy foggy misty grassy sandy rocky "
-    "smiling colorful colourful round shiny happy sad lovely calm empty open closed striped"
+    "smiling colorful colourful round shiny happy sad lovely calm empty open closed striped bald hollow "
+    "pointy pointed bright dark pale dim soft hard rough smooth sharp blunt thick thin fat slim slender "
+    "skinny muscular chubby heavy hot warm cool cold icy frozen wet dry damp dusty dirty clean muddy "
+    "rusty mossy leafy furry hairy curly wavy straight messy tidy fuzzy spiky slimy sticky sleepy tired "
+    "angry scared afraid lonely alone proud brave shy gentle wise evil holy noble royal ancient medieval "
+    "modern futuristic vintage retro antique rustic gothic victorian baroque rural urban tropical arctic "
+    "lush barren deserted abandoned ruined broken cracked crooked torn burnt weathered worn faded "
+    "wrinkled elderly adult magical mystical mysterious magnificent majestic enormous gigantic massive "
+    "vast miniature mini cozy cosy elegant ornate fancy plain simple delicate fragile graceful gorgeous "
+    "handsome ugly scary spooky creepy eerie haunted grumpy cheerful joyful playful peaceful serene quiet "
+    "noisy loud busy crowded steep deep shallow flat hilly mountainous glassy woolen woollen metallic "
+    "transparent translucent opaque iridescent luminous radiant vibrant vivid dull monochrome "
+    "multicolored multicoloured spotted checkered plaid floral juicy ripe rotten fresh crispy spicy tasty "
+    "delicious creamy blurry grainy wild tame stray poor rich chinese japanese korean indian african "
+    "american european french italian german russian greek roman egyptian asian norse celtic northern "
+    "southern eastern western alien humanoid robotic mechanical electric bearded winged horned armored "
+    "armoured hooded masked barefoot naked pregnant strong weak fierce loyal full half whole cloudless "
+    "epic lit moonlit sunlit backlit bare lone muted rugged distant nearby tangled twisted curved "
+    "spherical rectangular triangular ornamental decorative festive cluttered overgrown flooded submerged "
+    "sunken buried hidden secret forgotten lost forbidden sacred divine heavenly celestial cosmic stellar "
+    "lunar solar volcanic oceanic coastal alpine autumnal wintry verdant withered dead dying bloody "
+    "wounded angelic demonic monstrous ghostly skeletal feline canine avian reptilian feathered scaly "
+    "woolly silky velvety leathery rubbery ceramic knitted embroidered quilted tattered ragged shabby "
+    "rundown dilapidated derelict industrial nautical astronomical botanical anatomical confident "
+    "determined curious surprised shocked excited worried thoughtful pensive melancholic nostalgic "
+    "romantic cheeky mischievous sinister ominous menacing dangerous deadly poisonous venomous toxic "
+    "fiery flaming blazing sparkling shimmering glittering glowing gleaming floating flickering burning "
+    "crumbling"
 )
+NOUN_TOO = _set("giant human adult dark wild alien round")  # adjectives that name a thing after an article
+ADJECTIVE_ENDINGS = ("less", "esque", "-shaped", "-like")  # everywhere
+# What an adjective that the tagger has never seen ends in.
+ADJECTIVE_LOOK = (
+    *(
+        "y",
+        "ous",
+        "ful",
+        "ic",
+        "al",
+        "ar",
+        "ive",
+        "ish",
+        "ble",
+        "ed",
+        "en",
+        "ing",
+        "ian",
+        "ese",
+        "ern",
+        "ent",
+    ),
+    *("ant", "less", "like"),
+)
+ADJECTIVE_ENDINGS_BEFORE_NOUN = ("ous", "ful", "ish", "ical")
+ADVERBS = _set("outdoors indoors upside together apart freshly very too extremely slightly")
+PRONOUNS = _set("i you he she it we they me him us them")
 # Nouns that the tagger takes for verbs or adjectives when they stand in a list.
 NOUNS = _set(
     "house tree boat fish sun car flower cat moon cloud bird balloon mushroom star umbrella rocket dog "
-    "kite apple duck butterfly snowman lighthouse tent meadow beach desert snow field night sky city "
-    "sea forest hill sunset sunrise girl boy man woman child person people robot dragon castle tower "
-    "bridge river lake mountain ocean garden park street road grass hair eye face hand hat dress shirt "
-    "coat scarf horse sheep wolf fox bear lion tiger rabbit mouse monkey elephant train plane bus bike "
-    "bicycle ship truck chair table lamp book cup bowl bottle vase rose knight witch wizard astronaut "
-    "princess king queen crown sword ring fence door window roof rock stone sand water wave fire smoke "
-    "rain fog light bench"
+    "kite apple duck butterfly snowman lighthouse tent meadow beach desert snow field night sky city sea "
+    "forest hill sunset sunrise girl boy man woman child person people robot dragon castle tower bridge "
+    "river lake mountain ocean garden park street road grass hair eye face hand hat dress shirt coat "
+    "scarf horse sheep wolf fox bear lion tiger rabbit mouse monkey elephant train plane bus bike bicycle "
+    "ship truck chair table lamp book cup bowl bottle vase rose knight witch wizard astronaut princess "
+    "king queen crown sword ring fence door window roof rock stone sand water wave fire smoke rain fog "
+    "light bench cyberpunk steampunk fantasy landscape spiral maple oak pine cherry blossom dew maid "
+    "outfit uniform armor armour lantern candle crystal feather petal leaf branch root vine moss ivy "
+    "stair staircase balcony cottage cabin temple church ruin statue fountain market shop cafe library "
+    "kitchen bedroom classroom laboratory factory harbor harbour pier dock island waterfall cave cliff "
+    "valley canyon volcano jungle village town alley path trail puddle reflection shadow spark flame glow "
+    "lava ice frost storm lightning rainbow galaxy nebula planet spaceship spacecraft helmet cape cloak "
+    "robe hood glove boot shoe sock skirt jacket sweater hoodie jeans glasses goggles mask necklace "
+    "earring bracelet tail ear wing horn claw paw beak tooth teeth beard freckle tattoo skin lip smile "
+    "owl crow raven eagle parrot peacock swan turtle frog snake lizard whale dolphin shark octopus "
+    "jellyfish crab snail bee spider panda koala deer unicorn phoenix goblin elf fairy angel demon "
+    "vampire zombie ghost skeleton mermaid samurai ninja pirate warrior soldier cowboy detective "
+    "scientist doctor nurse chef waiter farmer fisherman sailor musician dancer artist clown monk priest "
+    "nun gardener mother father baby kid lady gentleman bread cake cheese egg fruit banana grape lemon "
+    "strawberry pumpkin soup tea coffee wine beer guitar piano violin drum clock computer laptop phone "
+    "camera screen key map flag bell basket box barrel bucket ladder rope chain mirror pillow blanket bed "
+    "sofa couch desk shelf carpet curtain sunlight moonlight candlelight daylight starlight interior "
+    "exterior ink charcoal pencil crayon perfume laundry cobblestone wicker graffiti smirk abbey corridor "
+    "hospital"
 )
 # -ing words that are things; any other one after a noun is a participle ("hair blowing").
 ING_NOUNS = _set(
     "building painting drawing lighting evening morning ceiling clothing king ring string wing spring "
     "thing swing wedding railing earring sibling pudding viking sting lightning nothing something "
     "everything anything clearing rendering crossing parking landing dumpling duckling sapling being "
-    "stocking"
+    "stocking opening"
 )
 # Participles that take the noun after them as object even without an article ("wearing hat").
 TRANSITIVE = _set(
@@ -46,83 +127,146 @@ TRANSITIVE = _set(
     "facing chasing catching throwing hugging kissing having featuring wielding making pulling pushing "
     "touching feeding walking containing depicting"
 )
+# Participles of what only people, animals and their like do.
+DEEDS = TRANSITIVE - _set("facing showing having featuring containing depicting touching") | _set(
+    "sitting running jumping dancing swimming sleeping smiling laughing crying looking kneeling soaring "
+    "fighting casting singing cooking painting drawing writing smoking hunting climbing talking shouting "
+    "waving fishing crouching grinning staring yawning leaning"
+)
+# Plain forms of verbs whose -s form the tagger takes for a plural.
+VERBS = _set(
+    "wait sleep walk stand sit run jump fly swim rest lie lean rise set shine glow float drift hang stare "
+    "gaze look watch play dance sing cry laugh smile hold carry wear ride eat drink read write climb fall "
+    "grow burn bloom flow crash roar howl bark hunt chase follow guard face point reach swing sail soar "
+    "perch loom tower argue glide gallop march kneel pray meditate hover orbit descend emerge flee hide "
+    "wander stroll travel drive pull push throw catch kick cast pour cook feed fight attack mend"
+)
 PREPOSITIONS = _set(
-    "above below beside besides behind near inside outside under underneath beneath over on in at by "
-    "with without of from through across along around between among amongst amid against into onto "
-    "toward towards upon atop within beyond during"
+    "above below beside besides behind near inside outside under underneath beneath over on in at by with "
+    "without of from through across along around between among amongst amid against into onto toward "
+    "towards upon atop within beyond during"
 )
-PREPOSITION_PHRASES: tuple[tuple[str, ...], ...] = tuple(
-    tuple(phrase.split())
-    for phrase in (
-        "in the middle of",
-        "in the center of",
-        "in the centre of",
-        "at the top of",
-        "at the bottom of",
-        "at the edge of",
-        "on the edge of",
-        "on the side of",
-        "on the left of",
-        "on the right of",
-        "to the left of",
-        "to the right of",
-        "on the back of",
-        "in front of",
-        "on top of",
-        "next to",
-        "close to",
-        "far from",
-        "inside of",
-        "outside of",
-        "out of",
-        "surrounded by",
-        "covered in",
-        "covered with",
-        "covered by",
-        "filled with",
-        "full of",
-        "made of",
-        "made from",
-        "dressed in",
-        "lit by",
-    )
+PREPOSITION_PHRASES = _phrases(
+    "in the middle of,in the center of,in the centre of,in the corner of,at the center of,at the centre of,"
+    "at the top of,at the bottom of,at the foot of,at the end of,at the edge of,on the edge of,on the side of,"
+    "on the left of,on the right of,to the left of,to the right of,on the back of,in front of,on top of,"
+    "next to,close to,far from,inside of,outside of,out of,surrounded by,covered in,covered with,covered by,"
+    "filled with,full of,made of,made from,dressed in,lit by"
 )
+# Prepositions of what a thing has or is made of; any other one tells a place or a way.
+CONTENT = _set("of with full filled covered surrounded made")
+# Of these and what they hold or show, a place that is told after both is theirs: "a bowl of soup on a table".
+HOLDERS = _set(
+    "bowl cup glass mug jar plate dish bottle jug pitcher basket bucket box bag sack crate barrel vase "
+    "pot pan tray statue bust sculpture figurine bouquet wreath reflection shadow silhouette slice loaf "
+    "drop"
+)
+# Particles that are prepositions before an article ("up a ladder").
+PARTICLES = _set("up down off past")
+SUBORDINATORS = _set("while whilst when where because although though whereas")
+RELATIVES = _set("that which who whom")
+CORRELATIVES = _set("either both")
+NEGATIONS = _set("not never neither isn't aren't wasn't weren't doesn't don't didn't isnt doesnt dont")
+NOBODY = _set("nobody nothing none noone")
+# "it's" is no possessive.
+CONTRACTED = _set("it that there he she who what here let where how this")
+ABBREVIATIONS = _set("st mr mrs ms dr mt")
+
+# --- things -------------------------------------------------------------------------------------------------
+
+# "Draw me a cat": what the user asks of the tool is not asked of the picture.
+REQUESTS = _set("make create generate draw show imagine give design")
 TIMES = _set(
     "night day sunset sunrise dawn dusk noon midday midnight twilight morning evening afternoon winter summer"
 )
 SETTINGS = _set(
-    "meadow beach desert snow rain fog mist field sky city sea forest hill mountain sun moon star "
-    "street park garden ocean lake river countryside village jungle woods space"
+    "meadow beach desert snow rain fog mist field sky city sea forest hill mountain sun moon star street "
+    "park garden ocean lake river countryside village jungle woods space"
 )
+ANIMATES = _set(
+    "1girl 1boy girl boy man woman child children mice person people guy lady gentleman kid baby toddler "
+    "teenager mother father parent grandmother grandfather sister brother uncle aunt friend couple family "
+    "human figure king queen prince princess knight witch wizard sorcerer mage warlock astronaut soldier "
+    "warrior samurai ninja pirate viking cowboy hunter archer detective policeman doctor nurse scientist "
+    "chef cook waiter farmer fisherman sailor captain gardener musician dancer singer painter artist "
+    "clown monk priest nun student teacher player rider angel demon vampire zombie ghost skeleton mermaid "
+    "elf fairy goblin orc giant robot cyborg android alien dragon monster creature unicorn cat kitten dog "
+    "puppy horse pony cow sheep goat pig wolf fox bear lion tiger leopard rabbit bunny hare mouse rat "
+    "squirrel raccoon monkey gorilla elephant giraffe zebra deer panda koala kangaroo bird owl crow raven "
+    "eagle hawk falcon parrot duck goose swan penguin chicken rooster frog turtle snake lizard fish whale "
+    "dolphin shark octopus bee butterfly spider surfer skier skater cyclist runner climber swimmer diver "
+    "gymnast ballerina acrobat juggler magician athlete boxer wrestler driver pilot conductor guard "
+    "bodyguard firefighter police officer sheriff spy thief mechanic engineer builder carpenter "
+    "blacksmith baker butcher barista bartender tailor potter hairdresser writer author poet reader "
+    "photographer model actor actress guitarist pianist violinist drummer shepherd traveler traveller "
+    "hiker tourist explorer adventurer wanderer nomad beggar merchant bride groom grandma grandpa son "
+    "daughter twin teen adult villager peasant druid bard paladin barbarian cleric assassin gnome dwarf "
+    "ogre troll cyclops minotaur centaur gorgon werewolf golem wraith deity god goddess emperor empress "
+    "duke duchess lord geisha ape lemur sloth otter beaver badger hedgehog ferret mole bat camel llama "
+    "alpaca donkey bull buffalo bison moose hippo rhino crocodile alligator dinosaur corgi poodle husky "
+    "retriever terrier dachshund pug hamster kitty cub lamb calf foal pigeon sparrow robin seagull "
+    "pelican flamingo ostrich toucan hummingbird vulture seal walrus squid crab lobster ant beetle "
+    "dragonfly ladybug"
+)
+# Groups: in "a group of people" the people are the noun.
+GROUPS = _set(
+    "group pair bunch lot couple set kind type sort number variety series piece dozen lots hundred "
+    "thousand stack pile row herd flock crowd swarm heap cluster"
+)
+
+# --- what is no thing in the picture ------------------------------------------------------------------------
 
 # Carriers: "a photo of a cat" asks for a cat; a photo is nothing that could be missing from the image.
 CARRIERS = _set(
     "photo photograph picture painting image drawing illustration view scene close-up closeup portrait "
     "sketch render rendering shot artwork poster watercolor watercolour selfie snapshot depiction still "
-    "cartoon collage"
+    "cartoon collage art fanart logo icon sticker screenshot frame print visual etching engraving "
+    "lithograph woodcut linocut doodle panorama headshot screencap footage infographic blueprint diagram "
+    "mockup gouache"
 )
 CARRIER_VERBS = _set("showing depicting featuring containing")
-# Groups: in "a group of people" the people are the noun.
-GROUPS = _set("group pair bunch lot couple set kind type sort number variety series piece dozen lots")
 # Quality, camera and layout words: never centres, and left out of the phrases' texts.
 STYLE = _set(
-    "masterpiece quality resolution res detail detailed 8k 4k 2k 16k hd uhd hdr artstation deviantart "
-    "pixiv octane unreal engine bokeh focus lens lighting style art aesthetic composition wallpaper "
-    "realism photorealism surrealism photography cgi 3d 2d raw dslr sony canon nikon iso dof exposure "
-    "aperture f/1.4 f/1.8 f/2.8 35mm 50mm 85mm mm film grain color colour colors tone vibe mood "
-    "atmosphere background foreground distance left right middle center centre side top bottom front "
-    "solo score_9 score_8_up vray blender rtx nsfw sfw"
+    "masterpiece quality resolution res detail detailed hd uhd hdr artstation deviantart pixiv octane "
+    "unreal bokeh focus lighting style art aesthetic composition wallpaper realism photorealism "
+    "surrealism photography cgi 3d 2d raw dslr sony canon nikon iso dof exposure aperture mm grain color "
+    "colour colors tone vibe mood atmosphere background foreground distance left right middle center "
+    "centre side top bottom front solo score_9 score_8_up vray blender rtx nsfw sfw grading contrast "
+    "angle vector perspective asset watermark signature impressionism expressionism cubism minimalism "
+    "symmetry cinematography hue saturation shading linework lineart brushstroke impasto gouache acrylic "
+    "vignette blur aberration raytracing zbrush houdini unity behance dribbble pinterest instagram flickr "
+    "unsplash cgsociety imax panavision telephoto fisheye softbox backlighting rendering keyword prompt "
+    "aspect ratio fps parallax postprocessing anime manga cel crosshatching"
 )
+# Style unless they have an article of their own: "film grain, soft palette", but "a painter with a palette".
+STYLE_OR_THING = _set("engine lens film design bloom palette texture flare tag")
 STYLE_ADJECTIVES = _set(
     "realistic photorealistic hyperrealistic photo-realistic cinematic intricate sharp trending "
     "award-winning ultra highly detailed ultra-detailed hyperdetailed professional absurdres highres "
-    "aesthetic best high-quality high-resolution stunning"
+    "aesthetic best high-quality high-resolution stunning hyper epic blurry grainy minimalistic isometric "
+    "cubist abstract surreal surrealist minimalist impressionist expressionist pointillist photographic "
+    "dramatic moody dreamy ethereal whimsical monochrome anamorphic painterly volumetric ambient "
+    "atmospheric symmetrical centered uncropped hand-drawn"
 )
-STYLE_PHRASES: tuple[tuple[str, ...], ...] = (
-    ("depth", "of", "field"),
-    ("rule", "of", "thirds"),
-    ("golden", "hour"),
+STYLE_PHRASES = _phrases(
+    "depth of field,rule of thirds,golden hour,looking at viewer,looking at the viewer,looking at camera,"
+    "looking at the camera,full body,upper body,national geographic,ray tracing,oil on canvas,"
+    "acrylic on canvas,ink on paper,low poly,award winning,screen print,key visual,lens flare,motion blur,"
+    "long exposure,tilt shift,line art,cel shading,octane render,chromatic aberration,f stop,shot on"
 )
+# One of these words makes its whole noun phrase one of style ("Canon EOS R5").
+STYLE_NAMES = _set(
+    "canon nikon sony leica fujifilm kodak hasselblad artstation deviantart pixiv ghibli unreal"
+)
+LABELS = _set("subject setting style scene mood lighting camera background medium prompt description")
+PARAMETERS = _set(
+    "ar aspect v version style s stylize q quality seed chaos c no iw niji tile w h hd weird sref cref sw "
+    "cw p raw"
+)
+
+
+_STYLE_WORDS = STYLE | STYLE_ADJECTIVES
+_CAMERA_FIGURE = re.compile(r"\d+(?:mm|k|p|fps)|f/\d+(?:\.\d+)?", re.ASCII)
 
 
 def singular(word: str) -> str:
@@ -130,6 +274,8 @@ def singular(word: str) -> str:
     word = word.lower().replace("’", "'").removesuffix("'s")
     for plural, one in (
         ("ies", "y"),
+        ("lves", "lf"),
+        ("leaves", "leaf"),
         ("shes", "sh"),
         ("ches", "ch"),
         ("xes", "x"),
@@ -139,3 +285,17 @@ def singular(word: str) -> str:
         if word.endswith(plural) and len(word) > len(plural) + 1:
             return word.removesuffix(plural) + one
     return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
+
+
+def is_style(word: str) -> bool:
+    """Whether a lower-case word is one of style, quality or camera by itself ("masterpiece", "8k", "f/1.8")."""
+    return word in _STYLE_WORDS or singular(word) in _STYLE_WORDS or bool(_CAMERA_FIGURE.fullmatch(word))
+
+
+def is_verb_in_s(word: str) -> bool:
+    """Whether a word may be the third person of one of `VERBS` ("sleeps", "watches", "flies")."""
+    return word.endswith("s") and (
+        word[:-1] in VERBS
+        or word.removesuffix("es") in VERBS
+        or (word.endswith("ies") and word[:-3] + "y" in VERBS)
+    )

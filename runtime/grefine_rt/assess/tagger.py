@@ -1,65 +1,126 @@
-"""NLTK's averaged perceptron part-of-speech tagger with the weights that come with this package."""
+"""NLTK's averaged perceptron part-of-speech tagger: the published English weights, evaluated here.
+
+Only the arithmetic is ours: `import nltk` alone takes longer than everything else that a prompt needs (it loads
+scipy and scikit-learn where they are installed). The tests compare every tag with NLTK's own class.
+
+`data/tagger.zlib` is one zlib stream: a line of JSON with `classes`, `tagdict` (words that need no model),
+the sizes in bytes `features` and `weights` and the number of `rows`; then the names of the features in
+rows, one a line; for each row the number of its weights (uint8); for each weight its class (uint8), then its
+value in thousandths (int32, little-endian).
+"""
 
 from __future__ import annotations
 
 import json
-import lzma
+import pkgutil
+import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import zlib
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from importlib.resources import files
 from itertools import accumulate
-from typing import Any, cast
 
+_START = ("-START-", "-START2-")
+_END = ("-END-", "-END2-")
 _lock = threading.Lock()
-
-
-class _Rows(Mapping[str, Mapping[str, float]]):
-    """Feature -> {tag: weight}, built row by row when asked for: a prompt needs some hundred of 94,000."""
-
-    def __init__(self, columns: dict[str, Any]) -> None:
-        self._row = {feature: row for row, feature in enumerate(columns["features"])}
-        self._ends = list(accumulate(columns["counts"], initial=0))
-        self._classes = columns["classes"]
-        self._tags = columns["tags"]
-        self._thousandths = columns["thousandths"]
-        self._built: dict[str, Mapping[str, float]] = {}
-
-    def __contains__(self, feature: object) -> bool:
-        return feature in self._row
-
-    def __getitem__(self, feature: str) -> Mapping[str, float]:
-        weights = self._built.get(feature)
-        if weights is None:
-            row = self._row[feature]
-            entries = range(self._ends[row], self._ends[row + 1])
-            weights = {self._classes[self._tags[entry]]: self._thousandths[entry] / 1000 for entry in entries}
-            self._built[feature] = weights
-        return weights
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._row)
-
-    def __len__(self) -> int:
-        return len(self._row)
 
 
 def tag(words: Sequence[str]) -> list[str]:
     """The Penn Treebank tag of each word. The first call loads the weights; nothing is ever downloaded."""
     with _lock:
-        tagger = _tagger()
-    return [cast(str, tagged[1]) for tagged in tagger.tag(list(words))]
+        model = _model()
+    context = [*_START, *(_normal(word) for word in words), *_END]
+    before, before_that = _START
+    tags = []
+    for position, word in enumerate(words, len(_START)):
+        found = model.known.get(word) or model.predict(
+            _features(word, context, position, before, before_that)
+        )
+        tags.append(found)
+        before, before_that = found, before
+    return tags
+
+
+def knows(word: str) -> bool:
+    """Whether the weights were learned with this lower-case word among others; the rest is guessed by its form."""
+    with _lock:
+        model = _model()
+    return f"i word {_normal(word)}" in model.rows or word in model.known
+
+
+@dataclass(frozen=True)
+class _Model:
+    """`rows[feature]` counts the rows; row r has the entries `ends[r]` to `ends[r + 1]` of the two columns."""
+
+    classes: list[str]  # ascending
+    known: dict[str, str]
+    rows: dict[str, int]
+    ends: list[int]
+    class_of: bytes
+    thousandths: array[int]
+
+    def predict(self, features: Sequence[str]) -> str:
+        """The class with the highest sum of weights; of equal ones the last in the alphabet.
+
+        Summed in NLTK's order and as floats: ties between classes are common, and their rounding decides.
+        """
+        scores = [0.0] * len(self.classes)
+        for feature in features:
+            row = self.rows.get(feature)
+            if row is not None:
+                for entry in range(self.ends[row], self.ends[row + 1]):
+                    scores[self.class_of[entry]] += self.thousandths[entry] / 1000
+        best = max(scores)
+        return self.classes[len(scores) - 1 - scores[::-1].index(best)]
+
+
+def _normal(word: str) -> str:
+    if "-" in word and word[0] != "-":
+        return "!HYPHEN"
+    if word.isdigit() and len(word) == 4:
+        return "!YEAR"
+    return "!DIGITS" if word[:1].isdigit() else word.lower()
+
+
+def _features(word: str, context: Sequence[str], at: int, before: str, before_that: str) -> tuple[str, ...]:
+    """The names that the published weights give to what the model looks at."""
+    return (
+        "bias",
+        f"i suffix {word[-3:]}",
+        f"i pref1 {word[:1]}",
+        f"i-1 tag {before}",
+        f"i-2 tag {before_that}",
+        f"i tag+i-2 tag {before} {before_that}",
+        f"i word {context[at]}",
+        f"i-1 tag+i word {before} {context[at]}",
+        f"i-1 word {context[at - 1]}",
+        f"i-1 suffix {context[at - 1][-3:]}",
+        f"i-2 word {context[at - 2]}",
+        f"i+1 word {context[at + 1]}",
+        f"i+1 suffix {context[at + 1][-3:]}",
+        f"i+2 word {context[at + 2]}",
+    )
 
 
 @lru_cache(maxsize=1)
-def _tagger() -> Any:
-    from nltk.tag.perceptron import PerceptronTagger
-
-    packed = files("grefine_rt.assess").joinpath("data", "tagger.json.xz").read_bytes()
-    columns = json.loads(lzma.decompress(packed))
-    tagger = PerceptronTagger(load=False)
-    tagger.model.weights = _Rows(columns)
-    tagger.model.classes = set(columns["classes"])
-    tagger.tagdict = columns["tagdict"]
-    tagger.classes = tagger.model.classes
-    return tagger
+def _model() -> _Model:
+    packed = pkgutil.get_data("grefine_rt.assess", "data/tagger.zlib")
+    assert packed is not None  # it is part of the package
+    header, _, columns = zlib.decompress(packed).partition(b"\n")
+    facts = json.loads(header)
+    names, counts, weights = facts["features"], facts["rows"], facts["weights"]
+    features = columns[:names].decode().split("\n")
+    class_of = columns[names + counts : names + counts + weights]
+    thousandths = array("i", columns[names + counts + weights :])
+    if sys.byteorder == "big":
+        thousandths.byteswap()
+    return _Model(
+        facts["classes"],
+        facts["tagdict"],
+        dict(zip(features, range(len(features)), strict=True)),
+        list(accumulate(columns[names : names + counts], initial=0)),
+        class_of,
+        thousandths,
+    )

@@ -10,7 +10,7 @@ from grefine_rt import __version__
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.output import console, print_json
 
-_PACKAGES = ("numpy", "pillow", "tokenizers", "nltk", "typer", "rich", "onnxruntime", "onnxruntime-gpu")
+_PACKAGES = ("numpy", "pillow", "tokenizers", "typer", "rich", "onnxruntime", "onnxruntime-gpu")
 _CPU_HINT = "To run on CPUs: pip install 'grefine-rt[cpu]'"
 _GPU_HINT = "To run on NVIDIA GPUs: pip uninstall onnxruntime, then pip install 'grefine-rt[gpu]'"
 

@@ -1,0 +1,331 @@
+"""The words of a prompt with their part-of-speech tags: NLTK's tagger, mended for prompts with `lexicon`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from grefine_rt.assess import lexicon, tagger
+
+BREAK = "SEP"
+"""Tag of what separates segments: punctuation, brackets, a new line."""
+NEGATION = "NEG"
+"""Tag of "not" and its like; "no" and "without" keep theirs."""
+POSSESSOR = "NNPOS"
+"""Tag of "woman's" in "a woman's hat"."""
+HIDDEN = "HIDDEN"
+"""Tag of words that are no part of the language: labels ("subject:") and parameters ("--ar 16:9")."""
+
+DETERMINERS = ("PDT", "DT", "PRP$", "WP$", "CD")
+_OBJECT = re.compile(r"\s+(?:me|an?|the)\s")
+_PARAMETERS = re.compile(r"(?:^|\s)(?:--|—)\Z")
+
+
+@dataclass
+class Leaf:
+    """A word (`index` is its position) or a separator (`index` is -1)."""
+
+    text: str  # lower case, apostrophes straight
+    tag: str
+    index: int
+    name: bool = False  # capitalised within a text of small letters
+
+    @property
+    def key(self) -> str:
+        return lexicon.singular(self.text)
+
+    @property
+    def is_noun(self) -> bool:
+        return self.tag.startswith("NN") and self.tag != POSSESSOR
+
+
+_EDGE = Leaf("", BREAK, -1)
+
+
+def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
+    """The words at `spans` with separators between them where the text has punctuation, all tagged."""
+    small_letters = sum(text[start].islower() for start, _ in spans) * 2 >= len(spans)
+    found: list[Leaf] = []
+    hidden: set[int] = set()
+    parameters = False
+    last = 0
+    for index, (start, end) in enumerate(spans):
+        gap = text[last:start]
+        word = text[start:end].lower().replace("’", "'")
+        if index and _separates(gap, found[-1], text[:last]):
+            found.append(Leaf("," if "," in gap else ".", BREAK, -1))
+        if word == "up" and found and found[-1].text == "close":
+            word = "close-up"
+        parameters = parameters or (word in lexicon.PARAMETERS and bool(_PARAMETERS.search(gap)))
+        starts_segment = not found or found[-1].index < 0
+        labels = starts_segment and word in lexicon.LABELS and text[end:].lstrip().startswith(":")
+        if parameters or labels or _requests(found, word, text[end:]):
+            hidden.add(index)
+        name = small_letters and not starts_segment and text[start].isupper() and end - start > 1
+        found.append(Leaf(word, "", index, name))
+        last = end
+    _tag(found)
+    for leaf in found:
+        if leaf.index in hidden:
+            leaf.tag = HIDDEN
+    _mend(found)
+    return found
+
+
+def _requests(before: Sequence[Leaf], word: str, rest: str) -> bool:
+    """ "Draw me" at the start."""
+    if any(leaf.text not in lexicon.REQUESTS for leaf in before):
+        return False
+    return (not before and word in lexicon.REQUESTS and bool(_OBJECT.match(rest))) or (
+        bool(before) and word == "me"
+    )
+
+
+def _separates(gap: str, before: Leaf, text_before: str) -> bool:
+    if not gap.strip() and "\n" not in gap:
+        return False
+    if gap == ". " and before.text in lexicon.ABBREVIATIONS:
+        return False
+    # "the dogs' bowl", unless the apostrophe closes a quotation
+    plural = gap in ("' ", "’ ") and before.text.endswith("s")
+    if plural and not re.search(r"(?:^|\s)['‘]", text_before):
+        before.text += "'"
+        return False
+    return True
+
+
+def _possessive(leaf: Leaf) -> bool:
+    base, apostrophe, s = leaf.text.rpartition("'")
+    return bool(apostrophe and base) and s in ("s", "") and base not in lexicon.CONTRACTED
+
+
+def _tag(found: Sequence[Leaf]) -> None:
+    """The tagger's own tags. It was trained on text with "'s" apart from its noun."""
+    tokens: list[str] = []
+    at: list[int] = []
+    for leaf in found:
+        at.append(len(tokens))
+        base, apostrophe, s = leaf.text.rpartition("'")
+        tokens += [base, "'s"] if apostrophe and base and s in ("s", "") else [leaf.text]
+    tags = tagger.tag(tokens)
+    for leaf, position in zip(found, at, strict=True):
+        if leaf.index >= 0:
+            leaf.tag = tags[position] if tags[position][0].isalpha() else "SYM"
+
+
+# --- corrections --------------------------------------------------------------------------------------------
+
+
+def _mend(found: list[Leaf]) -> None:
+    """Correct the tagger where prompts differ from newspapers."""
+    for position, leaf in enumerate(found):
+        if leaf.index >= 0 and leaf.tag != HIDDEN:
+            leaf.tag = _known_tag(leaf)
+        if leaf.text in lexicon.SHADES and position + 1 < len(found):
+            leaf.tag = "JJ" if found[position + 1].text in lexicon.COLOURS else leaf.tag
+    fixed = _fix_prepositions(found)
+    for before, leaf, after in _neighbours(found):
+        settled = leaf.tag in (HIDDEN, NEGATION, POSSESSOR) or id(leaf) in fixed
+        if leaf.index >= 0 and not settled:
+            leaf.tag = _tag_in_place(before, leaf, after)
+    for before, leaf, after in _neighbours(found):
+        if leaf.tag == POSSESSOR and leaf.name and (before.name or after.name):
+            leaf.tag = "NNP"  # "St. Mark's Square" is one name
+    # "a big, red house": a comma between the adjectives of one noun separates nothing.
+    for position, leaf in enumerate(found):
+        if leaf.text == "," and leaf.index < 0 and _joins_adjectives(found, position):
+            leaf.tag = ","
+
+
+def _known_tag(leaf: Leaf) -> str:
+    text = leaf.text
+    if not any(character.isascii() and character.isalnum() for character in text):
+        if text == "&":
+            return "CC"
+        return "NN" if any(character.isalpha() for character in text) else "SYM"
+    if _possessive(leaf):
+        return POSSESSOR
+    if text in lexicon.NEGATIONS:
+        return NEGATION
+    if text in lexicon.PRONOUNS or text in lexicon.NOBODY:
+        return "PRP"
+    if text in lexicon.SUBORDINATORS:
+        return "WRB"
+    if text in lexicon.ADVERBS:
+        return "RB"
+    if text in lexicon.ADJECTIVES or text.endswith(lexicon.ADJECTIVE_ENDINGS):
+        return "JJ"
+    if text in lexicon.PREPOSITIONS:
+        return "IN"
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    if digits.isdecimal() and lexicon.singular(text[len(digits) :]) in lexicon.NOUNS:
+        return "NN"  # "1girl"
+    known = leaf.key in lexicon.NOUNS or leaf.key in lexicon.CARRIERS or _may_be_style(leaf)
+    if text in lexicon.ING_NOUNS or (known and text not in lexicon.STYLE_ADJECTIVES):
+        plural = text.endswith("s") and leaf.key != text
+        return leaf.tag if leaf.tag.startswith("NN") else "NNS" if plural else "NN"
+    if leaf.tag.startswith("JJ") and not tagger.knows(text) and not text.endswith(lexicon.ADJECTIVE_LOOK):
+        return "NN"  # "cyberpunk city"
+    if leaf.name and leaf.tag not in ("IN", "CC", "DT", "TO", "JJ", "PRP", "PRP$"):
+        return "NNP"
+    return leaf.tag
+
+
+def _may_be_style(leaf: Leaf) -> bool:
+    return (
+        lexicon.is_style(leaf.text)
+        or leaf.text in lexicon.STYLE_OR_THING
+        or leaf.key in lexicon.STYLE_OR_THING
+    )
+
+
+def _fix_prepositions(found: list[Leaf]) -> set[int]:
+    """Tag all words of "in front of" and its like as prepositions; returns the ids of these leaves."""
+    fixed: set[int] = set()
+    texts = [leaf.text for leaf in found]
+    position = 0
+    while position < len(found):
+        for phrase in _PREPOSITIONS_FROM.get(texts[position], ()):
+            if tuple(texts[position : position + len(phrase)]) == phrase:
+                for leaf in found[position : position + len(phrase)]:
+                    leaf.tag = "IN"
+                    fixed.add(id(leaf))
+                position += len(phrase) - 1
+                break
+        position += 1
+    return fixed
+
+
+_PREPOSITIONS_FROM = {
+    first: tuple(phrase for phrase in lexicon.PREPOSITION_PHRASES if phrase[0] == first)
+    for first in {phrase[0] for phrase in lexicon.PREPOSITION_PHRASES}
+}
+
+
+def _neighbours(found: list[Leaf]) -> Iterator[tuple[Leaf, Leaf, Leaf]]:
+    for position, leaf in enumerate(found):
+        before = found[position - 1] if position else _EDGE
+        yield before, leaf, found[position + 1] if position + 1 < len(found) else _EDGE
+
+
+def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
+    text = leaf.text
+    starts = before.tag in (BREAK, "CC")
+    noun_follows = after.tag.startswith(("NN", "JJ"))
+    ends = after.tag in (BREAK, "IN", "CC", "TO", "VBG", "VBN", "VBZ", "WRB")
+    after_article = before.tag in ("DT", "PRP$", POSSESSOR)
+    if text == "dozen" and noun_follows:
+        return "CD"
+    if text == "close" and after.text == "close-up":
+        return "JJ"
+    if text in lexicon.PARTICLES and after.tag in DETERMINERS:
+        return "IN"
+    if text in ("left", "right") and after.tag.startswith("NN"):
+        return "JJ"
+    if text in lexicon.METALS:
+        return "JJ" if noun_follows else "NN"
+    if text in lexicon.NOUN_TOO and after_article and ends:
+        return "NN"
+    if text in lexicon.COLOURS:
+        alone = not noun_follows and after.tag != "CC"
+        is_thing = before.tag in DETERMINERS or (text == "orange" and starts)
+        return "NN" if alone and is_thing else "JJ"
+    if noun_follows and (
+        text in lexicon.STYLE_ADJECTIVES
+        or (leaf.tag.startswith("NN") and text.endswith(lexicon.ADJECTIVE_ENDINGS_BEFORE_NOUN))
+        or (before.tag in DETERMINERS and text.endswith("ing") and text[:-3] in lexicon.VERBS)
+    ):
+        return "JJ"
+    if text in lexicon.CORRELATIVES and after.tag == "DT":
+        return "CC"
+    if (
+        text.endswith("ing")
+        and before.text in BE
+        and (text not in lexicon.ING_NOUNS or after.tag in DETERMINERS)
+    ):
+        return "VBG"
+    verb = _finite(before, leaf, after)
+    if verb:
+        return verb
+    return _participle(before, leaf, after, starts, noun_follows) or _ending(before, leaf, after, ends)
+
+
+BE = ("is", "are", "was", "were", "be", "been", "being")
+
+
+def _finite(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
+    """ "sleeps" in "a dog sleeps in the sun", which the tagger takes for a plural."""
+    if before.tag in ("WP", "WDT") and leaf.tag in ("NN", "NNS") and leaf.text.endswith("s"):
+        return "VBZ"
+    goes_on = after.tag in ("IN", "DT", "TO", "PRP$", "RB")
+    stops = after.tag in (BREAK, "CC", "WRB") and before.key in lexicon.ANIMATES
+    if not before.is_noun or not (goes_on or stops) or not leaf.tag.startswith(("NN", "VB", "JJ")):
+        return None
+    plural = before.tag == "NNS" or before.key != before.text
+    if not plural and lexicon.is_verb_in_s(leaf.text):
+        return "VBZ"
+    return "VBP" if plural and leaf.text in lexicon.VERBS else None
+
+
+def _participle(before: Leaf, leaf: Leaf, after: Leaf, starts: bool, noun_follows: bool) -> str | None:
+    text = leaf.text
+    if text.endswith("ing") and before.tag.startswith(("NN", "CD")) and after.tag in ("DT", "PRP$"):
+        return "VBG"  # "a girl painting a wall"
+    ing = text.endswith("ing") and text not in lexicon.ING_NOUNS and len(text) > 4
+    if leaf.tag in ("NN", "JJ") and ing:
+        deed = text in lexicon.DEEDS or text[:-3] in lexicon.VERBS
+        participle = before.is_noun or (
+            starts and (after.tag in ("DT", "IN", "PRP$") or (deed and after.tag == BREAK))
+        )
+        return "VBG" if participle else leaf.tag
+    if leaf.tag == "VBG":
+        if not noun_follows:
+            ends_noun_phrase = before.tag in ("DT", "PRP$") and after.tag != "IN"
+            return "NN" if ends_noun_phrase else "VBG"
+        describes = before.tag in (*DETERMINERS, POSSESSOR, "JJ", "IN", "RB")
+        return "JJ" if describes or (starts and text not in lexicon.TRANSITIVE) else "VBG"
+    if (
+        leaf.tag == "VBD"
+        and text.endswith("ed")
+        and before.tag.startswith("NN")
+        and after.text in ("with", "by")
+    ):
+        return "VBN"  # "a basket lined with wool"
+    if leaf.tag in ("VBN", "VBD") and noun_follows and text.endswith(("ed", "en")):
+        return leaf.tag if before.is_noun or before.tag.startswith("VB") else "JJ"
+    return None
+
+
+def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
+    """A noun where only a noun can be: at the end of what an article or a list begins."""
+    text = leaf.text
+    if ends and leaf.tag in ("VB", "VBP", "VBZ", "VBD", "RB", "JJ", "JJS", "FW", "UH"):
+        after_article = before.tag in ("DT", "PRP$", POSSESSOR) and text not in lexicon.ADJECTIVES
+        after_adjective = before.tag in ("JJ", "CD") and leaf.tag.startswith("VB")
+        if after_article or after_adjective:
+            return "NN"
+    starts = before.tag in (BREAK, "CC")
+    if starts and leaf.tag in ("VBZ", "JJ") and text.endswith("s") and after.tag in ("VBG", "VBN", "IN"):
+        return "NNS" if not text.endswith(("ss", "ous")) else leaf.tag
+    # A verb on its own between commas is a list item.
+    if leaf.tag in ("VB", "VBP", "VBD", "FW") and before.tag == after.tag == BREAK:
+        return "NN" if not text.endswith("ed") or text.endswith("eed") else leaf.tag
+    return leaf.tag
+
+
+def _joins_adjectives(found: list[Leaf], comma: int) -> bool:
+    start = comma - 1
+    while start >= 0 and (found[start].tag in ("JJ", "RB") or found[start].tag == ","):
+        start -= 1
+    end = comma + 1
+    while end < len(found) and (found[end].tag in ("JJ", "RB", "CC") or found[end].text == ","):
+        end += 1
+    return (
+        0 <= start < comma - 1
+        and found[start].tag in DETERMINERS
+        and comma + 1 < end < len(found)
+        and found[end].tag.startswith("NN")
+        and found[end - 1].tag == "JJ"
+        and found[comma + 1].tag != "CC"
+    )
