@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tiny_clip
 import torch
+from clip_reference import Reference
 
 from grefine_export.models.clip_surgery import MEAN, STD, ClipSurgery
 
@@ -13,74 +14,6 @@ torch.set_num_threads(1)
 @pytest.fixture(scope="module")
 def clip():
     return tiny_clip.tiny_clip()
-
-
-# --- the reference: nothing but numpy and the state's names
-
-
-def softmax(x):
-    e = np.exp(x - x.max(-1, keepdims=True))
-    return e / e.sum(-1, keepdims=True)
-
-
-class Reference:
-    """The whole ViT for one image, token by token, head by head."""
-
-    def __init__(self, clip):
-        self.state = {name: value.detach().double().numpy() for name, value in clip.state_dict().items()}
-
-    def linear(self, x, name):
-        return x @ self.state[f"{name}.weight"].T + self.state[f"{name}.bias"]
-
-    def norm(self, x, name):
-        centred = x - x.mean(-1, keepdims=True)
-        unit = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-5)
-        return unit * self.state[f"{name}.weight"] + self.state[f"{name}.bias"]
-
-    def embed(self, image):
-        """(3, R, R) in 0..1 -> (1 + N, c): patches row by row behind the class embedding."""
-        p = tiny_clip.PATCH
-        x = (image - np.array(MEAN)[:, None, None]) / np.array(STD)[:, None, None]
-        kernel = self.state["vision_model.embeddings.patch_embedding.weight"].reshape(tiny_clip.WIDTH, -1)
-        grid = range(0, tiny_clip.SIZE, p)
-        patches = [kernel @ x[:, top : top + p, left : left + p].ravel() for top in grid for left in grid]
-        tokens = np.stack([self.state["vision_model.embeddings.class_embedding"], *patches])
-        tokens = tokens + self.state["vision_model.embeddings.position_embedding.weight"]
-        return self.norm(tokens, "vision_model.pre_layrnorm")
-
-    def mix(self, v, weights_of):
-        """Joins heads: `weights_of(head slice)` are the attention weights (t, t)."""
-        side = tiny_clip.WIDTH // tiny_clip.HEADS
-        heads = [slice(h * side, (h + 1) * side) for h in range(tiny_clip.HEADS)]
-        return np.concatenate([weights_of(head) @ v[:, head] for head in heads], 1)
-
-    def tokens(self, image, depth, attention):
-        side = tiny_clip.WIDTH // tiny_clip.HEADS
-        scale = side**-0.5
-        x, new = self.embed(image), None
-        for index in range(tiny_clip.BLOCKS):
-            block = f"vision_model.encoder.layers.{index}"
-            if index == tiny_clip.BLOCKS - depth:
-                new = x
-            normed = self.norm(x, f"{block}.layer_norm1")
-            q, k, v = (self.linear(normed, f"{block}.self_attn.{name}_proj") for name in "qkv")
-
-            def original(head, q=q, k=k):
-                return softmax(q[:, head] @ k[:, head].T * scale)
-
-            def value_value(head, v=v):
-                if attention == "vv":
-                    return softmax(v[:, head] @ v[:, head].T * scale)
-                unit = v[:, head] / np.linalg.norm(v[:, head], axis=1, keepdims=True)
-                return softmax(unit @ unit.T * 8 * scale)  # "the scale is 8 times larger"
-
-            if new is not None:
-                new = new + self.linear(self.mix(v, value_value), f"{block}.self_attn.out_proj")
-            x = x + self.linear(self.mix(v, original), f"{block}.self_attn.out_proj")
-            hidden = self.linear(self.norm(x, f"{block}.layer_norm2"), f"{block}.mlp.fc1")
-            x = x + self.linear(hidden / (1 + np.exp(-1.702 * hidden)), f"{block}.mlp.fc2")
-        joined = np.concatenate([x[:1], new[1:]])
-        return self.norm(joined, "vision_model.post_layernorm") @ self.state["visual_projection.weight"].T
 
 
 @pytest.mark.parametrize("depth", [1, 3, tiny_clip.BLOCKS])

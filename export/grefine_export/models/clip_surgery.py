@@ -8,7 +8,7 @@ original path, the patch tokens from the new one.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,55 +23,43 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images, RGB in 
 STD = (0.26862954, 0.26130258, 0.27577711)
 
 
-def _heads(x: Tensor, count: int) -> Tensor:
+def heads(x: Tensor, count: int) -> Tensor:
     """(b, t, c) -> (b, heads, t, c / heads)."""
     return x.unflatten(-1, (count, -1)).transpose(1, 2)
 
 
-def _merged(x: Tensor) -> Tensor:
+def merged(x: Tensor) -> Tensor:
+    """(b, heads, t, c / heads) -> (b, t, c)."""
     return x.transpose(1, 2).flatten(2)
 
 
-class ClipSurgery(nn.Module):
-    """Image tokens and text features of a CLIP model, as `perceptual` and `alignment_*` need them."""
+def value_value(v: Tensor, attention: Attention) -> Tensor:
+    """softmax(V Vᵀ / sqrt(d_head)) V; `vv-normalised` divides by |V|, its scale is 8 times larger (Eq. 1).
 
-    def __init__(self, clip: CLIPModel, depth: int = 6, attention: Attention = "vv"):
+    `v` (b, heads, t, d_head), and so is the result.
+    """
+    if attention == "vv":
+        return F.scaled_dot_product_attention(v, v, v)
+    unit = F.normalize(v, dim=-1)
+    return F.scaled_dot_product_attention(unit, unit, v, scale=8 * v.shape[-1] ** -0.5)
+
+
+class ClipEncoder(nn.Module):
+    """What CLIPs of either kind share: the text transformer, the logit scale, the normalisation of pictures.
+
+    `clip` has transformers' `text_model`, `text_projection` and `logit_scale`.
+    """
+
+    def __init__(self, clip: Any, attention: Attention):
         super().__init__()
         self.clip = clip
-        self.depth = depth
         self.attention = attention
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
 
-    def _value_value(self, v: Tensor) -> Tensor:
-        """softmax(V Vᵀ / sqrt(d_head)) V; `vv-normalised` divides by |V|, its scale is 8 times larger (Eq. 1)."""
-        if self.attention == "vv":
-            return F.scaled_dot_product_attention(v, v, v)
-        unit = F.normalize(v, dim=-1)
-        return F.scaled_dot_product_attention(unit, unit, v, scale=8 * v.shape[-1] ** -0.5)
-
     def image_tokens(self, image: Tensor) -> Tensor:
         """`image` (b, 3, R, R) RGB in [0, 1] -> projected tokens (b, 1 + N, d), class token first, not normalised."""
-        vision = self.clip.vision_model
-        x = vision.pre_layrnorm(vision.embeddings((image - self.mean) / self.std))
-        layers = vision.encoder.layers
-        new: Tensor | None = None
-        for index, layer in enumerate(layers):
-            if index == len(layers) - self.depth:
-                new = x
-            attention = layer.self_attn
-            normed = layer.layer_norm1(x)
-            q, k, v = (
-                _heads(p(normed), attention.num_heads)
-                for p in (attention.q_proj, attention.k_proj, attention.v_proj)
-            )
-            if new is not None:
-                new = new + attention.out_proj(_merged(self._value_value(v)))
-            x = x + attention.out_proj(_merged(F.scaled_dot_product_attention(q, k, v)))
-            x = x + layer.mlp(layer.layer_norm2(x))
-        assert new is not None
-        tokens = torch.cat([x[:, :1], new[:, 1:]], 1)
-        return self.clip.visual_projection(vision.post_layernorm(tokens))
+        raise NotImplementedError
 
     def embed_text(self, ids: Tensor) -> Tensor:
         """Token embeddings (n, t, w), without positions."""
@@ -85,10 +73,10 @@ class ClipSurgery(nn.Module):
             attention = layer.self_attn
             normed = layer.layer_norm1(x)
             q, k, v = (
-                _heads(p(normed), attention.num_heads)
+                heads(p(normed), attention.num_heads)
                 for p in (attention.q_proj, attention.k_proj, attention.v_proj)
             )
-            x = x + attention.out_proj(_merged(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
+            x = x + attention.out_proj(merged(F.scaled_dot_product_attention(q, k, v, is_causal=True)))
             x = x + layer.mlp(layer.layer_norm2(x))
         return text.final_layer_norm(x)
 
@@ -105,3 +93,34 @@ class ClipSurgery(nn.Module):
     def scale(self) -> Tensor:
         """CLIP's learned logit scale."""
         return self.clip.logit_scale.exp()
+
+
+class ClipSurgery(ClipEncoder):
+    """Image tokens and text features of a CLIP with a vision transformer, as `perceptual` and `alignment_*` need
+    them."""
+
+    def __init__(self, clip: CLIPModel, depth: int = 6, attention: Attention = "vv"):
+        super().__init__(clip, attention)
+        self.depth = depth
+
+    def image_tokens(self, image: Tensor) -> Tensor:
+        vision = self.clip.vision_model
+        x = vision.pre_layrnorm(vision.embeddings((image - self.mean) / self.std))
+        layers = vision.encoder.layers
+        new: Tensor | None = None
+        for index, layer in enumerate(layers):
+            if index == len(layers) - self.depth:
+                new = x
+            attention = layer.self_attn
+            normed = layer.layer_norm1(x)
+            k, v = (heads(p(normed), attention.num_heads) for p in (attention.k_proj, attention.v_proj))
+            if new is not None:
+                new = new + attention.out_proj(merged(value_value(v, self.attention)))
+            if index == len(layers) - 1:  # what follows reads the class token alone
+                x, normed = x[:, :1], normed[:, :1]
+            q = heads(attention.q_proj(normed), attention.num_heads)
+            x = x + attention.out_proj(merged(F.scaled_dot_product_attention(q, k, v)))
+            x = x + layer.mlp(layer.layer_norm2(x))
+        assert new is not None
+        tokens = torch.cat([x, new[:, 1:]], 1)
+        return self.clip.visual_projection(vision.post_layernorm(tokens))

@@ -1,0 +1,260 @@
+"""The tensors of a checkpoint, whatever its file form. No code and no unrestricted pickle is ever executed."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import re
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "open_clip_model.safetensors",
+    "pytorch_model.bin",
+    "ImageReward.pt",
+    "pytorch_model.bin.index.json",
+    "open_clip_pytorch_model.bin",
+    "ImageReward.pt",
+)
+"""What the weights of a model folder are called, best first: safetensors before pickles."""
+
+COMPANIONS = (
+    "config.json",
+    "open_clip_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "vocab.txt",
+)
+"""What belongs to the weights in a model folder: sizes and the tokenizer."""
+
+_NESTED = ("state_dict", "model", "params")
+_STORAGES = {
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "ByteStorage": torch.uint8,
+    "CharStorage": torch.int8,
+    "ShortStorage": torch.int16,
+    "IntStorage": torch.int32,
+    "LongStorage": torch.int64,
+    "BoolStorage": torch.bool,
+}
+
+
+def locate(checkpoint: str) -> Path:
+    """The file or folder that `checkpoint` names; a hub id ("openai/clip-vit-base-patch16") that is no path here is
+    fetched into huggingface_hub's cache: the best of its files of weights, and what belongs to them.
+
+    Raises FileNotFoundError (one sentence) when it is neither here nor to be had from the hub, ValueError when the
+    model there has no file of weights.
+    """
+    path = Path(checkpoint).expanduser()
+    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) or checkpoint.startswith((".", "~")):
+        return path
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        files = HfApi().list_repo_files(checkpoint)
+        weights = next((name for name in WEIGHT_FILES if name in files), "")
+        parts = re.sub(r"\.(safetensors|bin)\.index\.json$", r"-*.\1", weights)
+        folder = (
+            snapshot_download(checkpoint, allow_patterns=[weights, parts, *COMPANIONS]) if weights else ""
+        )
+    except Exception as error:  # the hub's client and the network raise many kinds
+        reason = " ".join(str(error).split())[:200].rstrip(".:") or type(error).__name__
+        raise FileNotFoundError(
+            f"'{checkpoint}' is neither a file or folder here nor to be had from the hub ({reason}): fetch it on a "
+            f"machine that reaches the hub and give its folder"
+        ) from error
+    if not weights:
+        raise ValueError(f"the model '{checkpoint}' has no file of weights: one of {', '.join(WEIGHT_FILES)}")
+    return Path(folder)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Name -> tensor, on the CPU and of the type it is stored in.
+
+    `path` is a safetensors file; a folder of transformers or open_clip, with one file of weights or an index of
+    several; a state dict of PyTorch (.pt, .pth, .bin), plain or under `state_dict`, `model` or `params`, read with
+    `weights_only`; or a TorchScript archive such as OpenAI's CLIP files, whose code is not looked at. What is no
+    tensor is left out, and so is the prefix `module.` of parallel training.
+
+    Raises FileNotFoundError when there is nothing at `path`, ValueError (one sentence) for anything else.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_folder(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no checkpoint '{path}': give a file of weights or a model's folder"
+        )
+    with path.open("rb") as file:
+        start = file.read(9)
+    if start[8:] == b"{":
+        return _read_safetensors(path)
+    if zipfile.is_zipfile(path) and (root := _torchscript_root(path)):
+        return _read_torchscript(path, root)
+    return _read_state_dict(path)
+
+
+def _read_folder(folder: Path) -> dict[str, Tensor]:
+    found = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if found is None:
+        raise ValueError(f"the folder '{folder}' has no file of weights: one of {', '.join(WEIGHT_FILES)}")
+    if found.suffix != ".json":
+        return read_tensors(found)
+    try:
+        names = sorted(set(json.loads(found.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ValueError(f"'{found}' is no index of weight files: fetch the checkpoint again") from error
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        if Path(name).name != name or not (folder / name).is_file():
+            raise ValueError(
+                f"'{found}' names the file '{name}', which the folder lacks: fetch the model whole"
+            )
+        tensors |= read_tensors(folder / name)
+    return tensors
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"'{path}' is no checkpoint that can be read without executing code: convert it to safetensors"
+        ) from error
+    except (RuntimeError, ValueError, KeyError, EOFError, OSError) as error:
+        raise _damaged(path, error) from error
+    if isinstance(content, Mapping) and not _has_tensors(content):
+        content = next((content[name] for name in _NESTED if name in content), None)
+    if not isinstance(content, Mapping) or not _has_tensors(content):
+        raise ValueError(
+            f"'{path}' holds no tensors by name: give a state dict, plain or under {', '.join(_NESTED)}"
+        )
+    tensors = {str(name): value.detach() for name, value in content.items() if isinstance(value, Tensor)}
+    if all(name.startswith("module.") for name in tensors):
+        return {name.removeprefix("module."): value for name, value in tensors.items()}
+    return tensors
+
+
+def _has_tensors(content: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, Tensor) for value in content.values())
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = " ".join(str(error).split())[:200].rstrip(".:")
+    return ValueError(f"'{path}' cannot be read as a checkpoint ({reason}): fetch it again")
+
+
+# --- TorchScript archives
+
+
+def _torchscript_root(path: Path) -> str | None:
+    """The archive's folder, when the zip file is a TorchScript archive: code and constants beside the data."""
+    with zipfile.ZipFile(path) as archive:
+        names = set(archive.namelist())
+    roots = (name.removesuffix("constants.pkl") for name in names if name.endswith("/constants.pkl"))
+    return next((root for root in roots if f"{root}data.pkl" in names), None)
+
+
+def _read_torchscript(path: Path, root: str) -> dict[str, Tensor]:
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(f"{root}data.pkl") as file:
+            module = _ModuleReader(file, lambda key: archive.read(f"{root}data/{key}")).load()
+            tensors = dict(_named_tensors(module, ""))
+    except (
+        pickle.UnpicklingError,
+        zipfile.BadZipFile,
+        AttributeError,
+        EOFError,
+        IndexError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise _damaged(path, error) from error
+    if not tensors:
+        raise ValueError(f"the TorchScript archive '{path}' holds no tensors: give a model's own archive")
+    return tensors
+
+
+def _named_tensors(module: Any, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor):
+            yield f"{prefix}{name}", value
+        elif type(value) is type(module):
+            yield from _named_tensors(value, f"{prefix}{name}.")
+
+
+class _ModuleReader(pickle.Unpickler):
+    """Reads the pickle of a TorchScript archive. Classes of the archive become empty shells that hold attributes;
+    beside them it knows tensors and plain containers, and refuses every other name."""
+
+    def __init__(self, file: BinaryIO, read: Callable[[str], bytes]):
+        super().__init__(file)
+        self._read = read
+        self._shell = type("Shell", (), {})
+        self._storages: dict[str, Tensor] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__torch__" or module.startswith("__torch__."):
+            return self._shell
+        if module == "torch" and name in _STORAGES:
+            return _STORAGES[name]
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _rebuild_tensor
+        if (module, name) == ("collections", "OrderedDict"):
+            return OrderedDict
+        if module == "torch.jit._pickle":  # tags of typed lists and dictionaries
+            return _untagged
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no weights need")
+
+    def persistent_load(self, pid: Any) -> Tensor:
+        kind, dtype, key, _, count = pid
+        if kind != "storage" or not isinstance(dtype, torch.dtype):
+            raise pickle.UnpicklingError("it holds something else than tensors")
+        if key not in self._storages:
+            data = self._read(key)
+            if len(data) != count * dtype.itemsize:
+                raise pickle.UnpicklingError("a tensor is cut off")
+            self._storages[key] = torch.frombuffer(bytearray(data), dtype=dtype) if count else torch.empty(0)
+        return self._storages[key]
+
+
+def _rebuild_tensor(
+    storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any
+) -> Tensor:
+    if offset < 0 or any(n < 0 for n in (*size, *stride)):
+        raise pickle.UnpicklingError("a tensor's shape is wrong")
+    if math.prod(size) and offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True)) >= len(
+        storage
+    ):
+        raise pickle.UnpicklingError("a tensor reaches beyond its data")
+    return storage.as_strided(size, stride, offset)
+
+
+def _untagged(value: Any, *_: Any) -> Any:
+    return value

@@ -1,0 +1,82 @@
+"""`grefine-export clip`: a bundle that assesses, from a CLIP checkpoint of any form."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def clip(
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            help="OpenAI's CLIP ViT-B/16, ViT-B/32, ViT-L/14 or RN50: an OpenAI .pt, a safetensors file of open_clip "
+            "or transformers, the folder of either, or a hub id such as openai/clip-vit-base-patch16."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the new bundle.")],
+    size: Annotated[
+        int | None,
+        typer.Option(help="Input side in pixels, such as 224, 336 or 512; the checkpoint's own by default."),
+    ] = None,
+    weights: Annotated[Literal["fp16", "fp32"], typer.Option(help="How weights are stored.")] = "fp16",
+    batch: Annotated[
+        str, typer.Option(help="Pictures at a time: N for a fixed number, MIN..MAX for any in between.")
+    ] = "1..8",
+    contexts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of learned prompt contexts: those that the authors of G-Refine published (PQ-overall.pth, "
+            "...; for ViT-B/16) or your own. Without it CLIP-IQA's pairs of antonyms serve."
+        ),
+    ] = None,
+    attention: Annotated[
+        Literal["vv", "vv-normalised"] | None,
+        typer.Option(help="Attention of the second path; vv by default, for a ResNet vv-normalised."),
+    ] = None,
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder or file of CLIP's tokenizer (tokenizer.json, vocab.json with merges.txt, or "
+            "bpe_simple_vocab_16e6.txt.gz), where none lies beside the checkpoint."
+        ),
+    ] = None,
+    license: Annotated[str, typer.Option(help="Licence of the checkpoint; OpenAI's CLIP has MIT.")] = "MIT",
+    contexts_license: Annotated[
+        str, typer.Option(help="Licence of the contexts; the published ones have Apache-2.0.")
+    ] = "Apache-2.0",
+) -> None:
+    """Make a bundle that assesses pictures with a real CLIP: quality, its map, and alignment with a prompt."""
+    from grefine_export.checkpoints import locate
+    from grefine_export.clip_bundle import Batch, Source, write_bundle
+    from grefine_export.learn.t_p import PUBLISHED_ALPHA
+    from grefine_export.models.clip_loading import at_size, image_size, load_clip, surgery
+    from grefine_export.models.clip_prompts import antonym_t_p, published_t_p, read_alpha
+    from grefine_export.models.clip_tokenizer import read_tokenizer
+    from grefine_export.onnx.parity import ParityError
+    from grefine_rt.errors import GRefineError
+
+    try:
+        number = Batch.parse(batch)
+        path = locate(checkpoint)
+        model = load_clip(path)
+        encoder = surgery(at_size(model, image_size(model) if size is None else size), attention)
+        vocabulary = model.text_model.config.vocab_size
+        own = path if path.is_dir() else path.parent
+        words = read_tokenizer(tokenizer or own, vocabulary)
+        t_p = published_t_p(encoder, contexts) if contexts else antonym_t_p(encoder, words)
+        source = Source(
+            # A path of this machine is nobody else's business.
+            checkpoint=path.name if Path(checkpoint).expanduser().exists() else checkpoint,
+            license=license,
+            contexts=f"the contexts '{contexts.resolve().name}'" if contexts else "",
+            contexts_license=contexts_license if contexts else "",
+        )
+        alpha = read_alpha(contexts) if contexts else PUBLISHED_ALPHA
+        manifest = write_bundle(out, encoder, t_p, words, source, alpha, weights, number, typer.echo)
+    except (ValueError, OSError, GRefineError, ParityError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"{manifest.description} Bundle: {out}")
