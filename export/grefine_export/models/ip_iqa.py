@@ -1,0 +1,232 @@
+"""IP-IQA: the quality of a picture and its agreement with the prompt, from CLIP's ResNet and text transformer.
+
+Two pools read the same keys and values, the mean token and all patches with their positions. The attention pool is
+CLIP's own, the mean token asks. The cross-modality pool has projections of its own and the prompt asks. A head turns
+both answers into opinion scores (IP-IQA 3.4, Eq. 2 to 5).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection
+
+from grefine_export.models.clip_resnet import (
+    STRIDE,
+    AttentionPool2d,
+    ModifiedResNet,
+    QueryPool,
+    resized_positions,
+    tokens_of,
+)
+from grefine_export.models.clip_resnet_surgery import ResNetClip
+from grefine_export.models.clip_surgery import MEAN, STD
+from grefine_export.models.inpaint import end_of_text
+
+Head = Literal["linear", "mlp"]
+FORMAT = "grefine ip-iqa 1"
+
+
+@dataclass(frozen=True)
+class Design:
+    """What an IP-IQA is made of.
+
+    outputs: names of the scores, ("quality",) or ("quality", "alignment").
+    head: "linear" (the paper), or "mlp" (the authors' code): dropout, dense, tanh, dropout, dense.
+    prompt: with the cross-modality pool; without it the picture alone decides (the baseline of Table 3).
+    qa_token: the end-of-text position carries a learned [QA] token instead of the plain token.
+    """
+
+    outputs: tuple[str, ...] = ("quality", "alignment")
+    head: Head = "mlp"
+    prompt: bool = True
+    qa_token: bool = True
+
+
+class ImageEncoder(nn.Module):
+    """CLIP's image side: `image` (b, 3, R, R) RGB in [0, 1] -> f(I) (b, D), not normalised."""
+
+    def __init__(self, trunk: ModifiedResNet, pool: AttentionPool2d):
+        super().__init__()
+        self.trunk, self.pool = trunk, pool
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(STD)[:, None, None], persistent=False)
+
+    def features(self, image: Tensor) -> Tensor:
+        """The trunk's features (b, C, R / 32, R / 32)."""
+        return self.trunk((image - self.mean) / self.std)
+
+    def tokens(self, image: Tensor) -> Tensor:
+        """Keys and values before projection (b, 1 + N, C), mean token first, with their positions."""
+        return self.pool.tokens(self.features(image))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.pool(self.features(image))
+
+
+class PromptEncoder(nn.Module):
+    """CLIP's text transformer, frozen, with the [QA] token: `ids` int64 (n, L) -> `features` (n, D), not normalised.
+
+    The [QA] token has no id of its own: at the first end-of-text token, where CLIP reads a text's feature, the
+    learned embedding `qa` stands instead of that token's. So CLIP's own tokenizer serves unchanged.
+    """
+
+    def __init__(self, clip: CLIPModel | CLIPTextModelWithProjection | ResNetClip, qa_token: bool = True):
+        super().__init__()
+        self.text_model = clip.text_model.requires_grad_(False).eval()
+        self.text_projection = clip.text_projection.requires_grad_(False)
+        config = self.text_model.config
+        # Old CLIP configurations say 2 and mean the highest id.
+        self.end = config.vocab_size - 1 if config.eos_token_id == 2 else config.eos_token_id
+        embedding = self.text_model.embeddings.token_embedding.weight[self.end]
+        self.qa = nn.Parameter(embedding.detach().clone(), requires_grad=qa_token)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        text = self.text_model
+        rows, length = ids.shape
+        end = end_of_text(ids, text.config.eos_token_id)
+        places = torch.arange(length, device=ids.device)
+        words = text.embeddings.token_embedding(ids)
+        words = torch.where((places == end[:, None])[..., None], self.qa.to(words.dtype), words)
+        hidden = text.embeddings(inputs_embeds=words)
+        mask = torch.full((length, length), float("-inf"), device=ids.device).triu(1)[None, None]
+        for layer in text.encoder.layers:
+            hidden = layer(hidden, mask.to(hidden.dtype))
+        # The layer norm works on each position alone, so it need not see the others.
+        hidden = text.final_layer_norm(hidden[torch.arange(rows, device=ids.device), end])
+        return self.text_projection(hidden)
+
+
+def encoders(clip: ResNetClip, qa_token: bool = True) -> tuple[ImageEncoder, PromptEncoder]:
+    """Both sides of a CLIP with a ResNet: the image side ready to learn, the text side frozen but for [QA].
+
+    They share the weights of `clip`, none is copied.
+    """
+    image = ImageEncoder(clip.visual, clip.attnpool).requires_grad_(True)
+    return image, PromptEncoder(clip, qa_token)
+
+
+class Mlp(nn.Sequential):
+    """The authors' head for `width` features: dropout 0.5, dense, tanh, dropout 0.5, dense."""
+
+    def __init__(self, width: int, outputs: int):
+        parts = (nn.Linear(width, width), nn.Tanh(), nn.Dropout(0.5), nn.Linear(width, outputs))
+        super().__init__(nn.Dropout(0.5), *parts)
+
+
+class IpIqa(nn.Module):
+    """`image` (b, 3, R, R) RGB in [0, 1], `ids` int64 (b, L) -> `scores` (b, S), in units of the opinion scores.
+
+    R is a multiple of 32: 512 in the paper, 224 as a fast variant.
+    """
+
+    def __init__(self, image: ImageEncoder, text: PromptEncoder, design: Design = Design()):
+        super().__init__()
+        self.design = design
+        self.image = image
+        self.text = text if design.prompt else None
+        heads, out = image.pool.num_heads, image.pool.c_proj.out_features
+        width, count = out * (2 if design.prompt else 1), len(design.outputs)
+        asked = text.text_projection.out_features
+        self.cross = QueryPool(image.trunk.channels, heads, out, asked) if design.prompt else None
+        self.head = Mlp(width, count) if design.head == "mlp" else nn.Linear(width, count)
+
+    def train(self, mode: bool = True) -> IpIqa:
+        """As usual, but the frozen text side stays as it is."""
+        super().train(mode)
+        if self.text is not None:
+            self.text.eval()
+        return self
+
+    def fuse(self, tokens: Tensor, features: Tensor | None) -> Tensor:
+        """Both pools and the head; `features` (b, D) are the prompts', None in a design without prompts."""
+        pooled = self.image.pool.pool(tokens)
+        if self.cross is not None:
+            pooled = torch.cat([pooled, self.cross(features, tokens)], 1)
+        return self.head(pooled)
+
+    def forward(self, image: Tensor, ids: Tensor) -> Tensor:
+        return self.fuse(self.image.tokens(image), None if self.text is None else self.text(ids))
+
+
+class ImageGraph(nn.Module):
+    """`ip_iqa_image`: `image` (b, 3, R, R) RGB in [0, 1] -> `tokens` (b, 1 + N, C), for one side R.
+
+    The positions are interpolated here, once: nothing of it is left to the graph.
+    """
+
+    def __init__(self, image: ImageEncoder, resolution: int):
+        super().__init__()
+        self.image = image
+        side = resolution // STRIDE
+        positions = resized_positions(image.pool.positional_embedding, side, side)
+        self.register_buffer("positions", positions.detach().clone())
+
+    def forward(self, image: Tensor) -> Tensor:
+        return tokens_of(self.image.features(image), self.positions)
+
+
+class FusionGraph(nn.Module):
+    """`ip_iqa_fusion`: `tokens` (b, 1 + N, C), `features` (b, D) -> `scores` (b, S)."""
+
+    def __init__(self, model: IpIqa):
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
+        return self.model.fuse(tokens, features)
+
+
+def save(model: IpIqa, path: Path, resolution: int) -> Path:
+    """Write an IP-IQA with prompts as one safetensors file that holds all it needs, the text side too.
+
+    `resolution`: the side of the pictures that it was trained on, pixels.
+    """
+    if model.text is None:
+        raise ValueError("only an IP-IQA with prompts can be saved: the baseline is for comparison alone")
+    trunk, pool = model.image.trunk, model.image.pool
+    stages = (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)
+    sizes = {
+        "design": asdict(model.design),
+        "layers": [len(stage) for stage in stages],
+        "width": trunk.conv3.out_channels,
+        "side": round((len(pool.positional_embedding) - 1) ** 0.5),
+        "heads": pool.num_heads,
+        "out": pool.c_proj.out_features,
+        "resolution": resolution,
+        "text": model.text.text_model.config.to_diff_dict(),
+        "projection": model.text.text_projection.out_features,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(tensors, path, {"format": FORMAT, "sizes": json.dumps(sizes)})
+    return path
+
+
+def load(path: Path) -> tuple[IpIqa, int]:
+    """Read what `save` wrote: (model in evaluation mode, resolution). Raises ValueError for another file."""
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+    except Exception as error:  # safetensors raises its own bare exception
+        raise ValueError(
+            f"'{path}' cannot be read as weights of IP-IQA: train them with 'learn ip-iqa'"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise ValueError(f"'{path}' holds no IP-IQA: train one with 'grefine-export learn ip-iqa'")
+    sizes = json.loads(metadata["sizes"])
+    config = CLIPTextConfig(**{**sizes["text"], "projection_dim": sizes["projection"]})
+    design = Design(**{**sizes["design"], "outputs": tuple(sizes["design"]["outputs"])})
+    trunk = ModifiedResNet(sizes["layers"], sizes["width"])
+    pool = AttentionPool2d(sizes["side"], trunk.channels, sizes["heads"], sizes["out"])
+    text = PromptEncoder(CLIPTextModelWithProjection(config), design.qa_token)
+    model = IpIqa(ImageEncoder(trunk, pool), text, design)
+    model.load_state_dict(load_file(path))
+    return model.eval(), sizes["resolution"]

@@ -1,0 +1,85 @@
+"""A trained IP-IQA as three graphs of a bundle: pictures, prompts, and what brings them together."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from grefine_export.models.clip_resnet import STRIDE
+from grefine_export.models.ip_iqa import FusionGraph, ImageGraph, IpIqa
+from grefine_export.onnx.convert import Weights, export
+from grefine_export.onnx.parity import compare
+from grefine_rt.bundle.manifest import FILE_NAME, Manifest
+from grefine_rt.bundle.store import write
+
+BOUND = {"fp32": 1e-4, "fp16": 2e-2}  # relative L2 error of a graph against its module
+COMPONENTS = ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion")
+
+
+def export_ip_iqa(
+    model: IpIqa, folder: Path, resolution: int, weights: Weights = "fp16", length: int = 77
+) -> dict[str, float]:
+    """Write `folder/ip_iqa_image.onnx`, `ip_iqa_text.onnx` and `ip_iqa_fusion.onnx`, batches of any size, for
+    pictures of side `resolution`; return the relative error of each against torch.
+
+    `length`: tokens of a prompt. Raises ValueError for a model without prompts or a side that is no multiple of 32,
+    ParityError where a graph differs from its module.
+    """
+    if model.text is None or model.cross is None:
+        raise ValueError("an IP-IQA without prompts has no graph for them: train one with prompts")
+    if resolution % STRIDE:
+        raise ValueError(f"the side of pictures must be a multiple of {STRIDE}, not {resolution}")
+    model = model.cpu().float().eval()
+    generator = torch.Generator().manual_seed(31)
+    end = model.text.end
+    ids = torch.randint(0, end, (3, length), generator=generator)
+    ids[0, length // 3 :], ids[1:, -1] = end, end
+    tokens = torch.randn(2, 1 + (resolution // STRIDE) ** 2, model.image.trunk.channels, generator=generator)
+    features = torch.randn(2, model.text.text_projection.out_features, generator=generator)
+    image = torch.rand(2, 3, resolution, resolution, generator=generator)
+    jobs: list[tuple[str, nn.Module, dict[str, Tensor], str]] = [
+        ("ip_iqa_image", ImageGraph(model.image, resolution), {"image": image}, "tokens"),
+        ("ip_iqa_text", model.text, {"ids": ids}, "features"),
+        ("ip_iqa_fusion", FusionGraph(model), {"tokens": tokens, "features": features}, "scores"),
+    ]
+    errors = {}
+    for name, module, inputs, output in jobs:
+        axes = {key: {0: "n", 1: "l"} if key == "ids" else {0: "b"} for key in inputs}
+        path = export(module, inputs, [output], axes, folder / f"{name}.onnx", weights=weights)
+        errors[name] = compare(module, path, inputs, BOUND[weights])[output]
+    return errors
+
+
+def add_to_bundle(
+    model: IpIqa,
+    bundle: Path,
+    resolution: int,
+    tokenizer: str,
+    *,
+    length: int,
+    weights: Weights = "fp16",
+    origin: str,
+    license_name: str,
+) -> tuple[Manifest, dict[str, float]]:
+    """Export `model` into an existing bundle and enter it into `bundle.json`; replaces an IP-IQA that is there.
+
+    `tokenizer`: the tokenizer file's path inside the bundle; `length`: tokens of a prompt. Returns the new manifest
+    and each graph's error.
+    """
+    file = bundle / FILE_NAME
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"there is no bundle in '{bundle}': make one with 'grefine-export clip' first"
+        )
+    errors = export_ip_iqa(model, bundle / "components", resolution, weights, length)
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    manifest["ip_iqa"] = {"resolution": resolution, "outputs": [*model.design.outputs]}
+    manifest["components"] |= {name: f"components/{name}.onnx" for name in COMPONENTS}
+    manifest["tokenizers"]["ip_iqa_text"] = [{"file": tokenizer, "input": "ids", "length": length}]
+    others = [weight for weight in manifest["weights"] if weight["component"] not in COMPONENTS]
+    own = [{"component": name, "origin": origin, "license": license_name} for name in COMPONENTS]
+    manifest["weights"] = others + own
+    return write(bundle, manifest), errors
