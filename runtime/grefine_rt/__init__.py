@@ -6,6 +6,8 @@
         result = refiner.refine("picture.png", "a red house under a yellow sun", seed=7)
     result.image.save("better.png")
 
+`Assessor` only assesses: scores, maps and phrases of one picture or of many, from fewer parts.
+
 Everything public is named here and loaded on first use, so importing the package costs next to nothing.
 """
 
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from grefine_rt.errors import (
     BundleError,
     Cancelled,
+    DatasetError,
     DeviceError,
     GRefineError,
     ImageError,
@@ -26,6 +29,7 @@ from grefine_rt.errors import (
 if TYPE_CHECKING:
     from grefine_rt.assess.alignment import PhraseScore
     from grefine_rt.assess.indicator import Assessment, AssessOptions
+    from grefine_rt.assessor import Assessor
     from grefine_rt.plan import PlanOptions, RefinePlan
     from grefine_rt.refiner import CancelToken, RefineOptions, Refiner, RefineResult
 
@@ -34,9 +38,11 @@ __version__ = "0.1.0"
 __all__ = [
     "AssessOptions",
     "Assessment",
+    "Assessor",
     "BundleError",
     "CancelToken",
     "Cancelled",
+    "DatasetError",
     "DeviceError",
     "GRefineError",
     "ImageError",
@@ -55,6 +61,7 @@ _HOME = {
     "PhraseScore": "assess.alignment",
     "AssessOptions": "assess.indicator",
     "Assessment": "assess.indicator",
+    "Assessor": "assessor",
     "PlanOptions": "plan",
     "RefinePlan": "plan",
     "CancelToken": "refiner",

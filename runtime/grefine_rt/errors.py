@@ -21,6 +21,10 @@ class BundleError(GRefineError):
     """A bundle is missing, incomplete, changed, of another format, or does not fit what it declares."""
 
 
+class DatasetError(GRefineError):
+    """A database of rated pictures is missing, incomplete, or not in the layout that was published."""
+
+
 class DeviceError(GRefineError):
     """A device, or the library that drives it, is missing or failed."""
 

@@ -29,6 +29,7 @@ Indicator = Literal["perceptual", "alignment"]
 Mask = NDArray[np.bool_]
 FloatMap = NDArray[np.float32]
 
+MAX_DRAFTS = 64
 PLAN_SIDE = 1024
 """Masks of larger pictures are made on a grid of at most this side: the maps have no finer detail, and the
 cost of growing and feathering rises with the third power of the side."""
@@ -53,6 +54,8 @@ class PlanOptions:
     stages: which stages run; (1,) and (2,) are ablations.
     full_image: stage 1 redraws the whole picture, without a mask.
     stage1_steps, stage2_steps: steps n1 and n2 of Eq. 10, before the strengths shorten them; 1 or more.
+    drafts: how often stage 1 draws, 1 or more. Of several the one that the indicators like best is kept, or the
+        picture itself where none is above it; one is kept as it is (Eq. 10).
     delta: strength of stage 2 in [0, 1] (Eq. 9).
     """
 
@@ -73,6 +76,7 @@ class PlanOptions:
     full_image: bool = False
     stage1_steps: int | None = None
     stage2_steps: int | None = None
+    drafts: int | None = None
     delta: float | None = None
 
     def __post_init__(self) -> None:
@@ -85,6 +89,7 @@ class PlanOptions:
             _in_range(name, getattr(self, name), 0.0, 64.0)
         for name in ("stage1_steps", "stage2_steps"):
             _in_range(name, getattr(self, name), 1, 1000)
+        _in_range("drafts", self.drafts, 1, MAX_DRAFTS)
         _in_range("window", self.window, 0.0, 1.0)
         if self.window == 0:
             raise OptionError("The option 'window' must be above 0.")
@@ -106,6 +111,7 @@ class RefinePlan:
     regenerate, restore: whether stage 1 and stage 2 run.
     delta: strength of stage 2, in [0, 1].
     stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
+    drafts: how often stage 1 draws; the best is kept.
     boxes: (x0, y0, x1, y1) of the regions of the mask in pixels, x1 and y1 exclusive.
     coverage: share of the picture inside the mask, in [0, 1].
     defect_map: 1 - P + A of Eq. 9 with the chosen indicators, float32 (H, W) in [0, 2].
@@ -121,6 +127,7 @@ class RefinePlan:
     restore: bool
     stage1_steps: int
     stage2_steps: int
+    drafts: int
     boxes: tuple[masks.Box, ...]
     coverage: float
     defect_map: FloatMap
@@ -158,9 +165,11 @@ class RefinePlan:
 def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) -> RefinePlan:
     """The plan of Eq. 9 for an assessed picture: M = Bi(1 - P + A), strength and weighted prompt.
 
-    Raises OptionError when the bundle's and the given strengths together make no range.
+    Raises OptionError when the bundle's and the given strengths together make no range, and BundleError for a
+    bundle that only assesses.
     """
     defaults = manifest.plan
+    inpaint, restoration = manifest.stages
     tau = defaults.tau if options.tau is None else options.tau
     shape = assessment.perceptual_map.shape
     with_quality, with_alignment = (name in options.indicators for name in ("perceptual", "alignment"))
@@ -177,7 +186,7 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         missing = upsample(join(places, joining, manifest.alignment.grid), (shape[0], shape[1]))
     defect = poor + missing
 
-    width, height = work_size(shape[1], shape[0], manifest.inpaint.resolution, manifest.inpaint.multiple)
+    width, height = work_size(shape[1], shape[0], inpaint.resolution, inpaint.multiple)
     cell = LATENT_SCALE * math.sqrt(shape[0] * shape[1] / (width * height))
     if options.full_image:
         mask = np.ones(shape, dtype=np.bool_)
@@ -196,10 +205,10 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         _choose(options.strength_max, defaults.strength_max),
         absent,
     )
-    delta = _choose(options.delta, manifest.restore.delta)
+    delta = _choose(options.delta, restoration.delta)
     boxes = tuple(masks.boxes(mask))
-    stage1_steps = _choose(options.stage1_steps, manifest.inpaint.steps)
-    stage2_steps = _choose(options.stage2_steps, manifest.restore.steps)
+    stage1_steps = _choose(options.stage1_steps, inpaint.steps)
+    stage2_steps = _choose(options.stage2_steps, restoration.steps)
     # A stage whose strength leaves no step would only pass the picture through the autoencoder.
     regenerate = 1 in options.stages and bool(mask.any()) and unet_calls(stage1_steps, strength) > 0
     restore = 2 in options.stages and unet_calls(stage2_steps, delta) > 0
@@ -214,6 +223,7 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         restore=restore,
         stage1_steps=stage1_steps,
         stage2_steps=stage2_steps,
+        drafts=_choose(options.drafts, inpaint.drafts),
         boxes=boxes,
         coverage=float(mask.mean()),
         defect_map=defect,

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from grefine_rt.assess.indicator import Assessment, AssessOptions, assess, check_prompt
+from grefine_rt.assess.indicator import (
+    Assessment,
+    AssessOptions,
+    Encoders,
+    assess,
+    assess_batch,
+    check_prompt,
+)
 from grefine_rt.bundle.manifest import Decoding
 from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, CancelToken
@@ -60,7 +67,8 @@ class RefineResult:
     """What a refine call made.
 
     image: PIL image of the size of the input, with its alpha and colour profile.
-    stage1: the picture between the stages; equal to the input where stage 1 was skipped.
+    stage1: the picture between the stages; equal to the input where stage 1 was skipped or none of its drafts
+        was better.
     before, after: the assessments of the input and of the result.
     plan: what was done, and why.
     timings: milliseconds for `load`, `assess_before`, `plan`, `regenerate`, `restore`, `assess_after`,
@@ -86,6 +94,8 @@ class Refiner:
     """
 
     def __init__(self, bundle: Bundle) -> None:
+        """Raises BundleError for a bundle that only assesses; `Assessor` takes it."""
+        _ = bundle.manifest.stages
         self._bundle: Bundle | None = bundle
 
     @classmethod
@@ -151,8 +161,12 @@ class Refiner:
             weight = plan.weight() if plan.regenerate else np.zeros(plan.mask.shape, np.float32)
         with run.part("regenerate"):
             stage1 = picture.rgb
+            kept = ""
             if plan.regenerate:
-                stage1 = self._regenerate(stage1, plan, weight, seed, run)
+                drafts = self._drafts(stage1, plan, weight, seed, run)
+                stage1, kept = self._best(drafts, stage1, before, options.assess)
+                if stage1 is picture.rgb:
+                    weight = np.zeros_like(weight)
         with run.part("restore"):
             # What stage 1 drew anew is as good as the decoder makes it.
             good = np.maximum(before.perceptual_map, weight)
@@ -167,32 +181,60 @@ class Refiner:
             plan=plan,
             timings=run.timings(),
             seed=seed,
-            notes=(*picture.notes, *before.notes),
+            notes=(*picture.notes, *before.notes, *filter(None, [kept])),
         )
 
-    def _regenerate(self, rgb: Rgb, plan: RefinePlan, weight: FloatMap, seed: int, run: _Run) -> Rgb:
-        settings = self.bundle.manifest.inpaint
+    def _drafts(self, rgb: Rgb, plan: RefinePlan, weight: FloatMap, seed: int, run: _Run) -> list[Rgb]:
+        """Stage 1, `plan.drafts` times with different noise, each pasted back."""
+        settings, _ = self.bundle.manifest.stages
         size = work_size(rgb.shape[1], rgb.shape[0], settings.resolution, settings.multiple)
         picture, mask = _at_work_size(rgb, size), _work_mask(plan.mask, size)
-        drawn = regenerate(
-            self.bundle,
-            picture,
-            mask,
-            plan.prompt,
-            strength=plan.strength,
-            seed=seed,
-            steps=plan.stage1_steps,
-            on_step=run.on_step("regenerate"),
-            cancel=run.cancel,
-        )
         scale = min(size[0] / rgb.shape[1], size[1] / rgb.shape[0])
         rim = max(LATENT_SCALE, plan.feather * scale)
-        return paste_region(rgb, match_rim(drawn.image, picture, mask, rim), weight)
+        drafts = []
+        for draft in range(plan.drafts):
+            drawn = regenerate(
+                self.bundle,
+                picture,
+                mask,
+                plan.prompt,
+                strength=plan.strength,
+                seed=seed,
+                steps=plan.stage1_steps,
+                draft=draft,
+                on_step=run.on_step("regenerate", draft, plan.drafts),
+                cancel=run.cancel,
+            )
+            drafts.append(paste_region(rgb, match_rim(drawn.image, picture, mask, rim), weight))
+        return drafts
+
+    def _best(
+        self, drafts: list[Rgb], rgb: Rgb, before: Assessment, options: AssessOptions
+    ) -> tuple[Rgb, str]:
+        """The draft with the highest p + a, or the picture itself where none is above it, and a sentence on it.
+
+        A single draft is kept as it is, as in Eq. 10.
+        """
+        if len(drafts) == 1:
+            return drafts[0], ""
+        prompts = [before.prompt] * len(drafts)
+        found = assess_batch(self.bundle, drafts, prompts, options, Encoders(self.bundle))
+        scores = [_score(assessment) for assessment in found]
+        best, own = max(scores), _score(before)
+        if best <= own:
+            return rgb, (
+                f"None of the {len(drafts)} drafts of stage 1 scored above the picture itself ({best:.2f} against "
+                f"{own:.2f}), so stage 1 changed nothing."
+            )
+        number = scores.index(best)
+        return drafts[number], (
+            f"Draft {number + 1} of {len(drafts)} was kept: it scores {best:.2f}, the picture itself {own:.2f}."
+        )
 
     def _restore(
         self, rgb: Rgb, plan: RefinePlan, good: FloatMap, seed: int, options: RefineOptions, run: _Run
     ) -> Rgb:
-        settings = self.bundle.manifest.restore
+        _, settings = self.bundle.manifest.stages
         size = work_size(rgb.shape[1], rgb.shape[0], settings.resolution, settings.multiple)
         picture = _at_work_size(rgb, size)
         restored = restore(
@@ -241,11 +283,16 @@ class _Run:
         self._spent[name] = 1000 * (time.perf_counter() - start)
         self._report(name, 1, 1)
 
-    def on_step(self, name: str) -> Callable[[int, int], None]:
-        return lambda step, steps: self._report(name, step, steps)
+    def on_step(self, name: str, round: int = 0, rounds: int = 1) -> Callable[[int, int], None]:
+        return lambda step, steps: self._report(name, round * steps + step, rounds * steps)
 
     def timings(self) -> dict[str, float]:
         return {**self._spent, "total": 1000 * (time.perf_counter() - self._start)}
+
+
+def _score(assessment: Assessment) -> float:
+    """(p + a) / 2, the quality of Eq. 9."""
+    return (assessment.perceptual + assessment.alignment) / 2
 
 
 def _check_fits(plan: RefinePlan, picture: Picture) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from grefine_rt import Refiner
+from grefine_rt import Assessor, Refiner
 from grefine_rt.cli import app
 from tests.runtime import fake_bundle
 
@@ -15,15 +15,17 @@ MINI = Path(__file__).resolve().parents[2] / "engines" / "mini"
 
 @pytest.fixture
 def fake(monkeypatch):
-    """`Refiner.load` gives this bundle; its attribute `loaded` lists the arguments of each call."""
+    """`Refiner.load` and `Assessor.load` give this bundle; its attribute `loaded` lists the arguments of each call."""
     bundle = fake_bundle.Bundle()
     bundle.loaded = []
 
-    def load(name="mini", device="auto", threads=None):
-        bundle.loaded.append((name, device, threads))
-        return Refiner(bundle)
+    for kind in (Refiner, Assessor):
 
-    monkeypatch.setattr(Refiner, "load", load)
+        def load(name="mini", device="auto", threads=None, kind=kind):
+            bundle.loaded.append((name, device, threads))
+            return kind(bundle)
+
+        monkeypatch.setattr(kind, "load", load)
     return bundle
 
 

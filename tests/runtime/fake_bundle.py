@@ -46,7 +46,7 @@ def manifest():
         perceptual=Perceptual(SIDE, GRID, (0.9, 0.9, 0.9), "calibrated", "vv"),
         alignment=Alignment(SIDE, GRID, 12.0, 0.5, 0.7, "clip"),
         plan=Plan(0.5, 0.5, 0.9, "union", "deficit", "ancestor", 1.0, 1.0, 0.01, 1.0),
-        inpaint=Inpaint(SIDE, 16, 4, "euler", 2.0, "zeros", "epsilon", SCHEDULE, True),
+        inpaint=Inpaint(SIDE, 16, 4, "euler", 2.0, 1, "zeros", "epsilon", SCHEDULE, True),
         restore=Restore(
             SIDE, 16, 4, 0.5, "ddim", 1.0, 1.0, "clean", "blurry", "epsilon", SCHEDULE, "difference"
         ),
@@ -139,7 +139,12 @@ class Binding:
 
 def look(image):
     """`perceptual` and `alignment_image` in one graph."""
-    patches = image[0].reshape(3, GRID, SIDE // GRID, GRID, SIDE // GRID).mean(axis=(2, 4)).reshape(3, -1).T
+    rows = [look_at(one) for one in image]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def look_at(image):
+    patches = image.reshape(3, GRID, SIDE // GRID, GRID, SIDE // GRID).mean(axis=(2, 4)).reshape(3, -1).T
     kinds = [min(COLOURS, key=lambda name: np.abs(255.0 * patch - COLOURS[name]).sum()) for patch in patches]
     good = np.array([0.05 if kind == "poor" else 0.97 for kind in kinds], np.float32)
     pairs = np.repeat(np.append(good.mean(), good)[:, None], 4, axis=1).astype(np.float32)
@@ -149,7 +154,7 @@ def look(image):
         token[AXES.get(kind, 5)] = 1.0
     shown = (tokens > 0.9).any(axis=0) * 1.0
     tokens = normalised(np.vstack([np.append([0.3], shown[1:]), tokens])).astype(np.float32)
-    return {"pairs": pairs[None], "published": np.stack([pairs, 1 - pairs], -1)[None], "tokens": tokens[None]}
+    return {"pairs": pairs, "published": np.stack([pairs, 1 - pairs], -1), "tokens": tokens}
 
 
 def read(ids):

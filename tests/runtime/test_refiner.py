@@ -169,6 +169,58 @@ def test_a_stage_without_steps_is_not_run(bundle, refiner):
     assert bundle.engines["inpaint_encode"].calls == bundle.engines["restore_encode"].calls == 0
 
 
+def drawing(bundle, *colours):
+    """Makes stage 1 draw one colour a draft, and the last one from then on."""
+    left = list(colours)
+    draw = bundle.engines["inpaint_step"]
+
+    def step(sample, mask, masked_latent, coefficients, **_):
+        flat = np.array([*fake_bundle.COLOURS[left[0]], 127.5], np.float32)[None, :, None, None] / 127.5 - 1
+        clean = (mask * flat + (1 - mask) * masked_latent).astype(np.float32)
+        if coefficients[3] == 0 and len(left) > 1:  # the last step keeps nothing of its sample
+            del left[0]
+        return fake_bundle.solve(sample, clean, coefficients)
+
+    bundle.engines["inpaint_step"] = fake_bundle.Engine(step, draw.inputs)
+
+
+def test_the_draft_that_scores_best_is_kept(bundle, refiner):
+    drawing(bundle, "poor", "tree", "poor")
+    options = RefineOptions(plan=PlanOptions(stages=(1,), drafts=3))
+    result = refiner.refine(scene(POOR), PROMPT, options=options)
+    assert bundle.engines["inpaint_step"].calls == 3 * int(4 * result.plan.strength)
+    assert np.abs(pixels(result.image)[48, 48] - fake_bundle.COLOURS["tree"]).max() <= 4
+    assert result.after.perceptual > result.before.perceptual
+    assert any("Draft 2 of 3 was kept" in note for note in result.notes)
+
+
+def test_a_picture_is_kept_that_no_draft_improves(bundle, refiner):
+    drawing(bundle, "poor")
+    options = RefineOptions(plan=PlanOptions(stages=(1,), drafts=2))
+    result = refiner.refine(scene(POOR), PROMPT, options=options)
+    np.testing.assert_array_equal(pixels(result.image), scene(POOR))
+    assert any("None of the 2 drafts" in note for note in result.notes)
+    once = refiner.refine(scene(POOR), PROMPT, options=STAGE_1)
+    assert not np.array_equal(pixels(once.image), scene(POOR))  # one draft is kept as it is
+    assert once.notes == ()
+
+
+def test_drafts_differ_in_their_noise_and_the_first_is_that_of_a_single_one(bundle, refiner):
+    seen = []
+    denoised = bundle.engines["inpaint_decode"]
+    bundle.engines["inpaint_decode"] = fake_bundle.Engine(
+        lambda latent: seen.append(latent.copy()) or denoised.run({"latent": latent}), denoised.inputs
+    )
+    for drafts in (1, 3):
+        refiner.refine(
+            scene(POOR), PROMPT, options=RefineOptions(plan=PlanOptions(stages=(1,), drafts=drafts))
+        )
+    alone, first, *others = seen
+    np.testing.assert_array_equal(alone, first)
+    assert not any(np.array_equal(first, other) for other in others)
+    assert not np.array_equal(*others)
+
+
 def test_full_image_and_single_indicators(refiner):
     full = refiner.refine(scene(GOOD), PROMPT, options=RefineOptions(plan=PlanOptions(full_image=True)))
     assert full.plan.coverage == 1

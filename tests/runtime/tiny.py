@@ -200,6 +200,7 @@ def manifest() -> dict:
             "steps": 5,
             "solver": "euler",
             "guidance": 4.0,
+            "drafts": 1,
             "negative": "zeros",
             "prediction": "epsilon",
             "schedule": schedule,

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from grefine_rt.assess import alignment as matching
-from grefine_rt.assess import perceptual
-from grefine_rt.assess.phrases import parse
+from grefine_rt.assess import image_reward, ip_iqa, perceptual
+from grefine_rt.assess.phrases import Phrase, parse
+from grefine_rt.assess.texts import TextFeatures
+from grefine_rt.engine.batch import run_rows
 from grefine_rt.errors import OptionError, PromptError
-from grefine_rt.imaging.image import encoder_input
+from grefine_rt.imaging import heatmap
+from grefine_rt.imaging.image import Source, encoder_input, load
 from grefine_rt.text.emphasis import plain_text
 
 if TYPE_CHECKING:
+    from grefine_rt.bundle.manifest import Manifest
     from grefine_rt.bundle.store import Bundle
 
 Scoring = Literal["calibrated", "published"]
+AlignmentScore = Literal["phrases", "reward"]
 FloatMap = NDArray[np.float32]
 
 MAX_PHRASES = 64
@@ -32,10 +39,13 @@ class AssessOptions:
     scoring: "calibrated" or "published" perceptual scores, see `assess.perceptual`; None means the bundle's
         own.
     adjective_rule: "penalised" or "printed", see `assess.alignment.score_phrases`.
+    alignment_score: what a is: "phrases" (Eq. 8), or "reward", the ImageReward scalar as a score. Maps and
+        phrases are the same either way.
     """
 
     scoring: Scoring | None = None
     adjective_rule: matching.AdjectiveRule = "penalised"
+    alignment_score: AlignmentScore = "phrases"
 
     def __post_init__(self) -> None:
         """Raises OptionError for a reading that does not exist."""
@@ -45,6 +55,10 @@ class AssessOptions:
             raise OptionError(
                 f"The option 'adjective_rule' must be penalised or printed, not {self.adjective_rule!r}."
             )
+        if self.alignment_score not in ("phrases", "reward"):
+            raise OptionError(
+                f"The option 'alignment_score' must be phrases or reward, not {self.alignment_score!r}."
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +66,15 @@ class Assessment:
     """How good a picture is, and where it is not. H and W are the picture's size in pixels; scores in [0, 1].
 
     perceptual, alignment: p (Eq. 3) and a (Eq. 8).
-    ip_iqa: scores of the separate assessor IP-IQA, None where the bundle has none.
+    ip_iqa: scores of the separate assessor IP-IQA, "quality" and perhaps "alignment", in the units of the
+        opinion scores it was trained on; None where the bundle has none.
     perceptual_map: P of Eq. 3, float32 (H, W) in [0, 1], 1 is good.
     alignment_map: A of Eq. 6 with the bundle's readings, float32 (H, W) in [0, 1], 1 is to be redrawn.
     factors, factor_maps: overall, technical, rationality, naturalness; maps as `perceptual_map`.
     phrases: every phrase of the prompt with its scores and defect.
     prompt: as given.
     notes: plain sentences on what was left out, for example of a very long prompt.
+    image_reward: the ImageReward scalar, about -2.5 to 2.5; None where the bundle has none.
     """
 
     perceptual: float
@@ -71,48 +87,143 @@ class Assessment:
     phrases: tuple[matching.PhraseScore, ...]
     prompt: str
     notes: tuple[str, ...] = ()
+    image_reward: float | None = None
+
+    def heat(self) -> dict[str, FloatMap]:
+        """Every map, float32 (H, W) in [0, 1], turned so that 1 is where work is: `perceptual`, `alignment`,
+        `technical`, `rationality`, `naturalness`."""
+        factors = {name: 1 - values for name, values in self.factor_maps.items() if name != "overall"}
+        return {"perceptual": 1 - self.perceptual_map, "alignment": self.alignment_map, **factors}
+
+    def heat_map(self, name: str = "perceptual", image: Source | None = None) -> Image.Image:
+        """One map of `heat` as a picture, hot where work is, over `image` where one is given.
+
+        `image` is the assessed picture in any form that `imaging.image.load` takes. Raises OptionError for an
+        unknown name and for a picture of another size, and ImageError.
+        """
+        if name not in (heat := self.heat()):
+            raise OptionError(f"There is no heat map '{name}': choose one of {', '.join(heat)}.")
+        if image is None:
+            return Image.fromarray(heatmap.colourise(heat[name]))
+        rgb = load(image).rgb
+        if rgb.shape[:2] != heat[name].shape:
+            raise OptionError(
+                f"The heat map has {heat[name].shape[1]} x {heat[name].shape[0]} pixels, but the picture "
+                f"{rgb.shape[1]} x {rgb.shape[0]}: give the picture that was assessed."
+            )
+        return Image.fromarray(heatmap.overlay(rgb, heat[name]))
 
 
 def assess(bundle: Bundle, rgb: NDArray[np.uint8], prompt: str, options: AssessOptions) -> Assessment:
     """Both indicators for a picture, uint8 RGB (H, W, 3). Raises PromptError when the prompt says nothing."""
-    text = check_prompt(prompt)
+    (assessment,) = assess_batch(bundle, [rgb], [prompt], options, Encoders(bundle))
+    return assessment
+
+
+class Encoders:
+    """The text encoders of a bundle's assessors; `remembered` as in `TextFeatures`."""
+
+    def __init__(self, bundle: Bundle, remembered: int = 0) -> None:
+        self.alignment = TextFeatures(bundle, "alignment_text", remembered)
+        self.ip_iqa = TextFeatures(bundle, "ip_iqa_text", remembered)
+
+
+def assess_batch(
+    bundle: Bundle,
+    pictures: Sequence[NDArray[np.uint8]],
+    prompts: Sequence[str],
+    options: AssessOptions,
+    encoders: Encoders,
+) -> list[Assessment]:
+    """As `assess` for 1 or more pictures, each uint8 RGB (H, W, 3) of its own size, and as many prompts.
+
+    Every picture is resized to the encoders' input, so one run of an encoder serves them all.
+    """
+    texts = [check_prompt(prompt) for prompt in prompts]
     manifest = bundle.manifest
+    if options.alignment_score == "reward" and manifest.image_reward is None:
+        raise OptionError(
+            f"Bundle '{manifest.name}' has no ImageReward: leave the option 'alignment_score' at phrases, or make "
+            f"a bundle with 'grefine-export blip'."
+        )
     scoring = options.scoring or manifest.perceptual.scoring
     wanted, score = (
         ("pairs", perceptual.calibrated) if scoring == "calibrated" else ("published", perceptual.published)
     )
-    quality_tokens, image_tokens = _encode_image(bundle, rgb, wanted)
-    quality = score(quality_tokens, manifest.perceptual.alpha)
+    quality_tokens, image_tokens = _encode_images(bundle, pictures, wanted)
+    parsed = {text: parse(text) for text in dict.fromkeys(texts)}
+    spoken = {
+        text: ["", text, *(p.noun for p in phrases), *(p.text for p in phrases)]
+        for text, phrases in ((text, found[:MAX_PHRASES]) for text, found in parsed.items())
+    }
+    every = list(dict.fromkeys(piece for pieces in spoken.values() for piece in pieces))
+    features = dict(zip(every, encoders.alignment(every), strict=True))
+    opinions: list[dict[str, float] | None] = [None] * len(texts)
+    if manifest.ip_iqa is not None:
+        opinions[:] = ip_iqa.rate(bundle, manifest.ip_iqa, pictures, texts, encoders.ip_iqa)
+    rewards: list[float | None] = [None] * len(texts)
+    if manifest.image_reward is not None:
+        rewards[:] = image_reward.rewards(bundle, pictures, texts)
 
-    found = parse(text)
-    phrases = found[:MAX_PHRASES]
-    texts = ["", text, *(phrase.noun for phrase in phrases), *(phrase.text for phrase in phrases)]
-    features = _encode_texts(bundle, texts)
-    rows = matching.match(image_tokens, features[1:], features[0], manifest.alignment.temperature)
+    assessments = []
+    for i, (rgb, text) in enumerate(zip(pictures, texts, strict=True)):
+        quality = score(quality_tokens[i], manifest.perceptual.alpha)
+        size = (rgb.shape[0], rgb.shape[1])
+        whole, scored, redraw = _align(
+            manifest,
+            image_tokens[i],
+            parsed[text][:MAX_PHRASES],
+            np.stack([features[piece] for piece in spoken[text]]),
+            options.adjective_rule,
+        )
+        reward = rewards[i]
+        if options.alignment_score == "reward" and manifest.image_reward is not None and reward is not None:
+            whole = image_reward.as_score(reward, manifest.image_reward)
+        assessments.append(
+            Assessment(
+                perceptual=quality.score,
+                alignment=whole,
+                ip_iqa=opinions[i],
+                perceptual_map=perceptual.upsample(quality.map, size),
+                alignment_map=perceptual.upsample(redraw, size),
+                factors=quality.factors,
+                factor_maps={
+                    name: perceptual.upsample(part, size) for name, part in quality.factor_maps.items()
+                },
+                phrases=scored,
+                prompt=prompts[i],
+                notes=_notes(bundle, text, len(parsed[text])),
+                image_reward=reward,
+            )
+        )
+    return assessments
+
+
+def _align(
+    manifest: Manifest,
+    image_tokens: FloatMap,
+    phrases: Sequence[Phrase],
+    features: FloatMap,
+    adjective_rule: matching.AdjectiveRule,
+) -> tuple[float, tuple[matching.PhraseScore, ...], FloatMap]:
+    """Eq. 5, 6 and 8 for one picture: the score a, the phrases, and A on the token grid.
+
+    `image_tokens` (1+N, d); `features` are those of "", of the prompt, of each phrase's noun and of each
+    phrase.
+    """
+    settings = manifest.alignment
+    rows = matching.match(image_tokens, features[1:], features[0], settings.temperature)
     scored = matching.score_phrases(
         phrases,
         rows[1 : 1 + len(phrases)],
         rows[1 + len(phrases) :],
-        a_bound=manifest.alignment.a_bound,
-        beta=manifest.alignment.beta,
-        adjective_rule=options.adjective_rule,
+        a_bound=settings.a_bound,
+        beta=settings.beta,
+        adjective_rule=adjective_rule,
     )
     places = matching.regions(scored, manifest.plan.missing_region)
-    redraw = matching.join(places, manifest.plan.joining, manifest.alignment.grid)
-
-    size = (rgb.shape[0], rgb.shape[1])
-    return Assessment(
-        perceptual=quality.score,
-        alignment=matching.overall(float(rows[0, 0]), scored, manifest.alignment.beta),
-        ip_iqa=None,
-        perceptual_map=perceptual.upsample(quality.map, size),
-        alignment_map=perceptual.upsample(redraw, size),
-        factors=quality.factors,
-        factor_maps={name: perceptual.upsample(part, size) for name, part in quality.factor_maps.items()},
-        phrases=scored,
-        prompt=prompt,
-        notes=_notes(bundle, text, len(found)),
-    )
+    redraw = matching.join(places, manifest.plan.joining, settings.grid)
+    return matching.overall(float(rows[0, 0]), scored, settings.beta), scored, redraw
 
 
 def check_prompt(prompt: str) -> str:
@@ -123,31 +234,27 @@ def check_prompt(prompt: str) -> str:
     return text
 
 
-def _encode_image(bundle: Bundle, rgb: NDArray[np.uint8], wanted: str) -> tuple[FloatMap, FloatMap]:
-    """(1+N, 4[, 2]) of the output `wanted` of `perceptual`, and (1+N, d) of `alignment_image`.
+def _encode_images(
+    bundle: Bundle, pictures: Sequence[NDArray[np.uint8]], wanted: str
+) -> tuple[FloatMap, FloatMap]:
+    """(b, 1+N, 4[, 2]) of the output `wanted` of `perceptual`, and (b, 1+N, d) of `alignment_image`.
 
-    A bundle may serve both from one graph; then the picture goes through it once.
+    A bundle may serve both from one graph; then the pictures go through it once.
     """
     manifest = bundle.manifest
     quality, match = bundle.engine("perceptual"), bundle.engine("alignment_image")
-    image = encoder_input(rgb, manifest.perceptual.resolution)
+
+    def inputs(resolution: int) -> FloatMap:
+        return np.concatenate([encoder_input(rgb, resolution) for rgb in pictures])
+
+    images = inputs(manifest.perceptual.resolution)
     if quality is match:
-        both = quality.run({"image": image}, [wanted, "tokens"])
-        return both[wanted][0], both["tokens"][0]
-    first = quality.run({"image": image}, [wanted])[wanted][0]
+        both = run_rows(quality, {"image": images}, [wanted, "tokens"])
+        return both[wanted], both["tokens"]
+    first = run_rows(quality, {"image": images}, [wanted])[wanted]
     if manifest.alignment.resolution != manifest.perceptual.resolution:
-        image = encoder_input(rgb, manifest.alignment.resolution)
-    return first, match.run({"image": image}, ["tokens"])["tokens"][0]
-
-
-def _encode_texts(bundle: Bundle, texts: list[str]) -> FloatMap:
-    """Features (n, d) of all texts, through the text encoder in one batch; equal texts are encoded once."""
-    unique = list(dict.fromkeys(texts))
-    engine = bundle.engine("alignment_text")
-    (tokenizer,) = bundle.tokenizer("alignment_text")
-    ids = np.stack([tokenizer.encode(text) for text in unique])
-    features = engine.run({"ids": ids}, ["features"])["features"]
-    return features[[unique.index(text) for text in texts]]
+        images = inputs(manifest.alignment.resolution)
+    return first, run_rows(match, {"image": images}, ["tokens"])["tokens"]
 
 
 def _notes(bundle: Bundle, text: str, phrases: int) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import re
+import types
 import typing
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -16,21 +17,14 @@ from grefine_rt.errors import BundleError
 FORMAT = 1
 FILE_NAME = "bundle.json"
 
-REQUIRED_COMPONENTS = (
-    "perceptual",
-    "alignment_image",
-    "alignment_text",
-    "inpaint_text",
-    "inpaint_encode",
-    "inpaint_step",
-    "inpaint_decode",
-    "restore_text",
-    "restore_encode",
-    "restore_step",
-    "restore_decode",
-)
-OPTIONAL_COMPONENTS = ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion")
-TEXT_COMPONENTS = ("alignment_text", "inpaint_text", "restore_text")
+ASSESS_COMPONENTS = ("perceptual", "alignment_image", "alignment_text")
+SECTION_COMPONENTS = {
+    "inpaint": ("inpaint_text", "inpaint_encode", "inpaint_step", "inpaint_decode"),
+    "restore": ("restore_text", "restore_encode", "restore_step", "restore_decode"),
+    "ip_iqa": ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion"),
+    "image_reward": ("image_reward",),
+}
+"""What each section that may be null brings with it."""
 
 Decoding = Literal["plain", "difference", "quality"]
 
@@ -89,13 +83,15 @@ class Plan:
 
 @dataclass(frozen=True)
 class Inpaint:
-    """Stage 1: trained side in pixels, what sides must be multiples of, and how the UNet is to be run."""
+    """Stage 1: trained side in pixels, what sides must be multiples of, how the UNet is to be run, and how many
+    drafts are made."""
 
     resolution: int
     multiple: int
     steps: int
     solver: Solver
     guidance: float
+    drafts: int
     negative: Literal["zeros", "encoded"]
     prediction: Prediction
     schedule: Schedule
@@ -122,6 +118,24 @@ class Restore:
 
 
 @dataclass(frozen=True)
+class IpIqa:
+    """The separate assessor IP-IQA: input side in pixels, and what the columns of its `scores` are, in the
+    units of the opinion scores it was trained on."""
+
+    resolution: int
+    outputs: tuple[Literal["quality", "alignment"], ...]
+
+
+@dataclass(frozen=True)
+class Reward:
+    """The ImageReward scalar, of the pictures and token ids that the alignment indicator takes: as a score in
+    [0, 1] it is sigmoid(slope * (reward - centre))."""
+
+    slope: float
+    centre: float
+
+
+@dataclass(frozen=True)
 class TokenizerSpec:
     """A tokenizer file, the graph input its ids go to, and their number."""
 
@@ -140,7 +154,11 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """All of `bundle.json`. Paths are relative to the bundle, with forward slashes."""
+    """All of `bundle.json`. Paths are relative to the bundle, with forward slashes.
+
+    A bundle that only assesses has null for `inpaint` and `restore`, one without IP-IQA null for `ip_iqa` or no
+    such key, and likewise `image_reward`; their components and tokenizers are then absent.
+    """
 
     format: int
     name: str
@@ -150,11 +168,13 @@ class Manifest:
     perceptual: Perceptual
     alignment: Alignment
     plan: Plan
-    inpaint: Inpaint
-    restore: Restore
+    inpaint: Inpaint | None
+    restore: Restore | None
     tokenizers: Mapping[str, tuple[TokenizerSpec, ...]]
     components: Mapping[str, str]
     files: Mapping[str, FileEntry]
+    ip_iqa: IpIqa | None = None
+    image_reward: Reward | None = None
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -179,6 +199,21 @@ class Manifest:
         """The text of `bundle.json`; `from_json` gives back an equal manifest."""
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
+    @property
+    def refines(self) -> bool:
+        """Whether the bundle has both stages of the refiner; without them it only assesses."""
+        return self.inpaint is not None and self.restore is not None
+
+    @property
+    def stages(self) -> tuple[Inpaint, Restore]:
+        """The settings of stage 1 and stage 2. Raises BundleError when the bundle only assesses."""
+        if self.inpaint is None or self.restore is None:
+            raise BundleError(
+                f"Bundle '{self.name}' only assesses and cannot refine: use it with Assessor or 'grefine-rt "
+                f"assess', or refine with another bundle, see 'grefine-rt bundle list'."
+            )
+        return self.inpaint, self.restore
+
     def files_of(self, component: str) -> tuple[str, ...]:
         """The files of a component: its graph, and external data, whose names begin with the graph's."""
         graph = self.components[component]
@@ -200,15 +235,18 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         hints = typing.get_type_hints(kind)
+        needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
         for problem, names in (
-            ("lacks", hints.keys() - value.keys()),
+            ("lacks", needed - value.keys()),
             ("has an unknown", value.keys() - hints.keys()),
         ):
             if names:
                 raise BundleError(f"bundle.json {problem} '{where}{min(names)}': {_MEND}.")
         return typing.cast(Any, kind)(
-            **{name: _convert(hints[name], value[name], f"{where}{name}.") for name in hints}
+            **{name: _convert(hints[name], item, f"{where}{name}.") for name, item in value.items()}
         )
+    if origin is types.UnionType:  # a section or null
+        return None if value is None else _convert(arguments[0], value, where)
     if origin is tuple and isinstance(value, list):
         return tuple(_convert(arguments[0], item, f"{where}{index}.") for index, item in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
@@ -233,11 +271,18 @@ def _check(manifest: Manifest) -> None:
         if not plain or ".." in pure.parts or path in (".", FILE_NAME):
             raise BundleError(f"bundle.json lists '{path}', which is no path inside the bundle: {_MEND}.")
     components = manifest.components.keys()
-    _names("component", components - {*REQUIRED_COMPONENTS, *OPTIONAL_COMPONENTS}, "has the unknown")
-    _names("component", set(REQUIRED_COMPONENTS) - components, "lacks the")
+    needed = {*ASSESS_COMPONENTS}
+    for section, parts in SECTION_COMPONENTS.items():
+        if getattr(manifest, section) is not None:
+            needed |= {*parts}
+        else:
+            _names("component", components & {*parts}, f"has null for '{section}' but the")
+    _names("component", components - needed, "has the unknown")
+    _names("component", needed - components, "lacks the")
+    texts = {component for component in needed if component.endswith("_text")}
     tokenized = {component for component, specs in manifest.tokenizers.items() if specs}
-    _names("tokenizer of", set(TEXT_COMPONENTS) - tokenized, "lacks the")
-    _names("tokenizer of", tokenized - {*TEXT_COMPONENTS, "ip_iqa_text"}, "has the unknown")
+    _names("tokenizer of", texts - tokenized, "lacks the")
+    _names("tokenizer of", tokenized - texts, "has the unknown")
     named = {
         *manifest.components.values(),
         *(spec.file for specs in manifest.tokenizers.values() for spec in specs),
@@ -255,8 +300,19 @@ def _check(manifest: Manifest) -> None:
     fine["plan"] = 0 <= plan.strength_min <= plan.strength_max <= 1
     fine["plan.grow"] = min(plan.grow, plan.feather, plan.min_area) >= 0
     fine["plan.p_bound"] = 0 <= plan.p_bound <= 1
-    fine["restore.delta"] = 0 <= manifest.restore.delta <= 1
+    if manifest.ip_iqa is not None:
+        outputs = manifest.ip_iqa.outputs
+        fine["ip_iqa.resolution"] = manifest.ip_iqa.resolution > 0
+        fine["ip_iqa.outputs"] = outputs in (("quality",), ("quality", "alignment"))
+    if manifest.image_reward is not None:
+        fine["image_reward.slope"] = manifest.image_reward.slope > 0
+    if manifest.restore is not None:
+        fine["restore.delta"] = 0 <= manifest.restore.delta <= 1
+    if manifest.inpaint is not None:
+        fine["inpaint.drafts"] = manifest.inpaint.drafts > 0
     for section, stage in (("inpaint", manifest.inpaint), ("restore", manifest.restore)):
+        if stage is None:
+            continue
         schedule = stage.schedule
         fine[section] = stage.resolution > 0 and stage.steps > 0
         # A latent cell is 8 pixels wide: other multiples would not give whole latents.

@@ -24,10 +24,10 @@ def assess(
 ) -> None:
     """Say how good a picture is, how well it shows its prompt, and where refining would redraw it."""
     from grefine_rt.assess.indicator import AssessOptions
+    from grefine_rt.assessor import Assessor
     from grefine_rt.cli import pictures
     from grefine_rt.imaging.report import ReportData
-    from grefine_rt.plan import PlanOptions
-    from grefine_rt.refiner import Refiner
+    from grefine_rt.plan import PlanOptions, make_plan
 
     picture, load_ms = pictures.read_picture(image)
     text, prompt_files = pictures.read_prompt(image, prompt)
@@ -41,11 +41,12 @@ def assess(
     outputs = pictures.Outputs(None, report, maps, image.stem)
     outputs.check([image, *prompt_files])
 
-    with Refiner.load(bundle, device, threads) as refiner:
+    with Assessor.load(bundle, device, threads) as assessor:
+        manifest = assessor.bundle.manifest
         start = time.perf_counter()
-        result = refiner.assess(picture.rgb, text, readings)
+        result = assessor.assess(picture.rgb, text, readings)
         assessed = time.perf_counter()
-        plan = refiner.plan(result, options=choices)
+        plan = make_plan(result, manifest, choices) if manifest.refines else None
         planned = time.perf_counter()
         timings = {
             "load": load_ms,
@@ -53,17 +54,19 @@ def assess(
             "plan": 1000 * (planned - assessed),
             "total": load_ms + 1000 * (planned - start),
         }
-        written = outputs.write_maps(picture.rgb, pictures.all_maps(result, plan.mask))
+        written = outputs.write_maps(picture.rgb, pictures.all_maps(result, plan.mask if plan else None))
         notes = (*picture.notes, *result.notes)
+        if plan is None:
+            notes = (*notes, f"Bundle '{manifest.name}' only assesses, so no refining is planned.")
         written += outputs.write_report(
             ReportData(
                 prompt=text,
                 image=picture.to_pil(),
                 before=result,
-                mask=plan.mask,
-                reasons=plan.reasons,
+                mask=plan.mask if plan else None,
+                reasons=plan.reasons if plan else (),
                 timings=timings,
-                about=pictures.about(refiner, image),
+                about=pictures.about(assessor, image),
                 notes=notes,
             )
         )
@@ -74,11 +77,11 @@ def assess(
                     "input": str(image),
                     "prompt": text,
                     "seed": None,  # assessing draws no noise
-                    "bundle": refiner.bundle.manifest.name,
-                    "device": pictures.device_of(refiner),
+                    "bundle": manifest.name,
+                    "device": pictures.device_of(assessor),
                     "before": pictures.scores_json(result),
                     "phrases": pictures.phrases_json(result),
-                    "mask": pictures.mask_json(plan),
+                    "mask": pictures.mask_json(plan) if plan else None,
                     "timings_ms": timings,
                 }
             )
@@ -87,9 +90,10 @@ def assess(
     out.print(pictures.scores_table(result))
     if result.phrases:
         out.print(pictures.phrases_table(result))
-    out.print("Refining would do this:")
-    for reason in plan.reasons:
-        out.print(f"- {reason}", soft_wrap=True)
+    if plan is not None:
+        out.print("Refining would do this:")
+        for reason in plan.reasons:
+            out.print(f"- {reason}", soft_wrap=True)
     out.print(f"\n{pictures.time_line(timings)}", soft_wrap=True)
     for path in written:
         out.print(f"written: {path}", soft_wrap=True)

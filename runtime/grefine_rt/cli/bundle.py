@@ -75,10 +75,12 @@ def show(name: Name = "mini", as_json: shared.Json = False) -> None:
     out.print(f"{manifest.name} {manifest.version} ({_size(manifest) / 1e6:.1f} MB)", style="bold")
     out.print(manifest.description, soft_wrap=True)
     out.print(f"folder: {folder}", soft_wrap=True)
-    for section in ("perceptual", "alignment", "plan", "inpaint", "restore"):
-        values = dataclasses.asdict(getattr(manifest, section))
+    for section in ("perceptual", "alignment", "plan", "inpaint", "restore", "ip_iqa"):
+        settings = getattr(manifest, section)
+        if settings is None:
+            continue
         out.print(f"\n{section}", style="bold")
-        for key, value in values.items():
+        for key, value in dataclasses.asdict(settings).items():
             out.print(f"  {key}: {value}", soft_wrap=True)
     out.print("\ncomponents", style="bold")
     for component, path in manifest.components.items():

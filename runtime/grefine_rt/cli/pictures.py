@@ -23,6 +23,7 @@ from grefine_rt.imaging.report import ReportData, render
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from grefine_rt.assessor import Assessor
     from grefine_rt.plan import RefinePlan
     from grefine_rt.refiner import Refiner
 
@@ -119,13 +120,14 @@ class Outputs:
 
 
 def all_maps(
-    before: Assessment, mask: NDArray[np.bool_], after: Assessment | None = None
+    before: Assessment, mask: NDArray[np.bool_] | None, after: Assessment | None = None
 ) -> dict[str, NDArray[Any]]:
     """Names and values of the maps that --maps writes; `perceptual` and the factors 1 = good, `alignment`
     1 = to be redrawn, as in `Assessment`."""
     maps: dict[str, NDArray[Any]] = {"perceptual": before.perceptual_map, "alignment": before.alignment_map}
     maps.update((name, values) for name, values in before.factor_maps.items() if name != "overall")
-    maps["mask"] = mask
+    if mask is not None:
+        maps["mask"] = mask
     if after is not None:
         maps["perceptual-after"], maps["alignment-after"] = after.perceptual_map, after.alignment_map
     return maps
@@ -160,12 +162,12 @@ def mask_json(plan: RefinePlan) -> dict[str, Any]:
     return {"coverage": float(plan.coverage), "boxes": [[int(side) for side in box] for box in plan.boxes]}
 
 
-def device_of(refiner: Refiner) -> str:
+def device_of(refiner: Refiner | Assessor) -> str:
     """Where the models run, "cpu" or "cuda:N", also where "auto" was asked for."""
     return refiner.bundle.engine("perceptual").device
 
 
-def about(refiner: Refiner, image: Path, seed: int | None = None) -> dict[str, object]:
+def about(refiner: Refiner | Assessor, image: Path, seed: int | None = None) -> dict[str, object]:
     """What the report says of the run."""
     manifest = refiner.bundle.manifest
     facts: dict[str, object] = {"input": image.name, "bundle": f"{manifest.name} {manifest.version}"}

@@ -92,6 +92,16 @@ def refine(
             show_default=False,
         ),
     ] = None,
+    drafts: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="How often stage 1 draws; the draft that scores best is kept.",
+            rich_help_panel=shared.STRENGTH,
+            show_default=False,
+        ),
+    ] = None,
     delta: Annotated[
         float | None,
         typer.Option(
@@ -149,6 +159,7 @@ def refine(
             full_image=full_image,
             stage1_steps=stage1_steps,
             stage2_steps=stage2_steps,
+            drafts=drafts,
             delta=delta,
         ),
         decoding,

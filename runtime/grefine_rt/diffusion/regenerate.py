@@ -23,6 +23,7 @@ from grefine_rt.errors import OptionError
 from grefine_rt.imaging.mask import to_latent
 
 NOISE_STREAM = 0
+NEXT_DRAFT = 2  # stage 2 has the stream between
 
 
 def regenerate(
@@ -36,6 +37,7 @@ def regenerate(
     steps: int | None = None,
     solver: Solver | None = None,
     guidance: float | Sequence[float] | None = None,
+    draft: int = 0,
     on_step: OnStep | None = None,
     cancel: Cancels | None = None,
 ) -> StageResult:
@@ -44,12 +46,12 @@ def regenerate(
     picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `inpaint.multiple`. mask: bool (H,
     W), True where to redraw. prompt: may hold weights. strength: in [0, 1]; makes int(steps * strength) UNet
     calls. steps, solver, guidance: the manifest's when None; guidance may be one value a UNet call, and a
-    call at 1 costs one UNet pass instead of two.
+    call at 1 costs one UNet pass instead of two. draft: 0 or more; drafts of a seed differ in their noise alone.
 
     The pixels outside the mask come back changed too, by the decoder: paste them back. Raises OptionError for
     arguments that do not fit, Cancelled, BundleError and DeviceError.
     """
-    settings = bundle.manifest.inpaint
+    settings, _ = bundle.manifest.stages
     size = latent_size(picture, settings.multiple)
     if mask.dtype != np.bool_ or mask.shape != picture.shape[:2]:
         raise OptionError(
@@ -78,7 +80,7 @@ def regenerate(
         bundle.engine("inpaint_step"),
         rows,
         latent,
-        gaussian(seed, NOISE_STREAM, latent.shape),
+        gaussian(seed, NOISE_STREAM + draft * NEXT_DRAFT, latent.shape),
         {"mask": to_latent(mask, size)[None, None], "masked_latent": masked_latent},
         conditioning,
         on_step,

@@ -57,7 +57,7 @@ def restore(
 
     Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
     """
-    settings = bundle.manifest.restore
+    _, settings = bundle.manifest.stages
     latent_size(picture, settings.multiple)
     decoding = settings.decoding if decoding is None else decoding
     if decoding not in ("plain", "difference", "quality"):

@@ -1,0 +1,135 @@
+"""`grefine-rt evaluate`: how well a bundle's scores agree with people, on a published database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from grefine_rt.cli import options as shared
+from grefine_rt.cli.output import console, print_json, progress, say_notes
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from grefine_rt.evaluate import Agreement, Scored
+    from grefine_rt.published import Published
+
+_MOST_ERRORS = 5
+"""Pictures without scores that are named; the CSV and the JSON have them all."""
+
+
+def evaluate(
+    dataset: Annotated[
+        Literal["agiqa-1k", "agiqa-3k", "aigiqa-20k"], typer.Option(help="The database.", show_default=False)
+    ],
+    root: Annotated[
+        Path,
+        typer.Option(metavar="DIR", help="The folder it was unpacked into.", show_default=False),
+    ],
+    split: Annotated[
+        Literal["train", "val", "test"] | None,
+        typer.Option(help="One part of aigiqa-20k. Default: all that is there.", show_default=False),
+    ] = None,
+    bundle: shared.Bundle = "mini",
+    device: shared.Device = "auto",
+    threads: shared.Threads = None,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT.csv",
+            help="Write every score, row by row; run again with the same file to go on.",
+            show_default=False,
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Assess only so many, spread evenly. Default: all.", show_default=False),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures in one run of an encoder.")] = 8,
+    as_json: shared.Json = False,
+    scoring: shared.Scoring = None,
+    adjective_rule: shared.AdjectiveRule = "penalised",
+) -> None:
+    """Score a published database of rated pictures and compare with the opinions, beside the papers' figures."""
+    from dataclasses import asdict
+
+    from grefine_rt import evaluate as evaluation
+    from grefine_rt.assess.indicator import AssessOptions
+    from grefine_rt.assessor import Assessor
+    from grefine_rt.databases import read
+    from grefine_rt.imaging.image import check_writable
+    from grefine_rt.published import published
+
+    if csv is not None:
+        check_writable(csv)
+    rated = read(dataset, root, split)
+    items = evaluation.thin_out(rated, limit)
+    with Assessor.load(bundle, device, threads) as assessor, progress({"evaluate": "evaluating"}) as on_step:
+        manifest = assessor.bundle.manifest
+        scored = evaluation.score_all(
+            assessor,
+            items,
+            AssessOptions(scoring, adjective_rule),
+            table=csv,
+            batch=batch,
+            on_progress=lambda done, total: on_step("evaluate", done, total),
+        )
+    found, papers = evaluation.agreements(scored), published(dataset)
+    failed = [row for row in scored if row.error]
+    if as_json:
+        print_json(
+            {
+                "dataset": dataset,
+                "split": split,
+                "bundle": f"{manifest.name} {manifest.version}",
+                "pictures": len(rated),
+                "assessed": len(scored) - len(failed),
+                "failed": [{"picture": row.picture, "error": row.error} for row in failed],
+                "agreement": [asdict(row) for row in found],
+                "published": [asdict(row) for row in papers],
+            }
+        )
+        return
+    say_notes(_failures(failed))
+    out = console()
+    out.print(
+        f"{dataset}: {len(scored) - len(failed)} of {len(rated)} pictures assessed with the bundle "
+        f"{manifest.name} {manifest.version}"
+    )
+    for opinion in dict.fromkeys(row.opinion for row in found):
+        out.print(_side_by_side(opinion, found, papers))
+    out.print("fitted: PLCC after the four-parameter logistic")
+    if csv is not None:
+        out.print(f"written: {csv}", soft_wrap=True)
+
+
+def _failures(failed: Sequence[Scored]) -> tuple[str, ...]:
+    named = tuple(f"{row.picture} was left out: {row.error}" for row in failed[:_MOST_ERRORS])
+    more = len(failed) - len(named)
+    return (*named, f"{more} more pictures were left out, too.") if more else named
+
+
+def _side_by_side(opinion: str, found: Sequence[Agreement], papers: Sequence[Published]) -> Table:
+    """Our scores against one opinion, and below them every method that the papers compare with it."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"Agreement with the opinions on {opinion}")
+    table.add_column("method", overflow="fold")
+    for name in ("SRCC", "PLCC", "fitted", "KRCC", "source"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for ours in (row for row in found if row.opinion == opinion):
+        numbers = (ours.srcc, ours.plcc, ours.plcc_fitted, ours.krcc)
+        papers_name = next((f" ({row.method})" for row in papers if row.score == ours.score), "")
+        table.add_row(ours.score.replace("_", " ") + papers_name, *map(_number, numbers), "this run")
+    table.add_section()
+    for row in (row for row in papers if row.opinion == opinion):
+        table.add_row(row.method, *map(_number, (row.srcc, row.plcc, None, row.krcc)), row.table)
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

@@ -1,0 +1,105 @@
+"""A bundle on disk that only assesses: small ONNX graphs with the contracts of ARCHITECTURE.md, and IP-IQA."""
+
+import numpy as np
+import onnx
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from grefine_rt.bundle.store import write
+from tests.runtime import tiny
+
+SIDE, GRID, WIDTH, LENGTH = 32, 4, 6, 12
+WORDS = ("[UNK]", "<|startoftext|>", "<|endoftext|>", "a", "red", "house", "tree", "tall", "and", "sea")
+
+_rng = np.random.default_rng(5)
+PATCH = (_rng.standard_normal((WIDTH, 3, 8, 8)) / 8).astype(np.float32)
+PAIRS = _rng.standard_normal((WIDTH, 4)).astype(np.float32)
+TABLE = _rng.standard_normal((len(WORDS), WIDTH)).astype(np.float32)
+QA_TABLE = _rng.standard_normal((len(WORDS), WIDTH)).astype(np.float32)
+HEAD = _rng.standard_normal((2 * WIDTH, 2)).astype(np.float32)
+
+# Tokens (b, 1 + 16, 6): the mean of all patches, then the patches row by row.
+_TOKENS = (
+    "flat = Conv<strides=[8,8]>(image, patch) rows = Constant<value_ints=[0,6,-1]>()"
+    " wide = Reshape(flat, rows) patches = Transpose<perm=[0,2,1]>(wide)"
+    " one = Constant<value_ints=[1]>() mean = ReduceMean(patches, one)"
+    " {name} = Concat<axis=1>(mean, patches)"
+)
+
+
+def graphs(batch="b", length=str(LENGTH)):
+    """The graphs by component; `batch` and `length` are the axes of images and ids, a number or a name."""
+    image = f"float[{batch},3,{SIDE},{SIDE}] image"
+    return {
+        "perceptual": tiny.model(
+            f"g ({image}) => (float[b,17,4] pairs, float[b,17,4,2] published, float[b,17,6] tokens) {{"
+            + _TOKENS.format(name="raw")
+            + " tokens = LpNormalization<axis=2>(raw) logits = MatMul(raw, w) pairs = Sigmoid(logits)"
+            " last = Constant<value_ints=[3]>() good = Unsqueeze(logits, last) bad = Neg(good)"
+            " published = Concat<axis=3>(good, bad) }",
+            {"patch": PATCH, "w": PAIRS},
+        ),
+        "alignment_text": tiny.model(
+            f"g (int64[n,{length}] ids) => (float[n,6] features) {{ each = Gather<axis=0>(t, ids)"
+            " zero = Constant<value_int=0>() sums = CumSum(each, one)"
+            " two = Constant<value_int=2>() ends = Equal(ids, two) marks = Cast<to=1>(ends)"
+            " end = ArgMax<axis=1, keepdims=1>(marks) at = Unsqueeze(end, last)"
+            " width = Constant<value_ints=[1,1,6]>() spread = Expand(at, width)"
+            " found = GatherElements<axis=1>(sums, spread) middle = Constant<value_ints=[1]>()"
+            " squeezed = Squeeze(found, middle) features = LpNormalization<axis=1>(squeezed) }",
+            {"t": TABLE, "one": np.array(1), "last": np.array([2])},
+        ),
+        "ip_iqa_image": tiny.model(
+            f"g ({image}) => (float[b,17,6] tokens) {{" + _TOKENS.format(name="tokens") + "}",
+            {"patch": PATCH},
+        ),
+        "ip_iqa_text": tiny.model(
+            f"g (int64[n,{length}] ids) => (float[n,6] features) {{ each = Gather<axis=0>(t, ids)"
+            " one = Constant<value_ints=[1]>() features = ReduceMax<keepdims=0>(each, one) }",
+            {"t": QA_TABLE},
+        ),
+        "ip_iqa_fusion": tiny.model(
+            "g (float[b,17,6] tokens, float[b,6] features) => (float[b,2] scores) {"
+            " one = Constant<value_ints=[1]>() pooled = ReduceMax<keepdims=0>(tokens, one)"
+            " both = Concat<axis=1>(pooled, features) scores = MatMul(both, w) }",
+            {"w": HEAD},
+        ),
+    }
+
+
+def manifest(ip_iqa=True):
+    """The JSON of the bundle, without `files`."""
+    data = tiny.manifest()
+    names = ["perceptual", "alignment_text", *(["ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion"] * ip_iqa)]
+    tokenizer = [{"file": "tokenizers/words.json", "input": "ids", "length": LENGTH}]
+    components = {name: f"components/{name}.onnx" for name in names}
+    return {
+        **data,
+        "name": "only-assesses",
+        "inpaint": None,
+        "restore": None,
+        "ip_iqa": {"resolution": SIDE, "outputs": ["quality", "alignment"]} if ip_iqa else None,
+        "components": {**components, "alignment_image": components["perceptual"]},
+        "tokenizers": {name: tokenizer for name in names if name.endswith("_text")},
+    }
+
+
+def save(folder, ip_iqa=True, **axes):
+    """Writes the whole bundle and returns its folder."""
+    for name in ("components", "tokenizers"):
+        (folder / name).mkdir(parents=True)
+    for name, graph in graphs(**axes).items():
+        if ip_iqa or not name.startswith("ip_iqa"):
+            onnx.save(graph, folder / "components" / f"{name}.onnx")
+    words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
+    words.save(str(folder / "tokenizers" / "words.json"))
+    write(folder, manifest(ip_iqa))
+    return folder
+
+
+def tokens(rgb):
+    """What `ip_iqa_image` gives for a picture of SIDE x SIDE, float64 (17, 6)."""
+    cells = (rgb.astype(np.float64) / 255).reshape(GRID, 8, GRID, 8, 3)
+    patches = np.einsum("hiwjc,ocij->hwo", cells, PATCH.astype(np.float64)).reshape(-1, WIDTH)
+    return np.vstack([patches.mean(axis=0), patches])
