@@ -67,9 +67,17 @@ def deterministic(refiner: Refiner, samples: Iterable[Sample], seed: int) -> tup
 
 
 def measure(
-    refiner: Refiner, judge: Judge, samples: Sequence[Sample], seed: int = 0, readings_limit: int = 0
+    refiner: Refiner,
+    judge: Judge,
+    samples: Sequence[Sample],
+    seed: int = 0,
+    readings_limit: int = 0,
+    other_attention: Refiner | None = None,
 ) -> dict[str, Any]:
-    """All figures as they go into the JSON, without the parts that say where they come from."""
+    """All figures as they go into the JSON, without the parts that say where they come from.
+
+    `other_attention` has the same weights with the other reading of Eq. 1, for a row of its own.
+    """
     outcomes = run(refiner, judge, samples, seed, readings_limit)
     main = outcomes[MAIN]
     measured = {key: figure.of(main) for key, figure in HEADLINE.items()}
@@ -89,6 +97,13 @@ def measure(
     if readings_limit:
         results["readings"] = readings.readings_table(outcomes, refiner.bundle.manifest)
         results["ablations"] = readings.ablations_table(outcomes)
+    if readings_limit and other_attention is not None:
+        only_seen = {MAIN: Variant(RefineOptions())}
+        seen = [try_variants(other_attention, judge, sample, only_seen, seed)[MAIN] for sample in samples]
+        manifests = [one.bundle.manifest for one in (refiner, other_attention)]
+        results["readings"] = {"attention": readings.attention_row(manifests, [main, seen])} | results[
+            "readings"
+        ]
     return results
 
 
@@ -105,6 +120,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-readings", action="store_true", help="leave readings and ablations out")
     parser.add_argument(
         "--readings-limit", type=int, default=60, help="samples whose pictures they are made on"
+    )
+    parser.add_argument(
+        "--other-attention",
+        metavar="BUNDLE",
+        help="the same weights made with `grefine-export mini --attention vv-normalised`, for the row of Eq. 1",
     )
     parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--markdown", type=Path, help="file to write the tables to, as in docs/quality.md")
@@ -129,7 +149,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refiner = Refiner.load(options.bundle, options.device, options.threads)
         samples = list(heldout.samples(options.limit, SPLITS[options.split]))
         readings_limit = 0 if options.no_readings else options.readings_limit
-        measured = measure(refiner, Judge.load(), samples, options.seed, readings_limit)
+        other = options.other_attention and Refiner.load(
+            options.other_attention, options.device, options.threads
+        )
+        measured = measure(refiner, Judge.load(), samples, options.seed, readings_limit, other or None)
     except GRefineError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

@@ -85,6 +85,7 @@ ABLATIONS: dict[str, RefineOptions] = {
     "stage 1 only": _planned(stages=(1,)),
     "stage 2 only": _planned(stages=(2,)),
     "no mask": _planned(full_image=True),
+    "one draft": _planned(drafts=1),
 }
 ABLATION_FIGURES = (
     "perceptual_after",
@@ -115,6 +116,13 @@ def readings_table(outcomes: Mapping[str, Sequence[Outcome]], manifest: Manifest
         rows = {name: _row(outcomes[f"{group}/{name}"], reading.figures) for name in reading.choices}
         table[group] = {"equation": reading.equation, "default": reading.default(manifest), "choices": rows}
     return table
+
+
+def attention_row(manifests: Sequence[Manifest], outcomes: Sequence[Sequence[Outcome]]) -> dict[str, Any]:
+    """The row of Eq. 1, from bundles of the same weights made for either attention, the bundle in question first."""
+    keys = ("perceptual_srcc", "perceptual_map_auc", "alignment_auc", "alignment_phrase_accuracy")
+    rows = {m.perceptual.attention: _row(some, keys) for m, some in zip(manifests, outcomes, strict=True)}
+    return {"equation": "Eq. 1", "default": manifests[0].perceptual.attention, "choices": rows}
 
 
 def ablations_table(outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:

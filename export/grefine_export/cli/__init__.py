@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
+from grefine_export.cli.blip import blip
+from grefine_export.cli.clip import clip
+from grefine_export.cli.ip_iqa import ip_iqa
+from grefine_export.cli.learn import app as learn
+
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+app.command()(clip)
+app.command()(blip)
+app.command("ip-iqa")(ip_iqa)
+app.add_typer(learn, name="learn")
 
 
 @app.callback()
@@ -24,6 +35,9 @@ def mini(
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if not given.")] = None,
     smoke: Annotated[bool, typer.Option(help="Every stage for a few steps: does it run?")] = False,
+    attention: Annotated[
+        Literal["vv", "vv-normalised"], typer.Option(help="Reading of Eq. 1 for T_p and the graphs.")
+    ] = "vv",
     large: Annotated[
         bool, typer.Option(help="The budget of a data-centre GPU instead of two CPU cores.")
     ] = False,
@@ -41,7 +55,7 @@ def mini(
     if threads is not None:
         torch.set_num_threads(threads)
     budget = SMOKE if smoke else GPU if large else Budget()
-    figures = run(budget, work, out, torch.device(device), say=typer.echo)
+    figures = run(budget, work, out, torch.device(device), say=typer.echo, attention=attention)
     for name, value in figures.items():
         typer.echo(f"{name}: {value:.4f}")
 

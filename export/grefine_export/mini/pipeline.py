@@ -18,10 +18,10 @@ from grefine_export.mini.damaged import Damaged, open_damaged
 from grefine_export.mini.pool import Pool, open_pool
 from grefine_export.mini.train_clip import pooled_patches, train_clip
 from grefine_export.mini.train_inpaint import make_latents, train_inpaint
-from grefine_export.mini.train_restore import make_pairs, train_restore
-from grefine_export.mini.train_vae import train_decoder, train_vae
+from grefine_export.mini.train_restore import train_restore
+from grefine_export.mini.train_vae import STAGE2, train_decoder, train_vae
 from grefine_export.mini.vocabulary import BOS, EOS, train_tokenizer
-from grefine_export.models.clip_surgery import ClipSurgery
+from grefine_export.models.clip_surgery import Attention, ClipSurgery
 
 CLASS_WORD = "picture good quality"  # three tokens, in the middle of every learned context
 
@@ -37,36 +37,36 @@ class Budget:
     """
 
     scenes: int = 24_000
-    pairs: int = 10_000
     rated: int = 8_000
     vae: int = 5_000
     decoder: int = 2_000
-    clip: int = 3_800
+    clip: int = 8_000
     t_p_epochs: int = 50
-    inpaint: int = 6_000
-    restore: int = 1_500
+    inpaint: int = 8_500
+    restore_vae: int = 3_600
+    restore: int = 3_900
     validation: int = 250
 
 
 GPU = Budget(
     scenes=60_000,
-    pairs=60_000,
     rated=20_000,
     vae=40_000,
     decoder=20_000,
     clip=30_000,
     inpaint=120_000,
+    restore_vae=20_000,
     restore=40_000,
 )
 SMOKE = Budget(
     scenes=160,
-    pairs=64,
     rated=96,
     vae=12,
     decoder=6,
     clip=6,
     t_p_epochs=4,
     inpaint=8,
+    restore_vae=6,
     restore=6,
     validation=6,
 )
@@ -111,9 +111,16 @@ def learn_t_p(
 
 
 def run(
-    budget: Budget, work: Path, out: Path, device: torch.device, say: Callable[[str], None] = print
+    budget: Budget,
+    work: Path,
+    out: Path,
+    device: torch.device,
+    say: Callable[[str], None] = print,
+    attention: Attention = "vv",
 ) -> dict[str, float]:
     """Makes the bundle `out`, with pictures and checkpoints in `work`. Returns the figures of the calibration.
+
+    `attention` is the reading of Eq. 1 that T_p, constants and graphs are made for; CLIP itself learns with "vv".
 
     Every stage leaves its result in `work` and is skipped when that is there, so a stopped run goes on where it was.
     """
@@ -137,18 +144,31 @@ def run(
     stage(f"CLIP: {budget.clip} steps")
     clip = train_clip(pool, damaged, tokenizer, work, budget.clip, device)
     stage(f"T_p: {budget.t_p_epochs} epochs")
-    t_p, alpha = learn_t_p(clip, pool, damaged, tokenizer, work / "t_p.pt", budget)
+    clip.attention = attention
+    t_p, alpha = learn_t_p(clip, pool, damaged, tokenizer, work / f"t_p-{attention}.pt", budget)
     stage(f"inpainting UNet: {budget.inpaint} steps")
     inpaint = train_inpaint(
         pool, make_latents(pool, vae, work, device), tokenizer, work, budget.inpaint, device
     )
-    stage(f"restoration UNet: {budget.restore} steps")
-    pairs = make_pairs(pool, vae, work, budget.pairs, device)
-    restore = train_restore(pool, pairs, clip, tokenizer, work, budget.restore, device)
     stage("decoder, encoder frozen")
     vae = train_decoder(vae, pool, work, budget.decoder, device)
+    stage(f"stage 2's autoencoder: {budget.restore_vae} steps")
+    restore_vae = train_vae(pool, work, budget.restore_vae, device, STAGE2)
+    stage(f"restoration UNet: {budget.restore} steps")
+    restore = train_restore(
+        pool, damaged, (vae, restore_vae), inpaint.text, tokenizer, work, budget.restore, device
+    )
     stage("graphs")
-    models = Models(clip.cpu(), t_p, alpha, vae.cpu(), inpaint.cpu(), restore.cpu(), tokenizer_file)
+    models = Models(
+        clip=clip.cpu(),
+        t_p=t_p,
+        alpha=alpha,
+        vae=vae.cpu(),
+        inpaint=inpaint.cpu(),
+        restore_vae=restore_vae.cpu(),
+        restore=restore.cpu(),
+        tokenizer_file=tokenizer_file,
+    )
     _, errors = write_bundle(models, out)
     for name, error in errors.items():
         say(f"    {name}: relative error {error:.1e}")

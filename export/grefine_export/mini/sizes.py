@@ -18,6 +18,17 @@ VAE: dict[str, Any] = {
     "scaling_factor": 1.0,
 }
 
+# Stage 2 has an autoencoder of its own, as SD1.5 has, and works on the picture enlarged to this side: four pixels
+# to a latent cell instead of eight keep what it has to repair.
+RESTORE_SIDE = 256
+RESTORE_VAE_PATCH = 8
+RESTORE_VAE: dict[str, Any] = {
+    **VAE,
+    "down_block_types": ("DownEncoderBlock2D",),
+    "up_block_types": ("UpDecoderBlock2D",),
+    "block_out_channels": (96,),
+}
+
 CLIP_LENGTH = 40
 VOCABULARY = 700
 CLIP_SURGERY_DEPTH = 4
@@ -55,16 +66,16 @@ INPAINT_UNET: dict[str, Any] = {
 }
 
 _RESTORE: dict[str, Any] = {
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-    "block_out_channels": (48, 96),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+    "block_out_channels": (32, 64, 96),
     "layers_per_block": 1,
-    "attention_head_dim": 4,
+    "attention_head_dim": (1, 2, 3),  # diffusers' name for the number of heads
     "cross_attention_dim": CLIP_TEXT["hidden_size"],
     "norm_num_groups": 16,
 }
 RESTORE_UNET: dict[str, Any] = {
     **_RESTORE,
-    "sample_size": LATENT,
-    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+    "sample_size": RESTORE_SIDE // 8,
+    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
 }
 RESTORE_CONTROLNET: dict[str, Any] = {**_RESTORE, "conditioning_embedding_out_channels": (8, 16, 32, 64)}

@@ -10,8 +10,9 @@ The pixel terms stand in for the size of CLIP's own training set: they make patc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.pool import Pool
 from grefine_export.mini.prompts import prompt_of, with_article
 from grefine_export.mini.things import KINDS
-from grefine_export.mini.training import Schedule, fit
+from grefine_export.mini.training import COMPILE_FROM, Schedule, fit
 from grefine_export.mini.vocabulary import BOS, EOS
 from grefine_export.mini.world import Rendered, Scene
 from grefine_export.models.clip_surgery import ClipSurgery
@@ -226,11 +227,15 @@ def _weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return losses[0] + losses[1]
 
 
-def contrastive_loss(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
-    """The four terms of the module's docstring."""
+def contrastive_loss(
+    model: nn.Module,
+    batch: object,
+    tokens_of: Callable[[ClipSurgery, Tensor], Tensor] = ClipSurgery.image_tokens,
+) -> tuple[Tensor, dict[str, float]]:
+    """The four terms of the module's docstring. `tokens_of` is the image encoder, perhaps compiled."""
     assert isinstance(model, ClipSurgery)
     assert isinstance(batch, Batch)
-    tokens = F.normalize(model.image_tokens(batch.image).float(), dim=-1)
+    tokens = F.normalize(tokens_of(model, batch.image).float(), dim=-1)
     prompts = F.normalize(model.text_features(batch.prompts).float(), dim=-1)
     texts = F.normalize(model.text_features(batch.phrases).float(), dim=-1)
     scale = model.scale.clamp(max=60)
@@ -269,6 +274,9 @@ def train_clip(
     torch.manual_seed(2)
     source = batches(pool, damaged, tokenizer, device)
     schedule = Schedule(steps, 1.5e-3, warmup=min(200, steps // 5 + 1), decay=0.05)
-    trained = fit("clip", new_clip(tokenizer), source, contrastive_loss, schedule, folder, device)
+    loss_of = contrastive_loss
+    if steps > COMPILE_FROM:  # 1.06 -> 0.77 s a step on one core; the texts' number changes with every batch
+        loss_of = partial(contrastive_loss, tokens_of=torch.compile(ClipSurgery.image_tokens, dynamic=False))
+    trained = fit("clip", new_clip(tokenizer), source, loss_of, schedule, folder, device)
     assert isinstance(trained, ClipSurgery)
     return trained

@@ -1,17 +1,19 @@
-"""Training of the embedded autoencoder: reconstruction of crops, sound and damaged."""
+"""Training of the embedded autoencoders: reconstruction of crops, sound and damaged."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grefine_export.mini import sizes
 from grefine_export.mini.pool import Pool
-from grefine_export.mini.sizes import VAE, VAE_PATCH
 from grefine_export.mini.training import Schedule, fit
 from grefine_export.models.vae import Vae
 
@@ -19,8 +21,31 @@ CROP = 64
 BATCH = 16
 
 
-def _crops(pool: Pool, device: torch.device) -> Iterator[Tensor]:
-    """Crops (16, 3, 64, 64) in [-1, 1]; a quarter recoloured, blurred or noisy: it must encode bad images too."""
+@dataclass(frozen=True)
+class Kind:
+    """An autoencoder: `name` of its checkpoint, shape, and how many times larger it sees a picture."""
+
+    name: str
+    config: dict[str, Any]
+    patch: int
+    enlarged: int
+
+
+STAGE1 = Kind("vae", sizes.VAE, sizes.VAE_PATCH, 1)
+STAGE2 = Kind("restore_vae", sizes.RESTORE_VAE, sizes.RESTORE_VAE_PATCH, sizes.RESTORE_SIDE // 128)
+
+
+def enlarge(images: Tensor, times: int) -> Tensor:
+    """Images (b, 3, h, w) as stage 2 gets them at run time: bicubic, clipped to the range of the values given."""
+    if times > 1:
+        low, high = float(images.min()), float(images.max())
+        images = F.interpolate(images, scale_factor=float(times), mode="bicubic").clamp(low, high)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def _crops(pool: Pool, device: torch.device, enlarged: int) -> Iterator[Tensor]:
+    """Crops of 64 pixels, enlarged, in [-1, 1]; a quarter recoloured, blurred or noisy: it must encode bad images
+    too."""
     rng = np.random.default_rng(11)
     span = pool.images.shape[1] - CROP
     while True:
@@ -38,48 +63,52 @@ def _crops(pool: Pool, device: torch.device) -> Iterator[Tensor]:
             batch[:bad] = F.interpolate(F.avg_pool2d(batch[:bad], 4), scale_factor=4.0, mode="bilinear")
         else:
             batch[:bad] += torch.randn_like(batch[:bad]) * float(rng.uniform(0.05, 0.3))
-        yield batch.clamp(-1, 1).contiguous(memory_format=torch.channels_last)
+        yield enlarge(batch.clamp(-1, 1), enlarged)
 
 
-def _loss(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
-    assert isinstance(model, Vae)
-    assert isinstance(batch, Tensor)
-    mean, log_variance = model.moments(batch)
-    # A little noise on the latent teaches the decoder to bear a denoiser's small errors.
-    latent = mean + 0.06 * torch.randn_like(mean)
-    error = (model.decode(latent * model.scaling) - batch).float()
-    spread = mean.float().pow(2).mean() - 1
-    loss = (
-        error.abs().mean()
-        + 2 * error.pow(2).mean()
-        + 0.02 * spread.pow(2)
-        + 1e-6 * log_variance.float().pow(2).mean()
-    )
-    psnr = 10 * float(torch.log10(4 / error.detach().pow(2).mean()))
-    return loss, {"psnr": round(psnr, 2)}
+def _fit(
+    kind: Kind, name: str, model: Vae, pool: Pool, folder: Path, schedule: Schedule, device: torch.device
+) -> Vae:
+    def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
+        assert isinstance(model, Vae)
+        assert isinstance(batch, Tensor)
+        mean, log_variance = model.moments(batch)
+        # A little noise on the latent teaches the decoder to bear a denoiser's small errors.
+        latent = mean + 0.06 * torch.randn_like(mean)
+        error = (model.decode(latent * model.scaling) - batch).float()
+        # What counts is the picture at its own size.
+        seen = F.avg_pool2d(error, kind.enlarged)
+        spread = mean.float().pow(2).mean() - 1
+        loss = (
+            seen.abs().mean()
+            + 2 * seen.pow(2).mean()
+            + 0.2 * error.pow(2).mean()
+            + 0.02 * spread.pow(2)
+            + 1e-6 * log_variance.float().pow(2).mean()
+        )
+        psnr = 10 * float(torch.log10(4 / seen.detach().pow(2).mean()))
+        return loss, {"psnr": round(psnr, 2)}
 
-
-def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device) -> Vae:
-    """Trains the autoencoder and sets its scaling so that latents of the world have unit variance."""
-    torch.manual_seed(1)
-    model = Vae(VAE, VAE_PATCH).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = fit(
-        "vae", model, _crops(pool, device), _loss, Schedule(steps, 2e-3, average=0.995), folder, device
-    )
+    trained = fit(name, model, _crops(pool, device, kind.enlarged), loss_of, schedule, folder, device)
     assert isinstance(trained, Vae)
+    return trained
+
+
+def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: Kind = STAGE1) -> Vae:
+    """Trains an autoencoder and sets its scaling so that latents of the world have unit variance."""
+    torch.manual_seed(1)
+    model = Vae(kind.config, kind.patch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    trained = _fit(kind, kind.name, model, pool, folder, Schedule(steps, 2e-3, average=0.995), device)
     with torch.no_grad():
         sample = torch.from_numpy(pool.images[:256].copy()).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-        trained.scaling.fill_(1 / float(trained.moments(sample)[0].std()))
+        parts = [trained.moments(enlarge(part, kind.enlarged))[0] for part in sample.split(32)]
+        trained.scaling.fill_(1 / float(torch.cat(parts).std()))
     return trained
 
 
 def train_decoder(vae: Vae, pool: Pool, folder: Path, steps: int, device: torch.device) -> Vae:
-    """Goes on with the decoder alone: the latents, and so the UNets that were trained on them, stay as they are."""
+    """Goes on with stage 1's decoder alone: the latents, and so the UNet that was trained on them, stay as they are."""
     vae.requires_grad_(False)  # as `fit` returns it
     for part in (vae.kl.decoder, vae.kl.post_quant_conv):
         part.requires_grad_(True)
-    trained = fit(
-        "decoder", vae, _crops(pool, device), _loss, Schedule(steps, 1.5e-3, average=0.995), folder, device
-    )
-    assert isinstance(trained, Vae)
-    return trained
+    return _fit(STAGE1, "decoder", vae, pool, folder, Schedule(steps, 1.5e-3, average=0.995), device)

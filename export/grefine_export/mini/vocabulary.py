@@ -7,16 +7,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from grefine_export.mini.pool import TRAINING
 from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.sizes import VOCABULARY
 from grefine_export.mini.world import make_scene
+from grefine_export.models.clip_tokenizer import BOS, EOS, normalizer, splitter
 
-BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 _END = "</w>"  # of a word's last token
-_PIECES = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 QUALITY_WORDS = (
     "a perfect picture, a bad picture, a sharp and clean picture, a blurry and noisy picture, whole and well "
     "formed things, broken and misshapen things, natural colours, strange and unnatural colours, good quality, "
@@ -61,25 +60,17 @@ def train_tokenizer(path: Path, prompts: int = 4000) -> Tokenizer:
     """
     rng = np.random.default_rng(5)
     corpus = [prompt_of(make_scene((TRAINING, i)), rng) for i in range(prompts)] + [QUALITY_WORDS] * 50
-    normalizer = normalizers.Sequence(
-        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
-    )
-    splitter = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(_PIECES), "removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
+    normalize, split = normalizer(), splitter()
     words: Counter[tuple[str, ...]] = Counter()
     for text in corpus:
-        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)):
+        for word, _ in split.pre_tokenize_str(normalize.normalize_str(text)):
             words[(*word[:-1], word[-1] + _END)] += 1
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     merges = learn_merges(words, VOCABULARY)
     tokens = [BOS, EOS, *alphabet, *(byte + _END for byte in alphabet), *(a + b for a, b in merges)]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges, end_of_word_suffix=_END))
-    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalize, split
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([BOS, EOS])
     special = [(token, vocabulary[token]) for token in (BOS, EOS)]
