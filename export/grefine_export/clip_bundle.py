@@ -106,7 +106,12 @@ def _export(
     words = (ClipText(encoder), {"ids": ids}, ["features", "context"])
     for name, (module, example, outputs), axes, checks in (
         ("perceptual", image, {} if fixed else {"image": {0: "b"}}, images),
-        ("clip_text", words, {"ids": {0: "n", 1: "l"}}, [{"ids": ids[:1]}, {"ids": ids}, {"ids": ids[:, :8]}]),
+        (
+            "clip_text",
+            words,
+            {"ids": {0: "n", 1: "l"}},
+            [{"ids": ids[:1]}, {"ids": ids}, {"ids": ids[:, :8]}],
+        ),
     ):
         path = export(module, example, outputs, axes, out / _graph(name), weights=weights)
         errors = [

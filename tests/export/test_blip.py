@@ -28,6 +28,7 @@ from grefine_export.models.perceptual import Perceptual
 from grefine_export.onnx.convert import export
 from grefine_rt.assess.indicator import AssessOptions, assess
 from grefine_rt.bundle import store
+from grefine_rt.errors import OptionError
 from grefine_rt.text.tokenizer import PromptTokenizer
 
 torch.set_num_threads(1)
@@ -683,3 +684,24 @@ def test_the_config_of_a_folder_counts(retrieval, tmp_path):
     config["vision_config"]["num_attention_heads"] = 2
     (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     assert load_blip(tmp_path).vision.config.num_attention_heads == 2
+
+
+def test_the_reward_can_stand_for_a(reward_bundle, reward_file, retrieval_folder, clip_bundle):
+    rgb = np.random.default_rng(4).integers(0, 256, (64, 64, 3), np.uint8)
+    bundle = store.Bundle.open(reward_bundle, "cpu")
+    plain = assess(bundle, rgb, "a red fox", AssessOptions())
+    other = assess(bundle, rgb, "a red fox", AssessOptions(alignment_score="reward"))
+    blip = load_blip(reward_file, 64)
+    (tok,) = bundle.tokenizer("alignment_text")
+    image = torch.from_numpy(rgb.transpose(2, 0, 1)[None] / np.float32(255))
+    with torch.no_grad():
+        reward = ImageReward(blip.vision, blip.text, blip.reward)
+        raw = float(reward(image, torch.from_numpy(tok.encode("a red fox")[None])))
+    assert plain.image_reward == pytest.approx(raw, abs=1e-4) == other.image_reward
+    assert other.alignment == pytest.approx(1 / (1 + np.exp(-REWARD_STD * raw)), abs=1e-4)
+    assert plain.alignment != other.alignment
+    assert np.array_equal(plain.alignment_map, other.alignment_map)
+    with pytest.raises(OptionError, match="has no ImageReward"):
+        assess(
+            store.Bundle.open(clip_bundle, "cpu"), rgb, "a red fox", AssessOptions(alignment_score="reward")
+        )

@@ -89,7 +89,7 @@ def bundle(vae, inpaint_graph, text_graph, graphs):
     )
     inputs = [SimpleNamespace(input="ids"), SimpleNamespace(input="ids_2")]
     return SimpleNamespace(
-        manifest=SimpleNamespace(inpaint=settings, tokenizers={"inpaint_text": inputs}),
+        manifest=SimpleNamespace(stages=(settings, None), tokenizers={"inpaint_text": inputs}),
         engine=engines.__getitem__,
         tokenizer=lambda component: [FixedTokenizer(IDS), FixedTokenizer(IDS_2)],
     )

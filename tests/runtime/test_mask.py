@@ -185,6 +185,9 @@ def test_otsu_separates_two_classes_as_exhaustive_search_does():
 def test_a_flat_map_has_no_mask():
     for value in (0.0, 0.3, 1.0):
         assert not m.binarise(np.full((8, 8), value, np.float32), "otsu").any()
+        rounded = np.full((8, 8), value, np.float32)
+        rounded[::2] = np.nextafter(rounded[::2], np.float32(2))
+        assert not m.binarise(rounded, "otsu").any()
 
 
 def test_an_unknown_rule_is_named():

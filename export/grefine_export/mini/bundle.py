@@ -26,7 +26,7 @@ from grefine_export.onnx.step import InpaintStep, RestoreStep
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.bundle.store import write
 
-VERSION = "0.1.0"
+VERSION = "0.2.0"
 FP16_BOUND = 2e-2  # relative L2 error that half-precision weights may cost
 ORIGIN = "trained from scratch on the storybook world by `grefine-export mini`"
 
@@ -208,7 +208,7 @@ def draft_manifest(models: Models) -> dict[str, Any]:
         },
         "plan": {
             "tau": 0.5,
-            "strength_min": 0.3,
+            "strength_min": 0.6,
             "strength_max": 0.99,
             "joining": "union",
             "strength_rule": "deficit",
@@ -223,8 +223,8 @@ def draft_manifest(models: Models) -> dict[str, Any]:
             "multiple": 16,
             "steps": 10,
             "solver": "euler",
-            "guidance": 4.0,
-            "drafts": 4,
+            "guidance": 2.5,
+            "drafts": 6,
             "negative": "zeros",
             "prediction": "v_prediction",
             "schedule": _schedule(),
@@ -242,7 +242,7 @@ def draft_manifest(models: Models) -> dict[str, Any]:
             "negative_prompt": NEGATIVE_PROMPT,
             "prediction": "v_prediction",
             "schedule": _schedule(),
-            "decoding": "difference",
+            "decoding": "quality",
         },
         "tokenizers": dict.fromkeys(("alignment_text", "inpaint_text", "restore_text"), clip_tokens),
         "components": {name: f"components/{file}.onnx" for name, file in files.items()},

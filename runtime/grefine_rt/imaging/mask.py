@@ -36,13 +36,15 @@ def binarise(values: NDArray[np.floating], threshold: float | Literal["otsu"]) -
 def otsu(values: NDArray[np.floating]) -> float:
     """The threshold that maximises the variance between the two classes (Otsu 1979), over 256 bins.
 
-    A map with one value only has no two classes: that value is returned, so that nothing lies above it.
+    A map with one value only, but for rounding, has no two classes: its highest value is returned, so that nothing
+    lies above it.
     """
     values = values.astype(np.float32)
     low, high = float(values.min()), float(values.max())
-    if not high > low:
+    if high - low <= 4 * float(np.finfo(np.float32).eps) * max(abs(low), abs(high), 1.0):
         return high
-    counts, edges = np.histogram(values, bins=OTSU_BINS, range=(low, high))
+    # float64: 256 edges between two close float32 values are not 256 different float32 values.
+    counts, edges = np.histogram(values.astype(np.float64), bins=OTSU_BINS, range=(low, high))
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1]
     above = values.size - below
