@@ -30,10 +30,11 @@ CLASS_WORD = "picture good quality"  # three tokens, in the middle of every lear
 class Budget:
     """How much of everything: scenes in the pool and updates of each model.
 
-    `validation` pictures fit the constants. The defaults take two CPU cores two to three hours. The bundle in
-    `engines/mini` comes from such a run, in which the weights of CLIP's and of the inpainting UNet's losses were
-    changed on the way to those of today, and which stopped after 1,000 steps of restoration. `GPU` is meant for a
-    data-centre card; nobody has run it yet.
+    `validation` pictures fit the constants. The defaults take two CPU cores about four hours. The bundle in
+    `engines/mini` has as many steps, made in several runs whose rates each fell to nothing: CLIP 3,800 (loss weights
+    changed on the way), 4,200, and 520 of the image side alone with three times the weight on overall quality;
+    inpainting 5,200, 860, and 1,900 with the text encoder frozen. `GPU` is meant for a data-centre card; nobody has run
+    it yet.
     """
 
     scenes: int = 24_000
