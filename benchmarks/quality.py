@@ -101,9 +101,7 @@ def measure(
         only_seen = {MAIN: Variant(RefineOptions())}
         seen = [try_variants(other_attention, judge, sample, only_seen, seed)[MAIN] for sample in samples]
         manifests = [one.bundle.manifest for one in (refiner, other_attention)]
-        results["readings"] = {"attention": readings.attention_row(manifests, [main, seen])} | results[
-            "readings"
-        ]
+        results["readings"]["attention"] = readings.attention_row(manifests, [main, seen])
     return results
 
 
@@ -149,10 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refiner = Refiner.load(options.bundle, options.device, options.threads)
         samples = list(heldout.samples(options.limit, SPLITS[options.split]))
         readings_limit = 0 if options.no_readings else options.readings_limit
-        other = options.other_attention and Refiner.load(
-            options.other_attention, options.device, options.threads
-        )
-        measured = measure(refiner, Judge.load(), samples, options.seed, readings_limit, other or None)
+        other = None
+        if options.other_attention:
+            other = Refiner.load(options.other_attention, options.device, options.threads)
+        measured = measure(refiner, Judge.load(), samples, options.seed, readings_limit, other)
     except GRefineError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1

@@ -17,9 +17,6 @@ __all__ = ["Assessor"]
 
 _ASSESS = AssessOptions()
 
-_REMEMBERED = 4096
-"""Features of texts that are kept, 2 KB each: prompts and nouns come back, above all in databases."""
-
 
 class Assessor:
     """A loaded bundle, ready to assess pictures; of its parts only those that assess are ever loaded.
@@ -34,12 +31,15 @@ class Assessor:
     by no more than rounding in float32 does, about 1e-5.
     """
 
+    remembered = 4096
+    """Features of texts that are kept, 2 KB each: prompts and nouns come back, above all in databases."""
+
     def __init__(self, bundle: Bundle) -> None:
-        self._opened: tuple[Bundle, Encoders] | None = bundle, Encoders(bundle, _REMEMBERED)
+        self._opened: tuple[Bundle, Encoders] | None = bundle, Encoders(bundle, self.remembered)
 
     @classmethod
     def load(cls, bundle: str | Path = "mini", device: str = "auto", threads: int | None = None) -> Self:
-        """Opens a bundle: an embedded name, or a folder; one that only assesses will do.
+        """Opens a bundle: an embedded name, or a folder; for an `Assessor` one that only assesses will do.
 
         `device` is "auto", "cpu", "cuda" or "cuda:N"; `threads` the CPU threads of a run, None leaves it to
         the engine. Components load on first use. Raises BundleError and DeviceError.
@@ -89,11 +89,12 @@ class Assessor:
 
     def _parts(self) -> tuple[Bundle, Encoders]:
         if self._opened is None:
-            raise BundleError("This assessor is closed: load another one with Assessor.load.")
+            name = type(self).__name__
+            raise BundleError(f"This {name.lower()} is closed: load another one with {name}.load.")
         return self._opened
 
     def close(self) -> None:
-        """Gives the engines and their memory back; the assessor cannot be used after it."""
+        """Gives the engines and their memory back; nothing can be assessed or refined after it."""
         self._opened = None
 
     def __enter__(self) -> Self:

@@ -6,28 +6,26 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from grefine_rt.assess.indicator import (
+    MAX_PHRASES,
     Assessment,
     AssessOptions,
     Encoders,
-    assess,
     assess_batch,
     check_prompt,
 )
+from grefine_rt.assessor import Assessor
 from grefine_rt.bundle.manifest import Decoding
 from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, CancelToken
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.errors import BundleError, Cancelled, OptionError
+from grefine_rt.errors import Cancelled, OptionError
 from grefine_rt.imaging.color import match_rim
 from grefine_rt.imaging.image import Picture, Source, load, resize, to_float, work_size
 from grefine_rt.paste import add_difference, paste_region
@@ -61,6 +59,9 @@ class RefineOptions:
 
 _REFINE = RefineOptions()
 
+_TEXTS = 2 * MAX_PHRASES + 2
+"""All texts of one prompt: within a refine call they are encoded once."""
+
 
 @dataclass(frozen=True, eq=False)
 class RefineResult:
@@ -87,37 +88,18 @@ class RefineResult:
     notes: tuple[str, ...]
 
 
-class Refiner:
+class Refiner(Assessor):
     """A loaded bundle, ready to assess and refine pictures. Any number of threads may use one Refiner.
 
     Pictures are given as a PIL image, an array, a path or the bytes of a file (see `imaging.image.load`).
     """
 
+    remembered = 0  # a seed gives the same bits whatever was assessed before
+
     def __init__(self, bundle: Bundle) -> None:
         """Raises BundleError for a bundle that only assesses; `Assessor` takes it."""
         _ = bundle.manifest.stages
-        self._bundle: Bundle | None = bundle
-
-    @classmethod
-    def load(cls, bundle: str | Path = "mini", device: str = "auto", threads: int | None = None) -> Self:
-        """Opens a bundle: an embedded name, or a folder.
-
-        `device` is "auto", "cpu", "cuda" or "cuda:N"; `threads` the CPU threads of a run, None leaves it to
-        the engine. Components load on first use. Raises BundleError and DeviceError.
-        """
-        return cls(Bundle.open(bundle, device, threads))
-
-    @property
-    def bundle(self) -> Bundle:
-        """The bundle in use. Raises BundleError after `close`."""
-        if self._bundle is None:
-            raise BundleError("This refiner is closed: load another one with Refiner.load.")
-        return self._bundle
-
-    def assess(self, image: Source, prompt: str, options: AssessOptions = _ASSESS) -> Assessment:
-        """How good the picture is and how well it shows the prompt. Raises ImageError and PromptError."""
-        check_prompt(prompt)
-        return assess(self.bundle, load(image).rgb, prompt, options)
+        super().__init__(bundle)
 
     def plan(
         self, image: Source | Assessment, prompt: str | None = None, options: PlanOptions = _PLAN
@@ -153,8 +135,14 @@ class Refiner:
         run = _Run(on_progress, cancel)
         with run.part("load"):
             picture = load(image)
+        encoders = Encoders(self.bundle, _TEXTS)
+
+        def assess(rgb: Rgb) -> Assessment:
+            (assessment,) = assess_batch(self.bundle, [rgb], [prompt], options.assess, encoders)
+            return assessment
+
         with run.part("assess_before"):
-            before = assess(self.bundle, picture.rgb, prompt, options.assess)
+            before = assess(picture.rgb)
         with run.part("plan"):
             plan = make_plan(before, self.bundle.manifest, options.plan) if plan is None else plan
             _check_fits(plan, picture)
@@ -164,7 +152,7 @@ class Refiner:
             kept = ""
             if plan.regenerate:
                 drafts = self._drafts(stage1, plan, weight, seed, run)
-                stage1, kept = self._best(drafts, stage1, before, options.assess)
+                stage1, kept = _best(drafts, stage1, _score(before), lambda rgb: _score(assess(rgb)))
                 if stage1 is picture.rgb:
                     weight = np.zeros_like(weight)
         with run.part("restore"):
@@ -172,7 +160,7 @@ class Refiner:
             good = np.maximum(before.perceptual_map, weight)
             stage2 = self._restore(stage1, plan, good, seed, options, run) if plan.restore else stage1
         with run.part("assess_after"):
-            after = assess(self.bundle, stage2, prompt, options.assess)
+            after = assess(stage2)
         return RefineResult(
             image=picture.to_pil(stage2),
             stage1=picture.to_pil(stage1),
@@ -208,29 +196,6 @@ class Refiner:
             drafts.append(paste_region(rgb, match_rim(drawn.image, picture, mask, rim), weight))
         return drafts
 
-    def _best(
-        self, drafts: list[Rgb], rgb: Rgb, before: Assessment, options: AssessOptions
-    ) -> tuple[Rgb, str]:
-        """The draft with the highest p + a, or the picture itself where none is above it, and a sentence on it.
-
-        A single draft is kept as it is, as in Eq. 10.
-        """
-        if len(drafts) == 1:
-            return drafts[0], ""
-        prompts = [before.prompt] * len(drafts)
-        found = assess_batch(self.bundle, drafts, prompts, options, Encoders(self.bundle))
-        scores = [_score(assessment) for assessment in found]
-        best, own = max(scores), _score(before)
-        if best <= own:
-            return rgb, (
-                f"None of the {len(drafts)} drafts of stage 1 scored above the picture itself ({best:.2f} against "
-                f"{own:.2f}), so stage 1 changed nothing."
-            )
-        number = scores.index(best)
-        return drafts[number], (
-            f"Draft {number + 1} of {len(drafts)} was kept: it scores {best:.2f}, the picture itself {own:.2f}."
-        )
-
     def _restore(
         self, rgb: Rgb, plan: RefinePlan, good: FloatMap, seed: int, options: RefineOptions, run: _Run
     ) -> Rgb:
@@ -250,18 +215,6 @@ class Refiner:
             cancel=run.cancel,
         )
         return add_difference(rgb, picture, restored.image)
-
-    def close(self) -> None:
-        """Gives the engines and their memory back; the refiner cannot be used after it."""
-        self._bundle = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _Run:
@@ -288,6 +241,26 @@ class _Run:
 
     def timings(self) -> dict[str, float]:
         return {**self._spent, "total": 1000 * (time.perf_counter() - self._start)}
+
+
+def _best(drafts: list[Rgb], rgb: Rgb, own: float, score: Callable[[Rgb], float]) -> tuple[Rgb, str]:
+    """The draft with the highest score, or the picture itself where none is above its `own`, and a sentence on it.
+
+    A single draft is kept as it is, as in Eq. 10.
+    """
+    if len(drafts) == 1:
+        return drafts[0], ""
+    scores = [score(draft) for draft in drafts]
+    best = max(scores)
+    if best <= own:
+        return rgb, (
+            f"None of the {len(drafts)} drafts of stage 1 scored above the picture itself ({best:.2f} against "
+            f"{own:.2f}), so stage 1 changed nothing."
+        )
+    number = scores.index(best)
+    return drafts[number], (
+        f"Draft {number + 1} of {len(drafts)} was kept: it scores {best:.2f}, the picture itself {own:.2f}."
+    )
 
 
 def _score(assessment: Assessment) -> float:

@@ -113,6 +113,22 @@ def test_results_have_every_reading_and_ablation(results):
     assert results["ablations"]["no mask"]["clean_psnr_db"]["value"] < 20
 
 
+def test_the_other_attention_has_a_row_of_its_own(refiner, judge):
+    other = fake_refiner()
+    perceptual = dataclasses.replace(other.bundle.manifest.perceptual, attention="vv-normalised")
+    other.bundle.manifest = dataclasses.replace(other.bundle.manifest, perceptual=perceptual)
+    look = other.bundle.engines["perceptual"]
+    upside_down = type(look)(lambda image: look.run({"image": image[:, :, ::-1]}), look.inputs)
+    other.bundle.engines |= dict.fromkeys(("perceptual", "alignment_image"), upside_down)
+    results = quality.measure(refiner, judge, some(), readings_limit=1, other_attention=other)
+    row = results["readings"]["attention"]
+    assert row["default"] == "vv"
+    assert set(row["choices"]) == {"vv", "vv-normalised"}
+    main, turned = (row["choices"][name]["perceptual_map_auc"]["value"] for name in ("vv", "vv-normalised"))
+    assert main == results["perceptual_map_auc"]
+    assert turned != main
+
+
 def test_readings_are_left_out_on_demand(refiner, judge):
     results = quality.measure(refiner, judge, some()[:2], readings_limit=0)
     assert "readings" not in results

@@ -165,9 +165,11 @@ def test_stages_and_full_image():
 
 
 def test_options_override_the_bundle_and_the_bundle_fills_the_rest():
-    options = PlanOptions(stage1_steps=7, stage2_steps=3, delta=0.25, strength_min=0.2, strength_max=0.2)
+    options = PlanOptions(
+        stage1_steps=7, stage2_steps=3, drafts=5, delta=0.25, strength_min=0.2, strength_max=0.2
+    )
     plan = make_plan(assessment(hole()), MANIFEST, options)
-    assert (plan.stage1_steps, plan.stage2_steps, plan.delta) == (7, 3, 0.25)
+    assert (plan.stage1_steps, plan.stage2_steps, plan.drafts, plan.delta) == (7, 3, 5, 0.25)
     assert plan.strength == pytest.approx(0.2)
     assert make_plan(assessment(hole()), MANIFEST, PlanOptions()).delta == 0.5
 
@@ -270,6 +272,8 @@ def test_a_mask_can_be_drawn_by_hand():
         {"indicators": "perceptual"},
         {"stages": (3,)},
         {"stage1_steps": 0},
+        {"drafts": 0},
+        {"drafts": 65},
         {"delta": 2},
     ],
 )

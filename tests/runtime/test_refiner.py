@@ -78,6 +78,14 @@ def test_a_shared_encoder_sees_the_picture_once(bundle, refiner):
     assert result.alignment == refiner.assess(scene(GOOD), PROMPT).alignment
 
 
+def test_a_refine_call_reads_its_prompt_once(bundle, refiner):
+    options = RefineOptions(plan=PlanOptions(drafts=3))
+    for calls in (1, 2):  # nothing is remembered from one call to the next: a seed's bits depend on nothing else
+        refiner.refine(scene(POOR), PROMPT, options=options)
+        assert bundle.engines["alignment_text"].calls == calls
+        assert bundle.engines["perceptual"].calls == calls * (1 + 3 + 1)
+
+
 def test_published_scoring_is_a_switch(refiner):
     published = refiner.assess(scene(POOR), PROMPT, AssessOptions(scoring="published"))
     assert published.perceptual_map.min() == pytest.approx(0, abs=1e-6)

@@ -275,7 +275,7 @@ def train_clip(
     source = batches(pool, damaged, tokenizer, device)
     schedule = Schedule(steps, 1.5e-3, warmup=min(200, steps // 5 + 1), decay=0.05)
     loss_of = contrastive_loss
-    if steps > COMPILE_FROM:  # 1.06 -> 0.77 s a step on one core; the texts' number changes with every batch
+    if steps > COMPILE_FROM:  # the image encoder alone: the number of texts changes with every batch
         loss_of = partial(contrastive_loss, tokens_of=torch.compile(ClipSurgery.image_tokens, dynamic=False))
     trained = fit("clip", new_clip(tokenizer), source, loss_of, schedule, folder, device)
     assert isinstance(trained, ClipSurgery)
