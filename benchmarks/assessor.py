@@ -148,9 +148,10 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=10)
     options = parser.parse_args()
     if options.what == "memory":
+        if options.images < 200:
+            parser.error("--images must be 200 or more: memory is compared between its halves")
         seen = memory(options.bundle, options.images, options.threads)
-        middle = seen[len(seen) // 2 - 1] if len(seen) > 1 else seen[0]
-        growth = seen[-1] / middle - 1
+        growth = seen[-1] / seen[len(seen) // 2 - 1] - 1
         print(f"growth over the second half: {100 * growth:.1f} %")
         sys.exit(growth > 0.02)
     seconds = throughput(options.model, options.size, options.batch, options.threads, options.runs)

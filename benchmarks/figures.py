@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.metrics import krcc, plcc, roc_auc, srcc
+from benchmarks.metrics import roc_auc
 from benchmarks.outcomes import Outcome, Repair
+from grefine_rt.correlation import krcc, plcc, srcc
 
 Outcomes = Sequence[Outcome]
 

@@ -12,7 +12,6 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from grefine_export.clip_bundle import BOUNDS
 from grefine_export.models.blip import (
     LENGTH,
     REWARD_STD,
@@ -23,7 +22,7 @@ from grefine_export.models.blip import (
     ImageReward,
 )
 from grefine_export.onnx.convert import Weights, export
-from grefine_export.onnx.parity import compare
+from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import Manifest
 

@@ -22,7 +22,6 @@ WEIGHT_FILES = (
     "model.safetensors.index.json",
     "open_clip_model.safetensors",
     "pytorch_model.bin",
-    "ImageReward.pt",
     "pytorch_model.bin.index.json",
     "open_clip_pytorch_model.bin",
     "ImageReward.pt",
@@ -240,7 +239,9 @@ class _ModuleReader(pickle.Unpickler):
             data = self._read(key)
             if len(data) != count * dtype.itemsize:
                 raise pickle.UnpicklingError("a tensor is cut off")
-            self._storages[key] = torch.frombuffer(bytearray(data), dtype=dtype) if count else torch.empty(0)
+            self._storages[key] = (
+                torch.frombuffer(bytearray(data), dtype=dtype) if count else torch.empty(0, dtype=dtype)
+            )
         return self._storages[key]
 
 

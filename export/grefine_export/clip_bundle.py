@@ -17,12 +17,9 @@ from grefine_export.models.clip_loading import image_size, name_of, patch_side
 from grefine_export.models.clip_surgery import ClipEncoder
 from grefine_export.models.perceptual import ClipText, Perceptual
 from grefine_export.onnx.convert import Weights, export
-from grefine_export.onnx.parity import compare
+from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import Manifest
-
-BOUNDS: dict[Weights, float] = {"fp16": 2e-2, "fp32": 1e-4}
-"""Relative L2 error against the torch module that each storage of weights may cost."""
 
 TOKENIZER = "tokenizers/clip.json"
 

@@ -15,9 +15,11 @@ _ROWS = 256
 def plcc(scores: ArrayLike, opinions: ArrayLike) -> float:
     """Pearson's linear correlation of two rows (k,), -1..1; nan when one of them is constant."""
     first, second = _pair(scores, opinions)
+    # Not told by the deviations: the mean of equal values may differ from them by rounding.
+    if not (np.ptp(first) and np.ptp(second)):
+        return _NAN
     first, second = first - first.mean(), second - second.mean()
-    scale = float(np.sqrt((first**2).sum() * (second**2).sum()))
-    return float((first * second).sum()) / scale if scale else _NAN
+    return float((first * second).sum() / np.sqrt((first**2).sum() * (second**2).sum()))
 
 
 def srcc(scores: ArrayLike, opinions: ArrayLike) -> float:

@@ -18,9 +18,9 @@ from grefine_rt.errors import ImageError, OptionError, OutputError, PromptError
 from grefine_rt.imaging.image import Picture, load, write_whole
 
 _SCORES = ("perceptual", "technical", "rationality", "naturalness", "alignment")
-_IP_IQA = ("ip_iqa_quality", "ip_iqa_alignment")
+_OTHERS = ("ip_iqa_quality", "ip_iqa_alignment", "image_reward")
 _OPINIONS = ("mos_quality", "mos_alignment")
-_COLUMNS = ("picture", "made_by", *_OPINIONS, *_SCORES, *_IP_IQA, "error")
+_COLUMNS = ("picture", "made_by", *_OPINIONS, *_SCORES, *_OTHERS, "error")
 
 _ASSESS = AssessOptions()
 
@@ -83,7 +83,9 @@ def score_all(
     """
     manifest = assessor.bundle.manifest
     scoring = options.scoring or manifest.perceptual.scoring
-    made_by = f"{manifest.name} {manifest.version} {scoring} {options.adjective_rule}"
+    made_by = (
+        f"{manifest.name} {manifest.version} {scoring} {options.adjective_rule} {options.alignment_score}"
+    )
     done = {} if table is None else _read_table(table, made_by)
     wanted = [item for item in items if item.path.name not in done]
     with _appending(table, made_by, done) as write:
@@ -140,11 +142,13 @@ def _score(
 
 def _scores(assessment: Assessment) -> dict[str, float]:
     factors = {name: assessment.factors[name] for name in _SCORES if name in assessment.factors}
+    reward = assessment.image_reward
     return {
         "perceptual": assessment.perceptual,
         **factors,
         "alignment": assessment.alignment,
         **{f"ip_iqa_{name}": value for name, value in (assessment.ip_iqa or {}).items()},
+        **({} if reward is None else {"image_reward": reward}),
     }
 
 
@@ -172,7 +176,7 @@ def _read_table(path: Path, made_by: str) -> dict[str, Scored]:
             scored = Scored(
                 cells["picture"],
                 {name.removeprefix("mos_"): float(cells[name]) for name in _OPINIONS if cells[name]},
-                {name: float(cells[name]) for name in (*_SCORES, *_IP_IQA) if cells[name]},
+                {name: float(cells[name]) for name in (*_SCORES, *_OTHERS) if cells[name]},
                 cells["error"],
             )
         except (KeyError, ValueError):

@@ -26,7 +26,8 @@ from grefine_export.models.blip import (
 from grefine_export.models.clip_surgery import MEAN, STD, ClipSurgery
 from grefine_export.models.perceptual import Perceptual
 from grefine_export.onnx.convert import export
-from grefine_rt.assess.indicator import AssessOptions, assess
+from grefine_rt.assess.indicator import AssessOptions
+from grefine_rt.assessor import Assessor
 from grefine_rt.bundle import store
 from grefine_rt.errors import OptionError
 from grefine_rt.text.tokenizer import PromptTokenizer
@@ -441,6 +442,8 @@ def test_other_models_are_refused(tmp_path, retrieval_folder):
         load_blip(retrieval_folder / "model.safetensors")
     with pytest.raises(ValueError, match="the size 50 is no multiple of the patch side 16"):
         load_blip(retrieval_folder, 50)
+    with pytest.raises(ValueError, match="the size 0 is no multiple"):
+        load_blip(retrieval_folder, 0)
 
 
 # --- tokenizer
@@ -613,7 +616,7 @@ def test_the_manifest_says_what_it_is(reward_bundle, clip_bundle):
 def test_the_runtime_assesses_with_it(reward_bundle):
     rgb = np.random.default_rng(4).integers(0, 256, (60, 80, 3), np.uint8)
     bundle = store.Bundle.open(reward_bundle, "cpu")
-    result = assess(bundle, rgb, "a red fox in a meadow", AssessOptions())
+    result = Assessor(bundle).assess(rgb, "a red fox in a meadow", AssessOptions())
     assert 0 <= result.alignment <= 1
     assert {phrase.noun for phrase in result.phrases} == {"fox", "meadow"}
     assert result.phrases[0].noun_map.shape == (4, 4)
@@ -689,8 +692,8 @@ def test_the_config_of_a_folder_counts(retrieval, tmp_path):
 def test_the_reward_can_stand_for_a(reward_bundle, reward_file, retrieval_folder, clip_bundle):
     rgb = np.random.default_rng(4).integers(0, 256, (64, 64, 3), np.uint8)
     bundle = store.Bundle.open(reward_bundle, "cpu")
-    plain = assess(bundle, rgb, "a red fox", AssessOptions())
-    other = assess(bundle, rgb, "a red fox", AssessOptions(alignment_score="reward"))
+    plain = Assessor(bundle).assess(rgb, "a red fox", AssessOptions())
+    other = Assessor(bundle).assess(rgb, "a red fox", AssessOptions(alignment_score="reward"))
     blip = load_blip(reward_file, 64)
     (tok,) = bundle.tokenizer("alignment_text")
     image = torch.from_numpy(rgb.transpose(2, 0, 1)[None] / np.float32(255))
@@ -702,6 +705,6 @@ def test_the_reward_can_stand_for_a(reward_bundle, reward_file, retrieval_folder
     assert plain.alignment != other.alignment
     assert np.array_equal(plain.alignment_map, other.alignment_map)
     with pytest.raises(OptionError, match="has no ImageReward"):
-        assess(
-            store.Bundle.open(clip_bundle, "cpu"), rgb, "a red fox", AssessOptions(alignment_score="reward")
+        Assessor(store.Bundle.open(clip_bundle, "cpu")).assess(
+            rgb, "a red fox", AssessOptions(alignment_score="reward")
         )

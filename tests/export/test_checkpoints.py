@@ -26,6 +26,7 @@ def tensors():
         "visual.layer1.1.weight": torch.randn(2, 3, generator=generator).T,  # not contiguous
         "logit_scale": torch.tensor(4.6),
         "count": torch.tensor(7),
+        "nothing": torch.empty(0, dtype=torch.float16),
         "bfloat": torch.randn(5, generator=generator).bfloat16(),
     }
 

@@ -224,6 +224,10 @@ def test_it_joins_a_bundle(tmp_path):
     app = typer.Typer()
     app.command()(ip_iqa)
     given = ["--weights", weights, "--bundle", bundle, "--precision", "fp32", "--origin", "a test"]
+    held = sorted(bundle.rglob("*"))
+    result = CliRunner().invoke(app, [str(argument) for argument in (*given, "--resolution", 100)])
+    assert result.exit_code == 1
+    assert sorted(bundle.rglob("*")) == held
     result = CliRunner().invoke(app, [str(argument) for argument in given])
     assert result.exit_code == 0, result.output
     after = json.loads((bundle / "bundle.json").read_text())
@@ -245,10 +249,12 @@ def test_it_joins_a_bundle(tmp_path):
 
 
 def test_no_bundle_no_export(tmp_path):
+    words = tiny_ip_iqa.write_tokenizer(tmp_path)
     with pytest.raises(FileNotFoundError, match="there is no bundle"):
         add_to_bundle(
-            tiny_ip_iqa.tiny_ip_iqa(), tmp_path, 64, "t.json", length=12, origin="a test", license_name="none"
+            tiny_ip_iqa.tiny_ip_iqa(), tmp_path, 64, words, length=12, origin="a test", license_name="none"
         )
+    assert [*tmp_path.iterdir()] == [words]
 
 
 def test_rn50_at_full_size(tmp_path):

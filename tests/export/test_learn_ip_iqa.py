@@ -1,6 +1,5 @@
 """What is learned: Image2Prompt, IP-IQA with its splits and tables, AQ-Map's constants, T_p; and the command."""
 
-import csv
 import json
 import re
 import shutil
@@ -21,6 +20,7 @@ from typer.testing import CliRunner
 from grefine_export.checkpoints import read_tensors
 from grefine_export.cli.learn import app
 from grefine_export.learn import alignment, t_p_database
+from grefine_export.learn import ip_iqa as learning
 from grefine_export.learn.epochs import Pictures, Recipe, run_epochs, trained_state
 from grefine_export.learn.image2prompt import (
     cosine_loss,
@@ -41,7 +41,7 @@ from grefine_export.learn.ip_iqa import (
     table,
 )
 from grefine_export.learn.t_p import PromptContexts
-from grefine_export.mini.rated import write_database
+from grefine_export.mini.rated import write_database, write_table
 from grefine_export.models.clip_loading import load_clip, surgery
 from grefine_export.models.clip_prompts import published_t_p
 from grefine_export.models.clip_surgery import ClipSurgery
@@ -83,20 +83,8 @@ def root(tmp_path_factory):
         name = f"picture_{number:02}.png"
         picture(colour, noise, number).save(folder / name)
         quality, matching = 4.5 - noise / 12, 4.0 if colour == "red" else 1.0
-        rows.append((name, f"a red {thing}", "", "", "", quality, 0.1, matching, 0.1))
-    header = [
-        "name",
-        "prompt",
-        "adj1",
-        "adj2",
-        "style",
-        "mos_quality",
-        "std_quality",
-        "mos_align",
-        "std_align",
-    ]
-    with (folder / "data.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([header, *rows])
+        rows.append((name, f"a red {thing}", quality, matching))
+    write_table(folder / "data.csv", rows)
     return folder
 
 
@@ -262,14 +250,24 @@ def test_cross_validation_is_resumable_split_by_split(tmp_path, rated, words):
     assert more[:2] == results
 
 
-def test_a_test_set_is_not_trained_on(tmp_path, rated, words):
+def test_a_test_set_is_not_trained_on(tmp_path, rated, words, monkeypatch):
     """The scores of a split come from a model that has seen none of its prompts."""
-    titles = []
+    titles, seen = [], []
+
+    def noting(function):
+        def call(model, pictures, *rest):
+            seen.append({one.prompt for one in pictures})
+            return function(model, pictures, *rest)
+
+        return call
+
+    for name in ("fit", "predict"):
+        monkeypatch.setattr(learning, name, noting(getattr(learning, name)))
     cross_validate(model_of, rated, words, Ingredients(), QUICK, tmp_path, CPU, titles.append, 1)
     assert titles[0].startswith("image2prompt+prompt+qa_token, split 1 of 1, epoch 1 of 2: loss ")
-    training, testing = grouped_split([one.group for one in rated], 0)
-    assert len(testing) == 4
-    assert not {rated[i].prompt for i in training} & {rated[i].prompt for i in testing}
+    trained, tested = seen
+    assert len(tested) == 1
+    assert trained == {one.prompt for one in rated} - tested
 
 
 # --- Image2Prompt
@@ -589,6 +587,27 @@ def test_what_a_user_can_mend_is_one_sentence(tmp_path, checkpoint, root, argume
     assert result.exit_code == 1
     assert words in result.output
     assert result.output.startswith("error: ")
+    assert result.output.count("\n") == 1
+
+
+def test_a_broken_picture_is_one_sentence_from_any_process(tmp_path, checkpoint, root):
+    broken = shutil.copytree(root, tmp_path / "db")
+    (broken / "picture_05.png").write_bytes(b"broken")
+    given = [
+        "ip-iqa",
+        "--dataset",
+        "agiqa-3k",
+        "--root",
+        broken,
+        "--clip",
+        checkpoint,
+        "--out",
+        tmp_path / "out",
+    ]
+    result = run(*given, *SMALL, "--repeats", 0, "--workers", 1)
+    assert result.exit_code == 1
+    assert "picture_05.png" in result.output
+    assert "Error" not in result.output
     assert result.output.count("\n") == 1
 
 

@@ -1,4 +1,4 @@
-"""A bundle on disk that only assesses: small ONNX graphs with the contracts of ARCHITECTURE.md, and IP-IQA."""
+"""A bundle on disk that only assesses: small ONNX graphs with the contracts of ARCHITECTURE.md, IP-IQA and a reward."""
 
 import numpy as np
 import onnx
@@ -63,13 +63,21 @@ def graphs(batch="b", length=str(LENGTH)):
             " both = Concat<axis=1>(pooled, features) scores = MatMul(both, w) }",
             {"w": HEAD},
         ),
+        "image_reward": tiny.model(
+            f"g ({image}, int64[{batch},{length}] ids) => (float[b] reward) {{"
+            " axes = Constant<value_ints=[1,2,3]>() light = ReduceMean<keepdims=0>(image, axes)"
+            " one = Constant<value_ints=[1]>() most = ReduceMax<keepdims=0>(ids, one)"
+            " word = Cast<to=1>(most) reward = Add(light, word) }",
+            {},
+        ),
     }
 
 
-def manifest(ip_iqa=True):
+def manifest(ip_iqa=True, reward=False):
     """The JSON of the bundle, without `files`."""
     data = tiny.manifest()
     names = ["perceptual", "alignment_text", *(["ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion"] * ip_iqa)]
+    names += ["image_reward"] * reward
     tokenizer = [{"file": "tokenizers/words.json", "input": "ids", "length": LENGTH}]
     components = {name: f"components/{name}.onnx" for name in names}
     return {
@@ -78,23 +86,24 @@ def manifest(ip_iqa=True):
         "inpaint": None,
         "restore": None,
         "ip_iqa": {"resolution": SIDE, "outputs": ["quality", "alignment"]} if ip_iqa else None,
+        "image_reward": {"slope": 1.0, "centre": 0.0} if reward else None,
         "components": {**components, "alignment_image": components["perceptual"]},
         "tokenizers": {name: tokenizer for name in names if name.endswith("_text")},
     }
 
 
-def save(folder, ip_iqa=True, **axes):
+def save(folder, ip_iqa=True, reward=False, **axes):
     """Writes the whole bundle and returns its folder."""
     for name in ("components", "tokenizers"):
         (folder / name).mkdir(parents=True)
-    for name, graph in graphs(**axes).items():
-        if ip_iqa or not name.startswith("ip_iqa"):
-            onnx.save(graph, folder / "components" / f"{name}.onnx")
+    data, made = manifest(ip_iqa, reward), graphs(**axes)
+    for name in made.keys() & data["components"].keys():
+        onnx.save(made[name], folder / "components" / f"{name}.onnx")
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     words.add_special_tokens(["<|startoftext|>", "<|endoftext|>"])
     words.save(str(folder / "tokenizers" / "words.json"))
-    write(folder, manifest(ip_iqa))
+    write(folder, data)
     return folder
 
 

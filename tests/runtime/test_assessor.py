@@ -204,3 +204,16 @@ def test_the_command_assesses_with_such_a_bundle(folder, run, tmp_path):
     refused = run("refine", path, "-p", "a red house", "--bundle", folder, "--device", "cpu")
     assert refused.exit_code == 1
     assert "only assesses and cannot refine" in refused.stderr
+
+
+def test_the_reward_is_told_where_the_bundle_has_it(folder, run, tmp_path):
+    rewarded = small.save(tmp_path / "rewarded", reward=True)
+    rgb = np.full((small.SIDE, small.SIDE, 3), 51, np.uint8)
+    path = tmp_path / "picture.png"
+    Image.fromarray(rgb).save(path)
+    asked = ["assess", path, "-p", "a red house", "--device", "cpu", "--threads", "1", "--bundle"]
+    before = json.loads(run(*asked, rewarded, "--json").stdout)["before"]
+    assert before["image_reward"] == pytest.approx(0.2 + small.WORDS.index("house"), abs=1e-5)
+    assert "image reward" in run(*asked, rewarded).stdout
+    assert "image_reward\n  slope: 1.0" in run("bundle", "show", rewarded).stdout
+    assert "image_reward" not in json.loads(run(*asked, folder, "--json").stdout)["before"]

@@ -76,7 +76,8 @@ def test_the_fit_straightens_what_is_bent():
     "measure", [correlation.plcc, correlation.srcc, correlation.krcc, correlation.plcc_fitted]
 )
 def test_a_constant_row_has_no_correlation(measure):
-    assert np.isnan(measure([1.0] * 6, range(6)))
+    for value in (1.0, 0.1):  # the mean of 0.1 six times is not 0.1
+        assert np.isnan(measure([value] * 6, range(6)))
     with pytest.raises(ValueError, match="two rows of one length"):
         measure([1.0, 2.0], [1.0])
 
@@ -230,7 +231,9 @@ def test_a_table_of_others_is_left_as_it_is(tmp_path, database):
     other = fake_bundle.Bundle()
     object.__setattr__(other.manifest, "version", "2")
     before = out.read_text()
-    with pytest.raises(OptionError, match='was made by "fake 1 calibrated penalised", not by "fake 2'):
+    with pytest.raises(
+        OptionError, match='was made by "fake 1 calibrated penalised phrases", not by "fake 2'
+    ):
         score_all(Assessor(other), made, table=out)
     assert out.read_text() == before
     published_table = database / "data.csv"
@@ -263,8 +266,8 @@ def test_what_has_no_correlation_is_none():
     assert agreements(scored[2:]) == []
 
 
-def test_scores_of_ip_iqa_are_evaluated_too(tmp_path, run):
-    folder = small.save(tmp_path / "bundle")
+def test_scores_of_ip_iqa_and_the_reward_are_evaluated_too(tmp_path, run):
+    folder = small.save(tmp_path / "bundle", reward=True)
     root = tmp_path / "db"
     root.mkdir()
     rng = np.random.default_rng(1)
@@ -279,9 +282,14 @@ def test_scores_of_ip_iqa_are_evaluated_too(tmp_path, run):
         *("--threads", 1, "--limit", 6, "--json", "--csv", tmp_path / "scores.csv"),
     )
     result = json.loads(done.stdout)
-    assert {row["score"] for row in result["agreement"]} >= {"ip_iqa_quality", "ip_iqa_alignment"}
+    assert {row["score"] for row in result["agreement"]} >= {
+        "ip_iqa_quality",
+        "ip_iqa_alignment",
+        "image_reward",
+    }
     assert result["assessed"] == 6
-    assert all(float(line["ip_iqa_quality"]) for line in table(tmp_path / "scores.csv"))
+    for name in ("ip_iqa_quality", "image_reward"):
+        assert all(float(line[name]) for line in table(tmp_path / "scores.csv"))
 
 
 def test_what_is_missing_is_one_line(run, fake, tmp_path):

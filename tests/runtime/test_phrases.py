@@ -1,8 +1,8 @@
 """Phrases and ancestors of prompts of all kinds, against trees written down by hand (`prompts.json`).
 
-A line of that file is "text | noun | noun of the ancestor", "-" for a root. What a prompt should give was written
-down before the code had seen it; where it is still wrong the file says why ("fails"), so that neither a step
-back nor a step forward passes unnoticed.
+A line of that file is "text | noun | noun of the ancestor", "-" for a root. It says what a prompt should give;
+where the code gives something else the file says why ("fails"), so that neither a step back nor a step forward
+passes unnoticed.
 """
 
 import random
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.phrases import LONG_PROMPT, first_call, later_calls, load, rates, written
-from grefine_rt.assess import prompt_tree, tagger
+from grefine_rt.assess import lexicon, prompt_tree, tagger
 from grefine_rt.assess.phrases import parse, words
 
 KINDS = load()
@@ -151,6 +151,14 @@ def test_long_prompts_are_parsed_quickly():
     for word in ("1", "red", "cat", "the", "in a cat", "standing", "red ,"):
         parse(f"{word} " * 400)
     assert time.process_time() - start < 3
+
+
+def test_plurals_are_looked_up_as_their_singular():
+    plurals = "leaves elves men women wolves knights flies boxes dress"
+    assert [lexicon.singular(word) for word in listed(plurals)] == listed(
+        "leaf elf man woman wolf knight fly box dress"
+    )
+    assert written("two men on a bench feeding pigeons")[-1] == "feeding pigeons | pigeons | men"
 
 
 def test_words_count_without_punctuation_and_weights():

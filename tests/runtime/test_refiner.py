@@ -80,7 +80,8 @@ def test_a_shared_encoder_sees_the_picture_once(bundle, refiner):
 
 def test_a_refine_call_reads_its_prompt_once(bundle, refiner):
     options = RefineOptions(plan=PlanOptions(drafts=3))
-    for calls in (1, 2):  # nothing is remembered from one call to the next: a seed's bits depend on nothing else
+    # Nothing is remembered from one call to the next: a seed's bits depend on nothing else.
+    for calls in (1, 2):
         refiner.refine(scene(POOR), PROMPT, options=options)
         assert bundle.engines["alignment_text"].calls == calls
         assert bundle.engines["perceptual"].calls == calls * (1 + 3 + 1)

@@ -54,7 +54,7 @@ def blip(
         wordpiece = read_wordpiece(tokenizer or beside, text_side.text)
         # A path of this machine is nobody else's business.
         origins = [
-            path.name if Path(name).expanduser().exists() else name
+            path.absolute().name if Path(name).expanduser().exists() else name
             for name, path in zip(names, paths, strict=True)
         ]
         manifest = write_bundle(

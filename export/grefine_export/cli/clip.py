@@ -69,7 +69,7 @@ def clip(
         t_p = published_t_p(encoder, contexts) if contexts else antonym_t_p(encoder, words)
         source = Source(
             # A path of this machine is nobody else's business.
-            checkpoint=path.name if Path(checkpoint).expanduser().exists() else checkpoint,
+            checkpoint=path.absolute().name if Path(checkpoint).expanduser().exists() else checkpoint,
             license=license,
             contexts=f"the contexts '{contexts.resolve().name}'" if contexts else "",
             contexts_license=contexts_license if contexts else "",

@@ -25,8 +25,6 @@ def ip_iqa(
     license: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
 ) -> None:
     """Add IP-IQA to a bundle: three graphs, its tokenizer, and its place in bundle.json."""
-    import shutil
-
     from grefine_export.models.ip_iqa import load
     from grefine_export.onnx.ip_iqa import add_to_bundle
     from grefine_export.onnx.parity import ParityError
@@ -37,16 +35,12 @@ def ip_iqa(
         source = tokenizer or weights.with_name("tokenizer.json")
         if not source.is_file():
             raise FileNotFoundError(f"there is no tokenizer '{source}': give --tokenizer")
-        target = bundle / "tokenizers" / "ip_iqa.json"
-        if bundle.is_dir():
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(source, target)
         length = model.text.text_model.config.max_position_embeddings
         _, errors = add_to_bundle(
             model,
             bundle,
             resolution or trained_at,
-            "tokenizers/ip_iqa.json",
+            source,
             length=length,
             weights=precision,
             origin=origin,

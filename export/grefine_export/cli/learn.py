@@ -302,7 +302,11 @@ def _clear_errors() -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, GRefineError) as error:
-        typer.echo(f"error: {error}", err=True)
+        # What went wrong in a process that reads pictures comes with its traceback: the sentence is the last line.
+        kind = type(error)
+        sentence = str(error).rstrip().rpartition("\n")[2]
+        sentence = sentence.removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")
+        typer.echo(f"error: {sentence}", err=True)
         raise typer.Exit(1) from error
 
 

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import Alignment
+from grefine_rt.correlation import plcc, srcc
 
 FALSE_ALARMS = 0.05  # share of well aligned pictures in which a noun may be called missing
 ALIGNED = 0.25  # share of the pictures, those with the best opinions, that count as well aligned
@@ -61,7 +62,8 @@ class Observation:
 
 
 def observe(assessment: Assessment, constants: Alignment) -> Observation:
-    """The evidence in an assessment that was made under `constants`; small, so that a database fits into memory."""
+    """The evidence in an assessment that was made under `constants`, a being Eq. 8; small, so that a database fits into
+    memory."""
 
     def cosines(values: Sequence[float]) -> tuple[float, ...]:
         # float32 probabilities end at 1 - 6e-8; beyond that the order is lost, and 16 is as good as any.
@@ -112,9 +114,7 @@ def fit(found: Evidence) -> Fit:
         values = scores(found, *np.exp(logarithms))
         if np.ptp(values) < 1e-12:
             return 0.0
-        return -float(
-            stats.spearmanr(values, opinions).statistic + stats.pearsonr(values, opinions).statistic
-        )
+        return -srcc(values, opinions) - plcc(values, opinions)
 
     grid = [(t, b) for t in np.log(TEMPERATURES) for b in np.log(BETAS)]
     start = min(grid, key=disagreement)
@@ -127,8 +127,8 @@ def fit(found: Evidence) -> Fit:
         float(temperature),
         float(beta),
         a_bound,
-        float(stats.spearmanr(final, opinions).statistic),
-        float(stats.pearsonr(final, opinions).statistic),
+        srcc(final, opinions),
+        plcc(final, opinions),
         missing,
         alarms,
     )
@@ -144,6 +144,6 @@ def _bound(nouns: Floats, opinions: Floats) -> tuple[float, float, float]:
         alarms = float((below[aligned] > 0).mean())
         if alarms > FALSE_ALARMS:
             break  # a higher bound only raises more
-        if np.ptp(below) and (strength := -float(stats.pearsonr(below, opinions).statistic)) > strongest:
+        if np.ptp(below) and (strength := -plcc(below, opinions)) > strongest:
             strongest, best = strength, (float(bound), float((below > 0).mean()), alarms)
     return best

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy import stats
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from grefine_export.learn.epochs import Pictures, Recipe, Say, run_epochs
 from grefine_export.models.ip_iqa import IpIqa
+from grefine_rt import correlation
 from grefine_rt.databases import Rated
 from grefine_rt.text.emphasis import plain_text
 from grefine_rt.text.tokenizer import PromptTokenizer
@@ -71,9 +71,9 @@ Make = Callable[[Ingredients], IpIqa]
 def correlations(scores: NDArray[np.floating], opinions: NDArray[np.floating]) -> Correlations:
     """SRCC, PLCC (no logistic map: the scores are trained to be the opinions) and KRCC of two rows (k,)."""
     return Correlations(
-        float(stats.spearmanr(scores, opinions).statistic),
-        float(stats.pearsonr(scores, opinions).statistic),
-        float(stats.kendalltau(scores, opinions).statistic),
+        correlation.srcc(scores, opinions),
+        correlation.plcc(scores, opinions),
+        correlation.krcc(scores, opinions),
     )
 
 

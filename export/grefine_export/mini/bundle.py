@@ -21,13 +21,12 @@ from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.perceptual import ClipText, Perceptual
 from grefine_export.models.vae import Vae
 from grefine_export.onnx.convert import export
-from grefine_export.onnx.parity import compare
+from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_export.onnx.step import InpaintStep, RestoreStep
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.bundle.store import write
 
 VERSION = "0.2.0"
-FP16_BOUND = 2e-2  # relative L2 error that half-precision weights may cost
 ORIGIN = "trained from scratch on the storybook world by `grefine-export mini`"
 
 
@@ -163,7 +162,7 @@ def export_components(models: Models, folder: Path) -> dict[str, float]:
         module = module.cpu().float().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         export(module, inputs, outputs, axes, file, weights="fp16")
         checks = [inputs, {"ids": ids[:, :9]}] if "l" in axes.get("ids", {}).values() else [inputs]
-        errors[name] = max(max(compare(module, file, one, FP16_BOUND).values()) for one in checks)
+        errors[name] = max(max(compare(module, file, one, BOUNDS["fp16"]).values()) for one in checks)
     return errors
 
 

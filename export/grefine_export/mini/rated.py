@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,9 +28,8 @@ from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.world import SIZE, Scene, make_scene, render
 
-DATABASE = (
-    9  # first words of seeds: a database for splits of its own, and pictures to train the embedded model on
-)
+# First words of seeds: a database for splits of its own, and pictures to train the embedded model on.
+DATABASE = 9
 TRAINING = 10
 
 RIGHT = 0.6  # chance that a thing is drawn as the prompt says
@@ -138,23 +137,21 @@ def write_database(folder: Path, prompts: int = 200, versions: int = 10) -> Path
     if table.exists():
         return folder
     folder.mkdir(parents=True, exist_ok=True)
-    header = (
-        "name",
-        "prompt",
-        "adj1",
-        "adj2",
-        "style",
-        "mos_quality",
-        "std_quality",
-        "mos_align",
-        "std_align",
-    )
     rows = []
     for name, one in database_pictures(prompts, versions):
         Image.fromarray(one.image).save(folder / name)
-        rows.append((name, one.prompt, "", "", "", f"{one.quality:.4f}", 0, f"{one.alignment:.4f}", 0))
+        rows.append((name, one.prompt, round(one.quality, 4), round(one.alignment, 4)))
+    write_table(table, rows)
+    return folder
+
+
+def write_table(table: Path, rows: Iterable[tuple[str, str, float, float]]) -> None:
+    """AGIQA-3K's `data.csv` of (file name, prompt, opinion on quality, on alignment), whole or not at all."""
+    header = "name,prompt,adj1,adj2,style,mos_quality,std_quality,mos_align,std_align"
     partial = table.with_suffix(".partial")
     with partial.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
+        lines = csv.writer(file)
+        lines.writerow(header.split(","))
+        for name, prompt, quality, alignment in rows:
+            lines.writerow((name, prompt, "", "", "", quality, 0, alignment, 0))
     partial.replace(table)
-    return folder

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from grefine_export.learn.epochs import Recipe, Say
 from grefine_export.learn.image2prompt import cosine_loss
-from grefine_export.learn.ip_iqa import TABLE_3, Ingredients, Result, cross_validate, table
+from grefine_export.learn.ip_iqa import TABLE_3, Ingredients, cross_validate, table
 from grefine_export.mini import sizes
 from grefine_export.mini.damaged import Damaged
 from grefine_export.mini.palette import COLOURS, SETTINGS
@@ -287,13 +287,15 @@ def ablate(
     rated = databases.read("agiqa-3k", root)
     tokenizer = PromptTokenizer.from_file(tokenizer_file, sizes.CLIP_LENGTH)
     recipe = Recipe(budget.epochs, rate=5e-4, resolution=SIZE, bfloat16=True)
-    rows: dict[Ingredients, list[Result]] = {}
-    for ingredients in TABLE_3:
 
-        def make(chosen: Ingredients) -> IpIqa:
-            return new_ip_iqa(clip, encoders[chosen.image2prompt], chosen)
+    def make(chosen: Ingredients) -> IpIqa:
+        return new_ip_iqa(clip, encoders[chosen.image2prompt], chosen)
 
-        rows[ingredients] = cross_validate(
-            make, rated, tokenizer, ingredients, recipe, folder / "ablation", device, say, budget.repeats
-        )
-    return table(rows)
+    return table(
+        {
+            chosen: cross_validate(
+                make, rated, tokenizer, chosen, recipe, folder / "ablation", device, say, budget.repeats
+            )
+            for chosen in TABLE_3
+        }
+    )

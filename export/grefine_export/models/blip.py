@@ -178,9 +178,6 @@ def load_blip(path: Path, size: int | None = None) -> BlipCheckpoint:
 
     Raises FileNotFoundError or ValueError, one sentence, where there is nothing, something else, or a part missing.
     """
-    path = Path(path)
-    if (path / REWARD_FILE).is_file():
-        path = path / REWARD_FILE
     tensors = read_tensors(path)
     if any(name.startswith("blip.visual_encoder.") for name in tensors):
         parts = _split(tensors, {"blip.visual_encoder.": "vision_model.", "blip.": "", "mlp.": "mlp."})
@@ -203,7 +200,8 @@ def load_blip(path: Path, size: int | None = None) -> BlipCheckpoint:
     )
     # The constructor made this buffer without data, and no checkpoint holds it.
     checkpoint.text.embeddings.position_ids = torch.arange(config.text_config.max_position_embeddings)[None]
-    _resize(checkpoint.vision, size or config.vision_config.image_size)
+    if size is not None:
+        _resize(checkpoint.vision, size)
     return checkpoint
 
 

@@ -48,8 +48,8 @@ def published_t_p(encoder: ClipEncoder, folder: Path) -> Tensor:
         table = encoder.clip.text_model.embeddings.token_embedding.weight
         if ctx.shape[1:] != (CONTEXT, table.shape[1]) or not _is_a_token(prefix[0, 0], table):
             raise ValueError(
-                f"the contexts in '{folder / name}' were learned with another text encoder: give the checkpoint of "
-                f"CLIP ViT-B/16, or leave --contexts out"
+                f"the contexts in '{folder / name}' were learned with another text encoder: give that CLIP's "
+                f"checkpoint (ViT-B/16 for the published contexts), or leave --contexts out"
             )
         half, word, end = CONTEXT // 2, suffix[:, :CLASS_TOKENS], suffix[:, CLASS_TOKENS : CLASS_TOKENS + 1]
         prompts = torch.cat([prefix, ctx[:, :half], word, ctx[:, half:], end], 1)

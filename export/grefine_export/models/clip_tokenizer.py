@@ -88,7 +88,8 @@ def _from_openai(path: Path) -> Tokenizer:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         lines = itertools.islice(file, 1, 1 + _OPENAI_MERGES)
         merges = [(first, second) for first, second in (line.split() for line in lines)]
-    alphabet = _byte_symbols()
+    # By code point: bytes that are printable first, as themselves, then those that got characters from 256 on.
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(symbol + _END for symbol in alphabet), *(a + b for a, b in merges), BOS, EOS]
     return bpe_tokenizer({token: index for index, token in enumerate(tokens)}, merges)
 
@@ -100,11 +101,3 @@ def _from_merges(vocabulary: Path, merges: Path) -> Tokenizer:
             first, second = line.split()
             pairs.append((first, second))
     return bpe_tokenizer(json.loads(vocabulary.read_text(encoding="utf-8")), pairs)
-
-
-def _byte_symbols() -> list[str]:
-    """A printable character for each byte, in OpenAI's order: those that are printable first, as themselves; the
-    others in the place of characters from 256 on."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = len(set(range(256)) - set(printable))
-    return [chr(code) for code in (*printable, *range(256, 256 + others))]

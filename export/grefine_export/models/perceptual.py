@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from grefine_export.models.clip_surgery import ClipSurgery
+from grefine_export.models.clip_surgery import ClipEncoder
 
 
 class Perceptual(nn.Module):
@@ -18,7 +18,7 @@ class Perceptual(nn.Module):
     and scale left as they are. `tokens` are L2-normalised for the alignment indicator.
     """
 
-    def __init__(self, encoder: ClipSurgery, t_p: Tensor):
+    def __init__(self, encoder: ClipEncoder, t_p: Tensor):
         super().__init__()
         self.encoder = encoder
         self.register_buffer("t_p", t_p.detach().clone())
@@ -45,7 +45,7 @@ class ClipText(nn.Module):
     trained with this encoder.
     """
 
-    def __init__(self, encoder: ClipSurgery):
+    def __init__(self, encoder: ClipEncoder):
         super().__init__()
         self.encoder = encoder
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 from grefine_export.models.clip_resnet import STRIDE
 from grefine_export.models.ip_iqa import FusionGraph, ImageGraph, IpIqa
 from grefine_export.onnx.convert import Weights, export
-from grefine_export.onnx.parity import compare
+from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_rt.bundle.manifest import FILE_NAME, Manifest
 from grefine_rt.bundle.store import write
 
-BOUND = {"fp32": 1e-4, "fp16": 2e-2}  # relative L2 error of a graph against its module
+TOKENIZER = "tokenizers/ip_iqa.json"
 COMPONENTS = ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion")
 
 
@@ -49,7 +50,7 @@ def export_ip_iqa(
     for name, module, inputs, output in jobs:
         axes = {key: {0: "n", 1: "l"} if key == "ids" else {0: "b"} for key in inputs}
         path = export(module, inputs, [output], axes, folder / f"{name}.onnx", weights=weights)
-        errors[name] = compare(module, path, inputs, BOUND[weights])[output]
+        errors[name] = compare(module, path, inputs, BOUNDS[weights])[output]
     return errors
 
 
@@ -57,7 +58,7 @@ def add_to_bundle(
     model: IpIqa,
     bundle: Path,
     resolution: int,
-    tokenizer: str,
+    tokenizer: Path,
     *,
     length: int,
     weights: Weights = "fp16",
@@ -66,7 +67,7 @@ def add_to_bundle(
 ) -> tuple[Manifest, dict[str, float]]:
     """Export `model` into an existing bundle and enter it into `bundle.json`; replaces an IP-IQA that is there.
 
-    `tokenizer`: the tokenizer file's path inside the bundle; `length`: tokens of a prompt. Returns the new manifest
+    `tokenizer`: its file, which is copied into the bundle; `length`: tokens of a prompt. Returns the new manifest
     and each graph's error.
     """
     file = bundle / FILE_NAME
@@ -75,10 +76,13 @@ def add_to_bundle(
             f"there is no bundle in '{bundle}': make one with 'grefine-export clip' first"
         )
     errors = export_ip_iqa(model, bundle / "components", resolution, weights, length)
+    target = bundle / TOKENIZER
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(tokenizer, target)
     manifest = json.loads(file.read_text(encoding="utf-8"))
     manifest["ip_iqa"] = {"resolution": resolution, "outputs": [*model.design.outputs]}
     manifest["components"] |= {name: f"components/{name}.onnx" for name in COMPONENTS}
-    manifest["tokenizers"]["ip_iqa_text"] = [{"file": tokenizer, "input": "ids", "length": length}]
+    manifest["tokenizers"]["ip_iqa_text"] = [{"file": TOKENIZER, "input": "ids", "length": length}]
     others = [weight for weight in manifest["weights"] if weight["component"] not in COMPONENTS]
     own = [{"component": name, "origin": origin, "license": license_name} for name in COMPONENTS]
     manifest["weights"] = others + own

@@ -9,6 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from grefine_export.onnx.convert import Weights
+
+BOUNDS: dict[Weights, float] = {"fp16": 2e-2, "fp32": 1e-4}
+"""Relative L2 error against the torch module that each storage of weights may cost."""
+
 
 class ParityError(Exception):
     """An exported graph differs from its module by more than the bound."""
@@ -21,7 +26,7 @@ def compare(
 
     Args:
         inputs: by name, as for `convert.export`; other sizes of the free axes make a better test.
-        bound: the largest error allowed. About 1e-4 for float32 weights, 5e-3 for float16 ones.
+        bound: the largest error allowed, see `BOUNDS`.
 
     Raises ParityError, naming output and error, above the bound or where an output has another shape or is
     not finite; ONNX Runtime's own exceptions where the file does not load.

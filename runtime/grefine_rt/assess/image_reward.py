@@ -10,25 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grefine_rt.engine.batch import run_rows
-from grefine_rt.imaging.image import encoder_input
 
 if TYPE_CHECKING:
     from grefine_rt.bundle.manifest import Reward
     from grefine_rt.bundle.store import Bundle
 
 
-def rewards(bundle: Bundle, pictures: Sequence[NDArray[np.uint8]], prompts: Sequence[str]) -> list[float]:
-    """The standardised reward, about -2.5 to 2.5, of each picture, uint8 RGB (H, W, 3), for its prompt.
+def rewards(bundle: Bundle, images: NDArray[np.float32], prompts: Sequence[str]) -> list[float]:
+    """The standardised reward, about -2.5 to 2.5, of each picture for its prompt.
 
-    Raises BundleError, DeviceError and PromptError.
+    `images` are the pictures as `alignment_image` takes them, float32 (b, 3, R, R), RGB in [0, 1]. Raises
+    BundleError, DeviceError and PromptError.
     """
-    resolution = bundle.manifest.alignment.resolution
     (tokenizer,) = bundle.tokenizer("alignment_text")
-    both = {
-        "image": np.concatenate([encoder_input(rgb, resolution) for rgb in pictures]),
-        "ids": np.stack([tokenizer.encode(prompt) for prompt in prompts]),
-    }
-    return [float(r) for r in run_rows(bundle.engine("image_reward"), both, ["reward"])["reward"]]
+    ids = np.stack([tokenizer.encode(prompt) for prompt in prompts])
+    found = run_rows(bundle.engine("image_reward"), {"image": images, "ids": ids}, ["reward"])
+    return [float(reward) for reward in found["reward"]]
 
 
 def as_score(reward: float, settings: Reward) -> float:

@@ -114,12 +114,6 @@ class Assessment:
         return Image.fromarray(heatmap.overlay(rgb, heat[name]))
 
 
-def assess(bundle: Bundle, rgb: NDArray[np.uint8], prompt: str, options: AssessOptions) -> Assessment:
-    """Both indicators for a picture, uint8 RGB (H, W, 3). Raises PromptError when the prompt says nothing."""
-    (assessment,) = assess_batch(bundle, [rgb], [prompt], options, Encoders(bundle))
-    return assessment
-
-
 class Encoders:
     """The text encoders of a bundle's assessors; `remembered` as in `TextFeatures`."""
 
@@ -135,9 +129,10 @@ def assess_batch(
     options: AssessOptions,
     encoders: Encoders,
 ) -> list[Assessment]:
-    """As `assess` for 1 or more pictures, each uint8 RGB (H, W, 3) of its own size, and as many prompts.
+    """Both indicators for 1 or more pictures, each uint8 RGB (H, W, 3) of its own size, and as many prompts.
 
-    Every picture is resized to the encoders' input, so one run of an encoder serves them all.
+    Every picture is resized to the encoders' input, so one run of an encoder serves them all. Raises PromptError
+    when a prompt says nothing, and OptionError for an option that the bundle can not serve.
     """
     texts = [check_prompt(prompt) for prompt in prompts]
     manifest = bundle.manifest
@@ -150,7 +145,7 @@ def assess_batch(
     wanted, score = (
         ("pairs", perceptual.calibrated) if scoring == "calibrated" else ("published", perceptual.published)
     )
-    quality_tokens, image_tokens = _encode_images(bundle, pictures, wanted)
+    quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
     parsed = {text: parse(text) for text in dict.fromkeys(texts)}
     spoken = {
         text: ["", text, *(p.noun for p in phrases), *(p.text for p in phrases)]
@@ -163,7 +158,7 @@ def assess_batch(
         opinions[:] = ip_iqa.rate(bundle, manifest.ip_iqa, pictures, texts, encoders.ip_iqa)
     rewards: list[float | None] = [None] * len(texts)
     if manifest.image_reward is not None:
-        rewards[:] = image_reward.rewards(bundle, pictures, texts)
+        rewards[:] = image_reward.rewards(bundle, images, texts)
 
     assessments = []
     for i, (rgb, text) in enumerate(zip(pictures, texts, strict=True)):
@@ -236,8 +231,9 @@ def check_prompt(prompt: str) -> str:
 
 def _encode_images(
     bundle: Bundle, pictures: Sequence[NDArray[np.uint8]], wanted: str
-) -> tuple[FloatMap, FloatMap]:
-    """(b, 1+N, 4[, 2]) of the output `wanted` of `perceptual`, and (b, 1+N, d) of `alignment_image`.
+) -> tuple[FloatMap, FloatMap, FloatMap]:
+    """(b, 1+N, 4[, 2]) of the output `wanted` of `perceptual`, (b, 1+N, d) of `alignment_image`, and the
+    pictures as the latter took them, (b, 3, R, R).
 
     A bundle may serve both from one graph; then the pictures go through it once.
     """
@@ -250,11 +246,11 @@ def _encode_images(
     images = inputs(manifest.perceptual.resolution)
     if quality is match:
         both = run_rows(quality, {"image": images}, [wanted, "tokens"])
-        return both[wanted], both["tokens"]
+        return both[wanted], both["tokens"], images
     first = run_rows(quality, {"image": images}, [wanted])[wanted]
     if manifest.alignment.resolution != manifest.perceptual.resolution:
         images = inputs(manifest.alignment.resolution)
-    return first, run_rows(match, {"image": images}, ["tokens"])["tokens"]
+    return first, run_rows(match, {"image": images}, ["tokens"])["tokens"], images
 
 
 def _notes(bundle: Bundle, text: str, phrases: int) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ or with -ing where the list says participles.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
 
 def _set(words: str) -> frozenset[str]:
@@ -62,27 +63,7 @@ ADJECTIVES = COLOURS | _set(
 NOUN_TOO = _set("giant human adult dark wild alien round")  # adjectives that name a thing after an article
 ADJECTIVE_ENDINGS = ("less", "esque", "-shaped", "-like")  # everywhere
 # What an adjective that the tagger has never seen ends in.
-ADJECTIVE_LOOK = (
-    *(
-        "y",
-        "ous",
-        "ful",
-        "ic",
-        "al",
-        "ar",
-        "ive",
-        "ish",
-        "ble",
-        "ed",
-        "en",
-        "ing",
-        "ian",
-        "ese",
-        "ern",
-        "ent",
-    ),
-    *("ant", "less", "like"),
-)
+ADJECTIVE_LOOK = tuple(_set("y ous ful ic al ar ive ish ble ed en ing ian ese ern ent ant less like"))
 ADJECTIVE_ENDINGS_BEFORE_NOUN = ("ous", "ful", "ish", "ical")
 ADVERBS = _set("outdoors indoors upside together apart freshly very too extremely slightly")
 PRONOUNS = _set("i you he she it we they me him us them")
@@ -266,16 +247,18 @@ PARAMETERS = _set(
 
 
 _STYLE_WORDS = STYLE | STYLE_ADJECTIVES
+_IRREGULAR = {"leaves": "leaf", "elves": "elf", "men": "man"}  # too short for the endings below
 _CAMERA_FIGURE = re.compile(r"\d+(?:mm|k|p|fps)|f/\d+(?:\.\d+)?", re.ASCII)
 
 
 def singular(word: str) -> str:
     """Lower case, without the possessive and a plain plural ending: enough to look a word up here."""
     word = word.lower().replace("’", "'").removesuffix("'s")
+    if word in _IRREGULAR:
+        return _IRREGULAR[word]
     for plural, one in (
         ("ies", "y"),
         ("lves", "lf"),
-        ("leaves", "leaf"),
         ("shes", "sh"),
         ("ches", "ch"),
         ("xes", "x"),
@@ -285,6 +268,17 @@ def singular(word: str) -> str:
         if word.endswith(plural) and len(word) > len(plural) + 1:
             return word.removesuffix(plural) + one
     return word[:-1] if word.endswith("s") and not word.endswith("ss") and len(word) > 3 else word
+
+
+def positions_of(phrases: Iterable[tuple[str, ...]], words: Sequence[str]) -> set[int]:
+    """Positions of the lower-case words that stand in one of `phrases`, all of its words side by side."""
+    found: set[int] = set()
+    for phrase in phrases:
+        if phrase[0] in words:
+            for start in range(len(words) - len(phrase) + 1):
+                if tuple(words[start : start + len(phrase)]) == phrase:
+                    found.update(range(start, start + len(phrase)))
+    return found
 
 
 def is_style(word: str) -> bool:

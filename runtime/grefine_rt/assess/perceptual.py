@@ -98,7 +98,7 @@ def upsample(grid: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.flo
 def _weights(side: int, length: int) -> NDArray[np.float32]:
     """What each of `side` cells adds to each of `length` pixels, (length, side).
 
-    Bicubic is linear, so resizing the identity tells; for many maps of one size this is four times as fast.
+    Bicubic is linear, so resizing the identity tells; kept, for there are many maps of one size.
     """
     return resize(np.eye(side, dtype=np.float32), (side, length))
 

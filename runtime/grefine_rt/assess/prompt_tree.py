@@ -24,8 +24,9 @@ _LETTERS = {
     ",": ",",
     "IN": "P",
     "TO": "P",
+    "MD": "V",
+    POSSESSOR: "S",
 }
-_LETTERS |= {"MD": "V", POSSESSOR: "S"}
 _FAMILIES = {"RB": "R", "JJ": "J", "NN": "N", "VB": "V"}
 _AP = r"(?>R*+J++(?:[C,]R*+J++)*+)"
 _BEFORE_NOUN = rf"(?>[D1R]*+(?:{_AP}1*+)*+)"
@@ -166,12 +167,7 @@ class _Builder:
         self.heads: set[int] = set()
         self.list_above: int | None = None  # on what the items of an enumeration hang
         self.style_words = {word for word, text in enumerate(lower) if lexicon.is_style(text)}
-        self.style_phrases: set[int] = set()
-        for phrase in lexicon.STYLE_PHRASES:
-            if phrase[0] in lower:
-                for start in range(len(lower) - len(phrase) + 1):
-                    if tuple(lower[start : start + len(phrase)]) == phrase:
-                        self.style_phrases.update(range(start, start + len(phrase)))
+        self.style_phrases = lexicon.positions_of(lexicon.STYLE_PHRASES, lower)
         self.style_words |= self.style_phrases
 
     def prepare(self, items: list[_Item]) -> list[_Item]:

@@ -54,7 +54,7 @@ class TextFeatures:
         if not any(isinstance(axis, str) for axis in engine.inputs["ids"].shape[1:]):
             return run_rows(engine, {"ids": ids}, ["features"])["features"]
         # A graph with a free length reads nothing behind the end token, so ids are cut there; texts of like
-        # length run together: a phrase then costs a tenth of a text of 77 tokens.
+        # length run together, so that a phrase does not cost as much as a text of full length.
         lengths = (ids == tokenizer.eot).argmax(axis=1) + 1
         order = sorted(range(len(texts)), key=lambda i: int(lengths[i]))
         features: dict[int, Features] = {}

@@ -124,9 +124,11 @@ def _mend(found: list[Leaf]) -> None:
             leaf.tag = _known_tag(leaf)
         if leaf.text in lexicon.SHADES and position + 1 < len(found):
             leaf.tag = "JJ" if found[position + 1].text in lexicon.COLOURS else leaf.tag
-    fixed = _fix_prepositions(found)
-    for before, leaf, after in _neighbours(found):
-        settled = leaf.tag in (HIDDEN, NEGATION, POSSESSOR) or id(leaf) in fixed
+    fixed = lexicon.positions_of(lexicon.PREPOSITION_PHRASES, [leaf.text for leaf in found])
+    for position in fixed:
+        found[position].tag = "IN"
+    for position, (before, leaf, after) in enumerate(_neighbours(found)):
+        settled = leaf.tag in (HIDDEN, NEGATION, POSSESSOR) or position in fixed
         if leaf.index >= 0 and not settled:
             leaf.tag = _tag_in_place(before, leaf, after)
     for before, leaf, after in _neighbours(found):
@@ -178,29 +180,6 @@ def _may_be_style(leaf: Leaf) -> bool:
         or leaf.text in lexicon.STYLE_OR_THING
         or leaf.key in lexicon.STYLE_OR_THING
     )
-
-
-def _fix_prepositions(found: list[Leaf]) -> set[int]:
-    """Tag all words of "in front of" and its like as prepositions; returns the ids of these leaves."""
-    fixed: set[int] = set()
-    texts = [leaf.text for leaf in found]
-    position = 0
-    while position < len(found):
-        for phrase in _PREPOSITIONS_FROM.get(texts[position], ()):
-            if tuple(texts[position : position + len(phrase)]) == phrase:
-                for leaf in found[position : position + len(phrase)]:
-                    leaf.tag = "IN"
-                    fixed.add(id(leaf))
-                position += len(phrase) - 1
-                break
-        position += 1
-    return fixed
-
-
-_PREPOSITIONS_FROM = {
-    first: tuple(phrase for phrase in lexicon.PREPOSITION_PHRASES if phrase[0] == first)
-    for first in {phrase[0] for phrase in lexicon.PREPOSITION_PHRASES}
-}
 
 
 def _neighbours(found: list[Leaf]) -> Iterator[tuple[Leaf, Leaf, Leaf]]:

@@ -75,7 +75,7 @@ def show(name: Name = "mini", as_json: shared.Json = False) -> None:
     out.print(f"{manifest.name} {manifest.version} ({_size(manifest) / 1e6:.1f} MB)", style="bold")
     out.print(manifest.description, soft_wrap=True)
     out.print(f"folder: {folder}", soft_wrap=True)
-    for section in ("perceptual", "alignment", "plan", "inpaint", "restore", "ip_iqa"):
+    for section in ("perceptual", "alignment", "plan", "inpaint", "restore", "ip_iqa", "image_reward"):
         settings = getattr(manifest, section)
         if settings is None:
             continue

@@ -134,11 +134,13 @@ def all_maps(
 
 
 def scores_json(assessment: Assessment) -> dict[str, Any]:
-    """`before` and `after` of the JSON output."""
+    """`before` and `after` of the JSON output; `image_reward` only where the bundle has it."""
+    reward = assessment.image_reward
     return {
         "perceptual": float(assessment.perceptual),
         "alignment": float(assessment.alignment),
         "ip_iqa": assessment.ip_iqa,
+        **({} if reward is None else {"image_reward": reward}),
     }
 
 
@@ -196,6 +198,8 @@ def _scores(before: Assessment, after: Assessment | None) -> Iterator[tuple[str,
     yield "prompt alignment", before.alignment, after.alignment if after else None
     for name, value in (before.ip_iqa or {}).items():
         yield f"ip-iqa {name}", value, after.ip_iqa[name] if after and after.ip_iqa else None
+    if before.image_reward is not None:
+        yield "image reward", before.image_reward, after.image_reward if after else None
 
 
 def phrases_table(before: Assessment, after: Assessment | None = None) -> Table:
