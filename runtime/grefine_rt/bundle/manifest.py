@@ -84,7 +84,13 @@ class Plan:
 @dataclass(frozen=True)
 class Inpaint:
     """Stage 1: trained side in pixels, what sides must be multiples of, how the UNet is to be run, and how many
-    drafts are made."""
+    drafts are made.
+
+    blended: the UNet takes 4 channels and knows no mask; what lies outside it is put back between steps. rescale: how
+    much of the contrast that guidance adds is taken away (Lin et al., 2305.08891, Eq. 14 to 16), in [0, 1]. interval:
+    from which to which share of the UNet calls guidance applies; other calls cost one pass. tile: side in pixels above
+    which the autoencoder works in tiles; 0 for never.
+    """
 
     resolution: int
     multiple: int
@@ -96,12 +102,17 @@ class Inpaint:
     prediction: Prediction
     schedule: Schedule
     time_ids: bool
+    blended: bool = False
+    rescale: float = 0.0
+    interval: tuple[float, ...] = (0.0, 1.0)
+    tile: int = 0
 
 
 @dataclass(frozen=True)
 class Restore:
     """Stage 2: as stage 1, with its strength delta, added prompts and decoding. `conditioning_scale` is
-    already in the graph and stands here for the record."""
+    already in the graph and stands here for the record. tile: side in pixels above which the UNet works in tiles too.
+    """
 
     resolution: int
     multiple: int
@@ -115,6 +126,9 @@ class Restore:
     prediction: Prediction
     schedule: Schedule
     decoding: Decoding
+    rescale: float = 0.0
+    interval: tuple[float, ...] = (0.0, 1.0)
+    tile: int = 0
 
 
 @dataclass(frozen=True)
@@ -133,6 +147,16 @@ class Reward:
 
     slope: float
     centre: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one run of a component costs at batch 1, as polynomials c0 + c1 n + c2 n^2 of its n latent cells (of 64
+    pixels; components of fixed size have c0 alone): floating-point operations, two a multiply-add, and bytes of
+    activations at their peak, beside the weights."""
+
+    flops: tuple[float, ...]
+    memory: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -157,7 +181,8 @@ class Manifest:
     """All of `bundle.json`. Paths are relative to the bundle, with forward slashes.
 
     A bundle that only assesses has null for `inpaint` and `restore`, one without IP-IQA null for `ip_iqa` or no
-    such key, and likewise `image_reward`; their components and tokenizers are then absent.
+    such key, and likewise `image_reward`; their components and tokenizers are then absent. `costs` by graph file, where
+    they were counted.
     """
 
     format: int
@@ -175,6 +200,7 @@ class Manifest:
     files: Mapping[str, FileEntry]
     ip_iqa: IpIqa | None = None
     image_reward: Reward | None = None
+    costs: Mapping[str, Cost] | None = None
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -314,12 +340,18 @@ def _check(manifest: Manifest) -> None:
         if stage is None:
             continue
         schedule = stage.schedule
-        fine[section] = stage.resolution > 0 and stage.steps > 0
+        fine[section] = stage.resolution > 0 and stage.steps > 0 and stage.tile >= 0
+        fine[f"{section}.rescale"] = 0 <= stage.rescale <= 1
+        fine[f"{section}.interval"] = (
+            len(stage.interval) == 2 and 0 <= stage.interval[0] <= stage.interval[1] <= 1
+        )
         # A latent cell is 8 pixels wide: other multiples would not give whole latents.
         fine[f"{section}.multiple"] = stage.multiple > 0 and stage.multiple % 8 == 0
         fine[f"{section}.schedule"] = (
             0 < schedule.beta_start <= schedule.beta_end < 1 and schedule.train_steps > 0 <= schedule.offset
         )
+    for file, cost in (manifest.costs or {}).items():
+        fine[f"costs.{file}"] = len(cost.flops) == len(cost.memory) == 3
     fine["files"] = all(
         entry.size >= 0 and re.fullmatch("[0-9a-f]{64}", entry.sha256) for entry in manifest.files.values()
     )
