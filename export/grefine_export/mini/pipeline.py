@@ -143,7 +143,7 @@ def run(
     stage(f"autoencoder: {budget.vae} + {budget.decoder} steps")
     vae = train_vae(pool, work, budget.vae, device)
     stage(f"CLIP: {budget.clip} steps")
-    clip = train_clip(pool, damaged, tokenizer, work, budget.clip, device)
+    clip = train_clip(pool, tokenizer, work, budget.clip, device)
     stage(f"T_p: {budget.t_p_epochs} epochs")
     clip.attention = attention
     t_p, alpha = learn_t_p(clip, pool, damaged, tokenizer, work / f"t_p-{attention}.pt", budget)

@@ -23,8 +23,7 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from grefine_export.mini import sizes
-from grefine_export.mini.damaged import Damaged
-from grefine_export.mini.defects import FACTORS, RATIONALITY, damage, factor_scores, mos
+from grefine_export.mini.defects import FACTORS, RATIONALITY, damage, damage_often, factor_scores, mos
 from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.pool import Pool
 from grefine_export.mini.prompts import prompt_of, with_article
@@ -119,13 +118,13 @@ def _phrase_words(kind: str, colour: str | None, rng: np.random.Generator) -> st
     return with_article(name) if rng.random() < 0.6 else name
 
 
-def batches(pool: Pool, damaged: Damaged, tokenizer: Tokenizer, device: torch.device) -> Iterator[Batch]:
-    """Endless training batches; half of the pictures damaged versions, half mirrored left to right."""
+def batches(pool: Pool, tokenizer: Tokenizer, device: torch.device) -> Iterator[Batch]:
+    """Endless training batches; most of the pictures as a weak generator draws them, half mirrored left to right."""
     rng = np.random.default_rng(21)
     while True:
         picked = rng.integers(len(pool.scenes), size=BATCH)
         scenes = [pool.scenes[i] for i in picked]
-        broken, misshapen = rng.random(BATCH) < 0.5, rng.random(BATCH) < 0.15
+        broken, misshapen = rng.random(BATCH) < 0.7, rng.random(BATCH) < 0.15
         wanted = {(t.kind, t.colour) for s in scenes for t in s.things}
         pairs = [p for p in _PHRASES if p[1] is None or p in wanted]
         absent = [p for p in _PHRASES if p[1] is not None and p not in wanted]
@@ -162,8 +161,11 @@ def batches(pool: Pool, damaged: Damaged, tokenizer: Tokenizer, device: torch.de
                 masks[FACTORS.index("rationality")] = defect.mask
                 factors[row] = ((mos([defect]) - 1) / 4, *factor_scores([defect]))
             elif broken[row]:
-                masks, images[row] = damaged.masks[index], damaged.images[index]
-                factors[row] = ((damaged.mos[index] - 1) / 4, *damaged.factors[index])
+                # Damaged anew in every batch: the same 24,000 damages again and again are learnt by heart.
+                images[row], defects = damage_often(Rendered(pool.images[index], owner), rng)
+                for defect in defects:
+                    masks[FACTORS.index(defect.factor)] |= defect.mask
+                factors[row] = ((mos(defects) - 1) / 4, *factor_scores(defects))
             if misshapen[row] or broken[row]:
                 bad[row] = pooled_patches(masks)
             for number, thing in enumerate(scene.things):
@@ -268,11 +270,11 @@ def contrastive_loss(
 
 
 def train_clip(
-    pool: Pool, damaged: Damaged, tokenizer: Tokenizer, folder: Path, steps: int, device: torch.device
+    pool: Pool, tokenizer: Tokenizer, folder: Path, steps: int, device: torch.device
 ) -> ClipSurgery:
     """Trains the embedded CLIP."""
     torch.manual_seed(2)
-    source = batches(pool, damaged, tokenizer, device)
+    source = batches(pool, tokenizer, device)
     schedule = Schedule(steps, 1.5e-3, warmup=min(200, steps // 5 + 1), decay=0.05)
     loss_of = contrastive_loss
     if steps > COMPILE_FROM:  # the image encoder alone: the number of texts changes with every batch
