@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,16 +12,20 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 from grefine_export.learn.t_p import PromptContexts, Rated, fit_alpha, learn
-from grefine_export.mini.bundle import Models, write_bundle
+from grefine_export.mini import sizes, train_ip_iqa
+from grefine_export.mini.bundle import ORIGIN, Models, write_bundle
 from grefine_export.mini.calibrate import calibrate
 from grefine_export.mini.damaged import Damaged, open_damaged
 from grefine_export.mini.pool import Pool, open_pool
+from grefine_export.mini.rated import open_rated
 from grefine_export.mini.train_clip import pooled_patches, train_clip
 from grefine_export.mini.train_inpaint import make_latents, train_inpaint
 from grefine_export.mini.train_restore import train_restore
 from grefine_export.mini.train_vae import STAGE2, train_decoder, train_vae
 from grefine_export.mini.vocabulary import BOS, EOS, train_tokenizer
+from grefine_export.mini.world import SIZE
 from grefine_export.models.clip_surgery import Attention, ClipSurgery
+from grefine_export.onnx.ip_iqa import add_to_bundle
 
 CLASS_WORD = "picture good quality"  # three tokens, in the middle of every learned context
 
@@ -46,6 +50,7 @@ class Budget:
     inpaint: int = 8_500
     restore_vae: int = 3_600
     restore: int = 3_900
+    ip_iqa: train_ip_iqa.Budget = field(default_factory=train_ip_iqa.Budget)
     validation: int = 250
 
 
@@ -69,6 +74,7 @@ SMOKE = Budget(
     inpaint=8,
     restore_vae=6,
     restore=6,
+    ip_iqa=train_ip_iqa.SMOKE,
     validation=6,
 )
 
@@ -159,9 +165,15 @@ def run(
     restore = train_restore(
         pool, damaged, (vae, restore_vae), inpaint.text, tokenizer, work, budget.restore, device
     )
+    stage(f"IP-IQA: {budget.ip_iqa.clip} + {budget.ip_iqa.image2prompt} + {budget.ip_iqa.opinions} steps")
+    clip = clip.cpu()
+    rated = open_rated(work / "pool", budget.ip_iqa.rated)
+    own = (work / "ip_iqa", budget.ip_iqa, device)
+    encoders = train_ip_iqa.train_image_encoders(clip, tokenizer, pool, damaged, rated, *own)
+    ip_iqa = train_ip_iqa.train_ip_iqa(clip, encoders[True], tokenizer, rated, *own)
     stage("graphs")
     models = Models(
-        clip=clip.cpu(),
+        clip=clip,
         t_p=t_p,
         alpha=alpha,
         vae=vae.cpu(),
@@ -171,6 +183,16 @@ def run(
         tokenizer_file=tokenizer_file,
     )
     _, errors = write_bundle(models, out)
+    _, more = add_to_bundle(
+        ip_iqa.cpu(),
+        out,
+        SIZE,
+        tokenizer_file,
+        length=sizes.CLIP_LENGTH,
+        origin=ORIGIN,
+        license_name="Apache-2.0",
+    )
+    errors |= more
     for name, error in errors.items():
         say(f"    {name}: relative error {error:.1e}")
     stage(f"constants: {budget.validation} pictures")

@@ -52,10 +52,10 @@ class Budget:
     clip: int = 3_000
     image2prompt: int = 300
     opinions: int = 4_000
-    prompts: int = 200
-    versions: int = 10
+    prompts: int = 120
+    versions: int = 8
     repeats: int = 10
-    epochs: int = 12
+    epochs: int = 10
 
 
 SMOKE = Budget(rated=96, clip=4, image2prompt=2, opinions=4, prompts=10, versions=3, repeats=2, epochs=1)
