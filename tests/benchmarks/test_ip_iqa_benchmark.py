@@ -1,7 +1,6 @@
 """The agreement of a bundle's IP-IQA over grouped splits, against scipy."""
 
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +10,7 @@ from benchmarks.ip_iqa import agreement, main, table
 from grefine_export.learn.ip_iqa import grouped_split
 from grefine_export.mini.rated import write_database
 from grefine_rt import Assessor, databases
-
-sys.path.append(str(Path(__file__).parents[1] / "runtime"))
-import assess_bundle as small
+from tests.runtime import assess_bundle as small
 
 
 def test_agreement_is_the_mean_over_the_test_sides(tmp_path):

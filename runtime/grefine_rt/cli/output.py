@@ -35,7 +35,7 @@ def one_line_failures(command: Callable[P, None]) -> Callable[P, None]:
         except (typer.Exit, BrokenPipeError):
             raise
         except (Cancelled, KeyboardInterrupt):
-            _say("cancelled")
+            say("cancelled")
             raise typer.Exit(CANCELLED) from None
         except OptionError as error:
             raise _failed(error, str(error), WRONG_USAGE) from None
@@ -53,11 +53,11 @@ def one_line_failures(command: Callable[P, None]) -> Callable[P, None]:
 def _failed(error: Exception, message: str, code: int) -> typer.Exit:
     if os.environ.get("GREFINE_DEBUG"):
         traceback.print_exception(error)
-    _say(f"error: {message}")
+    say(f"error: {message}")
     return typer.Exit(code)
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
     """One line on standard error, whatever the message holds."""
     print(" ".join(message.splitlines()), file=sys.stderr)
 
@@ -65,7 +65,7 @@ def _say(message: str) -> None:
 def say_notes(notes: tuple[str, ...]) -> None:
     """What the user should know about the input, on standard error."""
     for note in notes:
-        _say(f"note: {note}")
+        say(f"note: {note}")
 
 
 def print_json(value: Mapping[str, Any]) -> None:

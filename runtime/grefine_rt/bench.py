@@ -1,0 +1,300 @@
+"""How long everything takes, on whatever device: cold start, loading, each component, a whole refine call.
+
+The work is the same for every bundle and machine: a drawn picture at the given resolution, a fixed prompt, a mask over
+the middle quarter of the picture, stage 1 at its strongest. What the models think of the picture decides nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grefine_rt import __version__
+from grefine_rt.errors import BundleError, GRefineError, OptionError
+
+if TYPE_CHECKING:
+    from grefine_rt.assess.indicator import Assessment
+    from grefine_rt.bundle.store import Bundle
+    from grefine_rt.engine.base import Array, TensorSpec
+    from grefine_rt.plan import RefinePlan
+    from grefine_rt.refiner import Refiner
+
+PROMPT = "a red house under a yellow sun"
+RUNS = 20
+
+Row = dict[str, float]
+"""`median` and `p95` in milliseconds over `runs` runs; `first`, the run that warmed up, where there was one."""
+OnPart = Callable[[str], None]
+"""Called with the name of what is measured next."""
+
+
+def picture(side: int) -> NDArray[np.uint8]:
+    """A picture to work on, uint8 (side, side, 3): sky, ground, a house and a sun. The same at every call."""
+    y, x = np.mgrid[:side, :side] / side
+    rgb = np.stack([0.5 + 0.2 * y, 0.7 - 0.1 * y, 0.9 - 0.2 * y], axis=-1)
+    rgb[y > 0.7] = (0.3, 0.6, 0.25)
+    rgb[(abs(x - 0.45) < 0.18) & (abs(y - 0.6) < 0.16)] = (0.75, 0.2, 0.15)
+    rgb[(x - 0.8) ** 2 + (y - 0.2) ** 2 < 0.01] = (0.95, 0.85, 0.2)
+    return np.asarray(255 * rgb, np.uint8)
+
+
+def middle(side: int) -> NDArray[np.bool_]:
+    """The mask, bool (side, side): the middle quarter of the picture."""
+    mask = np.zeros((side, side), np.bool_)
+    mask[side // 4 : side - side // 4, side // 4 : side - side // 4] = True
+    return mask
+
+
+def measure(
+    refiner: Refiner,
+    resolution: int | None = None,
+    runs: int = RUNS,
+    on_part: OnPart = lambda name: None,
+) -> dict[str, Any]:
+    """Loading, components and the whole refine call of an opened refiner, in this process.
+
+    resolution: side of the picture in pixels; None for the one that stage 1 was trained at. Times are milliseconds.
+    `outside_engines` is the share of a refine call that is spent outside of engine runs. Raises OptionError for fewer
+    than 2 runs or a side below 64, BundleError and DeviceError.
+    """
+    if runs < 2:
+        raise OptionError(f"The number of runs must be at least 2, but got {runs}.")
+    bundle = refiner.bundle
+    inpaint, _ = bundle.manifest.stages
+    side = inpaint.resolution if resolution is None else resolution
+    if side < 64:
+        raise OptionError(f"The resolution must be at least 64 pixels, but got {side}.")
+    load: dict[str, float] = {}
+    components: dict[str, Row] = {}
+    for name in _distinct(bundle):
+        on_part(name)
+        start = time.perf_counter()
+        bundle.engine(name)
+        load[name] = 1000 * (time.perf_counter() - start)
+        components[name] = _component(bundle, name, side, runs)
+    on_part("refine")
+    whole, parts, outside = _refine(refiner, side, runs)
+    return {
+        "bundle": {"name": bundle.manifest.name, "version": bundle.manifest.version},
+        "device": bundle.engine("perceptual").device,
+        "resolution": side,
+        "load": load,
+        "components": components,
+        "refine": whole,
+        "parts": parts,
+        "outside_engines": outside,
+        "images_per_minute": 60_000 / whole["median"],
+        "memory": {"host_peak_mb": peak_memory(), "device_mb": device_memory()},
+        "machine": machine(),
+    }
+
+
+def cold_start(bundle: str, device: str, threads: int | None, resolution: int) -> dict[str, float]:
+    """Seconds from starting a process to its first assessment and first refined picture, and its peak memory in MB.
+
+    Raises GRefineError with the sentence of the process when it fails.
+    """
+    request = json.dumps([bundle, device, threads, resolution])
+    started = time.time()
+    done = subprocess.run(
+        [sys.executable, "-m", "grefine_rt.bench", request], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sentence = (done.stderr.strip().splitlines() or ["no reason was given"])[-1]
+        raise GRefineError(f"The process that measures the cold start failed: {sentence}")
+    found: dict[str, float] = json.loads(done.stdout)
+    return {
+        "assess_s": found["assessed"] - started,
+        "refine_s": found["refined"] - started,
+        "import_s": found["import_s"],
+        "host_peak_mb": found["host_peak_mb"],
+    }
+
+
+def _cold(bundle: str, device: str, threads: int | None, resolution: int) -> None:
+    """What the process of `cold_start` does."""
+    start = time.perf_counter()
+    import grefine_rt
+
+    imported = time.perf_counter() - start
+    refiner = grefine_rt.Refiner.load(bundle, device=device, threads=threads)
+    image = picture(resolution)
+    before = refiner.assess(image, PROMPT)
+    assessed = time.time()
+    refiner.refine(image, PROMPT, plan=_plan(refiner, before))
+    found = {
+        "import_s": imported,
+        "assessed": assessed,
+        "refined": time.time(),
+        "host_peak_mb": peak_memory(),
+    }
+    print(json.dumps(found))
+
+
+def _distinct(bundle: Bundle) -> list[str]:
+    """One component name for each graph file, in the manifest's order."""
+    first: dict[str, str] = {}
+    for name, file in bundle.manifest.components.items():
+        first.setdefault(file, name)
+    return list(first.values())
+
+
+def _component(bundle: Bundle, name: str, side: int, runs: int) -> Row:
+    engine = bundle.engine(name)
+    arrays = component_inputs(bundle, name, side)
+    return _times(lambda: engine.run(arrays), runs)
+
+
+def component_inputs(bundle: Bundle, name: str, side: int) -> dict[str, Array]:
+    """Arrays that a component can run on: batch 1, two guidance passes, a picture of `side` pixels."""
+    inpaint, restore = bundle.manifest.stages
+    stage = restore if name.startswith("restore") else inpaint
+    whole = -(-side // stage.multiple) * stage.multiple
+    specs = bundle.manifest.tokenizers.get(name, ())
+    sizes = {"b": 1, "n": 2, "H": whole, "W": whole, "h": whole // 8, "w": whole // 8}
+    sizes |= dict.fromkeys(("l", "L"), specs[0].length if specs else 1)
+    rng = np.random.default_rng(0)
+
+    def array(spec: TensorSpec) -> Array:
+        unknown = [axis for axis in spec.shape if isinstance(axis, str) and axis not in sizes]
+        if unknown:
+            raise BundleError(
+                f"{name}: the free axis '{unknown[0]}' of '{spec.name}' is not one that ARCHITECTURE.md names; export "
+                f"the bundle again with 'grefine-export bundle'."
+            )
+        shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
+        if spec.dtype.kind == "i":
+            tokenizers = dict(zip([s.input for s in specs], bundle.tokenizer(name), strict=True))
+            return np.stack([tokenizers[spec.name].encode(PROMPT)] * shape[0])
+        return rng.random(shape).astype(spec.dtype)
+
+    return {spec.name: array(spec) for spec in bundle.engine(name).inputs.values()}
+
+
+def _plan(refiner: Refiner, before: Assessment) -> RefinePlan:
+    """Both stages, whatever the assessment says."""
+    plan = refiner.plan(before).with_mask(middle(before.perceptual_map.shape[0]))
+    return replace(plan, strength=refiner.bundle.manifest.plan.strength_max, restore=True)
+
+
+def _refine(refiner: Refiner, side: int, runs: int) -> tuple[Row, dict[str, float], float]:
+    """The whole call; the median of each of its parts; and the share of the time outside of engine runs."""
+    image = picture(side)
+    plan = _plan(refiner, refiner.assess(image, PROMPT))
+    engines = [refiner.bundle.engine(name) for name in _distinct(refiner.bundle)]
+    seen: list[dict[str, float]] = []
+    inside: list[float] = []
+
+    def call() -> None:
+        before = sum(engine.seconds for engine in engines)
+        seen.append(refiner.refine(image, PROMPT, plan=plan).timings)
+        inside.append(1000 * (sum(engine.seconds for engine in engines) - before) / seen[-1]["total"])
+
+    row = _times(call, runs)
+    parts = {name: statistics.median(one[name] for one in seen[1:]) for name in seen[0] if name != "total"}
+    return row, parts, 1 - statistics.median(inside[1:])
+
+
+def _times(call: Callable[[], object], runs: int) -> Row:
+    times = []
+    for _ in range(runs + 1):
+        start = time.perf_counter()
+        call()
+        times.append(1000 * (time.perf_counter() - start))
+    first, rest = times[0], times[1:]
+    return {
+        "first": first,
+        "median": statistics.median(rest),
+        "p95": float(np.percentile(rest, 95)),
+        "runs": runs,
+    }
+
+
+def peak_memory() -> float | None:
+    """The largest resident memory of this process so far, in MB; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+
+
+def device_memory() -> float | None:
+    """Memory that this process holds on NVIDIA devices, in MB; None without one."""
+    found = _nvidia("--query-compute-apps=pid,used_gpu_memory")
+    own = [row.split(", ")[1] for row in found if row.split(", ")[0] == str(os.getpid())]
+    return sum(float(value) * 2**20 / 1e6 for value in own if value.isdigit()) or None
+
+
+def machine() -> dict[str, Any]:
+    """What was measured on: processor, clock, devices and versions."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"grefine-rt": __version__, "python": platform.python_version()}
+    for name in ("numpy", "onnxruntime", "onnxruntime-gpu", "tensorrt-rtx", "tensorrt"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "system": platform.platform(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        **_processor(),
+        "gpus": _nvidia("--query-gpu=name,driver_version,clocks.sm,clocks.max.sm"),
+        "versions": versions,
+    }
+
+
+def _processor() -> dict[str, Any]:
+    """Name and present clock from /proc/cpuinfo, where there is one."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            rows = dict(line.strip().split(":", 1) for line in file if ":" in line)
+    except OSError:
+        return {"processor": platform.processor()}
+    rows = {name.strip(): value.strip() for name, value in rows.items()}
+    clock = rows.get("cpu MHz")
+    return {
+        "processor": rows.get("model name", platform.processor()),
+        "mhz": None if clock is None else float(clock),
+    }
+
+
+def _nvidia(query: str) -> list[str]:
+    """Rows that nvidia-smi answers; none without it."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", query, "--format=csv,noheader,nounits"], capture_output=True, text=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def rows(result: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a result that can be compared with another's, by name."""
+    found = {f"cold start, {name}": float(value) for name, value in result.get("cold_start", {}).items()}
+    found |= {f"load {name} (ms)": float(value) for name, value in result["load"].items()}
+    for name, row in (*result["components"].items(), ("refine", result["refine"])):
+        found |= {f"{name}, {key} (ms)": float(row[key]) for key in ("median", "p95")}
+    found |= {f"refine: {name} (ms)": float(value) for name, value in result["parts"].items()}
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        _cold(*json.loads(sys.argv[1]))
+    except GRefineError as error:
+        sys.exit(str(error))

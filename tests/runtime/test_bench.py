@@ -1,0 +1,84 @@
+"""`grefine-rt bench`: what it measures, its JSON, the comparison of two results, and bad requests."""
+
+import json
+
+import numpy as np
+import pytest
+
+from grefine_rt import Refiner, bench
+from grefine_rt.errors import GRefineError, OptionError
+
+
+@pytest.fixture(scope="module")
+def result(mini):
+    return bench.measure(Refiner.load("mini", "cpu", 1), runs=2)
+
+
+def test_every_graph_of_the_bundle_is_timed_once(result):
+    files = Refiner.load("mini", "cpu", 1).bundle.manifest.components
+    assert sorted({files[name] for name in result["components"]}) == sorted(set(files.values()))
+    assert len(result["components"]) == len(set(files.values()))
+    assert result["load"].keys() == result["components"].keys()
+    for row in (*result["components"].values(), result["refine"]):
+        assert 0 < row["median"] <= row["p95"]
+        assert row["runs"] == 2
+
+
+def test_parts_add_up_to_the_whole(result):
+    assert result["parts"].keys() == {
+        *("load", "assess_before", "plan", "regenerate", "restore", "assess_after"),
+    }
+    assert sum(result["parts"].values()) == pytest.approx(result["refine"]["median"], rel=0.3)
+    assert result["parts"]["regenerate"] > 0
+    assert result["parts"]["restore"] > 0
+    assert 0 <= result["outside_engines"] < 0.5
+    assert result["images_per_minute"] == pytest.approx(60_000 / result["refine"]["median"])
+
+
+def test_the_machine_is_on_record(result):
+    assert result["machine"]["cores"] >= 1
+    assert {"grefine-rt", "python", "numpy"} <= result["machine"]["versions"].keys()
+    assert result["bundle"]["name"] == "mini"
+    assert result["memory"]["host_peak_mb"] > 20
+    json.dumps(result, allow_nan=False)
+
+
+def test_the_work_is_the_same_whatever_the_models_think():
+    assert bench.middle(64).sum() == 64 * 64 // 4
+    assert np.array_equal(bench.picture(64), bench.picture(64))
+    assert bench.picture(64).std() > 20
+
+
+def test_a_cold_start_is_a_process_of_its_own(mini):
+    found = bench.cold_start("mini", "cpu", 1, 128)
+    assert 0 < found["import_s"] < found["assess_s"] < found["refine_s"]
+    assert found["host_peak_mb"] > 20
+    with pytest.raises(GRefineError, match="cold start failed: No bundle 'none'"):
+        bench.cold_start("none", "cpu", 1, 128)
+
+
+def test_two_results_are_compared(result, run, tmp_path):
+    slower = json.loads(json.dumps(result))
+    slower["refine"]["median"] *= 2
+    for name, content in (("a", result), ("b", slower)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    done = run("bench", "--compare", tmp_path / "a.json", tmp_path / "b.json", "--json")
+    found = json.loads(done.stdout)
+    assert found["refine, median (ms)"]["ratio"] == pytest.approx(2)
+    assert found["refine, p95 (ms)"]["ratio"] == pytest.approx(1)
+    assert "B / A" in run("bench", "--compare", tmp_path / "a.json", tmp_path / "b.json").stdout
+
+
+def test_what_is_no_result_is_one_line(run, tmp_path):
+    (tmp_path / "a.json").write_text("[]")
+    for name in ("a.json", "none.json"):
+        done = run("bench", "--compare", tmp_path / name, tmp_path / name)
+        assert done.exit_code == 2
+        assert "is no result of" in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("options", "sentence"), [({"runs": 1}, "runs"), ({"resolution": 8}, "resolution")])
+def test_impossible_requests(mini, options, sentence):
+    with pytest.raises(OptionError, match=sentence):
+        bench.measure(Refiner.load("mini", "cpu", 1), **options)
