@@ -9,7 +9,10 @@ from types import TracebackType
 from typing import Self
 
 from grefine_rt.assess.indicator import Assessment, AssessOptions, Encoders, assess_batch
+from grefine_rt.assess.phrases import parse
+from grefine_rt.bundle.manifest import ASSESS_COMPONENTS, SECTION_COMPONENTS
 from grefine_rt.bundle.store import Bundle
+from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
 from grefine_rt.errors import BundleError, OptionError
 from grefine_rt.imaging.image import Source, load
 
@@ -34,6 +37,9 @@ class Assessor:
     remembered = 4096
     """Features of texts that are kept, 2 KB each: prompts and nouns come back, above all in databases."""
 
+    sections: tuple[str, ...] = ("ip_iqa", "image_reward")
+    """Sections of the manifest whose components are used beside those of the two indicators."""
+
     def __init__(self, bundle: Bundle) -> None:
         self._opened: tuple[Bundle, Encoders] | None = bundle, Encoders(bundle, self.remembered)
 
@@ -50,6 +56,20 @@ class Assessor:
     def bundle(self) -> Bundle:
         """The bundle in use. Raises BundleError after `close`."""
         return self._parts()[0]
+
+    def warm_up(self, side: int | None = None) -> Self:
+        """Loads every component that this object may use and runs it once, so that the first picture takes no longer
+        than others. Returns the object itself.
+
+        side: of the pictures to come, in pixels, which matters for the stages of a refiner; None for those that they
+        were trained at. Raises BundleError and DeviceError.
+        """
+        bundle = self.bundle
+        parts = [name for section in self.sections for name in SECTION_COMPONENTS[section]]
+        for name in one_of_each(bundle.manifest, (*ASSESS_COMPONENTS, *parts)):
+            bundle.engine(name).run(example_inputs(bundle, name, side))
+        parse(PROMPT)
+        return self
 
     def assess(self, image: Source, prompt: str, options: AssessOptions = _ASSESS) -> Assessment:
         """How good the picture is and how well it shows the prompt. Raises ImageError and PromptError."""

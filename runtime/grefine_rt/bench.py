@@ -21,16 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grefine_rt import __version__
-from grefine_rt.errors import BundleError, GRefineError, OptionError
+from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
+from grefine_rt.errors import GRefineError, OptionError
 
 if TYPE_CHECKING:
     from grefine_rt.assess.indicator import Assessment
     from grefine_rt.bundle.store import Bundle
-    from grefine_rt.engine.base import Array, TensorSpec
     from grefine_rt.plan import RefinePlan
     from grefine_rt.refiner import Refiner
 
-PROMPT = "a red house under a yellow sun"
 RUNS = 20
 
 Row = dict[str, float]
@@ -77,7 +76,7 @@ def measure(
         raise OptionError(f"The resolution must be at least 64 pixels, but got {side}.")
     load: dict[str, float] = {}
     components: dict[str, Row] = {}
-    for name in _distinct(bundle):
+    for name in one_of_each(bundle.manifest, bundle.manifest.components):
         on_part(name)
         start = time.perf_counter()
         bundle.engine(name)
@@ -142,44 +141,10 @@ def _cold(bundle: str, device: str, threads: int | None, resolution: int) -> Non
     print(json.dumps(found))
 
 
-def _distinct(bundle: Bundle) -> list[str]:
-    """One component name for each graph file, in the manifest's order."""
-    first: dict[str, str] = {}
-    for name, file in bundle.manifest.components.items():
-        first.setdefault(file, name)
-    return list(first.values())
-
-
 def _component(bundle: Bundle, name: str, side: int, runs: int) -> Row:
     engine = bundle.engine(name)
-    arrays = component_inputs(bundle, name, side)
+    arrays = example_inputs(bundle, name, side)
     return _times(lambda: engine.run(arrays), runs)
-
-
-def component_inputs(bundle: Bundle, name: str, side: int) -> dict[str, Array]:
-    """Arrays that a component can run on: batch 1, two guidance passes, a picture of `side` pixels."""
-    inpaint, restore = bundle.manifest.stages
-    stage = restore if name.startswith("restore") else inpaint
-    whole = -(-side // stage.multiple) * stage.multiple
-    specs = bundle.manifest.tokenizers.get(name, ())
-    sizes = {"b": 1, "n": 2, "H": whole, "W": whole, "h": whole // 8, "w": whole // 8}
-    sizes |= dict.fromkeys(("l", "L"), specs[0].length if specs else 1)
-    rng = np.random.default_rng(0)
-
-    def array(spec: TensorSpec) -> Array:
-        unknown = [axis for axis in spec.shape if isinstance(axis, str) and axis not in sizes]
-        if unknown:
-            raise BundleError(
-                f"{name}: the free axis '{unknown[0]}' of '{spec.name}' is not one that ARCHITECTURE.md names; export "
-                f"the bundle again with 'grefine-export bundle'."
-            )
-        shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
-        if spec.dtype.kind == "i":
-            tokenizers = dict(zip([s.input for s in specs], bundle.tokenizer(name), strict=True))
-            return np.stack([tokenizers[spec.name].encode(PROMPT)] * shape[0])
-        return rng.random(shape).astype(spec.dtype)
-
-    return {spec.name: array(spec) for spec in bundle.engine(name).inputs.values()}
 
 
 def _plan(refiner: Refiner, before: Assessment) -> RefinePlan:
@@ -192,7 +157,8 @@ def _refine(refiner: Refiner, side: int, runs: int) -> tuple[Row, dict[str, floa
     """The whole call; the median of each of its parts; and the share of the time outside of engine runs."""
     image = picture(side)
     plan = _plan(refiner, refiner.assess(image, PROMPT))
-    engines = [refiner.bundle.engine(name) for name in _distinct(refiner.bundle)]
+    bundle = refiner.bundle
+    engines = [bundle.engine(name) for name in one_of_each(bundle.manifest, bundle.manifest.components)]
     seen: list[dict[str, float]] = []
     inside: list[float] = []
 

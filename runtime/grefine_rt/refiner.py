@@ -20,7 +20,7 @@ from grefine_rt.assess.indicator import (
     check_prompt,
 )
 from grefine_rt.assessor import Assessor
-from grefine_rt.bundle.manifest import Decoding
+from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Decoding
 from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, CancelToken
 from grefine_rt.diffusion.regenerate import regenerate
@@ -94,6 +94,7 @@ class Refiner(Assessor):
     Pictures are given as a PIL image, an array, a path or the bytes of a file (see `imaging.image.load`).
     """
 
+    sections = tuple(SECTION_COMPONENTS)
     remembered = 0  # a seed gives the same bits whatever was assessed before
 
     def __init__(self, bundle: Bundle) -> None:

@@ -1,0 +1,31 @@
+"""A refiner inside an application that serves many requests: `python examples/embed.py`."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from grefine_rt import CancelToken, GRefineError, Refiner
+
+HERE = Path(__file__).parent
+
+
+def answer(refiner: Refiner, picture: bytes, prompt: str, seed: int, stop: CancelToken) -> str:
+    """One request. Whatever is wrong with it is one sentence for the client; the refiner goes on."""
+    try:
+        result = refiner.refine(picture, prompt, seed, cancel=stop)
+    except GRefineError as error:
+        return f"refused: {error}"
+    return f"alignment {result.before.alignment:.2f} -> {result.after.alignment:.2f}, {result.timings['total']:.0f} ms"
+
+
+if __name__ == "__main__":
+    stop = CancelToken()  # stop.cancel(), from a signal handler say, ends all work within one step
+    # One refiner for all threads. With one CPU thread a run, requests side by side do not fight over the cores.
+    with Refiner.load("mini", threads=1).warm_up() as refiner, ThreadPoolExecutor(4) as pool:
+        names = ["wrong_colour", "missing_thing", "local_defect", "clean"]
+        requests = [((HERE / f"{n}.png").read_bytes(), (HERE / f"{n}.txt").read_text()) for n in names]
+        requests.append((b"no picture at all", "a red house"))
+        answers = [
+            pool.submit(answer, refiner, *request, seed, stop) for seed, request in enumerate(requests)
+        ]
+        for name, said in zip([*names, "rubbish"], answers, strict=True):
+            print(f"{name}: {said.result()}")

@@ -1,0 +1,60 @@
+"""Inputs that a component can run on, for warming up and for timing: of the right names, kinds and sizes, no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from grefine_rt.errors import BundleError
+
+if TYPE_CHECKING:
+    from grefine_rt.bundle.manifest import Manifest
+    from grefine_rt.bundle.store import Bundle
+    from grefine_rt.engine.base import Array, TensorSpec
+
+PROMPT = "a red house under a yellow sun"
+
+
+def one_of_each(manifest: Manifest, components: Iterable[str]) -> list[str]:
+    """Those of the components that are in the bundle, the first one of each graph file."""
+    first: dict[str, str] = {}
+    for name in components:
+        if name in manifest.components:
+            first.setdefault(manifest.components[name], name)
+    return list(first.values())
+
+
+def example_inputs(bundle: Bundle, component: str, side: int | None = None) -> dict[str, Array]:
+    """Arrays for one run of a component: batch 1, two guidance passes, `PROMPT`, random numbers in [0, 1).
+
+    side: of a stage's picture in pixels, rounded up to what the stage can take; None for its own resolution. Raises
+    BundleError for a graph with a free axis that ARCHITECTURE.md does not name.
+    """
+    manifest = bundle.manifest
+    stage = manifest.restore if component.startswith("restore") else manifest.inpaint
+    whole = 64 if stage is None else -(-(side or stage.resolution) // stage.multiple) * stage.multiple
+    # ImageReward reads its prompt by the tokenizer of the alignment indicator.
+    owner = component if component in manifest.tokenizers else "alignment_text"
+    tokenizers = {
+        spec.input: tokenizer
+        for spec, tokenizer in zip(manifest.tokenizers[owner], bundle.tokenizer(owner), strict=True)
+    }
+    sizes = {"b": 1, "n": 2, "H": whole, "W": whole, "h": whole // 8, "w": whole // 8}
+    rng = np.random.default_rng(0)
+
+    def array(spec: TensorSpec) -> Array:
+        if spec.name in tokenizers:
+            rows = spec.shape[0] if isinstance(spec.shape[0], int) else sizes.get(spec.shape[0], 1)
+            return np.stack([tokenizers[spec.name].encode(PROMPT)] * rows)
+        unknown = [axis for axis in spec.shape if isinstance(axis, str) and axis not in sizes]
+        if unknown:
+            raise BundleError(
+                f"{component}: nothing is known of the free axis '{unknown[0]}' of '{spec.name}'; export the bundle "
+                f"again with 'grefine-export bundle'."
+            )
+        shape = tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
+        return rng.random(shape).astype(spec.dtype)
+
+    return {spec.name: array(spec) for spec in bundle.engine(component).inputs.values()}

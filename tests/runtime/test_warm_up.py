@@ -1,0 +1,71 @@
+"""Warming up: after it no request loads anything, and an assessor loads no part that refines."""
+
+import numpy as np
+import pytest
+
+from grefine_rt import Assessor, BundleError, Refiner
+from grefine_rt.bundle import store
+from grefine_rt.engine.example import example_inputs, one_of_each
+from tests.runtime import assess_bundle, fake_bundle
+
+
+@pytest.fixture
+def loaded(monkeypatch):
+    """The files of the engines that were made."""
+    files = []
+
+    class Noting(store.OnnxEngine):
+        def __init__(self, path, *rest):
+            files.append(path.name)
+            super().__init__(path, *rest)
+
+    monkeypatch.setattr(store, "OnnxEngine", Noting)
+    return files
+
+
+def test_a_refiner_is_whole_before_its_first_request(mini, loaded):
+    with Refiner.load("mini", "cpu", 1) as refiner:
+        assert loaded == []
+        assert refiner.warm_up(128) is refiner
+        assert sorted(loaded) == sorted(path.name for path in (mini / "components").glob("*.onnx"))
+        refiner.refine(np.full((128, 128, 3), 90, np.uint8), "a red house")
+        assert len(loaded) == len(set(loaded))
+
+
+def test_an_assessor_loads_only_what_assesses(tmp_path, mini, loaded):
+    Assessor.load("mini", "cpu", 1).warm_up()
+    assert not any(name.startswith(("inpaint", "restore")) for name in loaded)
+    assert "perceptual.onnx" in loaded
+    loaded.clear()
+    small = Assessor.load(assess_bundle.save(tmp_path / "bundle", reward=True), "cpu", 1).warm_up()
+    before = list(loaded)
+    small.assess(np.full((32, 32, 3), 90, np.uint8), "a red house")
+    assert {"image_reward.onnx", "ip_iqa_fusion.onnx"} <= set(before)
+    assert loaded == before
+
+
+def test_graphs_that_serve_several_components_are_named_once(mini):
+    manifest = Refiner.load("mini", "cpu", 1).bundle.manifest
+    names = one_of_each(manifest, [*manifest.components, "no such component"])
+    assert len(names) == len(set(manifest.components.values()))
+    assert {manifest.components[name] for name in names} == set(manifest.components.values())
+
+
+def test_sizes_follow_the_stage(mini):
+    bundle = Refiner.load("mini", "cpu", 1).bundle
+    arrays = example_inputs(bundle, "restore_step", 100)
+    assert arrays["control"].shape == (1, 3, 128, 128)  # the next multiple of 32
+    assert arrays["sample"].shape == (1, 4, 16, 16)
+    assert len(arrays["context"]) == 2
+    assert example_inputs(bundle, "inpaint_encode")["image"].shape == (1, 3, 128, 128)
+    assert example_inputs(bundle, "alignment_text")["ids"].dtype == np.int64
+
+
+def test_an_axis_that_nobody_knows_is_one_sentence():
+    bundle = fake_bundle.Bundle()
+    engine = bundle.engine("inpaint_encode")
+    spec = engine.inputs["image"]
+    engine.inputs = {"image": type(spec)("image", spec.dtype, (1, 3, "rows", 8))}
+    bundle.engine = lambda name: engine
+    with pytest.raises(BundleError, match="free axis 'rows' of 'image'"):
+        example_inputs(bundle, "inpaint_encode")
