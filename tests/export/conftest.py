@@ -2,7 +2,9 @@
 
 import pytest
 import tiny_models
+import torch
 
+from grefine_export.models.vae_graphs import Decode, Encode
 from grefine_export.onnx.convert import export
 
 
@@ -18,6 +20,24 @@ def inpaint_graph(graphs):
     inputs = tiny_models.step_inputs(step, rows=2, height=8, width=12)
     return step, export(
         step, inputs, ["next", "clean"], tiny_models.INPAINT_AXES, graphs / "inpaint_step.onnx"
+    )
+
+
+@pytest.fixture(scope="session")
+def half_graph(graphs):
+    """The path of that step with its UNet in half precision."""
+    step = tiny_models.inpaint_step(torch.float16)
+    inputs = tiny_models.step_inputs(step, rows=2, height=8, width=12)
+    return export(step, inputs, ["next", "clean"], tiny_models.INPAINT_AXES, graphs / "half_step.onnx")
+
+
+@pytest.fixture(scope="session")
+def blended_graph(graphs):
+    """(module, path) of a tiny stage 1 step whose UNet knows no mask, float32."""
+    step = tiny_models.blended_step()
+    inputs = tiny_models.step_inputs(step, rows=2, height=8, width=12)
+    return step, export(
+        step, inputs, ["next", "clean"], tiny_models.BLENDED_AXES, graphs / "blended_step.onnx"
     )
 
 
@@ -38,3 +58,27 @@ def text_graph(graphs):
     inputs = {"ids": tiny_models.token_ids(1, rows=2), "ids_2": tiny_models.token_ids(2, rows=2)}
     axes = {"ids": {0: "n"}, "ids_2": {0: "n"}}
     return pair, export(pair, inputs, ["context", "pooled"], axes, graphs / "inpaint_text.onnx")
+
+
+@pytest.fixture(scope="session")
+def vae_graphs(graphs):
+    """(autoencoder, path of the encoder, path of the decoder), tiny, float32."""
+    vae = tiny_models.vae()
+    image, latent = {"image": torch.randn(1, 3, 64, 96)}, {"latent": torch.randn(1, 4, 8, 12)}
+    return (
+        vae,
+        export(Encode(vae), image, ["latent"], {"image": {2: "H", 3: "W"}}, graphs / "encode.onnx"),
+        export(Decode(vae), latent, ["image"], {"latent": {2: "h", 3: "w"}}, graphs / "decode.onnx"),
+    )
+
+
+@pytest.fixture(scope="session")
+def stage1_paths(vae_graphs, inpaint_graph, text_graph):
+    """The graphs of stage 1 by component, float32."""
+    _, encode, decode = vae_graphs
+    return {
+        "inpaint_text": text_graph[1],
+        "inpaint_encode": encode,
+        "inpaint_step": inpaint_graph[1],
+        "inpaint_decode": decode,
+    }

@@ -14,7 +14,7 @@ from transformers import CLIPTextModel
 
 from grefine_export.models.inpaint import TextEncoder
 from grefine_export.onnx import convert
-from grefine_export.onnx.parity import ParityError, compare
+from grefine_export.onnx.parity import ParityError, compare, results
 
 
 class Small(nn.Module):
@@ -64,7 +64,7 @@ def test_latent_axes_of_a_step_are_named_alike_in_and_out(inpaint_graph):
     assert axes["sample"] == axes["next"] == axes["clean"] == [1, 4, "h", "w"]
     assert axes["mask"] == [1, 1, "h", "w"]
     assert axes["context"] == ["n", "L", tiny_models.CONTEXT]
-    assert axes["coefficients"] == [8]
+    assert axes["coefficients"] == [9]
 
 
 def test_parity_at_another_size(small):
@@ -134,6 +134,52 @@ def test_large_weights_go_into_a_second_file(tmp_path, monkeypatch):
     path = convert.export(module, small_inputs(), ["tokens", "sum"], AXES, tmp_path / "split.onnx")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["split.onnx", "split.onnx.data"]
     compare(module, path, small_inputs())
+
+
+def test_large_half_precision_model(tmp_path, monkeypatch):
+    """As large models go: results first, then cast in place and exported, weights once in one data file."""
+    monkeypatch.setattr(convert, "EXTERNAL_DATA_BYTES", 1000)
+    module, inputs = Small(), small_inputs()
+    expected = results(module, inputs)
+    module.half()
+    size = 2 * (module.convolution.weight.numel() + module.linear.weight.numel())
+    half = {name: tensor.half() for name, tensor in inputs.items()}
+    paths = [
+        convert.export(module, half, ["tokens", "sum"], AXES, tmp_path / folder / "half.onnx")
+        for folder in "ab"
+    ]
+    for suffix in ("", ".data"):
+        first, second = (path.with_name(path.name + suffix).read_bytes() for path in paths)
+        assert first == second
+    assert len(second) == size
+    graph = onnx.load(paths[0]).graph
+    assert {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)} == {
+        onnx.TensorProto.FLOAT
+    }
+    assert shapes(graph.input) == {"image": ["b", 16, "h", "w"], "scale": [1]}
+    assert [value.name for value in graph.output] == ["tokens", "sum"]
+    assert compare(expected, paths[0], inputs, bound=5e-3)["tokens"] > 1e-6
+    other = small_inputs(3, 5, 2)
+    compare(Small(), paths[0], other, bound=5e-3)
+
+
+def test_a_smaller_model_leaves_no_old_data_file(tmp_path, monkeypatch):
+    path = tmp_path / "again.onnx"
+    (tmp_path / "again.onnx.data").write_bytes(b"old")
+    convert.export(Small(), small_inputs(), ["tokens", "sum"], AXES, path)
+    assert [file.name for file in tmp_path.iterdir()] == ["again.onnx"]
+
+
+def test_attention_is_scaled_before_its_product(inpaint_graph):
+    """TensorRT fuses an attention whose queries or keys are scaled first; the other order it takes apart."""
+    graph = ir.load(inpaint_graph[1]).graph
+    softmaxes = [node for node in graph if node.op_type == "Softmax"]
+    assert len(softmaxes) > 4
+    for softmax in softmaxes:
+        product = softmax.inputs[0].producer()
+        assert product.op_type == "MatMul"
+        assert all(value.producer().op_type == "Mul" for value in product.inputs)
+        assert [use.node.op_type for use in softmax.outputs[0].uses()] == ["MatMul"]
 
 
 @pytest.mark.parametrize("names", [["scale", "image"], ["image"], ["picture", "scale"]])

@@ -1,200 +1,165 @@
-"""Stage 1 of the runtime against diffusers' SDXL inpainting pipeline: same weights, noise, mask, prompt."""
-
-from types import SimpleNamespace
+"""Stage 1 of the runtime against diffusers' SDXL inpainting pipeline, and against a plain torch loop."""
 
 import numpy as np
+import onnx_ir as ir
 import pytest
-import tiny_models
+import sdxl_reference as sdxl
 import torch
-from diffusers import (
-    DPMSolverMultistepScheduler,
-    EulerDiscreteScheduler,
-    StableDiffusionXLInpaintPipeline,
-)
-from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
-from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl_inpaint as pipeline_module
-from torch import nn
+import torch.nn.functional as F
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpaint import rescale_noise_cfg
 
-from grefine_export.onnx.convert import export
+from grefine_export.onnx.convert import halve_weights
 from grefine_rt.diffusion.noise import gaussian
 from grefine_rt.diffusion.regenerate import NOISE_STREAM, regenerate
-from grefine_rt.diffusion.solver import Schedule
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.diffusion.solver import guidance_row
 
-HEIGHT, WIDTH, STEPS, SEED = 64, 96, 6, 11
-IDS, IDS_2 = tiny_models.token_ids(21), tiny_models.token_ids(22)
-SCHEDULERS = {
-    "euler": lambda **options: EulerDiscreteScheduler(**options),
-    "dpm++2m": lambda **options: DPMSolverMultistepScheduler(**options, algorithm_type="dpmsolver++"),
-}
-
-
-class Encode(nn.Module):
-    def __init__(self, vae):
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, image):
-        return self.vae.encode(image)
-
-
-class Decode(nn.Module):
-    def __init__(self, vae):
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, latent):
-        return self.vae.decode(latent)
-
-
-class FixedTokenizer:
-    """Gives the same ids for every prompt: what is compared starts after the words."""
-
-    def __init__(self, ids):
-        self._ids = ids[0].numpy()
-
-    def encode_weighted(self, chunks):
-        return self._ids, np.ones(len(self._ids), np.float32)
+SMALL, SQUARE, TALL = (64, 96), (512, 512), (640, 896)
+# Each value of one column meets each value of every other.
+PAIRWISE = [
+    ("euler", 0.3, 1.0, SQUARE),
+    ("euler", 0.7, 7.5, TALL),
+    ("euler", 0.99, 7.5, SQUARE),
+    ("dpm++2m", 0.3, 7.5, TALL),
+    ("dpm++2m", 0.7, 1.0, SQUARE),
+    ("dpm++2m", 0.99, 1.0, TALL),
+]
 
 
 @pytest.fixture(scope="module")
-def vae():
-    return tiny_models.vae()
+def bundle(stage1_paths):
+    return sdxl.bundle(stage1_paths)
 
 
-@pytest.fixture(scope="module")
-def bundle(vae, inpaint_graph, text_graph, graphs):
-    image, latent = torch.randn(1, 3, HEIGHT, WIDTH), torch.randn(1, 4, HEIGHT // 8, WIDTH // 8)
-    axes = {2: "H", 3: "W"}
-    paths = {
-        "inpaint_step": inpaint_graph[1],
-        "inpaint_text": text_graph[1],
-        "inpaint_encode": export(
-            Encode(vae), {"image": image}, ["latent"], {"image": axes}, graphs / "encode.onnx"
-        ),
-        "inpaint_decode": export(
-            Decode(vae), {"latent": latent}, ["image"], {"latent": axes}, graphs / "decode.onnx"
-        ),
-    }
-    engines = {name: OnnxEngine(path, "cpu", threads=1) for name, path in paths.items()}
-    settings = SimpleNamespace(
-        multiple=16,
-        steps=STEPS,
-        solver="euler",
-        guidance=5.0,
-        negative="zeros",
-        prediction="epsilon",
-        schedule=Schedule(1000, 0.00085, 0.012, "leading", 1),
-        time_ids=True,
-    )
-    inputs = [SimpleNamespace(input="ids"), SimpleNamespace(input="ids_2")]
-    return SimpleNamespace(
-        manifest=SimpleNamespace(stages=(settings, None), tokenizers={"inpaint_text": inputs}),
-        engine=engines.__getitem__,
-        tokenizer=lambda component: [FixedTokenizer(IDS), FixedTokenizer(IDS_2)],
-    )
+@pytest.fixture
+def diffusers_result(monkeypatch, vae_graphs, inpaint_graph, text_graph):
+    def run(*arguments, **options):
+        models = vae_graphs[0], inpaint_graph[0].unet, text_graph[0]
+        return sdxl.diffusers_result(monkeypatch, *models, *arguments, **options)
+
+    return run
 
 
-@pytest.fixture(scope="module")
-def picture():
-    y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
-    return np.stack([y / HEIGHT, x / WIDTH, np.sin(x / 5) * 0.5 + 0.5], axis=-1).astype(np.float32)
+@pytest.mark.parametrize(("solver", "strength", "guidance", "size"), PAIRWISE)
+def test_latents_equal_diffusers(bundle, diffusers_result, solver, strength, guidance, size):
+    picture, mask = sdxl.picture(*size), sdxl.mask(*size)
+    options = {"solver": solver, "strength": strength, "guidance": guidance}
+    expected = diffusers_result(picture, mask, **options)
+    result = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, **options)
+    assert result.calls == int(sdxl.STEPS * strength)
+    assert sdxl.relative(result.latent, expected) < sdxl.BOUND
 
 
-@pytest.fixture(scope="module")
-def mask():
-    region = np.zeros((HEIGHT, WIDTH), bool)
-    region[13:41, 30:77] = True
-    return region
+def test_lcm_in_four_steps_equals_diffusers(bundle, diffusers_result):
+    picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
+    options = {"solver": "lcm", "guidance": 1.0, "steps": 4}
+    for strength in (1.0, 0.8):
+        expected = diffusers_result(picture, mask, strength=strength, **options)
+        result = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, strength=strength, **options)
+        assert sdxl.relative(result.latent, expected) < sdxl.BOUND
 
 
-def reference(vae, unet, pair, solver, picture, mask, strength, guidance, output, monkeypatch):
-    """The pipeline's result, with the runtime's noise and the posterior's mean in place of a sample."""
-    scheduler = SCHEDULERS[solver](
-        beta_schedule="scaled_linear",
-        beta_start=0.00085,
-        beta_end=0.012,
-        timestep_spacing="leading",
-        steps_offset=1,
-    )
-    pipeline = StableDiffusionXLInpaintPipeline(
-        vae=vae.kl,
-        text_encoder=pair.first.encoder,
-        text_encoder_2=pair.second.encoder,
-        tokenizer=None,
-        tokenizer_2=None,
-        unet=unet,
-        scheduler=scheduler,
-        add_watermarker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    noise = torch.from_numpy(gaussian(SEED, NOISE_STREAM, (1, 4, HEIGHT // 8, WIDTH // 8)))
-    monkeypatch.setattr(pipeline_module, "randn_tensor", lambda *_, **__: noise.clone())
-    monkeypatch.setattr(DiagonalGaussianDistribution, "sample", lambda self, generator=None: self.mode())
+def test_few_trailing_steps_equal_diffusers(stage1_paths, diffusers_result):
+    """The schedule of Lightning and Turbo models."""
+    picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
+    options = {"solver": "euler", "strength": 0.99, "guidance": 1.0, "steps": 4}
+    expected = diffusers_result(picture, mask, spacing="trailing", **options)
+    trailing = sdxl.bundle(stage1_paths, spacing="trailing")
+    result = regenerate(trailing, picture, mask, "words", seed=sdxl.SEED, **options)
+    assert sdxl.relative(result.latent, expected) < sdxl.BOUND
+
+
+def test_guidance_rescale_equals_diffusers(bundle, diffusers_result):
+    picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
+    options = {"solver": "euler", "strength": 0.7, "guidance": 7.5}
+    expected = diffusers_result(picture, mask, guidance_rescale=0.7, **options)
+    result = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, rescale=0.7, **options)
+    assert sdxl.relative(result.latent, expected) < sdxl.BOUND
+
+
+def test_guidance_interval_equals_a_plain_torch_loop(bundle, vae_graphs, inpaint_graph, text_graph):
+    """Guidance and its rescale in the middle calls, one pass in the others."""
+    strength, guidance, interval, rescale = 0.9, 7.5, (0.2, 0.7), 0.5
+    picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
+    vae, unet = vae_graphs[0], inpaint_graph[0].unet
+    context, pooled = sdxl.prompt_embeds(text_graph[0])
+    time_ids = torch.tensor([[*SMALL, 0.0, 0.0, *SMALL]])
+    planes = torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()) * 2 - 1
+    region = torch.from_numpy(mask[None, None])
+    scheduler = sdxl.scheduler("euler")
+    scheduler.set_timesteps(sdxl.STEPS)
+    timesteps = scheduler.timesteps[1:]
+    scheduler.set_begin_index(1)
+
+    def predict(sample, timestep, context, pooled):
+        joined = torch.cat([scheduler.scale_model_input(sample, timestep), cells, masked], dim=1)
+        added = {"text_embeds": pooled, "time_ids": time_ids}
+        return unet(joined, timestep, context, added_cond_kwargs=added).sample
+
     with torch.no_grad():
-        one = pair.first.encoder(IDS, output_hidden_states=True)
-        two = pair.second.encoder(IDS_2, output_hidden_states=True)
-        context = torch.cat([one.hidden_states[-2], two.hidden_states[-2]], dim=-1)
-        return pipeline(
-            prompt_embeds=context,
-            pooled_prompt_embeds=two.text_embeds,
-            negative_prompt_embeds=torch.zeros_like(context),
-            negative_pooled_prompt_embeds=torch.zeros_like(two.text_embeds),
-            image=torch.from_numpy(picture.transpose(2, 0, 1)[None].copy()),
-            mask_image=torch.from_numpy(mask[None, None].astype(np.float32)),
-            height=HEIGHT,
-            width=WIDTH,
-            strength=strength,
-            num_inference_steps=STEPS,
-            guidance_scale=guidance,
-            output_type=output,
-        ).images
+        latent, masked = vae.encode(planes), vae.encode(planes * ~region)
+        cells = F.interpolate(region.float(), latent.shape[2:], mode="nearest")
+        noise = torch.from_numpy(gaussian(sdxl.SEED, NOISE_STREAM, tuple(latent.shape)))
+        sample = scheduler.add_noise(latent, noise, timesteps[:1])
+        for call, timestep in enumerate(timesteps):
+            output = positive = predict(sample, timestep, context, pooled)
+            if 2 <= call < 6:  # of nine calls those with a middle between 1.8 and 6.3
+                zeros = predict(sample, timestep, torch.zeros_like(context), torch.zeros_like(pooled))
+                output = rescale_noise_cfg(zeros + guidance * (positive - zeros), positive, rescale)
+            sample = scheduler.step(output, timestep, sample).prev_sample
 
-
-def relative(got, expected):
-    return np.linalg.norm(got - expected) / np.linalg.norm(expected)
-
-
-@pytest.mark.parametrize("guidance", [1.0, 5.0])
-@pytest.mark.parametrize("strength", [0.7, 0.99])
-@pytest.mark.parametrize("solver", ["euler", "dpm++2m"])
-def test_latents_equal_diffusers(
-    bundle, vae, inpaint_graph, text_graph, picture, mask, solver, strength, guidance, monkeypatch
-):
-    expected = reference(
-        vae,
-        inpaint_graph[0].unet,
-        text_graph[0],
-        solver,
+    assert (guidance_row(guidance, 9, interval) != 1).nonzero()[0].tolist() == [2, 3, 4, 5]
+    result = regenerate(
+        bundle,
         picture,
         mask,
-        strength,
-        guidance,
-        "latent",
-        monkeypatch,
+        "words",
+        seed=sdxl.SEED,
+        strength=strength,
+        guidance=guidance,
+        interval=interval,
+        rescale=rescale,
     )
-    result = regenerate(
-        bundle, picture, mask, "words", strength=strength, seed=SEED, solver=solver, guidance=guidance
-    )
-    assert result.calls == int(STEPS * strength)
-    assert relative(result.latent, expected.numpy()) < 1e-5
+    assert sdxl.relative(result.latent, sample.numpy()) < sdxl.BOUND
 
 
-def test_picture_equals_diffusers(bundle, vae, inpaint_graph, text_graph, picture, mask, monkeypatch):
-    expected = reference(
-        vae, inpaint_graph[0].unet, text_graph[0], "euler", picture, mask, 0.7, 5.0, "np", monkeypatch
-    )
-    result = regenerate(bundle, picture, mask, "words", strength=0.7, seed=SEED)
-    assert relative(result.image, expected[0]) < 1e-5
+def test_picture_equals_diffusers(bundle, diffusers_result):
+    picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
+    options = {"solver": "euler", "strength": 0.7, "guidance": 7.5}
+    expected = diffusers_result(picture, mask, "np", **options)
+    result = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, **options)
+    assert sdxl.relative(result.image, expected[0]) < sdxl.BOUND
 
 
-def test_the_comparison_can_tell(bundle, picture, mask):
-    """Another mask, prompt guidance or seed gives latents far outside the tolerance."""
-    base = regenerate(bundle, picture, mask, "words", strength=0.7, seed=SEED).latent
+@pytest.mark.parametrize("solver", ["euler", "dpm++2m"])
+def test_picture_in_half_precision(stage1_paths, half_graph, diffusers_result, solver, tmp_path):
+    """The UNet in FP16, the rest stored in FP16: 40 dB of the FP32 pipeline."""
+    paths = {"inpaint_step": half_graph}
+    for name in stage1_paths.keys() - paths.keys():
+        model = ir.load(stage1_paths[name])
+        halve_weights(model)
+        paths[name] = tmp_path / f"{name}.onnx"
+        ir.save(model, paths[name])
+    picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
+    options = {"solver": solver, "strength": 0.99, "guidance": 7.5}
+    expected = diffusers_result(picture, mask, "np", **options)
+    result = regenerate(sdxl.bundle(paths), picture, mask, "words", seed=sdxl.SEED, **options)
+    noise = np.mean((result.image - expected[0]) ** 2)
+    assert 1e-12 < noise < 1e-4  # 40 dB; not the single precision graphs
+
+
+def test_the_comparison_can_tell(bundle):
+    """Another mask, prompt guidance, seed, solver or rescale gives latents far outside the tolerance."""
+    picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
+
+    def latent(region=mask, seed=sdxl.SEED, **options):
+        return regenerate(bundle, picture, region, "words", strength=0.7, seed=seed, **options).latent
+
     others = [
-        regenerate(bundle, picture, ~mask, "words", strength=0.7, seed=SEED),
-        regenerate(bundle, picture, mask, "words", strength=0.7, seed=SEED, guidance=1.0),
-        regenerate(bundle, picture, mask, "words", strength=0.7, seed=SEED + 1),
-        regenerate(bundle, picture, mask, "words", strength=0.7, seed=SEED, solver="dpm++2m"),
+        latent(~mask),
+        latent(guidance=1.0),
+        latent(seed=sdxl.SEED + 1),
+        latent(solver="dpm++2m"),
+        latent(rescale=0.7),
+        latent(interval=(0.0, 0.5)),
     ]
-    assert all(relative(other.latent, base) > 5e-3 for other in others)
+    assert all(sdxl.relative(other, latent()) > 0.1 for other in others)

@@ -3,9 +3,9 @@
 import pytest
 import tiny_models
 import torch
+from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpaint import rescale_noise_cfg
 
 from grefine_export.models.inpaint import inpaint_unet
-from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import compare
 
 SIZES = [(2, 8, 12), (1, 8, 12), (1, 16, 10), (2, 4, 4)]
@@ -28,10 +28,13 @@ def test_sdxl_inpaint_has_the_published_size():
 
 def written_out(step, inputs, predict):
     """The step as the formulas say, one UNet pass at a time."""
-    scale, to_clean, model_to_clean, c_sample, c_clean, c_previous, c_noise, guidance = inputs["coefficients"]
+    scale, to_clean, model_to_clean, c_sample, c_clean, c_previous, c_noise, guidance, rescale = inputs[
+        "coefficients"
+    ][:9]
     sample = inputs["sample"]
     passes = [predict(scale * sample, row) for row in range(inputs["context"].shape[0])]
     model = passes[0] + guidance * (passes[-1] - passes[0])
+    model = rescale_noise_cfg(model, passes[-1], guidance_rescale=rescale)
     clean = to_clean * sample + model_to_clean * model
     following = (
         c_sample * sample + c_clean * clean + c_previous * inputs["previous"] + c_noise * inputs["noise"]
@@ -55,6 +58,24 @@ def test_inpaint_step_is_the_formula(rows):
 
 
 @pytest.mark.parametrize("rows", [1, 2])
+def test_blended_step_is_the_formula(rows):
+    step = tiny_models.blended_step()
+    inputs = tiny_models.step_inputs(step, rows, 8, 6)
+
+    def predict(scaled, row):
+        added = {"text_embeds": inputs["pooled"][[row]], "time_ids": inputs["time_ids"][[row]]}
+        return step.unet(scaled, inputs["timestep"], inputs["context"][[row]], added_cond_kwargs=added).sample
+
+    with torch.no_grad():
+        following, clean = written_out(step, inputs, predict)
+        blend_latent, blend_noise = inputs["coefficients"][9:]
+        outside = blend_latent * inputs["original"] + blend_noise * inputs["original_noise"]
+        following = torch.where(inputs["mask"] > 0.5, following, outside)
+        for got, expected in zip(step(**inputs), (following, clean), strict=True):
+            torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2])
 def test_restore_step_is_the_formula(rows):
     step = tiny_models.restore_step()
     inputs = tiny_models.step_inputs(step, rows, 8, 6)
@@ -74,15 +95,19 @@ def test_inpaint_graph_at_other_sizes(inpaint_graph, rows, height, width):
 
 
 @pytest.mark.parametrize(("rows", "height", "width"), SIZES)
+def test_blended_graph_at_other_sizes(blended_graph, rows, height, width):
+    step, path = blended_graph
+    compare(step, path, tiny_models.step_inputs(step, rows, height, width, length=7), bound=1e-5)
+
+
+@pytest.mark.parametrize(("rows", "height", "width"), SIZES)
 def test_restore_graph_at_other_sizes(restore_graph, rows, height, width):
     step, path = restore_graph
     compare(step, path, tiny_models.step_inputs(step, rows, height, width, length=7), bound=1e-5)
 
 
-def test_half_precision_unet_gives_a_valid_graph(tmp_path):
+def test_half_precision_unet_gives_a_valid_graph(half_graph):
     """The sum of half and single precision time features is where exporters go wrong."""
-    half, single = tiny_models.inpaint_step(torch.float16), tiny_models.inpaint_step()
-    inputs = tiny_models.step_inputs(half, 2, 8, 12)
-    path = export(half, inputs, ["next", "clean"], tiny_models.INPAINT_AXES, tmp_path / "half.onnx")
-    errors = compare(single, path, inputs, bound=1e-2)
+    single = tiny_models.inpaint_step()
+    errors = compare(single, half_graph, tiny_models.step_inputs(single, 2, 8, 12), bound=1e-2)
     assert errors["clean"] > 1e-5  # else it was not half precision

@@ -1,13 +1,14 @@
 """Random models of the real architectures, small enough to be exported within a test."""
 
 import torch
+from diffusers import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from grefine_export.models.inpaint import TextEncoderPair, inpaint_unet
+from grefine_export.models.inpaint import TIME_IDS, TextEncoderPair, inpaint_unet
 from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.vae import Vae
-from grefine_export.onnx.step import InpaintStep, RestoreStep
+from grefine_export.onnx.step import BlendedStep, InpaintStep, RestoreStep
 
 LENGTH, CONTEXT, POOLED, VOCABULARY = 9, 32, 24, 60
 BLOCKS = {
@@ -27,6 +28,10 @@ INPAINT_AXES = {
     "pooled": {0: "n"},
     "time_ids": {0: "n"},
 }
+BLENDED_AXES = {
+    **dict.fromkeys(("sample", "previous", "noise", "mask", "original", "original_noise"), LATENT_AXES),
+    **{name: INPAINT_AXES[name] for name in ("context", "pooled", "time_ids")},
+}
 RESTORE_AXES = {
     **dict.fromkeys(("sample", "previous", "noise"), LATENT_AXES),
     "control": {2: "H", 3: "W"},
@@ -38,6 +43,22 @@ def inpaint_step(dtype=torch.float32):
     torch.manual_seed(1)
     config = {**BLOCKS, **UP, "pooled_dim": POOLED, "addition_time_embed_dim": 8}
     return InpaintStep(inpaint_unet({**config, "transformer_layers_per_block": (1, 2)}).to(dtype)).eval()
+
+
+def blended_step():
+    torch.manual_seed(6)
+    unet = UNet2DConditionModel(
+        **BLOCKS,
+        **UP,
+        in_channels=4,
+        out_channels=4,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=POOLED + TIME_IDS * 8,
+        use_linear_projection=True,
+        transformer_layers_per_block=(1, 2),
+    )
+    return BlendedStep(unet).eval()
 
 
 def pasd(active=True):
@@ -59,18 +80,21 @@ def step_inputs(step, rows, height, width, length=LENGTH):
     """Inputs of a step in the order of its forward; `height` and `width` of the latent."""
     torch.manual_seed(rows + height + 2 * width + 3 * length)
     latents = {name: torch.randn(1, 4, height, width) for name in ("sample", "previous", "noise")}
+    blended = isinstance(step, BlendedStep)
+    coefficients = torch.tensor([0.9, 1.1, -0.4, 0.7, 0.3, 0.1, 0.05, 4.0, 0.6, 0.8, 0.35])
     tail = {
         "timestep": torch.tensor([421.0]),
-        "coefficients": torch.tensor([0.9, 1.1, -0.4, 0.7, 0.3, 0.1, 0.05, 4.0]),
+        "coefficients": coefficients if blended else coefficients[:9].clone(),
     }
     context = torch.randn(rows, length, CONTEXT)
     if isinstance(step, RestoreStep):
         control = torch.rand(1, 3, 8 * height, 8 * width)
         return {**latents, "control": control, "context": context, **tail}
+    known = ("original", "original_noise") if blended else ("masked_latent",)
     return {
         **latents,
         "mask": (torch.rand(1, 1, height, width) > 0.5).float(),
-        "masked_latent": torch.randn(1, 4, height, width),
+        **{name: torch.randn(1, 4, height, width) for name in known},
         "context": context,
         "pooled": torch.randn(rows, POOLED),
         "time_ids": torch.tensor([[128.0, 96.0, 0.0, 0.0, 128.0, 96.0]]).repeat(rows, 1),

@@ -15,10 +15,11 @@ from grefine_rt.diffusion import regenerate as stage1
 from grefine_rt.diffusion import restore as stage2
 from grefine_rt.diffusion.conditioning import condition
 from grefine_rt.diffusion.loop import CancelToken, denoise
-from grefine_rt.diffusion.noise import gaussian
+from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.solver import Schedule, table
+from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.onnxruntime import OnnxEngine
 from grefine_rt.errors import BundleError, Cancelled, OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
@@ -94,6 +95,65 @@ def test_regenerate_is_the_loop_in_numpy(bundle, picture, mask, solver, strength
     np.testing.assert_allclose(result.latent, expected, atol=1e-4 * np.abs(expected).max())
     assert result.image.dtype == np.float32
     np.testing.assert_allclose(result.image, np.clip(tiny.decode(result.latent), 0, 1), atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def blended(tmp_path_factory):
+    """The same bundle with a UNet that knows no mask."""
+    folder = tiny.save(tmp_path_factory.mktemp("blended"))
+    onnx.save(tiny.step(tiny.BLENDED), folder / "components" / "inpaint_step.onnx")
+    manifest = tiny.manifest()
+    manifest["inpaint"]["blended"] = True
+    write(folder, manifest)
+    return TinyBundle.open(folder, "cpu", threads=1)
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.8])
+@pytest.mark.parametrize("solver", ["euler", "dpm++2m", "lcm"])
+def test_regenerate_blends_in_what_the_unet_does_not_see(blended, picture, mask, solver, strength):
+    result = regenerate(
+        blended, picture, mask, "a red cat", strength=strength, seed=5, solver=solver, draft=2
+    )
+    stream, shape = stage1.NOISE_STREAM + 2 * stage1.NEXT_DRAFT, (1, 4, HEIGHT // 8, WIDTH // 8)
+    latent = tiny.encode(picture * 2 - 1)
+    context, pooled = words_of("a red cat")
+    cells = mask[::8, ::8].astype(np.float64)
+    expected = tiny.run_steps(
+        table(SCHEDULE, solver, 5, strength, "epsilon", 4.0),
+        latent,
+        gaussian(5, stream, shape),
+        np.stack([np.zeros_like(context), context]),
+        np.stack([np.zeros_like(pooled), pooled]),
+        np.array([HEIGHT, WIDTH, 0, 0, HEIGHT, WIDTH]),
+        fresh=[step_noise(5, stream, step, shape) for step in range(5)],
+        mask=cells,
+    )
+    np.testing.assert_allclose(result.latent, expected, atol=1e-4 * np.abs(expected).max())
+    outside = np.broadcast_to(cells == 0, shape)
+    np.testing.assert_allclose(result.latent[outside], latent[outside], atol=1e-5)
+
+
+def test_guidance_interval_from_manifest_or_argument(bundle, picture, mask):
+    settings = replace(bundle.manifest.inpaint, interval=(0.5, 1.0))
+    late = TinyBundle(bundle.folder, replace(bundle.manifest, inpaint=settings), "cpu", 1)
+
+    def latent(which, **options):
+        return regenerate(which, picture, mask, "cat", strength=0.8, seed=1, **options).latent
+
+    expected = latent(bundle, guidance=[1.0, 1.0, 4.0, 4.0])
+    np.testing.assert_array_equal(latent(late), expected)
+    np.testing.assert_array_equal(latent(bundle, interval=(0.5, 1.0)), expected)
+    assert not np.array_equal(latent(late, interval=(0.0, 1.0)), expected)
+
+
+def test_rescale_reaches_the_graph_or_is_refused(bundle, picture, mask):
+    settings = replace(bundle.manifest.inpaint, rescale=0.5)
+    rescaled = TinyBundle(bundle.folder, replace(bundle.manifest, inpaint=settings), "cpu", 1)
+    with pytest.raises(BundleError, match="without guidance rescale"):
+        regenerate(rescaled, picture, mask, "cat", strength=0.8, seed=1)
+    with pytest.raises(BundleError, match="without guidance rescale"):
+        regenerate(bundle, picture, mask, "cat", strength=0.8, seed=1, rescale=0.5)
+    regenerate(rescaled, picture, mask, "cat", strength=0.8, seed=1, rescale=0.0)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
@@ -280,6 +340,48 @@ def test_inputs_that_the_graph_lacks_are_left_out(tmp_path):
 def test_a_solver_with_memory_needs_the_previous_estimate(tmp_path):
     with pytest.raises(BundleError, match="no input 'previous'"):
         loop(load(tmp_path, ("sample", "context", "timestep", "coefficients")), "dpm++2m")
+
+
+@pytest.mark.parametrize("width", [9, 11])
+def test_coefficients_are_as_wide_as_the_graph_takes_them(width):
+    """A graph with guidance rescale takes 9 columns, one that blends 11."""
+    uploaded = []
+    spec = TensorSpec("coefficients", np.dtype(np.float32), (width,))
+    binding = SimpleNamespace(
+        upload=lambda array: uploaded.append(array.shape) or array,
+        buffer=lambda shape: None,
+        fetch=lambda value: value,
+        set_input=lambda *_: None,
+        set_output=lambda *_: None,
+        run=lambda: None,
+    )
+    step = SimpleNamespace(inputs={"coefficients": spec}, bind=lambda: binding)
+    latent = np.zeros((1, 4, 2, 2), np.float32)
+    denoise(step, table(SCHEDULE, "euler", 3, rescale=0.5), latent, latent, {}, {})
+    assert uploaded.count((width,)) == 3
+
+
+def test_a_solver_that_adds_noise_gets_it_in_every_step_but_the_last(tmp_path):
+    step = load(tmp_path, ("sample", "noise", "context", "timestep", "coefficients"))
+    latent = np.random.default_rng(0).standard_normal((1, 4, 2, 3)).astype(np.float32)
+    rows, context = table(SCHEDULE, "lcm", 4), np.zeros((2, tiny.LENGTH, tiny.WIDTH), np.float32)
+    noise, asked = gaussian(0, 0, latent.shape), []
+
+    def fresh(index):
+        asked.append(index)
+        return step_noise(0, 0, index, latent.shape)
+
+    result = denoise(step, rows, latent, noise, {}, {"context": context}, fresh=fresh)
+    assert asked == [0, 1, 2]
+    expected = tiny.run_steps(rows, latent, noise, context, fresh=[*map(fresh, range(4))])
+    np.testing.assert_allclose(result, expected, atol=1e-4 * np.abs(expected).max())
+    with pytest.raises(OptionError, match="adds noise in every step"):
+        denoise(step, rows, latent, noise, {}, {"context": context})
+
+
+def test_a_solver_that_adds_noise_needs_an_input_for_it(tmp_path):
+    with pytest.raises(BundleError, match="no input 'noise'"):
+        loop(load(tmp_path, ("sample", "context", "timestep", "coefficients")), "lcm")
 
 
 def test_an_input_that_nobody_gives_is_named(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grefine_rt.diffusion.noise import gaussian
+from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.errors import OptionError
 
 SHAPE = (1, 4, 4, 4)
@@ -50,6 +50,14 @@ def test_moments():
 def test_streams_are_uncorrelated():
     one, two = gaussian(5, 0, (20000,)), gaussian(5, 1, (20000,))
     assert abs(np.corrcoef(one, two)[0, 1]) < 0.03
+
+
+def test_steps_have_streams_of_their_own():
+    start, *steps = [gaussian(5, 3, SHAPE), *(step_noise(5, 3, step, SHAPE) for step in range(50))]
+    others = [gaussian(5, stream, SHAPE) for stream in range(200) if stream != 3]
+    arrays = {array.tobytes() for array in (start, *steps, *others, step_noise(5, 4, 0, SHAPE))}
+    assert len(arrays) == 1 + 50 + 199 + 1
+    np.testing.assert_array_equal(steps[7], step_noise(5, 3, 7, SHAPE))
 
 
 def test_any_integer_is_a_seed():

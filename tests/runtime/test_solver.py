@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grefine_rt.diffusion.solver import GUIDANCE, Schedule, table, unet_calls
+from grefine_rt.diffusion.solver import COLUMNS, GUIDANCE, RESCALE, Schedule, guidance_row, table, unet_calls
 from grefine_rt.errors import OptionError
 
 SHAPE = (1, 4, 6, 5)
 SOLVERS = ["euler", "ddim", "dpm++2m"]
+"""Those that keep to the path; "lcm" leaves it with fresh noise."""
 SPACINGS = [("leading", 1), ("leading", 0), ("trailing", 0), ("linspace", 0)]
 
 
@@ -25,20 +26,24 @@ def model(sample, timestep):
     return np.tanh(mixed + math.cos(timestep / 200.0)) + 0.3 * sample
 
 
-def run_table(rows, latent, noise):
+def run_table(rows, latent, noise, fresh=(), mask=1.0):
     """The fused step of ARCHITECTURE.md in numpy."""
     sample = rows.start[0] * latent + rows.start[1] * noise
     previous = np.zeros_like(sample)
-    for timestep, row in zip(rows.timesteps, rows.coefficients.astype(np.float64), strict=True):
+    for index, (timestep, row) in enumerate(
+        zip(rows.timesteps, rows.coefficients.astype(np.float64), strict=True)
+    ):
         output = model(row[0] * sample, float(timestep))
         clean = row[1] * sample + row[2] * output
-        sample = row[3] * sample + row[4] * clean + row[5] * previous
+        added = row[6] * fresh[index] if len(fresh) else 0
+        sample = row[3] * sample + row[4] * clean + row[5] * previous + added
+        sample = mask * sample + (1 - mask) * (row[9] * latent + row[10] * noise)
         previous = clean
     return sample
 
 
-def run_diffusers(solver, spacing, offset, steps, strength, prediction, latent, noise):
-    """As the SDXL inpaint and img2img pipelines do it."""
+def run_diffusers(solver, spacing, offset, steps, strength, prediction, latent, noise, mask=None):
+    """As the SDXL inpaint and img2img pipelines do it; with `mask`, as the former does it for 4 channels."""
     torch = pytest.importorskip("torch")
     diffusers = pytest.importorskip("diffusers")
     common = {
@@ -54,6 +59,8 @@ def run_diffusers(solver, spacing, offset, steps, strength, prediction, latent, 
         scheduler = diffusers.EulerDiscreteScheduler(**common)
     elif solver == "ddim":
         scheduler = diffusers.DDIMScheduler(**common, clip_sample=False, set_alpha_to_one=False)
+    elif solver == "lcm":
+        scheduler = diffusers.LCMScheduler(**common)
     else:
         scheduler = diffusers.DPMSolverMultistepScheduler(**common, lower_order_final=True)
     scheduler.set_timesteps(steps)
@@ -66,10 +73,14 @@ def run_diffusers(solver, spacing, offset, steps, strength, prediction, latent, 
         sample = noise * scheduler.init_noise_sigma
     else:
         sample = scheduler.add_noise(latent, noise, timesteps[:1])
-    for timestep in timesteps:
+    for index, timestep in enumerate(timesteps):
         scaled = scheduler.scale_model_input(sample, timestep)
         output = torch.from_numpy(model(scaled.numpy().astype(np.float64), float(timestep)))
         sample = scheduler.step(output, timestep, sample).prev_sample
+        if mask is not None:
+            following = timesteps[index + 1 : index + 2]
+            outside = scheduler.add_noise(latent, noise, following) if len(following) else latent
+            sample = torch.from_numpy(mask) * sample + torch.from_numpy(1 - mask) * outside
     return sample.numpy(), timesteps.numpy()
 
 
@@ -91,6 +102,39 @@ def test_matches_diffusers(solver, spacing, offset, prediction):
             np.testing.assert_allclose(rows.timesteps, timesteps, rtol=1e-6)
             assert rows.calls == int(steps * strength)
             assert np.abs(mine - other).max() <= 1e-5 * max(1.0, np.abs(other).max()), (steps, strength)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_lcm_matches_diffusers(prediction, monkeypatch):
+    lcm = pytest.importorskip("diffusers.schedulers.scheduling_lcm")
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(1)
+    for steps in (1, 2, 3, 4, 8, 50):
+        for strength in (1.0, 0.99, 0.6, 0.3):
+            if int(steps * strength) == 0:
+                continue
+            latent, noise = rng.standard_normal(SHAPE), rng.standard_normal(SHAPE)
+            fresh = rng.standard_normal((steps, *SHAPE))
+            given = iter(torch.from_numpy(fresh))
+            monkeypatch.setattr(lcm, "randn_tensor", lambda *_, given=given, **__: next(given))
+            rows = table(schedule(), "lcm", steps, strength, prediction)
+            mine = run_table(rows, latent, noise, fresh)
+            other, timesteps = run_diffusers("lcm", "leading", 1, steps, strength, prediction, latent, noise)
+            np.testing.assert_array_equal(rows.timesteps, timesteps)
+            assert np.abs(mine - other).max() <= 1e-5 * max(1.0, np.abs(other).max()), (steps, strength)
+
+
+@pytest.mark.parametrize(("spacing", "offset"), [("leading", 1), ("trailing", 0)])
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_blending_matches_diffusers(solver, spacing, offset):
+    rng = np.random.default_rng(2)
+    mask = (rng.random((1, 1, *SHAPE[2:])) > 0.4).astype(np.float64)
+    for steps, strength in ((10, 0.99), (10, 0.3), (7, 1.0), (1, 1.0)):
+        latent, noise = rng.standard_normal(SHAPE), rng.standard_normal(SHAPE)
+        rows = table(schedule(spacing, offset), solver, steps, strength)
+        mine = run_table(rows, latent, noise, mask=mask)
+        other, _ = run_diffusers(solver, spacing, offset, steps, strength, "epsilon", latent, noise, mask)
+        assert np.abs(mine - other).max() <= 1e-5 * max(1.0, np.abs(other).max()), (steps, strength)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -121,10 +165,10 @@ def test_a_perfect_model_gives_the_latent_back(solver, prediction, steps, streng
 
 def test_ten_steps_at_099_make_nine_calls():
     assert unet_calls(10, 0.99) == 9
-    assert table(schedule(), "euler", 10, 0.99).coefficients.shape == (9, 8)
+    assert table(schedule(), "euler", 10, 0.99).coefficients.shape == (9, COLUMNS)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("solver", [*SOLVERS, "lcm"])
 def test_no_step_left_starts_and_ends_at_the_latent(solver):
     rows = table(schedule(), solver, 10, 0.09)
     assert rows.calls == 0
@@ -149,9 +193,55 @@ def test_guidance_is_one_value_or_one_a_call():
         table(schedule(), "euler", 4, 0.8, guidance=[4.0] * 4)
 
 
-def test_no_solver_adds_noise_between_steps():
+def test_only_lcm_adds_noise_between_steps():
     for solver in SOLVERS:
         assert not table(schedule(), solver, 10).coefficients[:, 6].any()
+    assert table(schedule(), "lcm", 4).coefficients[:, 6].astype(bool).tolist() == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("interval", "guided"),
+    [
+        ((0.0, 1.0), range(9)),
+        ((0.0, 0.5), range(4)),
+        ((0.5, 1.0), range(4, 9)),
+        ((0.2, 0.7), range(2, 6)),
+        ((0.4, 0.4), []),
+    ],
+)
+def test_guidance_in_an_interval_of_the_calls(interval, guided):
+    row = guidance_row(7.5, 9, interval)
+    assert row.tolist() == [7.5 if call in guided else 1.0 for call in range(9)]
+    rows = table(schedule(), "euler", 10, 0.99, guidance=7.5, interval=interval)
+    np.testing.assert_array_equal(rows.coefficients[:, GUIDANCE], row)
+
+
+@settings(max_examples=50, deadline=None)
+@given(calls=st.integers(0, 60), cut=st.floats(0, 1))
+def test_intervals_side_by_side_share_the_calls(calls, cut):
+    first, second = guidance_row(3.0, calls, (0.0, cut)), guidance_row(3.0, calls, (cut, 1.0))
+    assert (first + second == 4.0).all()
+
+
+def test_one_guidance_a_call_knows_no_interval():
+    assert guidance_row([2.0, 3.0], 2, (0.0, 0.0)).tolist() == [2.0, 3.0]
+
+
+def test_rescale_is_a_column():
+    assert (table(schedule(), "euler", 4, rescale=0.25).coefficients[:, RESCALE] == 0.25).all()
+    assert not table(schedule(), "euler", 4).coefficients[:, RESCALE].any()
+
+
+@pytest.mark.parametrize("interval", [(0.7, 0.2), (-0.1, 1.0), (0.0, 1.1), (math.nan, 1.0)])
+def test_impossible_intervals_are_refused(interval):
+    with pytest.raises(OptionError, match="guidance interval"):
+        table(schedule(), "euler", 4, interval=interval)
+
+
+@pytest.mark.parametrize("rescale", [-0.1, 1.5, math.nan])
+def test_impossible_rescales_are_refused(rescale):
+    with pytest.raises(OptionError, match="guidance rescale"):
+        table(schedule(), "euler", 4, rescale=rescale)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +252,7 @@ def test_no_solver_adds_noise_between_steps():
         (("euler", 1001), "cannot make 1001 steps"),
         (("dpm++2m", 1000), "cannot make 1000 steps"),
         (("euler", 1000), "leave the schedule"),
+        (("lcm", 51), "at most 50 steps"),
         (("euler", 10, 1.5), "between 0 and 1"),
         (("euler", 10, -0.1), "between 0 and 1"),
         (("euler", 10, math.nan), "between 0 and 1"),

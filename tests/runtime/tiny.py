@@ -21,15 +21,19 @@ _STEP_INPUTS = {
     "noise": "float[1,4,h,w] noise",
     "mask": "float[1,1,h,w] mask",
     "masked_latent": "float[1,4,h,w] masked_latent",
+    "original": "float[1,4,h,w] original",
+    "original_noise": "float[1,4,h,w] original_noise",
     "control": "float[1,3,H,W] control",
     "context": "float[n,l,5] context",
     "pooled": "float[n,3] pooled",
     "time_ids": "float[n,6] time_ids",
     "timestep": "float[1] timestep",
-    "coefficients": "float[8] coefficients",
+    "coefficients": "float[{width}] coefficients",
     "surprise": "float[1] surprise",
 }
-INPAINT = tuple(name for name in _STEP_INPUTS if name not in ("control", "surprise"))
+_BLENDED = ("original", "original_noise")
+INPAINT = tuple(name for name in _STEP_INPUTS if name not in ("control", "surprise", *_BLENDED))
+BLENDED = tuple(name for name in _STEP_INPUTS if name not in ("control", "surprise", "masked_latent"))
 RESTORE = ("sample", "previous", "noise", "control", "context", "timestep", "coefficients")
 
 
@@ -67,9 +71,13 @@ def text_encoder(pooled: bool) -> onnx.ModelProto:
 
 
 def step(inputs: tuple[str, ...]) -> onnx.ModelProto:
-    """A fused step whose UNet is `tanh` of a sum over all its inputs and of the number of guidance passes."""
+    """A fused step whose UNet is `tanh` of a sum over all its inputs and of the number of guidance passes.
+
+    Without guidance rescale, as the first bundles had it: 8 coefficients, or 11 when it blends.
+    """
+    width = 11 if "original" in inputs else 8
     sums = ["flat = Identity(scaled)"]
-    sums += ["low = Mul(mask, masked_latent) flat1 = Add(flat, low)"] if "mask" in inputs else []
+    sums += ["low = Mul(mask, masked_latent) flat1 = Add(flat, low)"] if "masked_latent" in inputs else []
     if "control" in inputs:
         sums += ["all = Constant<value_ints=[1,2,3]>() c = ReduceMean(control, all) flat1 = Add(flat, c)"]
     sums += ["l1 = Constant<value_ints=[1,2]>() words = ReduceMean<keepdims=0>(context, l1)"]
@@ -89,7 +97,7 @@ def step(inputs: tuple[str, ...]) -> onnx.ModelProto:
         f" count = Mul(n, tenth) rows = Add({rows}, count)"
         " spread = Constant<value_ints=[1,2,3]>() rows4 = Unsqueeze(rows, spread)"
         " small = Constant<value_float=0.001>() time = Mul(timestep, small)"
-        f" x = Add({'flat1' if {'mask', 'control'} & set(inputs) else 'flat'}, time)"
+        f" x = Add({'flat1' if {'masked_latent', 'control'} & set(inputs) else 'flat'}, time)"
         " y = Add(x, rows4) models = Tanh(y)"
         " zero = Constant<value_int=0>() last = Constant<value_int=-1>()"
         " m0 = Gather<axis=0>(models, zero) m1 = Gather<axis=0>(models, last)"
@@ -102,15 +110,23 @@ def step(inputs: tuple[str, ...]) -> onnx.ModelProto:
         if name in inputs:
             sums += [f"w_{name} = Mul({coefficient}, {name}) n_{name} = Add({result}, w_{name})"]
             result = f"n_{name}"
+    if "original" in inputs:
+        sums += [
+            "o = Mul(c9, original) e = Mul(c10, original_noise) outside = Add(o, e)"
+            " unit = Constant<value_float=1.0>() rest = Sub(unit, mask)"
+            f" inner = Mul(mask, {result}) outer = Mul(rest, outside) n_blended = Add(inner, outer)"
+        ]
+        result = "n_blended"
+    columns = ", ".join(f"c{index}" for index in range(width))
     body = "\n".join(
         [
-            "c0, c1, c2, c3, c4, c5, c6, c7 = Split<axis=0, num_outputs=8>(coefficients)",
+            f"{columns} = Split<axis=0, num_outputs={width}>(coefficients)",
             "scaled = Mul(c0, sample)",
             *sums,
             f"next = Identity({result})",
         ]
     )
-    declared = ", ".join(_STEP_INPUTS[name] for name in inputs)
+    declared = ", ".join(_STEP_INPUTS[name].format(width=width) for name in inputs)
     return model(f"g ({declared}) => (float[1,4,h,w] next, float[1,4,h,w] clean) {{ {body} }}")
 
 
@@ -128,11 +144,13 @@ def decode(latent: np.ndarray) -> np.ndarray:
     return image.reshape(h * SIDE, w * SIDE, 3) / 2 + 0.5
 
 
-def run_steps(table, latent, noise, contexts, pooled=None, time_ids=None, low=0.0):
-    """What `denoise` must give; `low` is what mask and masked latent, or the control, add to the sample."""
+def run_steps(table, latent, noise, contexts, pooled=None, time_ids=None, low=0.0, fresh=(), mask=1.0):
+    """What `denoise` must give; `low` is what mask and masked latent, or the control, add to the sample, `fresh` the
+    noise of each step, `mask` that of a blended step."""
     sample = table.start[0] * latent + table.start[1] * noise
     previous = np.zeros_like(sample)
-    for timestep, row in zip(table.timesteps, table.coefficients.astype(np.float64), strict=True):
+    for index, row in enumerate(table.coefficients.astype(np.float64)):
+        timestep = table.timesteps[index]
         keep = slice(1, 2) if row[7] == 1 else slice(0, 2)
         rows = contexts[keep].mean(axis=(1, 2)) + 0.1 * len(contexts[keep])
         rows = rows + (pooled[keep].mean(axis=1) if pooled is not None else 0)
@@ -140,7 +158,9 @@ def run_steps(table, latent, noise, contexts, pooled=None, time_ids=None, low=0.
         models = np.tanh(row[0] * sample + low + timestep / 1000 + rows[:, None, None, None])
         output = models[:1] + row[7] * (models[-1:] - models[:1])
         clean = row[1] * sample + row[2] * output
-        sample = row[3] * sample + row[4] * clean + row[5] * previous
+        added = row[6] * fresh[index] if len(fresh) else 0
+        sample = row[3] * sample + row[4] * clean + row[5] * previous + added
+        sample = mask * sample + (1 - mask) * (row[9] * latent + row[10] * noise)
         previous = clean
     return sample
 

@@ -8,6 +8,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -36,9 +37,14 @@ def export(
 ) -> Path:
     """Write `module` as `path` (ending in .onnx) and return the path.
 
+    A module that was cast with `half()` computes in half precision, yet inputs and outputs of its graph are
+    float32: the casts are inside. Weights are read where the module has them and written one by one, so that an
+    export needs little more memory than the module.
+
     Args:
         example_inputs: one tensor for each argument of `module.forward` that has no default, by name and in
-            its order. Give free axes a size of 2 or more: a tracer may take a 1 for a constant, and raise.
+            its order, of the dtype that it takes. Give free axes a size of 2 or more: a tracer may take a 1 for a
+            constant, and raise.
         outputs: names of the outputs, in order.
         dynamic_axes: for each input with free axes, axis -> its name. Axes with the same name are equal.
         weights: "fp32", or "fp16" to store the weight matrices in half precision and compute in single
@@ -73,13 +79,15 @@ def export(
     if len(model.graph.outputs) != len(outputs):
         raise ValueError(f"the module has {len(model.graph.outputs)} outputs, but the names are {[*outputs]}")
     _name_axes(model.graph, shapes)
+    _single_precision_edges(model.graph)
     _strip(model)
     if weights == "fp16":
         halve_weights(model)
     path.parent.mkdir(parents=True, exist_ok=True)
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
-    external = f"{path.name}.data" if size > EXTERNAL_DATA_BYTES else None
-    ir.save(model, path, external_data=external)
+    data = path.with_name(f"{path.name}.data")
+    data.unlink(missing_ok=True)  # of an earlier export
+    ir.save(model, path, external_data=data.name if size > EXTERNAL_DATA_BYTES else None)
     return path
 
 
@@ -107,7 +115,9 @@ def halve_weights(model: ir.Model) -> int:
             name=f"{name}.fp16",
             type=ir.TensorType(ir.DataType.FLOAT16),
             shape=value.shape,
-            const_value=ir.Tensor(array.astype(np.float16), name=f"{name}.fp16"),
+            const_value=ir.LazyTensor(
+                partial(_halved, tensor), ir.DataType.FLOAT16, tensor.shape, name=f"{name}.fp16"
+            ),
         )
         cast = ir.node("Cast", [stored], {"to": ir.DataType.FLOAT.value}, name=f"{name}.cast")
         cast.outputs[0].shape = value.shape
@@ -120,6 +130,11 @@ def halve_weights(model: ir.Model) -> int:
     if casts:
         graph.insert_before(graph[0], casts)
     return len(casts)
+
+
+def _halved(tensor: ir.TensorProtocol) -> ir.Tensor:
+    """Made when it is written, so that not all weights are in memory twice."""
+    return ir.Tensor(tensor.numpy().astype(np.float16))
 
 
 def _name_axes(graph: ir.Graph, shapes: Mapping[str, Mapping[int, str] | None]) -> None:
@@ -138,6 +153,27 @@ def _name_axes(graph: ir.Graph, shapes: Mapping[str, Mapping[int, str] | None]) 
         for value in node.outputs:
             if not value.is_graph_output():
                 value.shape = value.type = None
+
+
+def _single_precision_edges(graph: ir.Graph) -> None:
+    """Make the float16 inputs and outputs of a half precision graph float32, with a Cast at each."""
+    half, single = ir.TensorType(ir.DataType.FLOAT16), ir.TensorType(ir.DataType.FLOAT)
+    for value in graph.inputs:
+        if value.dtype == ir.DataType.FLOAT16:
+            cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT16.value}, name=f"{value.name}.cast")
+            cast.outputs[0].name, cast.outputs[0].type = f"{value.name}.fp16", half
+            uses = [use for use in value.uses() if use.node is not cast]
+            value.type = single
+            for node, index in uses:
+                node.replace_input_with(index, cast.outputs[0])
+            graph.insert_before(graph[0], cast)
+    for index, value in enumerate(graph.outputs):
+        if value.dtype == ir.DataType.FLOAT16:
+            name, value.name = value.name, f"{value.name}.fp16"
+            cast = ir.node("Cast", [value], {"to": ir.DataType.FLOAT.value}, name=f"{name}.cast")
+            cast.outputs[0].name, cast.outputs[0].type, cast.outputs[0].shape = name, single, value.shape
+            graph.append(cast)
+            graph.outputs[index] = cast.outputs[0]
 
 
 def _strip(model: ir.Model) -> None:

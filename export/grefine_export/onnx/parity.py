@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -19,12 +19,24 @@ class ParityError(Exception):
     """An exported graph differs from its module by more than the bound."""
 
 
+def results(module: nn.Module, inputs: Mapping[str, Tensor]) -> list[Tensor]:
+    """The outputs of `module`, in order: what `compare` can be given once the module itself is gone."""
+    with torch.no_grad():
+        outputs = module.eval()(*inputs.values())
+    return [outputs] if isinstance(outputs, Tensor) else list(outputs)
+
+
 def compare(
-    module: nn.Module, path: str | os.PathLike[str], inputs: Mapping[str, Tensor], bound: float = 1e-4
+    module: nn.Module | Sequence[Tensor],
+    path: str | os.PathLike[str],
+    inputs: Mapping[str, Tensor],
+    bound: float = 1e-4,
 ) -> dict[str, float]:
     """Relative L2 error ||onnx - torch|| / ||torch|| of each output, by name, on ONNX Runtime's CPU provider.
 
     Args:
+        module: the module in single precision, or its `results` for these inputs. Of large models take those, cast
+            the module, export and delete it: it and the session do not fit into memory side by side.
         inputs: by name, as for `convert.export`; other sizes of the free axes make a better test.
         bound: the largest error allowed, see `BOUNDS`.
 
@@ -33,9 +45,7 @@ def compare(
     """
     import onnxruntime
 
-    with torch.no_grad():
-        expected = module.eval()(*inputs.values())
-    expected = [expected] if isinstance(expected, Tensor) else list(expected)
+    expected = results(module, inputs) if isinstance(module, nn.Module) else module
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     got = session.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
     errors = {}

@@ -88,8 +88,9 @@ class Inpaint:
 
     blended: the UNet takes 4 channels and knows no mask; what lies outside it is put back between steps. rescale: how
     much of the contrast that guidance adds is taken away (Lin et al., 2305.08891, Eq. 14 to 16), in [0, 1]. interval:
-    from which to which share of the UNet calls guidance applies; other calls cost one pass. tile: side in pixels above
-    which the autoencoder works in tiles; 0 for never.
+    from which to which share of the UNet calls guidance applies; other calls cost one pass. smallest: side in pixels
+    down to which the model draws well on a crop; 0 for one that wants whole pictures. tile: side in pixels above which
+    the autoencoder works in tiles; 0 for never.
     """
 
     resolution: int
@@ -105,6 +106,7 @@ class Inpaint:
     blended: bool = False
     rescale: float = 0.0
     interval: tuple[float, ...] = (0.0, 1.0)
+    smallest: int = 0
     tile: int = 0
 
 
@@ -217,7 +219,7 @@ class Manifest:
                 f"bundle.json has format {data.get('format')!r}, but this version of grefine-rt reads format "
                 f"{FORMAT}: {_MEND}, or upgrade with 'pip install --upgrade grefine-rt'."
             )
-        manifest = _read(cls, data, "")
+        manifest = read_strictly(cls, data, "")
         _check(manifest)
         return manifest
 
@@ -231,28 +233,49 @@ class Manifest:
         return self.inpaint is not None and self.restore is not None
 
     @property
+    def stage1(self) -> Inpaint:
+        """The settings of stage 1. Raises BundleError when the bundle lacks it."""
+        if self.inpaint is None:
+            raise BundleError(self._lacks("stage 1"))
+        return self.inpaint
+
+    @property
+    def stage2(self) -> Restore:
+        """The settings of stage 2. Raises BundleError when the bundle lacks it."""
+        if self.restore is None:
+            raise BundleError(self._lacks("stage 2"))
+        return self.restore
+
+    @property
     def stages(self) -> tuple[Inpaint, Restore]:
-        """The settings of stage 1 and stage 2. Raises BundleError when the bundle only assesses."""
-        if self.inpaint is None or self.restore is None:
-            raise BundleError(
-                f"Bundle '{self.name}' only assesses and cannot refine: use it with Assessor or 'grefine-rt "
-                f"assess', or refine with another bundle, see 'grefine-rt bundle list'."
-            )
-        return self.inpaint, self.restore
+        """The settings of both stages. Raises BundleError when the bundle lacks one."""
+        return self.stage1, self.stage2
+
+    def _lacks(self, stage: str) -> str:
+        what = "only assesses and cannot refine" if not (self.inpaint or self.restore) else f"has no {stage}"
+        return (
+            f"Bundle '{self.name}' {what}: use it with Assessor or 'grefine-rt assess', or refine with another bundle, "
+            f"see 'grefine-rt bundle list'."
+        )
 
     def files_of(self, component: str) -> tuple[str, ...]:
-        """The files of a component: its graph, and external data, whose names begin with the graph's."""
+        """The files of a component: its graph, and external data, whose names begin with the graph's; data named after
+        no graph belongs to every component."""
         graph = self.components[component]
-        return tuple(
-            path for path in self.files if path == graph or path.startswith((graph + ".", graph + "_"))
-        )
+        graphs = tuple(self.components.values())
+
+        def belongs(path: str) -> bool:
+            shared = path.endswith(".data") and not path.startswith(graphs)
+            return shared or path == graph or path.startswith((graph + ".", graph + "_"))
+
+        return tuple(path for path in self.files if belongs(path))
 
 
 _MEND = "run 'grefine-rt bundle fetch NAME' to fetch it again or 'grefine-export bundle' to make it again"
 T = TypeVar("T")
 
 
-def _read(kind: type[T], value: Any, where: str) -> T:
+def read_strictly(kind: type[T], value: Any, where: str) -> T:
     """`value`, from JSON, as `kind`: a dataclass, tuple, mapping, Literal or plain type, strictly."""
     return typing.cast(T, _convert(kind, value, where))
 
@@ -336,11 +359,13 @@ def _check(manifest: Manifest) -> None:
         fine["restore.delta"] = 0 <= manifest.restore.delta <= 1
     if manifest.inpaint is not None:
         fine["inpaint.drafts"] = manifest.inpaint.drafts > 0
+        fine["inpaint.smallest"] = manifest.inpaint.smallest >= 0
     for section, stage in (("inpaint", manifest.inpaint), ("restore", manifest.restore)):
         if stage is None:
             continue
         schedule = stage.schedule
-        fine[section] = stage.resolution > 0 and stage.steps > 0 and stage.tile >= 0
+        fine[section] = stage.resolution > 0 and stage.steps > 0
+        fine[f"{section}.tile"] = stage.tile >= 0 and (not stage.multiple or stage.tile % stage.multiple == 0)
         fine[f"{section}.rescale"] = 0 <= stage.rescale <= 1
         fine[f"{section}.interval"] = (
             len(stage.interval) == 2 and 0 <= stage.interval[0] <= stage.interval[1] <= 1

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from grefine_rt.diffusion.solver import GUIDANCE, StepTable
+from grefine_rt.diffusion.solver import GUIDANCE, NOISE, PREVIOUS, RESCALE, StepTable
 from grefine_rt.engine.base import Engine
 from grefine_rt.errors import BundleError, Cancelled, OptionError
 
@@ -62,47 +62,58 @@ def denoise(
     conditioning: Mapping[str, Floats],
     on_step: OnStep | None = None,
     cancel: Cancels | None = None,
+    fresh: Callable[[int], Floats] | None = None,
 ) -> Floats:
     """The latent (1, 4, h, w) after all steps of `table`, from `latent` and `noise` of that shape.
 
     constants: inputs that stay the same, such as `mask` or `control`. conditioning: inputs with one row a
     guidance pass, the last row the prompt; a step whose guidance is 1 gets that row alone and so costs one
-    UNet pass. Inputs that the graph does not declare are left out. Raises Cancelled, BundleError when the
-    graph declares an input that nobody gives or lacks one that the solver needs, and DeviceError.
+    UNet pass. fresh: the noise (1, 4, h, w) that step 0, 1, ... adds, asked for where the solver adds any. Inputs
+    that the graph does not declare are left out. Raises Cancelled, OptionError for a solver that wants `fresh`
+    without it, BundleError when the graph declares an input that nobody gives or lacks one that the solver or the
+    guidance rescale needs, and DeviceError.
     """
     if table.calls == 0:
         return latent
-    if "previous" not in step.inputs and table.coefficients[:, 5].any():
-        raise BundleError(
-            "The step graph has no input 'previous', which 'dpm++2m' needs; use 'euler' or 'ddim'."
+    rows = _fitting_rows(step, table)
+    adds_noise = table.coefficients[:, NOISE] != 0
+    if adds_noise.any() and fresh is None:
+        raise OptionError(
+            "The solver 'lcm' adds noise in every step, which is not given here; use another one."
         )
     binding = step.bind()
-    fixed = {**constants, "noise": np.zeros_like(latent)}  # no solver here adds noise between steps
+    # The first step multiplies `previous` by 0, which must not be a stray NaN; nor may unused noise be one.
+    zeros = np.zeros_like(latent)
+    fixed = {**constants, "noise": zeros}
     for name in step.inputs.keys() & fixed.keys():
         binding.set_input(name, binding.upload(fixed[name]))
 
     # Everything that changes between steps goes to the device before the first one.
     passes = {
-        rows: {
-            name: binding.upload(conditioning[name][-rows:])
+        count: {
+            name: binding.upload(conditioning[name][-count:])
             for name in step.inputs.keys() & conditioning.keys()
         }
-        for rows in {_rows(guidance) for guidance in table.coefficients[:, GUIDANCE]}
+        for count in {_passes(guidance) for guidance in table.coefficients[:, GUIDANCE]}
     }
     timesteps = [binding.upload(row) for row in table.timesteps[:, None]]
-    coefficients = [binding.upload(row) for row in table.coefficients]
+    coefficients = [binding.upload(row) for row in rows]
+    noises = [
+        binding.upload(fresh(index)) if fresh and adds else None for index, adds in enumerate(adds_noise)
+    ]
     start = np.float32(table.start[0]) * latent + np.float32(table.start[1]) * noise
     sample, following = binding.upload(start), binding.buffer(latent.shape)
-    # The first step multiplies `previous` by 0, which must not be a stray NaN.
-    previous, clean = binding.upload(np.zeros_like(latent)), binding.buffer(latent.shape)
+    previous, clean = binding.upload(zeros), binding.buffer(latent.shape)
 
     for index in range(table.calls):
         if cancel is not None and cancel.cancelled:
             raise Cancelled(f"Cancelled after {index} of {table.calls} steps, as asked; nothing was written.")
-        for name, buffer in passes[_rows(table.coefficients[index, GUIDANCE])].items():
+        for name, buffer in passes[_passes(table.coefficients[index, GUIDANCE])].items():
             binding.set_input(name, buffer)
         binding.set_input("timestep", timesteps[index])
         binding.set_input("coefficients", coefficients[index])
+        if (added := noises[index]) is not None:
+            binding.set_input("noise", added)
         binding.set_input("sample", sample)
         if "previous" in step.inputs:
             binding.set_input("previous", previous)
@@ -117,7 +128,25 @@ def denoise(
     return result
 
 
-def _rows(guidance: float) -> int:
+def _fitting_rows(step: Engine, table: StepTable) -> Floats:
+    """The coefficients as wide as the graph takes them. Graphs differ: one without guidance rescale takes 8 columns,
+    one that does not blend 9. BundleError where the rows need what the graph lacks."""
+    for name, column in (("previous", PREVIOUS), ("noise", NOISE)):
+        if name not in step.inputs and table.coefficients[:, column].any():
+            raise BundleError(
+                f"The step graph has no input '{name}', which this solver needs; use 'euler' or 'ddim'."
+            )
+    shape = step.inputs["coefficients"].shape
+    width = shape[0] if shape and isinstance(shape[0], int) else None
+    if width is not None and width <= RESCALE and table.coefficients[:, RESCALE].any():
+        raise BundleError(
+            "The step graph was exported without guidance rescale; use a rescale of 0, or export the bundle again "
+            "with 'grefine-export bundle'."
+        )
+    return table.coefficients[:, :width]
+
+
+def _passes(guidance: float) -> int:
     return 1 if guidance == 1.0 else 2
 
 
@@ -140,15 +169,3 @@ def latent_size(picture: Floats, multiple: int) -> tuple[int, int]:
 def to_planes(picture: Floats) -> Floats:
     """(H, W, 3) to (1, 3, H, W), float32."""
     return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], dtype=np.float32)
-
-
-def encode(engine: Engine, picture: Floats) -> Floats:
-    """The latent (1, 4, h, w) of a picture float32 (H, W, 3) in [-1, 1]."""
-    latent: Floats = engine.run({"image": to_planes(picture)})["latent"]
-    return latent
-
-
-def decode(engine: Engine, latent: Floats) -> Floats:
-    """The picture float32 (H, W, 3) of a latent (1, 4, h, w); in [0, 1] but not clipped."""
-    image: Floats = engine.run({"latent": latent})["image"][0].transpose(1, 2, 0)
-    return np.ascontiguousarray(image) * np.float32(0.5) + np.float32(0.5)

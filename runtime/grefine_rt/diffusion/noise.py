@@ -8,6 +8,7 @@ import numpy.typing as npt
 from grefine_rt.errors import OptionError
 
 _WORD = 2**64
+_NEXT_STEP = 2**32  # between the streams of two steps; stages and drafts number theirs from 0
 
 
 def gaussian(seed: int, stream: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
@@ -23,3 +24,8 @@ def gaussian(seed: int, stream: int, shape: tuple[int, ...]) -> npt.NDArray[np.f
         raise OptionError(f"The seed must be an integer, but got {seed!r}.") from error
     generator = np.random.Generator(np.random.Philox(key=np.array(key, dtype=np.uint64)))
     return generator.standard_normal(shape, dtype=np.float32)
+
+
+def step_noise(seed: int, stream: int, step: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    """What step 0, 1, ... of a loop adds that started from `gaussian(seed, stream, shape)`: a stream of its own."""
+    return gaussian(seed, stream + (step + 1) * _NEXT_STEP, shape)

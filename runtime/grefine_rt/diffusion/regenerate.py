@@ -1,6 +1,7 @@
 """Stage 1: draw the bad regions again, with SDXL-Inpainting or a smaller model of its kind (G-Refine 3.3)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +13,12 @@ from grefine_rt.diffusion.loop import (
     Floats,
     OnStep,
     StageResult,
-    decode,
     denoise,
-    encode,
     latent_size,
 )
-from grefine_rt.diffusion.noise import gaussian
+from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.solver import Solver, table
+from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.mask import to_latent
 
@@ -37,6 +37,9 @@ def regenerate(
     steps: int | None = None,
     solver: Solver | None = None,
     guidance: float | Sequence[float] | None = None,
+    interval: Sequence[float] | None = None,
+    rescale: float | None = None,
+    frame: tuple[int, int, int, int] | None = None,
     draft: int = 0,
     on_step: OnStep | None = None,
     cancel: Cancels | None = None,
@@ -45,13 +48,19 @@ def regenerate(
 
     picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `inpaint.multiple`. mask: bool (H,
     W), True where to redraw. prompt: may hold weights. strength: in [0, 1]; makes int(steps * strength) UNet
-    calls. steps, solver, guidance: the manifest's when None; guidance may be one value a UNet call, and a
-    call at 1 costs one UNet pass instead of two. draft: 0 or more; drafts of a seed differ in their noise alone.
+    calls. steps, solver, guidance, interval, rescale: the manifest's when None; guidance may be one value a UNet
+    call, else it applies to the share `interval` of them, and a call at 1 costs one UNet pass instead of two.
+    rescale: see `Inpaint`. frame: where `picture` is a crop, (height, width, top, left) of the whole picture at the
+    same scale and of the crop in it; a UNet with size ids is told. draft: 0 or more; drafts of a seed differ in
+    their noise alone.
+
+    A UNet with an input for the mask sees what surrounds it. One without (`blended`) gets the surroundings of
+    each step from the picture, noised as far as the step is.
 
     The pixels outside the mask come back changed too, by the decoder: paste them back. Raises OptionError for
     arguments that do not fit, Cancelled, BundleError and DeviceError.
     """
-    settings, _ = bundle.manifest.stages
+    settings = bundle.manifest.stage1
     size = latent_size(picture, settings.multiple)
     if mask.dtype != np.bool_ or mask.shape != picture.shape[:2]:
         raise OptionError(
@@ -64,27 +73,38 @@ def regenerate(
         strength,
         settings.prediction,
         settings.guidance if guidance is None else guidance,
+        settings.interval if interval is None else interval,
+        settings.rescale if rescale is None else rescale,
     )
     signed = picture * np.float32(2) - np.float32(1)
-    encoder = bundle.engine("inpaint_encode")
-    masked_latent = encode(encoder, np.where(mask[..., None], np.float32(0), signed))
-    # Pure noise (strength 1) needs no latent of the whole image.
-    latent = encode(encoder, signed) if rows.start[0] else np.zeros_like(masked_latent)
+    encode = partial(tiled_encode, bundle.engine("inpaint_encode"), tile=settings.tile, cancel=cancel)
+    stream, shape = NOISE_STREAM + draft * NEXT_DRAFT, (1, 4, *size)
+    noise = gaussian(seed, stream, shape)
+    # Pure noise (strength 1) needs no latent of the whole image, unless that is blended in.
+    whole = settings.blended or rows.start[0]
+    latent = encode(signed) if whole else np.zeros_like(noise)
+    constants = {"mask": to_latent(mask, size)[None, None]}
+    if settings.blended:
+        constants |= {"original": latent, "original_noise": noise}
+    else:
+        constants["masked_latent"] = encode(np.where(mask[..., None], np.float32(0), signed))
 
     negative = "" if settings.negative == "encoded" and rows.guided else None
     conditioning = condition(bundle, "inpaint_text", prompt, negative)
     if settings.time_ids:
-        height, width = picture.shape[:2]  # original size, upper left corner of the crop, target size
-        conditioning["time_ids"] = np.tile(np.array([height, width, 0, 0, height, width], np.float32), (2, 1))
+        # Original size, upper left corner of the crop, target size.
+        ids = [*(frame or (*picture.shape[:2], 0, 0)), *picture.shape[:2]]
+        conditioning["time_ids"] = np.tile(np.array(ids, np.float32), (2, 1))
     latent = denoise(
         bundle.engine("inpaint_step"),
         rows,
         latent,
-        gaussian(seed, NOISE_STREAM + draft * NEXT_DRAFT, latent.shape),
-        {"mask": to_latent(mask, size)[None, None], "masked_latent": masked_latent},
+        noise,
+        constants,
         conditioning,
         on_step,
         cancel,
+        lambda step: step_noise(seed, stream, step, shape),
     )
-    image = np.clip(decode(bundle.engine("inpaint_decode"), latent), 0, 1)
-    return StageResult(image, latent, rows.calls)
+    image = tiled_decode(bundle.engine("inpaint_decode"), latent, settings.tile, cancel=cancel)
+    return StageResult(np.clip(image, 0, 1), latent, rows.calls)

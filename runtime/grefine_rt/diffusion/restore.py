@@ -1,6 +1,7 @@
 """Stage 2: restore the whole image mildly, with PASD or a smaller model of its kind (G-Refine 3.3)."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -8,22 +9,25 @@ from grefine_rt.bundle.manifest import Decoding
 from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.conditioning import condition
 from grefine_rt.diffusion.loop import (
+    LATENT_SCALE,
     Cancels,
     Floats,
     OnStep,
     StageResult,
-    decode,
     denoise,
-    encode,
     latent_size,
     to_planes,
 )
-from grefine_rt.diffusion.noise import gaussian
+from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.solver import Solver, table
+from grefine_rt.diffusion.tiling import TiledStep, cut, fits, tiled_decode, tiled_encode
+from grefine_rt.engine.base import Engine
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
 
 NOISE_STREAM = 1
+STEP_OVERLAP = 4
+"""Tiles of the UNet overlap by this part of their side or more."""
 
 
 def restore(
@@ -36,6 +40,9 @@ def restore(
     steps: int | None = None,
     solver: Solver | None = None,
     guidance: float | Sequence[float] | None = None,
+    interval: Sequence[float] | None = None,
+    rescale: float | None = None,
+    tile: int | None = None,
     decoding: Decoding | None = None,
     keep: Floats | None = None,
     color_fix: bool = True,
@@ -46,7 +53,12 @@ def restore(
 
     picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `restore.multiple`. prompt: may
     hold weights; the manifest's suffix is added. delta: strength in [0, 1]; makes int(steps * delta) UNet
-    calls. delta, steps, solver, guidance, decoding: the manifest's when None.
+    calls. delta, steps, solver, guidance, interval, rescale, tile, decoding: the manifest's when None (see `Inpaint`
+    and `Restore`); guidance may be one value a UNet call.
+
+    tile: side in pixels, a multiple of `restore.multiple`. A picture that does not fit into one (`tiling.fits`) is
+    encoded, restored and decoded in tiles that overlap and are blended; `on_step` then counts runs of the UNet on a
+    tile. Memory is that of a tile and some copies of the picture, so any size will do. 0 means always whole.
 
     decoding, with E and D the autoencoder and z' the restored latent:
       "plain"       D(z')
@@ -57,8 +69,8 @@ def restore(
 
     Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
     """
-    _, settings = bundle.manifest.stages
-    latent_size(picture, settings.multiple)
+    settings = bundle.manifest.stage2
+    size = latent_size(picture, settings.multiple)
     decoding = settings.decoding if decoding is None else decoding
     if decoding not in ("plain", "difference", "quality"):
         raise OptionError(f"Unknown decoding '{decoding}': use 'plain', 'difference' or 'quality'.")
@@ -71,11 +83,20 @@ def restore(
         settings.delta if delta is None else delta,
         settings.prediction,
         settings.guidance if guidance is None else guidance,
+        settings.interval if interval is None else interval,
+        settings.rescale if rescale is None else rescale,
     )
-    source = encode(bundle.engine("restore_encode"), picture * np.float32(2) - np.float32(1))
+    tile = _tile(settings.tile if tile is None else tile, settings.multiple)
+    signed = picture * np.float32(2) - np.float32(1)
+    source = tiled_encode(bundle.engine("restore_encode"), signed, tile, cancel=cancel)
+    step: Engine = bundle.engine("restore_step")
+    if not fits(picture.shape[0], picture.shape[1], tile):
+        tiles = cut(*size, *(n // LATENT_SCALE for n in (tile, tile // STEP_OVERLAP, settings.multiple)))
+        step = TiledStep(step, tiles, rows.calls, on_step, cancel)
+        on_step = None
     wanted = ", ".join(text for text in (prompt.strip(), settings.prompt_suffix) if text)
     latent = denoise(
-        bundle.engine("restore_step"),
+        step,
         rows,
         source,
         gaussian(seed, NOISE_STREAM, source.shape),
@@ -83,14 +104,21 @@ def restore(
         condition(bundle, "restore_text", wanted, settings.negative_prompt if rows.guided else None),
         on_step,
         cancel,
+        lambda index: step_noise(seed, NOISE_STREAM, index, source.shape),
     )
-    decoder = bundle.engine("restore_decode")
-    image = decode(decoder, latent)
+    decode = partial(tiled_decode, bundle.engine("restore_decode"), tile=tile, cancel=cancel)
+    image = decode(latent)
     if decoding == "difference":
         # This order: equal decodings cancel exactly, and the picture comes back bit by bit.
-        image = picture + (image - decode(decoder, source))
+        image = picture + (image - decode(source))
     elif keep is not None and decoding == "quality":
-        image = image + keep[..., None].astype(np.float32) * (picture - decode(decoder, source))
+        image = image + keep[..., None].astype(np.float32) * (picture - decode(source))
     if color_fix:
         image = wavelet_color_fix(image, picture)
     return StageResult(np.clip(image, 0, 1), latent, rows.calls)
+
+
+def _tile(tile: int, multiple: int) -> int:
+    if tile < 0 or tile % multiple:
+        raise OptionError(f"The tile must be 0 or a side that is a multiple of {multiple}, but got {tile}.")
+    return tile

@@ -9,9 +9,9 @@ branch:
 
 with `previous` the clean estimate of the step before. Notation: a diffused latent is `alpha x0 + sigma eps`
 with alpha^2 + sigma^2 = 1, and `s = sigma / alpha` is its noise level. DDIM (Song et al., 2010.02502, Eq. 12
-with eta 0) and DPM-Solver++(2M) (Lu et al., 2211.01095, Algorithm 2) keep that latent; Euler (Karras et al.,
-2206.00364, Algorithm 1) keeps `x0 + s eps` and scales it for the UNet. Spacings, offsets and ends are those
-of diffusers.
+with eta 0), DPM-Solver++(2M) (Lu et al., 2211.01095, Algorithm 2) and LCM (Luo et al., 2310.04378, Algorithm 3)
+keep that latent; Euler (Karras et al., 2206.00364, Algorithm 1) keeps `x0 + s eps` and scales it for the UNet.
+Spacings, offsets and ends are those of diffusers.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,18 @@ import numpy.typing as npt
 
 from grefine_rt.errors import OptionError
 
-Solver = Literal["euler", "ddim", "dpm++2m"]
+Solver = Literal["euler", "ddim", "dpm++2m", "lcm"]
 Prediction = Literal["epsilon", "v_prediction"]
 Spacing = Literal["leading", "trailing", "linspace"]
 Floats = npt.NDArray[np.float64]
 
-GUIDANCE = 7
-"""Column of a coefficient row that holds the guidance of the step."""
+PREVIOUS, NOISE, GUIDANCE, RESCALE = 5, 6, 7, 8
+"""Columns of a coefficient row: factors of the previous clean estimate and of fresh noise, and both settings of
+guidance."""
+COLUMNS = 11
+
+_LCM_STEPS = 50  # training steps that LCM distillation kept
+_LCM_SKIP, _LCM_SIGMA = 10.0, 0.5  # of its boundary condition: timestep scaling and sigma_data
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,9 @@ class StepTable:
     """What a loop needs of a solver.
 
     timesteps: float32 (k,), falling.
-    coefficients: float32 (k, 8), rows `[input_scale, sample_to_clean, model_to_clean, c_sample, c_clean,
-        c_previous, c_noise, guidance]`.
+    coefficients: float32 (k, 11), rows `[input_scale, sample_to_clean, model_to_clean, c_sample, c_clean,
+        c_previous, c_noise, guidance, rescale, blend_latent, blend_noise]`. The last two noise a latent to the
+        level of `next`; a UNet that knows no mask gets its surroundings back from them.
     start: the first sample is `start[0] * latent + start[1] * noise`.
     """
 
@@ -85,6 +91,31 @@ def unet_calls(steps: int, strength: float) -> int:
     return min(int(steps * strength), steps)
 
 
+def guidance_row(
+    guidance: float | Sequence[float], calls: int, interval: Sequence[float] = (0.0, 1.0)
+) -> Floats:
+    """The guidance of each of `calls` UNet calls, float64 (calls,).
+
+    One value applies to the calls whose middle lies in `interval`, two shares of all calls in [0, 1]; the others
+    get 1 and cost one pass instead of two (Kynkaanniemi et al., 2404.07724). One value for each call is taken as
+    it is. Raises OptionError for another number of values and for an interval that is none.
+    """
+    values = np.asarray(guidance, dtype=np.float64)
+    if values.ndim:
+        if values.shape != (calls,):
+            raise OptionError(
+                f"Guidance needs one value or one for each of {calls} UNet calls, but got {values.size}."
+            )
+        return values
+    start, end = interval
+    if not 0.0 <= start <= end <= 1.0:
+        raise OptionError(
+            f"The guidance interval must be two rising shares between 0 and 1, but got {start} and {end}."
+        )
+    middle = (np.arange(calls) + 0.5) / max(calls, 1)
+    return np.where((start <= middle) & (middle < end), values, 1.0)
+
+
 def table(
     schedule: Schedule,
     solver: Solver,
@@ -92,37 +123,39 @@ def table(
     strength: float = 1.0,
     prediction: Prediction = "epsilon",
     guidance: float | Sequence[float] = 1.0,
+    interval: Sequence[float] = (0.0, 1.0),
+    rescale: float = 0.0,
 ) -> StepTable:
     """The rows for the last `unet_calls(steps, strength)` of `steps` steps.
 
     With a strength below 1 the start is the latent noised to the level of the first step made; at exactly 1
     it is pure noise. When no step is left the table is empty and the start is the latent itself. `guidance`
-    is one value, or one for each UNet call. Raises OptionError for a solver, prediction, spacing, number of
-    steps, strength or guidance that is not possible.
+    and `interval`: see `guidance_row`. `rescale` in [0, 1]: how much of the contrast that guidance adds is taken
+    away. Raises OptionError for a solver, prediction, spacing, number of steps, strength, guidance, interval or
+    rescale that is not possible.
     """
-    if solver not in ("euler", "ddim", "dpm++2m"):
-        raise OptionError(f"Unknown solver '{solver}': use 'euler', 'ddim' or 'dpm++2m'.")
+    if solver not in ("euler", "ddim", "dpm++2m", "lcm"):
+        raise OptionError(f"Unknown solver '{solver}': use 'euler', 'ddim', 'dpm++2m' or 'lcm'.")
     if prediction not in ("epsilon", "v_prediction"):
         raise OptionError(f"Unknown prediction '{prediction}': use 'epsilon' or 'v_prediction'.")
+    if not 0.0 <= rescale <= 1.0:
+        raise OptionError(f"The guidance rescale must lie between 0 and 1, but got {rescale}.")
     calls = unet_calls(steps, strength)
-    guidances = np.asarray(guidance, dtype=np.float64)
-    if guidances.ndim and guidances.shape != (calls,):
-        raise OptionError(
-            f"Guidance needs one value or one for each of {calls} UNet calls, but got {guidances.size}."
-        )
-
+    first = steps - calls
     timesteps = _timesteps(schedule, solver, steps)
     levels = _levels(schedule, timesteps)
-    rows = np.zeros((steps, 8))
-    rows[:, GUIDANCE] = 1.0
-    first = steps - calls
+    rows = np.zeros((steps, COLUMNS))
     if solver == "euler":
         rows[:, :6] = _euler(levels, prediction)
     elif solver == "ddim":
         rows[:, :6] = _ddim(schedule, timesteps, steps, prediction)
-    else:
+    elif solver == "dpm++2m":
         rows[:, :6] = _dpm(levels, first, prediction)
-    rows[first:, GUIDANCE] = guidances
+    else:
+        rows[:, :7] = _lcm(levels, timesteps, prediction)
+    rows[first:, GUIDANCE] = guidance_row(guidance, calls, interval)
+    rows[:, RESCALE] = rescale
+    rows[:, 9:] = np.stack(_noising(solver, levels[1:]), axis=1)
     return StepTable(
         timesteps[first:].astype(np.float32),
         rows[first:].astype(np.float32),
@@ -140,7 +173,14 @@ def _timesteps(schedule: Schedule, solver: Solver, steps: int) -> Floats:
             f"The schedule has {total} training steps, so it cannot make {steps} steps; use fewer."
         )
     visited: Floats
-    if schedule.spacing == "linspace":
+    if solver == "lcm":
+        if steps > _LCM_STEPS:
+            raise OptionError(
+                f"The solver 'lcm' makes at most {_LCM_STEPS} steps, but {steps} were asked for."
+            )
+        kept = np.arange(_LCM_STEPS, 0, -1, dtype=np.float64) * (total // _LCM_STEPS) - 1
+        visited = kept[np.linspace(0, _LCM_STEPS, steps, endpoint=False).astype(np.int64)]
+    elif schedule.spacing == "linspace":
         visited = np.linspace(0, total - 1, points)[::-1][:steps]
         if solver != "euler":
             visited = np.round(visited)
@@ -168,13 +208,19 @@ def _start(
     schedule: Schedule, solver: Solver, levels: Floats, strength: float, first: int
 ) -> tuple[float, float]:
     level = float(levels[first])
-    scale = 1.0 if solver == "euler" else (1 + level**2) ** -0.5
     if strength < 1.0:
-        return scale, scale * level  # with no step left the level is 0: the latent itself
+        latent, noise = _noising(solver, levels[first])
+        return float(latent), float(noise)  # with no step left the level is 0: the latent itself
     if solver != "euler":
         return 0.0, 1.0
     # "leading" does not reach the last training step, so the noise stands for the whole latent at that level.
     return 0.0, (level**2 + 1) ** 0.5 if schedule.spacing == "leading" else level
+
+
+def _noising(solver: Solver, levels: Floats) -> tuple[Floats, Floats]:
+    """Factors of a latent and of noise that together are the solver's sample at `levels`."""
+    scale = np.ones_like(levels) if solver == "euler" else (1 + levels**2) ** -0.5
+    return scale, scale * levels
 
 
 def _to_clean(alpha: Floats, sigma: Floats, prediction: Prediction) -> tuple[Floats, Floats]:
@@ -225,6 +271,28 @@ def _dpm(levels: Floats, first: int, prediction: Prediction) -> Floats:
             sigma_next / sigma,
             gain * (1 + extrapolate),
             -gain * extrapolate,
+        ],
+        axis=1,
+    )
+
+
+def _lcm(levels: Floats, timesteps: Floats, prediction: Prediction) -> Floats:
+    """The consistency function c_skip x + c_out x0 (its Eq. 9), noised afresh to the next level: 7 columns."""
+    level, following = levels[:-1], levels[1:]
+    alpha, alpha_next = (level**2 + 1) ** -0.5, (following**2 + 1) ** -0.5
+    sample_to_clean, model_to_clean = _to_clean(alpha, alpha * level, prediction)
+    time = timesteps * _LCM_SKIP
+    c_skip = _LCM_SIGMA**2 / (time**2 + _LCM_SIGMA**2)
+    c_out = time / (time**2 + _LCM_SIGMA**2) ** 0.5
+    return np.stack(
+        [
+            np.ones_like(level),
+            sample_to_clean,
+            model_to_clean,
+            alpha_next * c_skip,
+            alpha_next * c_out,
+            np.zeros_like(level),
+            alpha_next * following,
         ],
         axis=1,
     )

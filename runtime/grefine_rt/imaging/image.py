@@ -309,12 +309,22 @@ def work_size(width: int, height: int, resolution: int, multiple: int) -> tuple[
         and abs(width * height - area) <= step * (width + height) + step * step
     ):
         return width, height
-    aspect = min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT)
+    root = math.sqrt(min(max(width / height, 1 / MAX_ASPECT), MAX_ASPECT))
+    return _snapped(resolution * root, multiple), _snapped(resolution / root, multiple)
 
-    def snapped(length: float) -> int:
-        return max(multiple, math.floor(length / multiple + 0.5) * multiple)
 
-    return snapped(resolution * math.sqrt(aspect)), snapped(resolution / math.sqrt(aspect))
+def native_size(width: int, height: int, resolution: int, multiple: int) -> tuple[int, int]:
+    """(width, height) at which a picture is worked on in tiles, with all its detail: its own to the nearest multiples.
+
+    Any aspect is kept. A picture whose area is below resolution squared gets its `work_size`.
+    """
+    if width * height <= resolution * resolution:
+        return work_size(width, height, resolution, multiple)
+    return _snapped(width, multiple), _snapped(height, multiple)
+
+
+def _snapped(length: float, multiple: int) -> int:
+    return max(multiple, math.floor(length / multiple + 0.5) * multiple)
 
 
 def check_output(

@@ -1,0 +1,299 @@
+"""Large pictures in overlapping tiles: memory is that of a tile, seams are blended away.
+
+All tiles of a picture have one shape, so that a graph of fixed shape or one resolution bucket serves them all; those
+at the far edges move inwards. Where tiles overlap, their windows share the result and sum to 1.
+
+A step graph is run on the tiles and its results are averaged in every step (MultiDiffusion, Bar-Tal et al.,
+2302.08113, Eq. 5, with smooth weights). An autoencoder should give what it gives for the whole picture. Its
+convolutions do, given enough overlap; its group norms, with the statistics of a tile, give every tile other colours.
+Graphs with the inputs `weight` and `rest` (ARCHITECTURE.md) therefore take the statistics of the other tiles, and the
+tiles are gone over until these settle. The attention of the middle block still sees one tile.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, Floats, OnStep, to_planes
+from grefine_rt.engine.base import Array, Buffer, Engine, TensorSpec
+from grefine_rt.errors import Cancelled
+
+OVERLAP = 128
+"""Pixels that tiles of an autoencoder overlap at least; half a tile where that is less."""
+ROUNDS = 8
+"""Most rounds over the tiles until the statistics of an autoencoder's group norms settle."""
+SETTLED = 3e-2
+"""Change of a group's mean or deviation in a round, in deviations, below which it is settled."""
+
+_FULL, _LONG = (
+    1.25,
+    2.5,
+)  # in areas and in sides of a tile; rounding to multiples makes work sizes that much larger
+
+
+def fits(height: int, width: int, tile: int) -> bool:
+    """Whether a picture is worked on whole where tiles have `tile` pixels a side; 0 means always.
+
+    It is where its area is about that of a tile: work sizes (`imaging.image.work_size`) of the resolution `tile`,
+    which are up to 4 : 1, pass.
+    """
+    return not tile or (height * width <= _FULL * tile**2 and max(height, width) <= _LONG * tile)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A tile's rows and columns, and what it counts along each of them."""
+
+    rows: slice
+    columns: slice
+    down: Floats
+    across: Floats
+
+    @property
+    def window(self) -> Floats:
+        """float32 (rows, columns); the windows of all tiles sum to 1."""
+        return self.down[:, None] * self.across
+
+    def of(self, planes: Array, factor: int = 1) -> Array:
+        """Its part of an array (..., H, W) with `factor` pixels to a unit of the tile, as a view."""
+        rows, columns = (slice(s.start * factor, s.stop * factor) for s in (self.rows, self.columns))
+        return planes[..., rows, columns]
+
+
+def cut(height: int, width: int, tile: int, overlap: int, multiple: int = 1) -> list[Tile]:
+    """Tiles of one shape, at most (tile, tile), that cover (height, width) and start at multiples of `multiple`.
+
+    Neighbours overlap by `overlap` or more, at most by half of `tile` if not the picture's size forces more. All
+    lengths are in one unit; height, width and tile are multiples of `multiple`.
+    """
+    overlap = min(overlap, tile // 2)
+    return [
+        Tile(slice(y, y + len(down)), slice(x, x + len(across)), down, across)
+        for y, down in _windows(height, tile, overlap, multiple)
+        for x, across in _windows(width, tile, overlap, multiple)
+    ]
+
+
+def _windows(length: int, tile: int, overlap: int, multiple: int) -> Iterator[tuple[int, Floats]]:
+    """Start and window of every tile along one axis."""
+    tile = min(tile, length)
+    # From each end a rise over the overlap, never 0: the far side of the first and the last tile has no other.
+    depth = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5
+    rise = np.sin(np.pi / 2 * np.minimum(depth / max(overlap, 1), 1)) ** 2
+    starts = _starts(length, tile, overlap, multiple)
+    total = np.zeros(length)
+    for start in starts:
+        total[start : start + tile] += rise
+    for start in starts:
+        yield start, (rise / total[start : start + tile]).astype(np.float32)
+
+
+def _starts(length: int, tile: int, overlap: int, multiple: int) -> list[int]:
+    """As few as cover the length, evenly spread."""
+    free, stride = (length - tile) // multiple, (tile - overlap) // multiple
+    gaps = -(-free // max(stride, 1))
+    return [index * free // gaps * multiple for index in range(gaps)] + [length - tile]
+
+
+class TiledStep:
+    """A step graph run tile by tile: an `Engine` for latents larger than the graph's own, so the loop is the same.
+
+    Inputs and outputs of four axes are cut and blended, the others go to every tile. Tensors stay on the host between
+    steps.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        tiles: Sequence[Tile],
+        calls: int,
+        on_step: OnStep | None = None,
+        cancel: Cancels | None = None,
+    ) -> None:
+        """tiles: in latent cells. calls: of `run` that the loop makes. on_step: called after every tile with (tiles
+        made, tiles in all). cancel: makes `run` raise Cancelled between two."""
+        self._engine, self._tiles, self._cancel = engine, tiles, cancel
+        self._on_step, self._made, self._total = on_step, 0, calls * len(tiles)
+
+    @property
+    def inputs(self) -> Mapping[str, TensorSpec]:
+        return self._engine.inputs
+
+    @property
+    def outputs(self) -> Mapping[str, TensorSpec]:
+        return self._engine.outputs
+
+    @property
+    def device(self) -> str:
+        return self._engine.device
+
+    @property
+    def seconds(self) -> float:
+        return self._engine.seconds
+
+    def run(self, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        shape = arrays["sample"].shape
+        blended: dict[str, Array] = {
+            name: np.zeros(shape, np.float32) for name in (self.outputs if outputs is None else outputs)
+        }
+        for tile in self._tiles:
+            _check(self._cancel)
+            part = {
+                name: np.ascontiguousarray(tile.of(array, array.shape[2] // shape[2]))
+                if array.ndim == 4
+                else array
+                for name, array in arrays.items()
+            }
+            for name, result in self._engine.run(part, list(blended)).items():
+                here = tile.of(blended[name])
+                here += tile.window * result
+            self._made += 1
+            if self._on_step is not None:
+                self._on_step(self._made, self._total)
+        return blended
+
+    def bind(self) -> "_HostBinding":
+        return _HostBinding(self)
+
+
+class _HostBinding:
+    """A `Binding` whose buffers are host arrays."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._inputs: dict[str, Array] = {}
+        self._outputs: dict[str, Array] = {}
+
+    def buffer(self, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
+        return np.empty(shape, dtype)
+
+    def upload(self, array: Array) -> Array:
+        return np.array(array)
+
+    def set_input(self, name: str, value: Buffer) -> None:
+        assert isinstance(value, np.ndarray)
+        self._inputs[name] = value
+
+    def set_output(self, name: str, value: Buffer) -> None:
+        assert isinstance(value, np.ndarray)
+        self._outputs[name] = value
+
+    def run(self) -> None:
+        for name, result in self._engine.run(self._inputs, list(self._outputs)).items():
+            np.copyto(self._outputs[name], result)
+
+    def fetch(self, value: Buffer) -> Array:
+        assert isinstance(value, np.ndarray)
+        return np.array(value)
+
+
+def tiled_encode(
+    engine: Engine, picture: Floats, tile: int, overlap: int = OVERLAP, cancel: Cancels | None = None
+) -> Floats:
+    """The latent (1, 4, h, w) of a picture float32 (H, W, 3) in [-1, 1], sides multiples of 8.
+
+    tile, overlap: in pixels, multiples of 8; a picture that `fits` is encoded whole. Raises Cancelled, BundleError
+    and DeviceError.
+    """
+    return _autoencode(engine, to_planes(picture), True, tile, overlap, cancel)
+
+
+def tiled_decode(
+    engine: Engine, latent: Floats, tile: int, overlap: int = OVERLAP, cancel: Cancels | None = None
+) -> Floats:
+    """The picture float32 (H, W, 3) of a latent (1, 4, h, w); in [0, 1] but not clipped. Else as `tiled_encode`."""
+    planes = _autoencode(engine, latent, False, tile, overlap, cancel)
+    return np.ascontiguousarray(planes[0].transpose(1, 2, 0)) * np.float32(0.5) + np.float32(0.5)
+
+
+def _autoencode(
+    engine: Engine, source: Floats, encode: bool, tile: int, overlap: int, cancel: Cancels | None
+) -> Floats:
+    """`source` and what comes back are planes (1, C, H, W) of a picture and of a latent, or the reverse."""
+    # Pixels of either along the side of a latent cell.
+    near, far = (LATENT_SCALE, 1) if encode else (1, LATENT_SCALE)
+    key, result, channels = ("image", "latent", 4) if encode else ("latent", "image", 3)
+    height, width = (side // near * LATENT_SCALE for side in source.shape[2:])
+    if fits(height, width, tile):
+        tile = max(height, width)
+    pixels = cut(height, width, tile, overlap, LATENT_SCALE)
+    cells = [_in_cells(tile) for tile in pixels]
+    shared = None
+    if "rest" in engine.inputs:
+        shared = _Statistics([tile.window for tile in cells], engine.inputs["rest"].shape[1])
+    for _ in range(ROUNDS):
+        whole = np.zeros((1, channels, height * far // LATENT_SCALE, width * far // LATENT_SCALE), np.float32)
+        for index, (cell, pixel) in enumerate(zip(cells, pixels, strict=True)):
+            if len(cells) > 1:
+                _check(cancel)
+            arrays = {key: np.ascontiguousarray(cell.of(source, near))}
+            if shared is None:
+                made = engine.run(arrays)
+            else:
+                made = engine.run({**arrays, **shared.inputs(index)})
+                shared.take(index, made["share"])
+            here = cell.of(whole, far)
+            here += (cell if encode else pixel).window * made[result]
+        if shared is None or shared.settled():
+            break
+    return whole
+
+
+def _in_cells(tile: Tile) -> Tile:
+    """A tile of pixels as one of latent cells."""
+    rows, columns = (
+        slice(s.start // LATENT_SCALE, s.stop // LATENT_SCALE) for s in (tile.rows, tile.columns)
+    )
+    down, across = (each.reshape(-1, LATENT_SCALE).mean(axis=1) for each in (tile.down, tile.across))
+    return Tile(rows, columns, down, across)
+
+
+class _Statistics:
+    """Means and mean squares that the tiles of a picture contribute to its group norms.
+
+    Every tile meets what the others contributed last, those before it in this very round. In the first round, those
+    that are known stand for the whole picture.
+    """
+
+    def __init__(self, windows: Sequence[Floats], groups: int | str) -> None:
+        """windows: of the tiles, in latent cells. groups: K, of all norms together."""
+        cells = sum(window.sum(dtype=np.float64) for window in windows)
+        # The graph takes means over its tile; these weights turn them into shares of the mean over the picture.
+        self._weights = [window * (window.size / cells) for window in windows]
+        self._shares = np.zeros((len(windows), 1, int(groups), 2))
+        self._known = np.zeros(len(windows))
+        self._scale = 1.0
+        self._before = self._moments()
+
+    def inputs(self, index: int) -> dict[str, Floats]:
+        """What the graph wants to know for a tile."""
+        self._known[index] = self._weights[index].mean()
+        self._scale = 1 / self._known.sum()
+        rest = self._shares.sum(axis=0) - self._shares[index]
+        weight = self._weights[index][None, None]
+        return {
+            "weight": (weight * self._scale).astype(np.float32),
+            "rest": (rest * self._scale).astype(np.float32),
+        }
+
+    def take(self, index: int, share: Floats) -> None:
+        """What the graph found in the tile that `inputs` was asked for last."""
+        self._shares[index] = share / self._scale
+
+    def settled(self) -> bool:
+        """Whether the last round over the tiles changed little; a single tile knows all at once."""
+        before, (mean, deviation) = self._before, self._moments()
+        self._before = mean, deviation
+        change = np.maximum(abs(mean - before[0]), abs(deviation - before[1]))
+        return len(self._weights) == 1 or bool((change <= SETTLED * deviation).all())
+
+    def _moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        mean, square = np.moveaxis(self._shares.sum(axis=0), -1, 0)
+        return mean, np.sqrt(np.maximum(square - mean**2, 0))
+
+
+def _check(cancel: Cancels | None) -> None:
+    if cancel is not None and cancel.cancelled:
+        raise Cancelled("Cancelled between two tiles, as asked; nothing was written.")
