@@ -29,6 +29,10 @@ class DeviceError(GRefineError):
     """A device, or the library that drives it, is missing or failed."""
 
 
+class MemoryLimitError(DeviceError):
+    """What was asked for needs more memory than there is; found before anything runs."""
+
+
 class OptionError(GRefineError, ValueError):
     """An option or argument lies outside what is allowed."""
 

@@ -43,8 +43,7 @@ def _onnxruntime() -> Any:
 def resolve_device(device: str = "auto") -> str:
     """The device that `device` ("auto", "cpu", "cuda" or "cuda:N") stands for: "cpu" or "cuda:N".
 
-    "auto" takes the first GPU where ONNX Runtime was built for CUDA, else the CPU. Raises DeviceError for "
-    "another
+    "auto" takes the first GPU where ONNX Runtime was built for CUDA, else the CPU. Raises DeviceError for another
     name, when ONNX Runtime is not installed, and when CUDA is asked for but not available.
     """
     match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
@@ -214,6 +213,8 @@ def _open(path: Path, device: str, threads: int | None) -> Any:
         raise BundleError(f"Model file '{path}' is missing: run 'grefine-rt bundle verify' on its bundle.")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    # From the second run on, a pattern takes all activations once more, beside the arena's; it saves no time.
+    options.enable_mem_pattern = False
     # Many sessions share the cores: workers may spin inside a run, never after it.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
