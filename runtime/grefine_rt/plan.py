@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from grefine_rt.assess.alignment import WINDOW, Joining, MissingRegion, PhraseScore, Region, join, regions
+from grefine_rt.assess.alignment import WINDOW, Joining, MissingRegion, Region, join, regions
 from grefine_rt.assess.indicator import Assessment
-from grefine_rt.assess.perceptual import FACTORS, upsample
+from grefine_rt.assess.perceptual import upsample
 from grefine_rt.bundle.manifest import Manifest
+from grefine_rt.crops import Crop, Frame, choose_crops
 from grefine_rt.diffusion.loop import LATENT_SCALE
 from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
+from grefine_rt.plan_costs import PlanCosts, draw_cost, plan_costs
+from grefine_rt.reasons import cost_reasons, plan_reasons, strength_reason
 from grefine_rt.text.emphasis import emphasise
 
 StrengthRule = Literal["deficit", "printed"]
 Indicator = Literal["perceptual", "alignment"]
+Cropping = Literal["off", "auto"]
 Mask = NDArray[np.bool_]
 FloatMap = NDArray[np.float32]
 
@@ -56,6 +60,12 @@ class PlanOptions:
     stage1_steps, stage2_steps: steps n1 and n2 of Eq. 10, before the strengths shorten them; 1 or more.
     drafts: how often stage 1 draws, 1 or more. Of several the one that the indicators like best is kept, or the
         picture itself where none is above it; one is kept as it is (Eq. 10).
+    all_drafts: whether stage 1 draws on after a draft in which nothing is left to redraw: one above the picture itself,
+        without a defective phrase, and with a p above the bundle's p_bound.
+    interval: from which to which share of its UNet calls stage 1 is guided, in [0, 1]; other calls cost half.
+    crop: "auto" works on crops around the mask where that costs less (see `crops`), "off" on the whole picture;
+        None is "auto" for a bundle that says how small a crop may be.
+    context: what a crop shows around its regions, as a share of the model's resolution, in [0, 1].
     delta: strength of stage 2 in [0, 1] (Eq. 9).
     """
 
@@ -77,6 +87,10 @@ class PlanOptions:
     stage1_steps: int | None = None
     stage2_steps: int | None = None
     drafts: int | None = None
+    all_drafts: bool = False
+    interval: tuple[float, float] | None = None
+    crop: Cropping | None = None
+    context: float = 0.125
     delta: float | None = None
 
     def __post_init__(self) -> None:
@@ -91,11 +105,15 @@ class PlanOptions:
             _in_range(name, getattr(self, name), 1, 1000)
         _in_range("drafts", self.drafts, 1, MAX_DRAFTS)
         _in_range("window", self.window, 0.0, 1.0)
+        _in_range("context", self.context, 0.0, 1.0)
         if self.window == 0:
             raise OptionError("The option 'window' must be above 0.")
         _one_of("strength_rule", self.strength_rule, ("deficit", "printed", None))
         _one_of("joining", self.joining, ("union", "product", None))
         _one_of("missing_region", self.missing_region, ("ancestor", "printed", "free", None))
+        _one_of("crop", self.crop, ("off", "auto", None))
+        if self.interval is not None:
+            _rising("interval", self.interval)
         _subset("indicators", self.indicators, ("perceptual", "alignment"))
         _subset("stages", self.stages, (1, 2))
 
@@ -111,11 +129,16 @@ class RefinePlan:
     regenerate, restore: whether stage 1 and stage 2 run.
     delta: strength of stage 2, in [0, 1].
     stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
-    drafts: how often stage 1 draws; the best is kept.
+    drafts, all_drafts: how often stage 1 draws, at most or always; the best is kept.
+    interval: from which to which share of its UNet calls stage 1 is guided.
+    crops: what stage 1 works on, one after the other; together their regions are the boxes. See `crops.Crop`.
     boxes: (x0, y0, x1, y1) of the regions of the mask in pixels, x1 and y1 exclusive.
     coverage: share of the picture inside the mask, in [0, 1].
     defect_map: 1 - P + A of Eq. 9 with the chosen indicators, float32 (H, W) in [0, 2].
     reasons: one plain sentence for each region, defective phrase and decision.
+    manifest: of the bundle that the plan is for.
+    cropping, context: how `with_mask` chooses crops; context in pixels at work resolution.
+    texts: how many texts the assessments read.
     """
 
     mask: Mask
@@ -128,10 +151,28 @@ class RefinePlan:
     stage1_steps: int
     stage2_steps: int
     drafts: int
+    all_drafts: bool
+    interval: tuple[float, float]
+    crops: tuple[Crop, ...]
     boxes: tuple[masks.Box, ...]
     coverage: float
     defect_map: FloatMap
     reasons: tuple[str, ...]
+    manifest: Manifest = field(repr=False)
+    cropping: Cropping = field(repr=False)
+    context: float = field(repr=False)
+    texts: int = field(repr=False)
+
+    @property
+    def costs(self) -> PlanCosts | None:
+        """What the plan as it stands costs, with all of its drafts; None where the bundle's costs were not counted."""
+        return plan_costs(self)
+
+    @property
+    def cropped(self) -> bool:
+        """Whether stage 1 works on less than the whole picture."""
+        height, width = self.mask.shape
+        return any(crop.box != (0, 0, width, height) for crop in self.crops)
 
     def with_mask(self, mask: Mask) -> RefinePlan:
         """The same plan for another mask, bool (H, W): an empty one switches stage 1 off, any other on.
@@ -142,24 +183,50 @@ class RefinePlan:
             raise OptionError(
                 f"The mask must be a bool array of shape {self.mask.shape}, but is {mask.dtype} {mask.shape}."
             )
-        return replace(
+        plan = replace(
             self,
             mask=mask,
             regenerate=bool(mask.any()),
             boxes=tuple(masks.boxes(mask)),
             coverage=float(mask.mean()),
-            reasons=(*self.reasons, "The mask was changed by hand."),
-        )
+        )._with_crops()
+        kept = [reason for reason in self.reasons if reason not in cost_reasons(self)]
+        return replace(plan, reasons=(*kept, "The mask was changed by hand.", *cost_reasons(plan)))
 
-    def weight(self) -> FloatMap:
-        """How much of stage 1 a pixel takes, float32 (H, W): 1 in the mask, exactly 0 beyond the feather."""
-        step = _grid_step(self.mask.shape)
-        rows, columns = (-(-side // step) * step for side in self.mask.shape)
+    def _with_crops(self) -> RefinePlan:
+        """The same plan with the crops that its boxes and strength ask for."""
+        inpaint, _ = self.manifest.stages
+        height, width = self.mask.shape
+        # Where the bundle does not say, half the resolution: models are trained on half their sides too.
+        smallest = inpaint.smallest or inpaint.resolution // 2
+        frame = Frame((width, height), inpaint.resolution, inpaint.multiple, smallest, self.context)
+        if not self.regenerate:
+            return replace(self, crops=())
+        if self.cropping == "off":
+            return replace(self, crops=(frame.whole(self.boxes),))
+        cost = draw_cost(self.manifest, self.stage1_steps, self.strength, self.interval)
+        return replace(self, crops=choose_crops(self.boxes, frame, cost))
+
+    def weight(self, regions: Sequence[masks.Box] | None = None) -> FloatMap:
+        """How much of stage 1 a pixel takes, float32 (H, W): 1 in the mask, exactly 0 beyond the feather.
+
+        `regions`: only the mask inside these boxes counts.
+        """
+        mask = self.mask if regions is None else self.inside(regions)
+        step = _grid_step(mask.shape)
+        rows, columns = (-(-side // step) * step for side in mask.shape)
         padded = np.zeros((rows, columns), dtype=np.bool_)
-        padded[: self.mask.shape[0], : self.mask.shape[1]] = self.mask
+        padded[: mask.shape[0], : mask.shape[1]] = mask
         blocks = padded.reshape(rows // step, step, columns // step, step)
         coarse: Mask = np.asarray(blocks.any(axis=(1, 3)))
-        return _enlarge(masks.feather(coarse, self.feather / step), step, self.mask.shape)
+        return _enlarge(masks.feather(coarse, self.feather / step), step, mask.shape)
+
+    def inside(self, regions: Sequence[masks.Box]) -> Mask:
+        """The mask inside some boxes, bool (H, W)."""
+        mask = np.zeros_like(self.mask)
+        for x0, y0, x1, y1 in regions:
+            mask[y0:y1, x0:x1] = self.mask[y0:y1, x0:x1]
+        return mask
 
 
 def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) -> RefinePlan:
@@ -206,33 +273,39 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         absent,
     )
     delta = _choose(options.delta, restoration.delta)
-    boxes = tuple(masks.boxes(mask))
     stage1_steps = _choose(options.stage1_steps, inpaint.steps)
     stage2_steps = _choose(options.stage2_steps, restoration.steps)
-    # A stage whose strength leaves no step would only pass the picture through the autoencoder.
-    regenerate = 1 in options.stages and bool(mask.any()) and unet_calls(stage1_steps, strength) > 0
-    restore = 2 in options.stages and unet_calls(stage2_steps, delta) > 0
+    feather = _choose(options.feather, defaults.feather)
     wrong = [assessment.phrases[place.phrase] for place in places]
-    return RefinePlan(
+    start, end = _choose(options.interval, inpaint.interval)
+    plan = RefinePlan(
         mask=mask,
-        feather=_choose(options.feather, defaults.feather) * cell,
+        feather=feather * cell,
         strength=strength,
         delta=delta,
         prompt=emphasise(assessment.prompt, [phrase.text for phrase in wrong], options.emphasis),
-        regenerate=regenerate,
-        restore=restore,
+        # A stage whose strength leaves no step would only pass the picture through the autoencoder.
+        regenerate=1 in options.stages and bool(mask.any()) and unet_calls(stage1_steps, strength) > 0,
+        restore=2 in options.stages and unet_calls(stage2_steps, delta) > 0,
         stage1_steps=stage1_steps,
         stage2_steps=stage2_steps,
         drafts=_choose(options.drafts, inpaint.drafts),
-        boxes=boxes,
+        all_drafts=options.all_drafts,
+        interval=(start, end),
+        crops=(),
+        boxes=tuple(masks.boxes(mask)),
         coverage=float(mask.mean()),
         defect_map=defect,
-        reasons=(
-            *_phrase_reasons(wrong, places, manifest.alignment.a_bound),
-            *(_mask_reasons(mask, boxes, poor, missing, assessment, options) if regenerate else ()),
-            *_stage_reasons(regenerate, restore, strength, quality, rule, absent, delta),
-        ),
-    )
+        reasons=(),
+        manifest=manifest,
+        cropping=_choose(options.crop, "auto" if inpaint.smallest else "off"),
+        # Beyond the soft rim a crop shows something, whatever the options say.
+        context=max(options.context * inpaint.resolution, (feather + 1) * LATENT_SCALE),
+        texts=2 * len(assessment.phrases) + 2,
+    )._with_crops()
+    why = strength_reason(quality, rule == "deficit", absent)
+    reasons = plan_reasons(plan, assessment, places, poor, missing, why, options.full_image)
+    return replace(plan, reasons=reasons)
 
 
 def binary_mask(defect: FloatMap, tau: float | Literal["otsu"], min_area: float, grow: float) -> Mask:
@@ -284,67 +357,6 @@ def _enlarge(coarse: _Array, step: int, shape: tuple[int, ...]) -> _Array:
     return coarse.repeat(step, axis=0).repeat(step, axis=1)[: shape[0], : shape[1]]
 
 
-def _phrase_reasons(wrong: Sequence[PhraseScore], places: Sequence[Region], a_bound: float) -> list[str]:
-    reasons = []
-    for phrase, place in zip(wrong, places, strict=True):
-        if phrase.defect == "noun":
-            why = f"'{phrase.text}' was not found ({phrase.noun_score:.2f} < {a_bound:.2f})"
-        else:
-            why = (
-                f"'{phrase.noun}' was found, but not as '{phrase.text}' "
-                f"({phrase.phrase_score:.2f} < {phrase.noun_score:.2f})"
-            )
-        reasons.append(f"{why}: it is drawn {place.place}.")
-    return reasons
-
-
-def _mask_reasons(
-    mask: Mask,
-    boxes: Sequence[masks.Box],
-    poor: FloatMap,
-    missing: FloatMap,
-    assessment: Assessment,
-    options: PlanOptions,
-) -> list[str]:
-    if options.full_image:
-        return ["The whole picture is redrawn, because the option 'full_image' is set."]
-    reasons = []
-    for x0, y0, x1, y1 in boxes:
-        inside = (slice(y0, y1), slice(x0, x1))
-        share = 100 * mask[inside].sum() / mask.size
-        region = f"The region from ({x0}, {y0}) to ({x1}, {y1}), {share:.0f} % of the picture, is redrawn"
-        if poor[inside].max() < missing[inside].max():
-            reasons.append(f"{region} to show what the prompt asks for.")
-            continue
-        lows = {name: float(assessment.factor_maps[name][inside].min()) for name in FACTORS[1:]}
-        weakest = min(lows, key=lows.__getitem__)
-        lowest = 1 - poor[inside].max()
-        reasons.append(f"{region}: the perceptual quality falls to {lowest:.2f} there (weakest: {weakest}).")
-    return reasons
-
-
-def _stage_reasons(
-    regenerate: bool,
-    restore: bool,
-    strength: float,
-    quality: float,
-    rule: StrengthRule,
-    absent: bool,
-    delta: float,
-) -> list[str]:
-    if regenerate:
-        worse = "worse" if rule == "deficit" else "better"
-        why = f"because the scores average {quality:.2f} (the {worse} the picture, the stronger)"
-        if absent and rule == "deficit":
-            why = "the strongest there is, because something has to be drawn that is not there at all"
-        first = f"Stage 1 has strength {strength:.2f}, {why}."
-    else:
-        first = "Stage 1 is skipped."
-    if restore:
-        return [first, f"Stage 2 restores the whole picture mildly (strength {delta:.2f})."]
-    return [first, "Stage 2 is skipped."]
-
-
 _T = TypeVar("_T")
 
 
@@ -357,6 +369,11 @@ def _in_range(name: str, value: float | None, low: float, high: float, also: str
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise OptionError(f"The option '{name}' must be from {low:g} to {high:g}{also}, not {value!r}.")
+
+
+def _rising(name: str, value: Sequence[float]) -> None:
+    if len(value) != 2 or not 0.0 <= value[0] <= value[1] <= 1.0:
+        raise OptionError(f"The option '{name}' must be two rising shares between 0 and 1, not {value!r}.")
 
 
 def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:

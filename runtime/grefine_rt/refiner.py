@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +24,17 @@ from grefine_rt.assess.indicator import (
 from grefine_rt.assessor import Assessor
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Decoding
 from grefine_rt.bundle.store import Bundle
+from grefine_rt.costs import check_memory
 from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, CancelToken
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.errors import Cancelled, OptionError
 from grefine_rt.imaging.color import match_rim
-from grefine_rt.imaging.image import Picture, Source, load, resize, to_float, work_size
+from grefine_rt.imaging.image import Picture, Source, load, native_size, resize, to_float, work_size
 from grefine_rt.paste import add_difference, paste_region
 from grefine_rt.plan import PlanOptions, RefinePlan, make_plan
+from grefine_rt.plan_costs import PlanCosts, plan_costs
+from grefine_rt.system_memory import usable_memory
 
 __all__ = ["CancelToken", "RefineOptions", "RefineResult", "Refiner"]
 
@@ -50,11 +55,20 @@ class RefineOptions:
     assess, plan: see `AssessOptions` and `PlanOptions`; `plan` is ignored when a plan is given.
     decoding: how stage 2 returns to pixels, "plain", "difference" or "quality" (see `restore`); None means
         the bundle's own.
+    match_rim: whether the tint of what stage 1 drew is matched to its surroundings (see `imaging.color`).
+    work: the size at which stage 2 sees a large picture: "trained", the bundle's own resolution, which costs the same
+        for every picture; or "native", the picture's own size, in tiles, which restores its finest detail.
     """
 
     assess: AssessOptions = _ASSESS
     plan: PlanOptions = _PLAN
     decoding: Decoding | None = None
+    match_rim: bool = True
+    work: Literal["trained", "native"] = "trained"
+
+    def __post_init__(self) -> None:
+        if self.work not in ("trained", "native"):
+            raise OptionError(f"The option 'work' must be trained or native, not {self.work!r}.")
 
 
 _REFINE = RefineOptions()
@@ -76,6 +90,7 @@ class RefineResult:
         `total`.
     seed: as given; the same seed gives the same bits on one backend.
     notes: plain sentences on what was changed or left out on the way.
+    costs: what it took, with the drafts that were made; None for a bundle whose costs were not counted.
     """
 
     image: Image.Image
@@ -86,6 +101,7 @@ class RefineResult:
     timings: dict[str, float]
     seed: int
     notes: tuple[str, ...]
+    costs: PlanCosts | None
 
 
 class Refiner(Assessor):
@@ -130,7 +146,8 @@ class Refiner(Assessor):
 
         `seed` is any integer. `plan` is a plan made before, perhaps changed; None makes one. `on_progress` is
         called from this thread; `cancel` stops the work between two steps. Raises ImageError, PromptError,
-        OptionError (also for a plan of another picture size), Cancelled, BundleError and DeviceError.
+        OptionError (also for a plan of another picture size), MemoryLimitError when it cannot fit into this machine,
+        Cancelled, BundleError and DeviceError.
         """
         check_prompt(prompt)
         run = _Run(on_progress, cancel)
@@ -147,15 +164,14 @@ class Refiner(Assessor):
         with run.part("plan"):
             plan = make_plan(before, self.bundle.manifest, options.plan) if plan is None else plan
             _check_fits(plan, picture)
-            weight = plan.weight() if plan.regenerate else np.zeros(plan.mask.shape, np.float32)
+            self._check_memory(plan, options)
         with run.part("regenerate"):
-            stage1 = picture.rgb
-            kept = ""
+            stage1, made, kept = picture.rgb, 0, ""
             if plan.regenerate:
-                drafts = self._drafts(stage1, plan, weight, seed, run)
-                stage1, kept = _best(drafts, stage1, _score(before), lambda rgb: _score(assess(rgb)))
-                if stage1 is picture.rgb:
-                    weight = np.zeros_like(weight)
+                drafts = self._drafts(stage1, plan, seed, options, run)
+                stage1, made, kept = _best(drafts, stage1, plan, before, assess)
+            drawn = stage1 is not picture.rgb
+            weight = plan.weight() if drawn else np.zeros(plan.mask.shape, np.float32)
         with run.part("restore"):
             # What stage 1 drew anew is as good as the decoder makes it.
             good = np.maximum(before.perceptual_map, weight)
@@ -171,37 +187,47 @@ class Refiner(Assessor):
             timings=run.timings(),
             seed=seed,
             notes=(*picture.notes, *before.notes, *filter(None, [kept])),
+            costs=plan_costs(plan, made),
         )
 
-    def _drafts(self, rgb: Rgb, plan: RefinePlan, weight: FloatMap, seed: int, run: _Run) -> list[Rgb]:
-        """Stage 1, `plan.drafts` times with different noise, each pasted back."""
-        settings, _ = self.bundle.manifest.stages
-        size = work_size(rgb.shape[1], rgb.shape[0], settings.resolution, settings.multiple)
-        picture, mask = _at_work_size(rgb, size), _work_mask(plan.mask, size)
-        scale = min(size[0] / rgb.shape[1], size[1] / rgb.shape[0])
-        rim = max(LATENT_SCALE, plan.feather * scale)
-        drafts = []
+    def _drafts(
+        self, rgb: Rgb, plan: RefinePlan, seed: int, options: RefineOptions, run: _Run
+    ) -> Iterator[Rgb]:
+        """Stage 1, up to `plan.drafts` times with different noise: every crop redrawn and pasted back."""
+        crops = [(crop, plan.inside(crop.regions), plan.weight(crop.regions)) for crop in plan.crops]
+        rounds = plan.drafts * len(crops)
         for draft in range(plan.drafts):
-            drawn = regenerate(
-                self.bundle,
-                picture,
-                mask,
-                plan.prompt,
-                strength=plan.strength,
-                seed=seed,
-                steps=plan.stage1_steps,
-                draft=draft,
-                on_step=run.on_step("regenerate", draft, plan.drafts),
-                cancel=run.cancel,
-            )
-            drafts.append(paste_region(rgb, match_rim(drawn.image, picture, mask, rim), weight))
-        return drafts
+            out = rgb.copy()
+            for index, (crop, inside, weight) in enumerate(crops):
+                x0, y0, x1, y1 = crop.box
+                window = (slice(y0, y1), slice(x0, x1))
+                picture, mask = _at_work_size(out[window], crop.size), _work_mask(inside[window], crop.size)
+                number = draft * len(crops) + index
+                drawn = regenerate(
+                    self.bundle,
+                    picture,
+                    mask,
+                    plan.prompt,
+                    strength=plan.strength,
+                    seed=seed,
+                    steps=plan.stage1_steps,
+                    interval=plan.interval,
+                    frame=crop.frame((rgb.shape[1], rgb.shape[0])),
+                    draft=number,
+                    on_step=run.on_step("regenerate", number, rounds),
+                    cancel=run.cancel,
+                )
+                image = drawn.image
+                if options.match_rim:
+                    scale = min(crop.size[0] / (x1 - x0), crop.size[1] / (y1 - y0))
+                    image = match_rim(image, picture, mask, max(LATENT_SCALE, plan.feather * scale))
+                out[window] = paste_region(out[window], image, weight[window])
+            yield out
 
     def _restore(
         self, rgb: Rgb, plan: RefinePlan, good: FloatMap, seed: int, options: RefineOptions, run: _Run
     ) -> Rgb:
-        _, settings = self.bundle.manifest.stages
-        size = work_size(rgb.shape[1], rgb.shape[0], settings.resolution, settings.multiple)
+        size, tile = self._restore_size(rgb.shape[1], rgb.shape[0], options)
         picture = _at_work_size(rgb, size)
         restored = restore(
             self.bundle,
@@ -210,12 +236,34 @@ class Refiner(Assessor):
             seed=seed,
             delta=plan.delta,
             steps=plan.stage2_steps,
+            tile=tile,
             decoding=options.decoding,
             keep=np.clip(resize(good, size), 0, 1),
             on_step=run.on_step("restore"),
             cancel=run.cancel,
         )
         return add_difference(rgb, picture, restored.image)
+
+    def _restore_size(
+        self, width: int, height: int, options: RefineOptions
+    ) -> tuple[tuple[int, int], int | None]:
+        """Work size (width, height) of stage 2, and its tile, None for the bundle's."""
+        settings = self.bundle.manifest.stage2
+        if options.work == "native":
+            tile = settings.tile or settings.resolution
+            return native_size(width, height, settings.resolution, settings.multiple), tile
+        return work_size(width, height, settings.resolution, settings.multiple), None
+
+    def _check_memory(self, plan: RefinePlan, options: RefineOptions) -> None:
+        """Raises MemoryLimitError before anything is loaded that would not fit into this machine's memory."""
+        if self.bundle.engine("perceptual").device != "cpu":
+            return  # what is free on a GPU is the business of its backend
+        (width, height), tile = self._restore_size(plan.mask.shape[1], plan.mask.shape[0], options)
+        if tile:
+            width, height = min(width, tile), min(height, tile)
+        sizes = [crop.size for crop in plan.crops] if plan.regenerate else []
+        stage1 = max(sizes, key=math.prod, default=(width, height))
+        check_memory(self.bundle.manifest, stage1, usable_memory(), "cpu", (width, height))
 
 
 class _Run:
@@ -244,23 +292,38 @@ class _Run:
         return {**self._spent, "total": 1000 * (time.perf_counter() - self._start)}
 
 
-def _best(drafts: list[Rgb], rgb: Rgb, own: float, score: Callable[[Rgb], float]) -> tuple[Rgb, str]:
-    """The draft with the highest score, or the picture itself where none is above its `own`, and a sentence on it.
+def _best(
+    drafts: Iterable[Rgb], rgb: Rgb, plan: RefinePlan, before: Assessment, assess: Callable[[Rgb], Assessment]
+) -> tuple[Rgb, int, str]:
+    """The draft with the highest score, or the picture itself where none is above it; how many were made; a sentence.
 
-    A single draft is kept as it is, as in Eq. 10.
+    After a draft in which nothing is left to redraw no more are made, unless the plan wants them all. A single draft is
+    kept as it is, as in Eq. 10.
     """
-    if len(drafts) == 1:
-        return drafts[0], ""
-    scores = [score(draft) for draft in drafts]
-    best = max(scores)
-    if best <= own:
-        return rgb, (
-            f"None of the {len(drafts)} drafts of stage 1 scored above the picture itself ({best:.2f} against "
-            f"{own:.2f}), so stage 1 changed nothing."
+    if plan.drafts == 1:
+        return next(iter(drafts)), 1, ""
+    own = best = _score(before)
+    kept, number, made = rgb, 0, 0
+    for made, draft in enumerate(drafts, start=1):
+        after = assess(draft)
+        if (score := _score(after)) > best:
+            kept, number, best = draft, made, score
+        flawless = after.perceptual > plan.manifest.plan.p_bound and not any(p.defect for p in after.phrases)
+        if flawless and score > own and not plan.all_drafts:
+            break
+    if kept is rgb:
+        return (
+            kept,
+            made,
+            (
+                f"None of the {made} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 changed "
+                f"nothing."
+            ),
         )
-    number = scores.index(best)
-    return drafts[number], (
-        f"Draft {number + 1} of {len(drafts)} was kept: it scores {best:.2f}, the picture itself {own:.2f}."
+    return (
+        kept,
+        made,
+        (f"Draft {number} of {made} was kept: it scores {best:.2f}, the picture itself {own:.2f}."),
     )
 
 
@@ -275,6 +338,16 @@ def _check_fits(plan: RefinePlan, picture: Picture) -> None:
         raise OptionError(
             f"The plan is for a picture of {width} x {height} pixels, but this one has "
             f"{picture.size[0]} x {picture.size[1]}: make a plan for it."
+        )
+    shown = np.zeros_like(plan.mask)
+    for crop in plan.crops:
+        for x0, y0, x1, y1 in crop.regions:
+            left, top, right, bottom = crop.box
+            inside = (slice(max(y0, top), min(y1, bottom)), slice(max(x0, left), min(x1, right)))
+            shown[inside] = True
+    if plan.regenerate and (plan.mask & ~shown).any():
+        raise OptionError(
+            "The plan's crops leave a part of its mask out: change the mask with 'with_mask', which makes new crops."
         )
 
 

@@ -10,8 +10,10 @@ from hypothesis.extra import numpy as hnp
 from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS
+from grefine_rt.bundle.manifest import Cost
 from grefine_rt.errors import GRefineError, OptionError
 from grefine_rt.plan import PLAN_SIDE, PlanOptions, binary_mask, make_plan, stage1_strength
+from grefine_rt.plan_costs import plan_costs
 
 HEIGHT, WIDTH = 96, 160
 MANIFEST = fake_bundle.manifest()
@@ -174,6 +176,107 @@ def test_options_override_the_bundle_and_the_bundle_fills_the_rest():
     assert make_plan(assessment(hole()), MANIFEST, PlanOptions()).delta == 0.5
 
 
+def counted(**inpaint):
+    """The manifest with costs: every graph 1 GFLOP a run and 1 MFLOP a latent cell more, the text encoders 10 MFLOP."""
+    names = ["perceptual", "alignment_image", "alignment_text"]
+    names += [
+        f"{stage}_{part}" for stage in ("inpaint", "restore") for part in ("text", "encode", "step", "decode")
+    ]
+    costs = {name: Cost((1e9, 1e6, 0.0), (0.0, 0.0, 0.0)) for name in names}
+    costs |= {name: Cost((1e7, 0.0, 0.0), (0.0, 0.0, 0.0)) for name in names if name.endswith("_text")}
+    return dataclasses.replace(
+        MANIFEST,
+        components={name: name for name in names} | {"alignment_image": "perceptual"},
+        costs=costs,
+        inpaint=dataclasses.replace(MANIFEST.inpaint, **inpaint),
+    )
+
+
+def test_costs_are_those_of_every_run_of_a_graph():
+    # Worked out by hand for 160 x 96 pixels: 240 latent cells; int(4 * 0.7) guided and int(4 * 0.5) plain UNet calls.
+    options = PlanOptions(strength_min=0.7, strength_max=0.7, drafts=3, crop="off")
+    plan = make_plan(assessment(hole(), [GOOD, GOOD]), counted(), options)
+    run = 1e9 + 240e6
+    draft = 1e7 + 2 * run + 2 * 2 * run + run  # two encodings, two calls of two passes, one decoding
+    stage2 = 1e7 + run + 2 * run + 2 * run  # difference decoding decodes twice
+    costs = plan.costs
+    assert costs.stage1 == pytest.approx(3 * draft / 1e12)
+    assert costs.stage2 == pytest.approx(stage2 / 1e12)
+    assert costs.assess == pytest.approx((5 * 1e9 + 6 * 1e7) / 1e12)
+    assert costs.total == pytest.approx(costs.stage1 + costs.stage2 + costs.assess)
+    assert costs.full == pytest.approx(costs.total)
+    assert plan_costs(plan, drafts=1).stage1 == pytest.approx(draft / 1e12)
+    assert plan_costs(plan, drafts=1).full == costs.full
+    alone = make_plan(assessment(hole(), [GOOD, GOOD]), counted(), dataclasses.replace(options, drafts=1))
+    assert alone.costs.assess == pytest.approx((2 * 1e9 + 6 * 1e7) / 1e12), "a single draft is kept unseen"
+    assert "All this takes at most" in plan.reasons[-1]
+    assert "100 % of the full computation" in plan.reasons[-1]
+    assert make_plan(assessment(hole()), MANIFEST, PlanOptions()).costs is None
+
+
+def test_levers_lower_the_predicted_costs_and_are_named():
+    poor = assessment(hole(0.3, 0.4, 0.1))
+    full = make_plan(poor, counted(), PlanOptions(crop="off", strength_min=0.99, strength_max=0.99)).costs
+    half = make_plan(
+        poor, counted(), PlanOptions(crop="off", interval=(0, 0.5), strength_min=0.99, strength_max=0.99)
+    )
+    run = 1e9 + 240e6
+    assert full.stage1 - half.costs.stage1 == pytest.approx(2 * run / 1e12), "one of 3 calls is guided"
+    assert half.costs.full == full.full
+    assert any("guided from 0% to 50% of its calls" in reason for reason in half.reasons)
+    cropped = make_plan(poor, counted(), PlanOptions(crop="auto"))
+    assert [crop.size for crop in cropped.crops] == [(64, 64)]
+    assert cropped.costs.stage1 < full.stage1
+    assert any("a crop of 64 x 64 pixels around the mask" in reason for reason in cropped.reasons)
+    moved = cropped.with_mask(hole(0, 0, 0.8))
+    assert moved.costs.stage1 > cropped.costs.stage1
+    told = [reason for reason in moved.reasons if "TFLOP" in reason]
+    assert len(told) == 1
+    assert f"stage 1 {moved.costs.stage1:.3g}" in told[0]
+    skipped = make_plan(assessment(), counted(), PlanOptions()).costs
+    assert skipped.stage1 == 0
+    assert skipped.full == pytest.approx(full.full, rel=0.5)
+    assert skipped.total < full.total
+
+
+def test_crops_follow_the_mask_and_can_be_switched_off():
+    poor = assessment(hole(0.3, 0.4, 0.1))
+    whole = make_plan(poor, MANIFEST, PlanOptions(crop="off"))
+    assert [(crop.box, crop.size) for crop in whole.crops] == [((0, 0, 160, 96), (160, 96))]
+    plan = make_plan(poor, MANIFEST, PlanOptions(crop="auto"))
+    ((x0, y0, x1, y1),) = (crop.box for crop in plan.crops)
+    assert (plan.weight() > 0)[y0:y1, x0:x1].sum() == (plan.weight() > 0).sum(), (
+        "the feather fits into the crop"
+    )
+    elsewhere = plan.with_mask(hole(0.8, 0.9, 0.05))
+    assert elsewhere.crops[0].box == (96, 32, 160, 96)
+    assert elsewhere.with_mask(np.zeros_like(plan.mask)).crops == ()
+    corners = hole(0, 0, 0.1) | hole(0.9, 0.9, 0.1)
+    apart = make_plan(assessment(corners), MANIFEST, PlanOptions(crop="auto", grow=0, min_area=0))
+    assert len(apart.crops) == 2
+    first, second = (apart.inside(crop.regions) for crop in apart.crops)
+    np.testing.assert_array_equal(first | second, apart.mask)
+    assert not (first & second).any()
+    weights = [apart.weight(crop.regions) for crop in apart.crops]
+    np.testing.assert_array_equal(np.maximum(*weights), apart.weight())
+
+
+def test_a_bundle_says_whether_and_how_small_crops_may_be():
+    poor = assessment(hole(0.3, 0.4, 0.1))
+    for smallest, size in ((0, (160, 96)), (32, (64, 64)), (96, (96, 96))):
+        inpaint = dataclasses.replace(MANIFEST.inpaint, smallest=smallest)
+        plan = make_plan(poor, dataclasses.replace(MANIFEST, inpaint=inpaint), PlanOptions())
+        assert [crop.size for crop in plan.crops] == [size]
+
+
+def test_a_feather_wider_than_the_context_widens_the_context():
+    wide = PlanOptions(crop="auto", context=0.0, feather=2.5, grow=0, min_area=0)
+    plan = make_plan(assessment(hole(0.4, 0.4, 0.05)), MANIFEST, wide)
+    ((x0, y0, x1, y1),) = (crop.box for crop in plan.crops)
+    weight = plan.weight() > 0
+    assert weight[y0:y1, x0:x1].sum() == weight.sum()
+
+
 @given(unit, st.floats(0, 1), st.floats(0, 1))
 def test_strength_stays_in_its_range_and_falls_with_quality(quality, one, other):
     low, high = sorted((one, other))
@@ -274,6 +377,10 @@ def test_a_mask_can_be_drawn_by_hand():
         {"stage1_steps": 0},
         {"drafts": 0},
         {"drafts": 65},
+        {"crop": "square"},
+        {"context": 1.5},
+        {"interval": (0.6, 0.5)},
+        {"interval": (0.0, 0.5, 1.0)},
         {"delta": 2},
     ],
 )

@@ -1,11 +1,12 @@
 import dataclasses
+import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import fake_bundle
 import numpy as np
 import pytest
-from fake_bundle import BRIGHTER, Bundle, scene
+from fake_bundle import BRIGHTER, SIDE, Bundle, scene
 from PIL import Image
 
 from grefine_rt import (
@@ -15,12 +16,16 @@ from grefine_rt import (
     Cancelled,
     CancelToken,
     ImageError,
+    MemoryLimitError,
     OptionError,
     PlanOptions,
     PromptError,
     RefineOptions,
     Refiner,
 )
+from grefine_rt import refiner as refiner_module
+from grefine_rt.bundle.manifest import Cost, FileEntry
+from grefine_rt.imaging.image import work_size
 
 GOOD = [["house", "house", "sea", "sea"]] * 4
 POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
@@ -214,6 +219,31 @@ def test_a_picture_is_kept_that_no_draft_improves(bundle, refiner):
     assert once.notes == ()
 
 
+def test_no_draft_is_made_after_one_in_which_nothing_is_left_to_redraw(bundle, refiner):
+    def made(prompt=PROMPT, **options):
+        calls = bundle.engines["inpaint_step"].calls
+        plan = PlanOptions(stages=(1,), drafts=5, strength_min=0.5, strength_max=0.5, **options)
+        result = refiner.refine(scene(POOR), prompt, options=RefineOptions(plan=plan))
+        return (bundle.engines["inpaint_step"].calls - calls) // 2, result.notes
+
+    def bound(p_bound):
+        plan = dataclasses.replace(bundle.manifest.plan, p_bound=p_bound)
+        bundle.manifest = dataclasses.replace(bundle.manifest, plan=plan)
+
+    drawing(bundle, "poor", "tree")
+    bound(0.95)
+    drafts, notes = made()
+    assert drafts == 2
+    assert any("Draft 2 of 2 was kept" in note for note in notes)
+    drawing(bundle, "poor", "tree")
+    assert made(all_drafts=True)[0] == 5
+    bound(1.0)
+    assert made()[0] == 5, "no p is above 1"
+    bound(0.95)
+    drawing(bundle, "sea")
+    assert made("a house, the sea and a tree", missing_region="free")[0] == 5, "the tree is still missing"
+
+
 def test_drafts_differ_in_their_noise_and_the_first_is_that_of_a_single_one(bundle, refiner):
     seen = []
     denoised = bundle.engines["inpaint_decode"]
@@ -222,12 +252,101 @@ def test_drafts_differ_in_their_noise_and_the_first_is_that_of_a_single_one(bund
     )
     for drafts in (1, 3):
         refiner.refine(
-            scene(POOR), PROMPT, options=RefineOptions(plan=PlanOptions(stages=(1,), drafts=drafts))
+            scene(POOR),
+            PROMPT,
+            options=RefineOptions(plan=PlanOptions(stages=(1,), drafts=drafts)),
         )
     alone, first, *others = seen
     np.testing.assert_array_equal(alone, first)
     assert not any(np.array_equal(first, other) for other in others)
     assert not np.array_equal(*others)
+
+
+CORNERS = [["poor", *["sea"] * 7], *[["sea"] * 8] * 6, [*["sea"] * 7, "poor"]]
+
+
+@pytest.mark.parametrize("size", [(128, 128), (512, 512), (300, 200), (100, 177), (1000, 160)])
+def test_crops_redraw_their_regions_and_nothing_beyond_the_feather(bundle, refiner, size):
+    """At the scale of the whole picture, at a finer one, and enlarged."""
+    picture = scene(CORNERS, *size)
+    seen = []
+    encode = bundle.engines["inpaint_encode"]
+    bundle.engines["inpaint_encode"] = fake_bundle.Engine(
+        lambda image: seen.append(image.shape[:1:-1]) or encode.run({"image": image}), encode.inputs
+    )
+    plan = refiner.plan(
+        picture, "the sea", PlanOptions(stages=(1,), crop="auto", context=0, grow=0.5, min_area=0)
+    )
+    result = refiner.refine(picture, "the sea", plan=plan)
+    assert len(plan.crops) == 2
+    assert set(seen) == {crop.size for crop in plan.crops}
+    assert sum(np.prod(crop.size) for crop in plan.crops) <= 0.65 * np.prod(work_size(*size, 128, 16))
+    out, weight = pixels(result.image), plan.weight()
+    np.testing.assert_array_equal(out[weight == 0], picture[weight == 0])
+    assert weight.max() == 1
+    for crop in plan.crops:
+        rows, columns = np.nonzero(plan.inside(crop.regions))
+        middle = out[int(rows.mean()), int(columns.mean())]
+        assert np.abs(middle - fake_bundle.COLOURS["tree"]).max() <= 4
+    # Cells of the crops are no larger than those that grow and feather were counted in.
+    for crop in plan.crops:
+        assert (crop.box[2] - crop.box[0]) / crop.size[0] <= size[0] / work_size(*size, 128, 16)[0] * 1.02
+
+
+def test_crops_of_a_draft_have_noise_of_their_own_and_report_their_steps(bundle, refiner):
+    noises, events = [], []
+    step = bundle.engines["inpaint_step"]
+    bundle.engines["inpaint_step"] = fake_bundle.Engine(
+        lambda sample, **more: (
+            noises.append(sample[..., :4, :4].copy()) or step.run({"sample": sample, **more})
+        ),
+        step.inputs,
+    )
+    picture = scene(CORNERS, 128, 128)
+    options = PlanOptions(
+        stages=(1,), crop="auto", context=0, grow=0.5, min_area=0, drafts=2, strength_min=0.9
+    )
+    plan = refiner.plan(picture, "the sea", options)
+    refiner.refine(picture, "the sea", plan=plan, on_progress=lambda *event: events.append(event))
+    starts = noises[:: int(4 * plan.strength)]
+    assert len(starts) == 4
+    assert all(not np.array_equal(*pair) for pair in itertools.combinations(starts, 2))
+    steps = [step for part, step, steps in events if part == "regenerate" and steps > 1]
+    assert steps == [*range(1, len(steps) + 1)]
+
+
+def test_crops_that_leave_masked_pixels_out_are_refused(refiner):
+    picture = scene(CORNERS, 128, 128)
+    plan = refiner.plan(picture, "the sea", PlanOptions(crop="auto", context=0, grow=0.5, min_area=0))
+    with pytest.raises(OptionError, match="leave a part of its mask out"):
+        refiner.refine(picture, "the sea", plan=dataclasses.replace(plan, crops=plan.crops[:1]))
+
+
+def test_matching_of_the_rim_can_be_switched_off(bundle, refiner):
+    tint = bundle.engines["inpaint_decode"]
+    bundle.engines["inpaint_decode"] = fake_bundle.Engine(
+        lambda latent: {"image": tint.run({"latent": latent})["image"] + np.float32(0.1)}, tint.inputs
+    )
+    plan = refiner.plan(scene(POOR), PROMPT, PlanOptions(stages=(1,)))
+    inside = {}
+    for matched in (True, False):
+        result = refiner.refine(scene(POOR), PROMPT, options=RefineOptions(match_rim=matched), plan=plan)
+        inside[matched] = pixels(result.image)[plan.mask]
+    green = np.array(fake_bundle.COLOURS["tree"])
+    assert np.abs(np.median(inside[True], axis=0) - green).max() <= 3
+    assert np.abs(np.median(inside[False], axis=0) - green - 0.1 * 127.5).max() <= 3
+
+
+def test_guidance_applies_within_the_interval_of_the_plan(bundle, refiner):
+    passes = []
+    step = bundle.engines["inpaint_step"]
+    bundle.engines["inpaint_step"] = fake_bundle.Engine(
+        lambda context, **more: passes.append(len(context)) or step.run({"context": context, **more}),
+        step.inputs,
+    )
+    options = PlanOptions(stages=(1,), strength_min=0.9, strength_max=0.9, interval=(0, 0.4))
+    refiner.refine(scene(POOR), PROMPT, options=RefineOptions(plan=options))
+    assert passes == [2, 1, 1]
 
 
 def test_full_image_and_single_indicators(refiner):
@@ -359,3 +478,60 @@ def test_bad_pictures_and_closed_refiners(refiner):
 def test_load_names_an_unknown_bundle():
     with pytest.raises(BundleError, match="no-such-bundle"):
         Refiner.load("no-such-bundle")
+
+
+def test_a_unet_with_size_ids_is_told_where_its_crop_lies(bundle, refiner):
+    told = []
+    step = bundle.engines["inpaint_step"]
+    bundle.engines["inpaint_step"] = fake_bundle.Engine(
+        lambda time_ids, **more: told.append(time_ids[-1].tolist()) or step.run(more),
+        [*step.inputs, "time_ids"],
+    )
+    picture = scene(CORNERS, 256, 256)
+    options = PlanOptions(stages=(1,), crop="auto", context=0, grow=0.5, min_area=0)
+    plan = refiner.plan(picture, "the sea", options)
+    refiner.refine(picture, "the sea", plan=plan)
+    first, second = plan.crops
+    assert first.box[:2] == (0, 0)
+    whole = 256 * first.size[0] / (first.box[2] - first.box[0])
+    assert whole > 128, "crops as small as these are drawn finer"
+    assert told[0] == pytest.approx([whole, whole, 0, 0, 64, 64], abs=1)
+    top, left = (side * whole / 256 for side in (second.box[1], second.box[0]))
+    assert told[-1] == pytest.approx([whole, whole, top, left, 64, 64], abs=1)
+    plan = refiner.plan(picture, "the sea", dataclasses.replace(options, crop="off"))
+    refiner.refine(picture, "the sea", plan=plan)
+    assert told[-1] == [128, 128, 0, 0, 128, 128]
+
+
+def test_native_work_keeps_the_pictures_own_size_in_stage_2(bundle, refiner):
+    seen = []
+    real = refiner_module.restore
+
+    def noting(bundle, picture, *rest, **named):
+        seen.append((picture.shape[:2], named["tile"]))
+        return real(bundle, picture, *rest, **named)
+
+    large = np.asarray(Image.fromarray(scene(GOOD)).resize((4 * SIDE, 4 * SIDE)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(refiner_module, "restore", noting)
+        for work in ("trained", "native"):
+            refiner.refine(large, PROMPT, options=RefineOptions(work=work))
+    resolution = bundle.manifest.restore.resolution
+    assert seen[0] == ((resolution, resolution), None)
+    assert seen[1] == ((4 * SIDE, 4 * SIDE), resolution)
+    with pytest.raises(OptionError, match="'work' must be trained or native"):
+        RefineOptions(work="huge")
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_drawn(bundle, refiner, monkeypatch):
+    cost = Cost((1e9, 0.0, 0.0), (1e9, 0.0, 0.0))
+    components = {name: f"{name}.onnx" for name in bundle.engines}
+    files = {file: FileEntry(1, "0" * 64) for file in components.values()}
+    bundle.manifest = dataclasses.replace(
+        bundle.manifest, components=components, files=files, costs=dict.fromkeys(files, cost)
+    )
+    monkeypatch.setattr(refiner_module, "usable_memory", lambda: 10**8)
+    with pytest.raises(MemoryLimitError, match=r"GB of memory, but 0\.10 GB are free"):
+        refiner.refine(scene(POOR), PROMPT)
+    monkeypatch.setattr(refiner_module, "usable_memory", lambda: 10**12)
+    refiner.refine(scene(POOR), PROMPT)

@@ -9,10 +9,14 @@ from grefine_rt.cli import options as shared
 from grefine_rt.cli.output import cancelled_by_ctrl_c, console, print_json, progress, say_notes
 
 if TYPE_CHECKING:
+    from grefine_rt.assess.indicator import Assessment
     from grefine_rt.cli.pictures import Outputs
     from grefine_rt.imaging.image import Picture
     from grefine_rt.plan import RefinePlan
+    from grefine_rt.plan_costs import PlanCosts
     from grefine_rt.refiner import Refiner, RefineResult
+
+_SAVING = "What it may cost (default: the bundle's own)"
 
 _PARTS = {
     "load": "Reading the picture",
@@ -96,12 +100,44 @@ def refine(
         int | None,
         typer.Option(
             min=1,
-            max=64,
-            help="How often stage 1 draws; the draft that scores best is kept.",
-            rich_help_panel=shared.STRENGTH,
+            help="How often stage 1 draws at most; the draft that scores best is kept.",
+            rich_help_panel=_SAVING,
             show_default=False,
         ),
     ] = None,
+    all_drafts: Annotated[
+        bool,
+        typer.Option(
+            "--all-drafts",
+            help="Make every draft, even after one in which nothing is left to redraw.",
+            rich_help_panel=_SAVING,
+        ),
+    ] = False,
+    interval: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="FROM TO",
+            help="Shares of stage 1's steps between which it is guided; the others cost half.",
+            rich_help_panel=_SAVING,
+            show_default=False,
+        ),
+    ] = None,
+    crop: Annotated[
+        Literal["auto", "off"] | None,
+        typer.Option(
+            help="auto: stage 1 works on crops around the mask where that costs less.",
+            rich_help_panel=_SAVING,
+            show_default=False,
+        ),
+    ] = None,
+    plan_only: Annotated[
+        bool,
+        typer.Option(
+            "--plan-only",
+            help="Say what would be done and what it costs; write nothing.",
+            rich_help_panel=_SAVING,
+        ),
+    ] = False,
     delta: Annotated[
         float | None,
         typer.Option(
@@ -127,6 +163,10 @@ def refine(
             help="How stage 2 returns to pixels.", rich_help_panel=shared.READINGS, show_default=False
         ),
     ] = None,
+    work: Annotated[
+        Literal["trained", "native"],
+        typer.Option(help="Stage 2 at the size it was trained at, or at the picture's own, in tiles."),
+    ] = "trained",
 ) -> None:
     """Repair a picture where it is poor or misses its prompt.
 
@@ -160,10 +200,24 @@ def refine(
             stage1_steps=stage1_steps,
             stage2_steps=stage2_steps,
             drafts=drafts,
+            all_drafts=all_drafts,
+            interval=interval,
+            crop=crop,
             delta=delta,
         ),
         decoding,
+        work=work,
     )
+    if plan_only:
+        with Refiner.load(bundle, device, threads) as refiner:
+            assessment = refiner.assess(picture.to_pil(), text, choices.assess)
+            plan = refiner.plan(assessment, options=choices.plan)
+            say_notes((*picture.notes, *assessment.notes))
+            if as_json:
+                print_json(_plan_json(refiner, image, text, assessment, plan, plan.costs))
+            else:
+                _show_plan(assessment, plan)
+        return
     target = output or image.with_name(f"{image.stem}.refined.png")
     if output is None and target.exists() and not force:
         raise OutputError(f'"{target}" exists already: add --force to replace it, or name another with -o.')
@@ -199,29 +253,51 @@ def _steps(plan: "RefinePlan") -> tuple[int, int]:
     )
 
 
+def _plan_json(
+    refiner: "Refiner",
+    image: Path,
+    prompt: str,
+    before: "Assessment",
+    plan: "RefinePlan",
+    costs: "PlanCosts | None",
+) -> dict[str, object]:
+    """What is known before anything is drawn; `crops` where stage 1 does not work on the whole picture, `tflop` where
+    the bundle says what its graphs cost."""
+    from dataclasses import asdict
+
+    from grefine_rt.cli import pictures
+
+    stage1_steps, stage2_steps = _steps(plan)
+    crops = [{"box": crop.box, "size": crop.size} for crop in plan.crops] if plan.cropped else None
+    return {
+        "input": str(image),
+        "prompt": prompt,
+        "bundle": refiner.bundle.manifest.name,
+        "device": pictures.device_of(refiner),
+        "before": pictures.scores_json(before),
+        "phrases": pictures.phrases_json(before),
+        "mask": pictures.mask_json(plan),
+        "plan": {
+            "stage1_steps": stage1_steps,
+            "stage2_steps": stage2_steps,
+            "strength": float(plan.strength),
+            "prompt": plan.prompt,
+            **({} if crops is None else {"crops": crops}),
+            **({} if costs is None else {"tflop": {**asdict(costs), "total": costs.total}}),
+        },
+    }
+
+
 def _json(
     refiner: "Refiner", image: Path, output: Path, prompt: str, result: "RefineResult"
 ) -> dict[str, object]:
     from grefine_rt.cli import pictures
 
-    stage1_steps, stage2_steps = _steps(result.plan)
     return {
-        "input": str(image),
+        **_plan_json(refiner, image, prompt, result.before, result.plan, result.costs),
         "output": str(output),
-        "prompt": prompt,
         "seed": result.seed,
-        "bundle": refiner.bundle.manifest.name,
-        "device": pictures.device_of(refiner),
-        "before": pictures.scores_json(result.before),
         "after": pictures.scores_json(result.after),
-        "phrases": pictures.phrases_json(result.before),
-        "mask": pictures.mask_json(result.plan),
-        "plan": {
-            "stage1_steps": stage1_steps,
-            "stage2_steps": stage2_steps,
-            "strength": float(result.plan.strength),
-            "prompt": result.plan.prompt,
-        },
         "timings_ms": result.timings,
     }
 
@@ -236,11 +312,13 @@ def _write_more(
 ) -> list[Path]:
     from grefine_rt.cli import pictures
     from grefine_rt.imaging.report import ReportData
+    from grefine_rt.reasons import cost_words
 
     plan = result.plan
     maps = pictures.all_maps(result.before, plan.mask, result.after)
     written = outputs.write_maps(picture.rgb, maps)
     stage1_steps, stage2_steps = _steps(plan)
+    costs = result.costs
     return written + outputs.write_report(
         ReportData(
             prompt=prompt,
@@ -258,6 +336,7 @@ def _write_more(
                 else "skipped",
                 "regions": len(plan.boxes),
                 "prompt": plan.prompt,
+                **({} if costs is None else {"compute": cost_words(costs)}),
             },
             reasons=plan.reasons,
             timings=result.timings,
@@ -279,3 +358,14 @@ def _show(result: "RefineResult", written: list[Path]) -> None:
     out.print(f"\n{pictures.time_line(result.timings)}", soft_wrap=True)
     for path in written:
         out.print(f"written: {path}", soft_wrap=True)
+
+
+def _show_plan(before: "Assessment", plan: "RefinePlan") -> None:
+    from grefine_rt.cli import pictures
+
+    out = console()
+    out.print(pictures.scores_table(before))
+    if before.phrases:
+        out.print(pictures.phrases_table(before))
+    for reason in plan.reasons:
+        out.print(f"- {reason}", soft_wrap=True)

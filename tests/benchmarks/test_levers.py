@@ -1,0 +1,123 @@
+import dataclasses
+import functools
+import importlib.util
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from benchmarks import levers
+from benchmarks.judge import Judge
+from benchmarks.outcomes import Outcome, Repair, Seen
+from grefine_export.mini import heldout
+from grefine_rt import BundleError, Refiner
+from grefine_rt.bundle.manifest import Cost
+
+
+def fake_refiner(costs=True, drafts=3):
+    """The runtime's own stand-in for a bundle, with made-up costs."""
+    path = Path(__file__).parents[1] / "runtime" / "fake_bundle.py"
+    spec = importlib.util.spec_from_file_location("fake_bundle_of_levers", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    bundle = module.Bundle()
+    manifest = bundle.manifest
+    bundle.manifest = dataclasses.replace(
+        manifest,
+        components={name: name for name in bundle.engines},
+        costs={name: Cost((0.0, 1e6, 0.0), (0.0, 0.0, 0.0)) for name in bundle.engines} if costs else None,
+        inpaint=dataclasses.replace(manifest.inpaint, drafts=drafts),
+        plan=dataclasses.replace(manifest.plan, p_bound=0.9),
+    )
+    return Refiner(bundle)
+
+
+@functools.cache
+def some():
+    return list(heldout.samples(5))
+
+
+@pytest.fixture(scope="module")
+def results():
+    return levers.measure(fake_refiner(), Judge.load(), some(), 0, (0.0, 0.5), 4)
+
+
+def test_every_lever_has_its_costs_and_every_figure(results):
+    rows = results["levers"]
+    assert list(rows) == [
+        "full computation",
+        "skip",
+        "skip, crops",
+        "skip, 4 steps",
+        "skip, interval",
+        "skip, fewer drafts",
+        "all levers",
+        "default",
+    ]
+    assert rows["full computation"]["share"] == 1
+    full = rows["full computation"]["tflop"]
+    assert full > 0
+    for row in rows.values():
+        assert row["share"] == pytest.approx(row["tflop"] / full)
+        assert set(row["figures"]) == set(levers.FIGURES)
+    for lever in ("skip, 4 steps", "skip, interval", "skip, fewer drafts"):
+        assert rows["all levers"]["tflop"] <= rows[lever]["tflop"] <= rows["skip"]["tflop"] <= full
+    assert rows["skip, interval"]["tflop"] < rows["skip"]["tflop"]
+    json.dumps(results, allow_nan=False)
+
+
+def test_the_reference_loses_nothing_against_itself(results):
+    for name in ("full computation", "skip"):
+        assert all(cell["change"] in (0, None) for cell in results["levers"][name]["figures"].values())
+        assert results["levers"][name]["worst"]["change"] == 0
+
+
+def test_the_default_is_what_the_bundle_does_unasked(results):
+    rows, default = results["levers"], results["levers"]["default"]
+    # The stand-in's manifest guides every call of 4 steps and names no crops.
+    options = levers.levers((0.0, 1.0), 4)["skip, fewer drafts"]
+    plain = dataclasses.replace(options, stage1_steps=4)
+    pulled = [levers.pull(fake_refiner(), Judge.load(), one, {"": plain}, one.number)[""] for one in some()]
+    assert default["tflop"] == pytest.approx(sum(one.tflop for one in pulled) / len(pulled))
+    assert default["tflop"] < rows["skip, fewer drafts"]["tflop"]
+    assert results["passed"]["share"] == (default["share"] <= 0.4)
+    assert results["passed"]["loss"] == (default["worst"]["change"] >= -0.02)
+
+
+def test_a_loss_is_relative_and_named():
+    repair = Repair(0.5, 0.5, 40.0, None, None, None, 0, 0, None, 1.0)
+
+    def outcome(number, p):
+        return Outcome(
+            number, "clean", "", None, 5.0, Seen(p, 0.5, None, None, None), redraws=False, repair=repair
+        )
+
+    key = "clean_skip_rate"
+    kept = [outcome(number, 0.5) for number in range(4)]
+    lost = [dataclasses.replace(one, redraws=one.number == 0) for one in kept]
+    assert levers._change(key, [*zip(lost, kept, strict=True)]) == pytest.approx(-0.25)
+    assert levers._change(key, [*zip(kept, lost, strict=True)]) == pytest.approx(1 / 3)
+    assert levers._change("refine_rmse_reduction", [*zip(kept, kept, strict=True)]) is None
+    pulled = [levers.Pulled(one, 1.0, 2.0) for one in lost]
+    reference = [levers.Pulled(one, 2.0, 2.0) for one in kept]
+    row = levers._row(pulled, reference, 2.0)
+    assert row["share"] == 0.5
+    assert row["worst"]["figure"] == key
+    assert row["worst"]["error"] == pytest.approx(0.22, abs=0.05)
+
+
+def test_the_table_shows_every_lever_and_the_verdict(results):
+    out = io.StringIO()
+    levers.show(results, Console(file=out, width=300))
+    text = out.getvalue()
+    for name in results["levers"]:
+        assert f"| {name} " in text
+    assert "40% of the full computation" in text
+
+
+def test_a_bundle_without_costs_is_one_sentence():
+    redrawn = next(sample for sample in some() if sample.category == "alignment")
+    with pytest.raises(BundleError, match="add_costs"):
+        levers.pull(fake_refiner(costs=False), Judge.load(), redrawn, levers.levers((0.0, 0.5), 4), 0)
