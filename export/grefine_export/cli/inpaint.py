@@ -1,0 +1,112 @@
+"""`grefine-export inpaint`: stage 1 of the refiner, SDXL of any form, joins a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Precision = Literal["fp16", "fp16-storage", "fp32"]
+
+
+def inpaint(
+    checkpoint: Annotated[
+        str,
+        typer.Option(
+            help="SDXL-Inpainting or plain SDXL, any fine-tune: a diffusers folder, a safetensors file with the "
+            "original names, or a hub id such as diffusers/stable-diffusion-xl-1.0-inpainting-0.1."
+        ),
+    ],
+    bundle: Annotated[Path, typer.Option(help="Folder of the bundle that it joins, changed in place.")],
+    unet: Annotated[
+        str, typer.Option(help="Another UNet, such as a distilled one: folder, safetensors file or hub id.")
+    ] = "",
+    vae: Annotated[
+        str,
+        typer.Option(
+            help="Another autoencoder, such as an FP16-safe one: folder, safetensors file or hub id."
+        ),
+    ] = "",
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(help="FILE:SCALE, a LoRA to fuse and how strongly (1 if not given); may be repeated."),
+    ] = None,
+    tokenizer: Annotated[
+        str,
+        typer.Option(help="CLIP's tokenizer for a single-file checkpoint; the bundle's own by default."),
+    ] = "",
+    unet_precision: Annotated[
+        Precision,
+        typer.Option(help="fp16: for GPUs; fp16-storage: half the file, computed in FP32, for CPUs; fp32."),
+    ] = "fp16",
+    text_precision: Annotated[Precision, typer.Option(help="As --unet-precision.")] = "fp16",
+    vae_precision: Annotated[
+        Precision, typer.Option(help="As --unet-precision; fp16 for FP16-safe autoencoders alone.")
+    ] = "fp32",
+    solver: Annotated[
+        Literal["euler", "ddim", "dpm++2m", "lcm"] | None,
+        typer.Option(help="The checkpoint's own by default."),
+    ] = None,
+    spacing: Annotated[
+        Literal["leading", "trailing", "linspace"] | None,
+        typer.Option(help="Which training steps a run visits; trailing for SDXL Lightning."),
+    ] = None,
+    prediction: Annotated[
+        Literal["epsilon", "v_prediction"] | None, typer.Option(help="What the UNet predicts.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Steps at full strength; 10, or 4 when distilled.")
+    ] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="7.5, or 1 when distilled: then a step costs one UNet pass, not two.")
+    ] = None,
+    embedded_guidance: Annotated[
+        float, typer.Option(help="What a latent consistency UNet is told; becomes part of the graph.")
+    ] = 8.0,
+    rescale: Annotated[float, typer.Option(help="Guidance rescale, 0 to 1.")] = 0.0,
+    interval: Annotated[
+        tuple[float, float], typer.Option(help="Shares of the UNet calls between which guidance applies.")
+    ] = (0.0, 1.0),
+    drafts: Annotated[int, typer.Option(help="How many drafts stage 1 makes.")] = 1,
+    tile: Annotated[
+        int, typer.Option(help="Side in pixels above which the autoencoder works in tiles; 0 for never.")
+    ] = 1024,
+    origin: Annotated[str, typer.Option(help="Origin of the weights, for the manifest.")] = "",
+    license: Annotated[
+        str, typer.Option(help="Licence of the weights; by default that of SDXL.")
+    ] = "CreativeML Open RAIL++-M",
+) -> None:
+    """Add stage 1 of the refiner to a bundle: SDXL's text encoders, autoencoder and fused denoising step."""
+    from grefine_export.inpaint_bundle import InpaintOptions, add_inpaint
+    from grefine_export.models.lora import parse_lora
+    from grefine_export.onnx.parity import ParityError
+    from grefine_rt.errors import GRefineError
+
+    try:
+        options = InpaintOptions(
+            unet_precision=unet_precision,
+            text_precision=text_precision,
+            vae_precision=vae_precision,
+            unet=unet,
+            vae=vae,
+            loras=tuple(parse_lora(text) for text in lora or ()),
+            tokenizer=tokenizer,
+            solver=solver,
+            spacing=spacing,
+            prediction=prediction,
+            steps=steps,
+            guidance=guidance,
+            embedded_guidance=embedded_guidance,
+            rescale=rescale,
+            interval=interval,
+            drafts=drafts,
+            tile=tile,
+            origin=origin,
+            license=license,
+        )
+        errors = add_inpaint(bundle, checkpoint, options, typer.echo)
+    except (ValueError, OSError, GRefineError, ParityError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    typer.echo(f"Stage 1 is in {bundle}; largest relative error {max(errors.values()):.1e}.")

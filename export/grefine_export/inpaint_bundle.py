@@ -1,0 +1,335 @@
+"""Stage 1 from an SDXL checkpoint: four components, both tokenizers and its section of the manifest join a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import UNet2DConditionModel
+from diffusers.models.embeddings import get_timestep_embedding
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from grefine_export.component import (
+    Job,
+    Precision,
+    check_manifest,
+    export_component,
+    identity,
+    number_bytes,
+)
+from grefine_export.models.clip_tokenizer import read_tokenizer
+from grefine_export.models.inpaint import TIME_IDS, TextEncoderPair
+from grefine_export.models.lora import Lora, fuse, locate_lora, read_lora
+from grefine_export.models.pasd_attention import chunk_unet
+from grefine_export.models.sd_tokenizer import SDXL_PADS, padded_with, read_sd_tokenizer
+from grefine_export.models.sdxl_loading import SdxlCheckpoint, pipeline_path
+from grefine_export.onnx.cost import count
+from grefine_export.onnx.step import BlendedStep, InpaintStep
+from grefine_export.sampling import Sampling, sampling
+from grefine_export.vae_component import decode_job, encode_job
+from grefine_rt.bundle.manifest import FILE_NAME, SECTION_COMPONENTS, Manifest
+from grefine_rt.bundle.store import write
+from grefine_rt.diffusion.solver import Prediction, Solver, Spacing
+
+Say = Callable[[str], None]
+
+TOKENIZERS = ("tokenizers/inpaint.json", "tokenizers/inpaint_2.json")
+COMPONENTS = SECTION_COMPONENTS["inpaint"]
+LICENSE = "CreativeML Open RAIL++-M"
+"""Of SDXL and of its inpainting model."""
+
+
+@dataclass(frozen=True)
+class InpaintOptions:
+    """How stage 1 is made. None and "" stand for what the checkpoint says.
+
+    unet_precision, text_precision, vae_precision: see `component.Precision`; SDXL's own autoencoder overflows in half
+    precision. unet, vae: checkpoints whose UNet or autoencoder takes the place of the checkpoint's own. loras: (file,
+    folder or hub id; scale), fused in this order. tokenizer: folder or file, for a checkpoint that is a single file;
+    the bundle's own CLIP tokenizer where none is given. embedded_guidance: the guidance that a latent consistency model
+    is told of, a constant of the graph. origin: of the weights, for the manifest. The others: see
+    `grefine_rt.bundle.manifest.Inpaint`; attention is cut up for work pictures up to the larger of `resolution` and
+    `tile`, about square.
+    """
+
+    unet_precision: Precision = "fp16"
+    text_precision: Precision = "fp16"
+    vae_precision: Precision = "fp32"
+    unet: str = ""
+    vae: str = ""
+    loras: tuple[tuple[str, float], ...] = ()
+    tokenizer: str = ""
+    solver: Solver | None = None
+    spacing: Spacing | None = None
+    prediction: Prediction | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    embedded_guidance: float = 8.0
+    negative: Literal["zeros", "encoded"] | None = None
+    rescale: float = 0.0
+    interval: tuple[float, float] = (0.0, 1.0)
+    drafts: int = 1
+    tile: int = 1024
+    smallest: int = 512
+    resolution: int | None = None
+    origin: str = ""
+    license: str = LICENSE
+
+
+def add_inpaint(
+    bundle: Path, checkpoint: str, options: InpaintOptions = InpaintOptions(), say: Say = print
+) -> dict[str, float]:
+    """Export SDXL into the folder `bundle`, enter it into `bundle.json`, and return each component's relative error
+    against torch. A stage 1 that is there is replaced; a component made from the same inputs is kept.
+
+    Args:
+        checkpoint: diffusers folder, safetensors file with the original names, or hub id; a UNet of 9 channels
+            (inpainting), or of 4, whose surroundings are then blended in between steps.
+
+    Raises FileNotFoundError, ConnectionError and ValueError (one sentence) for what cannot be had, read or used,
+    ParityError when a graph does not compute what its module does, BundleError for a damaged `bundle.json`.
+    """
+    file = bundle / FILE_NAME
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"there is no bundle in '{bundle}': make one with 'grefine-export clip' first"
+        )
+    source = SdxlCheckpoint(
+        pipeline_path(checkpoint, say),
+        pipeline_path(options.unet, say) if options.unet else None,
+        pipeline_path(options.vae, say) if options.vae else None,
+    )
+    source.check()
+    loras = [(locate_lora(name, say), scale) for name, scale in options.loras]
+    fused = [(read_lora(path), scale) for path, scale in loras]
+    config = source.unet_config()
+    how = sampling(
+        source.scheduler(),
+        config.get("time_cond_proj_dim") is not None,
+        solver=options.solver,
+        spacing=options.spacing,
+        prediction=options.prediction,
+        steps=options.steps,
+        guidance=options.guidance,
+    )
+    manifest = dataclasses.asdict(Manifest.from_json(file.read_text(encoding="utf-8")))
+    tokenizers = _tokenizers(source, options, bundle, manifest)
+    manifest = _entered(manifest, config, how, source, checkpoint, options)
+    check_manifest(manifest)
+
+    def component(name: str, build: Callable[[], Job], precision: Precision, part: str, **more: Any) -> float:
+        made_from = {part: identity(source.files(part)), **more}
+        return export_component(bundle / _graph(name), build, precision, made_from, say)
+
+    side = max(manifest["inpaint"]["resolution"], options.tile)
+    adapters = [(identity([path]), scale) for path, scale in loras]
+    vae = options.vae_precision
+    # Tiles share the statistics of group norms, which takes single precision.
+    shared = bool(options.tile) and vae != "fp16"
+    # What takes longest comes last, when nothing else can fail.
+    errors = {
+        "inpaint_text": component(
+            "inpaint_text", lambda: text_job(source, fused), options.text_precision, "text", loras=adapters
+        ),
+        **{
+            f"inpaint_{name}": component(
+                f"inpaint_{name}",
+                partial(job, source.vae, vae, side, shared),
+                vae,
+                "vae",
+                side=side,
+                shared=shared,
+            )
+            for name, job in (("encode", encode_job), ("decode", decode_job))
+        },
+    }
+    errors["inpaint_step"] = component(
+        "inpaint_step",
+        lambda: step_job(source, fused, options, side),
+        options.unet_precision,
+        "unet",
+        loras=adapters,
+        side=side,
+        embedded_guidance=options.embedded_guidance,
+    )
+    for path, tokenizer in zip(TOKENIZERS, tokenizers, strict=True):
+        (bundle / path).parent.mkdir(exist_ok=True)
+        tokenizer.save(str(bundle / path))
+    counted = {file: dataclasses.asdict(count(bundle / file)) for file in map(_graph, COMPONENTS)}
+    write(bundle, manifest | {"costs": (manifest["costs"] or {}) | counted})
+    return errors
+
+
+def fold_guidance(unet: UNet2DConditionModel, guidance: float) -> None:
+    """Tell a latent consistency model its guidance once and for all, in place (Luo et al., 2310.04378, section 4.2).
+
+    Such a UNet adds a projection of the embedded `guidance` to its time features in front of a linear layer; for a
+    constant guidance that is a change of the layer's bias.
+    """
+    embedding = unet.time_embedding
+    if embedding.cond_proj is None:
+        return
+    # diffusers' pipelines embed (guidance - 1) * 1000 as they embed time steps, sines first.
+    features = get_timestep_embedding(
+        torch.tensor([(guidance - 1.0) * 1000.0]), unet.config.time_cond_proj_dim, downscale_freq_shift=1
+    )
+    with torch.no_grad():
+        first = embedding.linear_1
+        first.bias.add_(first.weight @ embedding.cond_proj(features)[0])
+    embedding.cond_proj = None
+
+
+# --- components
+
+
+def text_job(source: SdxlCheckpoint, loras: Sequence[tuple[Lora, float]]) -> Job:
+    first, second = source.text_encoders()
+    for lora, scale in loras:
+        fuse(first, lora, "text_encoder", scale)
+        fuse(second, lora, "text_encoder_2", scale)
+    end, length = first.config.vocab_size - 1, first.config.max_position_embeddings
+    ids = torch.randint(0, end - 1, (3, length), generator=_generator())
+    ids[0, length // 3 :], ids[1:, -1] = end, end
+    inputs = {"ids": ids, "ids_2": ids.flip(1).roll(-1, 1)}
+    check = {name: rows[:2] for name, rows in inputs.items()}
+    axes = {name: {0: "n"} for name in inputs}
+    return Job(TextEncoderPair(first, second), inputs, check, ["context", "pooled"], axes)
+
+
+def step_job(
+    source: SdxlCheckpoint, loras: Sequence[tuple[Lora, float]], options: InpaintOptions, side: int
+) -> Job:
+    unet = source.unet()
+    for lora, scale in loras:
+        fuse(unet, lora, "unet", scale)
+    fold_guidance(unet, options.embedded_guidance)
+    chunk_unet(unet, side, number_bytes(options.unet_precision))
+    blended = unet.config.in_channels == 4
+    inputs, check = (_step_inputs(unet, blended, *size) for size in ((16, 24), (24, 16)))
+    latent = ("sample", "previous", "noise", "mask", "original", "original_noise", "masked_latent")
+    axes = {name: {2: "h", 3: "w"} for name in inputs if name in latent}
+    axes |= {"context": {0: "n", 1: "L"}, "pooled": {0: "n"}, "time_ids": {0: "n"}}
+    step = (BlendedStep if blended else InpaintStep)(unet).eval()
+    return Job(step, inputs, check, ["next", "clean"], axes)
+
+
+def _step_inputs(unet: UNet2DConditionModel, blended: bool, height: int, width: int) -> dict[str, Tensor]:
+    generator = _generator()
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    config = unet.config
+    pooled = config.projection_class_embeddings_input_dim - TIME_IDS * config.addition_time_embed_dim
+    size = 8.0 * torch.tensor([[height, width, 0, 0, height, width]] * 2)
+    known = ("original", "original_noise") if blended else ("masked_latent",)
+    # A row of an Euler step in the middle of a schedule, with guidance and rescale.
+    coefficients = torch.tensor([0.3, 1.0, -3.0, 0.7, 0.3, 0.1, 0.05, 5.0, 0.5, 1.0, 2.0])
+    return {
+        **{name: normal(1, 4, height, width) for name in ("sample", "previous", "noise")},
+        "mask": (normal(1, 1, height, width) > 0).float(),
+        **{name: normal(1, 4, height, width) for name in known},
+        "context": normal(2, 77, config.cross_attention_dim),
+        "pooled": normal(2, pooled),
+        "time_ids": size,
+        "timestep": torch.tensor([421.0]),
+        "coefficients": coefficients if blended else coefficients[:9].clone(),
+    }
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(17)
+
+
+# --- the bundle
+
+
+def _graph(component: str) -> str:
+    return f"components/{component}.onnx"
+
+
+def _tokenizers(
+    source: SdxlCheckpoint, options: InpaintOptions, bundle: Path, manifest: Mapping[str, Any]
+) -> list[Tokenizer]:
+    """Both tokenizers: those of the pipeline's folder, else CLIP's tokenizer with the paddings of SDXL."""
+    folders, vocabularies = source.tokenizer_folders(), source.vocabularies()
+    if folders and not options.tokenizer:
+        return [read_sd_tokenizer(*each) for each in zip(folders, vocabularies, SDXL_PADS, strict=True)]
+    own = manifest["tokenizers"]["alignment_text"][0]["file"]
+    given = Path(options.tokenizer).expanduser() if options.tokenizer else bundle / own
+    try:
+        return [
+            padded_with(read_tokenizer(given, size), pad)
+            for size, pad in zip(vocabularies, SDXL_PADS, strict=True)
+        ]
+    except ValueError as error:
+        if options.tokenizer:
+            raise
+        raise ValueError(
+            "a checkpoint in a single file has no tokenizer, and the bundle's is not CLIP's: give --tokenizer"
+        ) from error
+
+
+def _entered(
+    manifest: dict[str, Any],
+    unet: Mapping[str, Any],
+    how: Sampling,
+    source: SdxlCheckpoint,
+    checkpoint: str,
+    options: InpaintOptions,
+) -> dict[str, Any]:
+    """`manifest` with stage 1."""
+    files = {name: _graph(name) for name in COMPONENTS}
+    origin = options.origin or _origin(checkpoint, options)
+    own = [{"component": name, "origin": origin, "license": options.license} for name in COMPONENTS]
+    length = 77
+    section = {
+        "resolution": options.resolution or 8 * int(unet.get("sample_size") or 128),
+        # Each level of the UNet but the last halves the latent.
+        "multiple": 8 * 2 ** (len(unet["block_out_channels"]) - 1),
+        "steps": how.steps,
+        "solver": how.solver,
+        "guidance": how.guidance,
+        "drafts": options.drafts,
+        "negative": options.negative or ("zeros" if source.zeros_for_empty() else "encoded"),
+        "prediction": how.prediction,
+        "schedule": dataclasses.asdict(how.schedule),
+        "time_ids": True,
+        "blended": unet["in_channels"] == 4,
+        "rescale": options.rescale,
+        "interval": [*options.interval],
+        "tile": options.tile,
+        "smallest": options.smallest,
+    }
+    specs = [
+        {"file": file, "input": name, "length": length}
+        for file, name in zip(TOKENIZERS, ("ids", "ids_2"), strict=True)
+    ]
+    return manifest | {
+        "inpaint": section,
+        "components": manifest["components"] | files,
+        "tokenizers": manifest["tokenizers"] | {"inpaint_text": specs},
+        "weights": [weight for weight in manifest["weights"] if weight["component"] not in COMPONENTS] + own,
+    }
+
+
+def _origin(checkpoint: str, options: InpaintOptions) -> str:
+    """What the weights are made of, for the manifest."""
+    parts = [_public(checkpoint)]
+    parts += [
+        f"{what} {_public(name)}" for what, name in (("UNet", options.unet), ("VAE", options.vae)) if name
+    ]
+    parts += [f"LoRA {_public(name)} at {scale:g}" for name, scale in options.loras]
+    return ", ".join(parts)
+
+
+def _public(checkpoint: str) -> str:
+    """A hub id, or the name alone of a path here: where it lies is nobody else's business."""
+    path = Path(checkpoint).expanduser()
+    return path.absolute().name if path.exists() else checkpoint

@@ -1,0 +1,87 @@
+"""How a diffusion model is to be sampled: what its scheduler configuration says, and what a user says instead."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from grefine_rt.diffusion.solver import Prediction, Schedule, Solver, Spacing
+
+_SOLVERS: dict[str, Solver] = {
+    "DDIMScheduler": "ddim",
+    "DPMSolverMultistepScheduler": "dpm++2m",
+    "DPMSolverSinglestepScheduler": "dpm++2m",
+    "LCMScheduler": "lcm",
+}
+"""Other schedulers of diffusers, among them all kinds of Euler, are run as "euler"."""
+
+_STABLE_DIFFUSION = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+
+STEPS, FEW_STEPS = 10, 4
+"""Of a common model (G-Refine 3.3) and of a distilled one."""
+
+GUIDANCE = 7.5
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """See `grefine_rt.bundle.manifest.Inpaint`."""
+
+    solver: Solver
+    schedule: Schedule
+    prediction: Prediction
+    steps: int
+    guidance: float
+
+
+def sampling(
+    config: Mapping[str, Any],
+    consistency: bool = False,
+    *,
+    solver: Solver | None = None,
+    spacing: Spacing | None = None,
+    prediction: Prediction | None = None,
+    steps: int | None = None,
+    guidance: float | None = None,
+) -> Sampling:
+    """What `config`, a `scheduler_config.json` or nothing, asks for, with each argument instead of what it says.
+
+    consistency: the UNet is a latent consistency model, told of its guidance. Such a model, and one that is sampled
+    ancestrally with trailing spacing (SDXL Turbo), is distilled: few steps, no guidance.
+
+    Raises ValueError (one sentence) for a noise schedule that the runtime does not have.
+    """
+    name = str(config.get("_class_name", ""))
+    if "EDM" in name or config.get("beta_schedule", "scaled_linear") != "scaled_linear":
+        raise ValueError(
+            f"the scheduler {name or 'of the checkpoint'} has the noise schedule "
+            f"'{config.get('beta_schedule', 'EDM')}': only 'scaled_linear' can be run, so take another checkpoint"
+        )
+    if config.get("rescale_betas_zero_snr"):
+        raise ValueError(
+            "the scheduler starts from zero signal, which cannot be run: take another checkpoint"
+        )
+    solver = solver or ("lcm" if consistency else _SOLVERS.get(name, "euler"))
+    prediction = prediction or config.get("prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction"):
+        raise ValueError(
+            f"the prediction '{prediction}' cannot be run: give --prediction epsilon or v_prediction"
+        )
+    given = config.get("timestep_spacing", "leading")
+    known = {key: config.get(key, value) for key, value in _STABLE_DIFFUSION.items()}
+    schedule = Schedule(
+        train_steps=int(known["num_train_timesteps"]),
+        beta_start=float(known["beta_start"]),
+        beta_end=float(known["beta_end"]),
+        spacing=spacing or given,
+        offset=int(known["steps_offset"]),
+    )
+    distilled = solver == "lcm" or ("Ancestral" in name and given == "trailing")
+    return Sampling(
+        solver,
+        schedule,
+        prediction,
+        (FEW_STEPS if distilled else STEPS) if steps is None else steps,
+        (1.0 if distilled else GUIDANCE) if guidance is None else guidance,
+    )

@@ -1,0 +1,78 @@
+"""The autoencoder of a stage as its two components, in a precision that can hold it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+
+from grefine_export.component import Job, Precision, number_bytes
+from grefine_export.models.pasd_attention import chunk_vae
+from grefine_export.models.vae import Vae
+from grefine_export.models.vae_graphs import Decode, Encode, as_vae, extreme_latents, peak_activation
+from grefine_export.onnx.statistics import share_statistics
+
+_FP16_LIMIT = 65504.0
+_REMEDY = "give --vae-precision fp32, or for stage 1 an FP16-safe autoencoder with --vae"
+
+Load = Callable[[], AutoencoderKL]
+
+
+def encode_job(load: Load, precision: Precision, side: int, shared: bool) -> Job:
+    """`image` -> `latent`. side: of the largest picture or tile, in pixels, which bounds the attention's memory.
+    shared: tiles share the statistics of group norms."""
+    axes = {"image": {0: "b", 2: "H", 3: "W"}}
+    image, other = (
+        torch.rand(*shape, generator=_generator()) * 2 - 1 for shape in ((2, 3, 64, 96), (1, 3, 96, 64))
+    )
+
+    def finish(file: Path) -> None:
+        if shared:
+            share_statistics(file)
+
+    encoder = Encode(_vae(load, precision, side))
+    return Job(encoder, {"image": image}, {"image": other}, ["latent"], axes, finish)
+
+
+def decode_job(load: Load, precision: Precision, side: int, shared: bool) -> Job:
+    """`latent` -> `image`, as `encode_job`. Raises ValueError for an autoencoder that FP16 cannot hold."""
+    decoder = Decode(_vae(load, precision, side))
+    if precision == "fp16" and not (peak := peak_activation(decoder)) < _FP16_LIMIT:
+        raise ValueError(
+            f"the autoencoder's activations reach {peak:.0f}, above what FP16 holds (65504): {_REMEDY}"
+        )
+    axes = {"latent": {0: "b", 2: "h", 3: "w"}}
+    latent, other = (torch.randn(*shape, generator=_generator()) for shape in ((2, 4, 8, 12), (1, 4, 12, 8)))
+
+    def finish(file: Path) -> None:
+        check_decoder(file)
+        if shared:
+            share_statistics(file)
+
+    return Job(decoder, {"latent": latent}, {"latent": other}, ["image"], axes, finish)
+
+
+def check_decoder(file: Path) -> None:
+    """Decode latents far beyond those of pictures. Raises ValueError when the graph gives anything but numbers."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    for latents in extreme_latents():
+        (image,) = session.run(None, {"latent": latents.numpy()})
+        if not np.isfinite(image).all():
+            raise ValueError(
+                f"the decoder gives no numbers for latents of {float(latents.abs().max()):.0f}: {_REMEDY}"
+            )
+
+
+def _vae(load: Load, precision: Precision, side: int) -> Vae:
+    kl = load()
+    chunk_vae(kl, side, number_bytes(precision))
+    return as_vae(kl)
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(17)
