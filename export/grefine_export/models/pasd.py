@@ -1,7 +1,8 @@
 """The restoration UNet of stage 2: PASD (pixel-aware stable diffusion), G-Refine section 3.3.
 
 An SD1.5-type UNet, a ControlNet that reads the image to be restored, and PACA (pixel-aware cross-attention):
-one transformer block after each ResNet block of the up path, reading the control feature of its resolution.
+one transformer block after each ResNet block of the up path, reading the control feature of its resolution. PASD-light
+has one more cross-attention inside the transformer blocks of the up path instead.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 import torch
 from diffusers import ControlNetModel, Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
+
+from grefine_export.models.pasd_light import LightTransformer
+from grefine_export.models.pasd_rrdb import RrdbEmbedding
 
 # PASD's names for what has no place in diffusers' own models.
 _PACA_KEY = "pixel_attentions"
@@ -26,15 +30,30 @@ class PasdUNet(nn.Module):
         controlnet: arguments of diffusers' `ControlNetModel`, same blocks. Its conditioning embedding halves
             the image once per entry of `conditioning_embedding_out_channels` after the first: with the
             usual four, from image to latent size (factor 8).
+        light: PASD-light.
+        rrdb: the ControlNet reads the image through two RRDBs, as the checkpoints named "rrdb" do.
 
     Attributes:
-        paca: one `Transformer2DModel` a ResNet block of the up path, in the order in which they run.
+        paca: one `Transformer2DModel` a ResNet block of the up path, in the order in which they run; none in
+            PASD-light.
     """
 
-    def __init__(self, unet: Mapping[str, Any], controlnet: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        unet: Mapping[str, Any],
+        controlnet: Mapping[str, Any],
+        light: bool = False,
+        rrdb: bool = False,
+    ) -> None:
         super().__init__()
         self.unet = UNet2DConditionModel(**unet)
         self.controlnet = ControlNetModel(**controlnet)
+        self.light = light
+        if rrdb:
+            config = self.controlnet.config
+            self.controlnet.controlnet_cond_embedding = RrdbEmbedding(
+                config.block_out_channels[0], config.conditioning_embedding_out_channels
+            )
         # ControlNet features in the order in which the up path consumes the skips they are added to.
         control_channels = [conv.out_channels for conv in reversed(self.controlnet.controlnet_down_blocks)]
         resnets = [
@@ -45,8 +64,12 @@ class PasdUNet(nn.Module):
                 f"the UNet's up path has {len(resnets)} ResNet blocks and the ControlNet "
                 f"{len(control_channels)} features: give both the same blocks and layers_per_block"
             )
+        self.paca = nn.ModuleList()
+        if light:
+            self._lighten(control_channels)
+            return
         heads = _heads(self.unet)
-        self.paca = nn.ModuleList(
+        self.paca.extend(
             Transformer2DModel(
                 num_attention_heads=heads[level],
                 attention_head_dim=resnet.out_channels // heads[level],
@@ -60,6 +83,17 @@ class PasdUNet(nn.Module):
         for block in self.paca:
             nn.init.zeros_(block.proj_out.weight)
             nn.init.zeros_(block.proj_out.bias)
+
+    def _lighten(self, control_channels: list[int]) -> None:
+        """Put PASD-light's transformers in the places of those of the up path."""
+        channels = iter(control_channels)
+        for block in self.unet.up_blocks:
+            widths = [next(channels) for _ in block.resnets]
+            if hasattr(block, "attentions"):
+                block.attentions = nn.ModuleList(
+                    LightTransformer(attention, width)
+                    for attention, width in zip(block.attentions, widths, strict=True)
+                )
 
     def forward(
         self,
@@ -100,6 +134,9 @@ class PasdUNet(nn.Module):
             for resnet, attention in zip(block.resnets, attentions, strict=True):
                 feature = controls.pop()
                 hidden = resnet(torch.cat([hidden, skips.pop() + feature], dim=1), embedding)
+                if self.light:
+                    hidden = hidden if attention is None else attention(hidden, context, feature)
+                    continue
                 if attention is not None:
                     hidden = attention(hidden, encoder_hidden_states=context, return_dict=False)[0]
                 tokens = feature.flatten(2).transpose(1, 2)
@@ -116,25 +153,39 @@ class PasdUNet(nn.Module):
     def load_published(self, unet: Mapping[str, Tensor], controlnet: Mapping[str, Tensor]) -> None:
         """Load the two state dicts of a published PASD checkpoint (folders `unet` and `controlnet`).
 
-        The RGB heads of the degradation-removal module served only its training and are left out.
-        Raises RuntimeError, naming the keys, where a weight is missing or left over.
+        The RGB heads of the degradation-removal module served only its training and are left out. Raises
+        ValueError (one sentence), naming the first key, where a weight is missing, left over or of another shape.
         """
         places = [
-            f"up_blocks.{level}.{_PACA_KEY}.{layer}."
+            f"up_blocks.{level}.{_PACA_KEY}.{layer}"
             for level, block in enumerate(self.unet.up_blocks)
             for layer in range(len(block.resnets))
         ]
-        paca = {
-            f"{index}.{key.removeprefix(place)}": value
-            for key, value in unet.items()
-            for index, place in enumerate(places)
-            if key.startswith(place)
+        wanted = {}
+        for name, parameter in self.state_dict().items():
+            part, _, key = name.partition(".")
+            if part == "paca":
+                index, _, key = key.partition(".")
+                part, key = "unet", f"{places[int(index)]}.{key}"
+            wanted[f"{part}/{key}"] = name, parameter.shape
+        given = {f"unet/{key}": value for key, value in unet.items()} | {
+            f"controlnet/{key}": value
+            for key, value in controlnet.items()
+            if not key.startswith(_RGB_HEADS_KEY)
         }
-        self.unet.load_state_dict({key: value for key, value in unet.items() if f".{_PACA_KEY}." not in key})
-        self.paca.load_state_dict(paca)
-        self.controlnet.load_state_dict(
-            {key: value for key, value in controlnet.items() if not key.startswith(_RGB_HEADS_KEY)}
-        )
+        if lacking := sorted(wanted.keys() - given.keys()):
+            raise ValueError(f"the PASD checkpoint lacks the weight '{lacking[0]}': fetch it again")
+        if unknown := sorted(given.keys() - wanted.keys()):
+            raise ValueError(
+                f"the PASD checkpoint has the weight '{unknown[0]}', which no PASD of its sizes has"
+            )
+        for key, (_, shape) in wanted.items():
+            if given[key].shape != shape:
+                raise ValueError(
+                    f"the PASD checkpoint's '{key}' has shape {tuple(given[key].shape)} where its configuration asks "
+                    f"for {tuple(shape)}: fetch it again"
+                )
+        self.load_state_dict({wanted[key][0]: value.float() for key, value in given.items()}, assign=True)
 
 
 def _heads(unet: UNet2DConditionModel) -> list[int]:

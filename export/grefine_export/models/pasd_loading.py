@@ -1,0 +1,266 @@
+"""A published PASD and the Stable Diffusion 1.5 that it stands on, from the files that people have."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint, convert_ldm_unet_checkpoint
+from torch import Tensor
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from grefine_export.checkpoints import read_tensors
+from grefine_export.hub import Unreachable, fetch, is_hub_id, listing
+from grefine_export.models.pasd import PasdUNet
+from grefine_export.models.sdxl_loading import SdxlCheckpoint
+
+SCALING = 0.18215
+"""Factor from SD1.5's latents to unit variance, where no configuration says it."""
+
+_PASD_PARTS = ("unet", "controlnet")
+_BASE_PARTS = ("vae", "text_encoder", "tokenizer")
+_WEIGHT_FILES = tuple(
+    f"diffusion_pytorch_model{half}.{kind}" for kind in ("safetensors", "bin") for half in ("", ".fp16")
+)
+_HUB_FILES = re.compile(
+    r"(?:.*/)?(?P<part>\w+)/(?:(?:diffusion_pytorch_model|model|pytorch_model)\.(?P<kind>safetensors|bin)"
+    r"|config\.json|vocab\.json|merges\.txt|tokenizer_config\.json)"
+)
+_TEXT = "text_model."
+_HEAD = 64  # channels of a head of CLIP's text encoder
+
+
+@dataclass(frozen=True)
+class PasdCheckpoint:
+    """A PASD or PASD-light as its authors' training leaves it: a folder with `unet` and `controlnet`."""
+
+    folder: Path
+
+    @classmethod
+    def find(cls, checkpoint: str, say: Callable[[str], None] = print) -> PasdCheckpoint:
+        """`checkpoint`: the folder itself, one above its `checkpoint-N` (the latest is taken), or a hub id.
+
+        Raises FileNotFoundError, ConnectionError or ValueError, one sentence each.
+        """
+        hub = is_hub_id(checkpoint)
+        root = _fetched(checkpoint, _PASD_PARTS, say) if hub else Path(checkpoint).expanduser()
+        if not root.is_dir():
+            raise FileNotFoundError(
+                f"there is no folder '{checkpoint}': give a PASD checkpoint with 'unet' and 'controlnet'"
+            )
+        found = [root] if _is_pasd(root) else [one for one in root.rglob("checkpoint-*") if _is_pasd(one)]
+        if not found:
+            raise ValueError(
+                f"the folder '{checkpoint}' has no unet/config.json with controlnet/config.json: give a PASD "
+                f"checkpoint, such as runs/pasd/checkpoint-100000"
+            )
+        if len({folder.parent for folder in found}) > 1:
+            names = ", ".join(sorted(str(folder.relative_to(root)) for folder in found))
+            raise ValueError(f"the folder '{checkpoint}' holds several PASD models: give one of {names}")
+        return cls(max(found, key=lambda folder: int(re.sub(r"\D", "", folder.name) or 0)))
+
+    def files(self) -> list[Path]:
+        """The files that decide the model, for telling whether they changed."""
+        return [
+            file
+            for part in ("unet", "controlnet")
+            for file in (self.folder / part / "config.json", _weight_file(self.folder / part))
+        ]
+
+    def unet_config(self) -> dict[str, Any]:
+        """Arguments of diffusers' `UNet2DConditionModel`, complete. Raises ValueError, for PASD-SDXL among others."""
+        config = _config(self.folder / "unet", UNet2DConditionModel)
+        if config["addition_embed_type"] is not None:
+            raise ValueError(
+                f"'{self.folder}' is PASD-SDXL, whose steps also read a pooled prompt and the picture's size: give a "
+                f"PASD or PASD-light for Stable Diffusion 1.5"
+            )
+        return config
+
+    def load(self, base: Mapping[str, Tensor] = MappingProxyType({})) -> PasdUNet:
+        """The model, float32, strictly: PASD or PASD-light, with RRDBs or without.
+
+        base: weights of an SD1.5 UNet under diffusers' names, which take the place of PASD's own of the same names, as
+        the authors' personalised models do. Raises ValueError or FileNotFoundError (one sentence) for anything that is
+        no such checkpoint.
+        """
+        sizes = self.unet_config(), _config(self.folder / "controlnet", ControlNetModel)
+        unet, controlnet = (read_tensors(_weight_file(self.folder / part)) for part in ("unet", "controlnet"))
+        light = any(".attn2_plus." in key for key in unet)
+        if not light and not any(".pixel_attentions." in key for key in unet):
+            raise ValueError(
+                f"the UNet of '{self.folder}' has no pixel-aware attention: give PASD's own, not Stable Diffusion's"
+            )
+        if strange := sorted(base.keys() - unet.keys()):
+            raise ValueError(
+                f"the base's UNet has '{strange[0]}', which PASD's lacks: give a Stable Diffusion 1.5"
+            )
+        with torch.device("meta"):
+            pasd = PasdUNet(*sizes, light=light, rrdb=any(".preprocesser." in key for key in controlnet))
+        pasd.load_published({**unet, **base}, controlnet)
+        return pasd.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Sd15:
+    """A Stable Diffusion 1.5, or a fine-tune: a diffusers folder, or a file with the names of the original code."""
+
+    path: Path
+
+    @classmethod
+    def find(cls, base: str, unet: bool = False, say: Callable[[str], None] = print) -> Sd15:
+        """`base`: a folder, a file (.safetensors, .ckpt) or a hub id; `unet`: whether its UNet is wanted too.
+
+        Raises FileNotFoundError, ConnectionError or ValueError, one sentence each.
+        """
+        if is_hub_id(base):
+            return cls(_fetched(base, (*_BASE_PARTS, *(["unet"] if unet else [])), say))
+        path = Path(base).expanduser()
+        if not path.exists():
+            raise FileNotFoundError(
+                f"there is no '{base}': give a Stable Diffusion 1.5 as a folder, a file or a hub id"
+            )
+        if path.is_dir() and not (path / "text_encoder" / "config.json").is_file():
+            raise ValueError(
+                f"the folder '{base}' has no text_encoder/config.json: give a Stable Diffusion 1.5"
+            )
+        return cls(path)
+
+    def vae(self) -> AutoencoderKL:
+        """The autoencoder, float32. Raises ValueError."""
+        vae = SdxlCheckpoint(self.path).vae()
+        if self.path.is_file():
+            vae.register_to_config(scaling_factor=SCALING)
+        return vae
+
+    def text_encoder(self) -> CLIPTextModel:
+        """CLIP's text encoder, float32. Raises ValueError."""
+        try:
+            if self.path.is_file():
+                return _text_encoder(read_tensors(self.path))
+            folder = self.path / "text_encoder"
+            files = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
+            model, info = CLIPTextModel.from_pretrained(
+                folder,
+                variant="fp16" if files and all(".fp16." in file.name for file in files) else None,
+                local_files_only=True,
+                output_loading_info=True,
+                dtype=torch.float32,
+            )
+            if lacking := sorted(info["missing_keys"]):
+                raise ValueError(f"it lacks the weight '{lacking[0]}'")
+        except (
+            Exception
+        ) as error:  # transformers raises many kinds for files that are missing, cut off or others'
+            reason = " ".join(str(error).split())[:200].rstrip(".:")
+            raise ValueError(
+                f"'{self.path}' has no text encoder of Stable Diffusion 1.5 ({reason}): fetch it again, or give another"
+            ) from error
+        return model.eval().requires_grad_(False)
+
+    def vocabulary(self) -> int:
+        """Number of token embeddings. Raises ValueError."""
+        if self.path.is_dir():
+            return int(_json(self.path / "text_encoder" / "config.json").get("vocab_size", 0))
+        return int(self.text_encoder().config.vocab_size)
+
+    def tokenizer_folder(self) -> Path | None:
+        """The folder of the tokenizer; a single file has none."""
+        folder = self.path / "tokenizer"
+        return folder if folder.is_dir() else None
+
+    def unet_weights(self, config: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The UNet's weights under diffusers' names, as they are stored; `config`: of the PASD's UNet.
+
+        Raises ValueError or FileNotFoundError.
+        """
+        if self.path.is_dir():
+            return read_tensors(_weight_file(self.path / "unet"))
+        try:
+            return convert_ldm_unet_checkpoint(read_tensors(self.path), config)
+        except (KeyError, IndexError) as error:
+            raise ValueError(
+                f"'{self.path}' has no whole UNet of Stable Diffusion 1.5 (about {error}): fetch it again"
+            ) from error
+
+    def files(self, part: str) -> list[Path]:
+        """The files that decide a part ("vae", "text_encoder", "unet"), for telling whether they changed."""
+        if self.path.is_file():
+            return [self.path]
+        return sorted(file for file in (self.path / part).rglob("*") if file.is_file())
+
+
+def _fetched(repo: str, parts: Sequence[str], say: Callable[[str], None]) -> Path:
+    """A hub's model in the cache: weights, configuration and tokenizer in folders of these names; no pickle where there
+    are safetensors."""
+    try:
+        files = [match for file in listing(repo, None, ["*"]) if (match := _HUB_FILES.fullmatch(file.name))]
+    except Unreachable:
+        return fetch(repo, None, [f"**/{part}/*" for part in parts], say)  # what an earlier run left
+    found = [match for match in files if match["part"] in parts]
+    safe = {Path(match[0]).parent for match in found if match["kind"] == "safetensors"}
+    names = [match[0] for match in found if match["kind"] != "bin" or Path(match[0]).parent not in safe]
+    return fetch(repo, None, names, say)
+
+
+def _is_pasd(folder: Path) -> bool:
+    return all((folder / part / "config.json").is_file() for part in ("unet", "controlnet"))
+
+
+def _json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"'{file}' is no JSON: fetch the checkpoint again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"'{file}' holds no JSON object: fetch the checkpoint again")
+    return content
+
+
+def _config(folder: Path, kind: type[UNet2DConditionModel] | type[ControlNetModel]) -> dict[str, Any]:
+    """What `kind` takes of the folder's configuration, with its defaults."""
+    defaults = {name: value.default for name, value in inspect.signature(kind.__init__).parameters.items()}
+    content = _json(folder / "config.json")
+    return {name: content.get(name, default) for name, default in defaults.items() if name != "self"}
+
+
+def _weight_file(folder: Path) -> Path:
+    file = next((folder / name for name in _WEIGHT_FILES if (folder / name).is_file()), None)
+    if file is None:
+        raise FileNotFoundError(
+            f"the folder '{folder}' has no file of weights: one of {', '.join(_WEIGHT_FILES)}"
+        )
+    return file
+
+
+def _text_encoder(tensors: dict[str, Tensor]) -> CLIPTextModel:
+    """From a whole checkpoint of the original code, with sizes from its tensors."""
+    state = {
+        key.removeprefix(_TEXT): value.float()
+        for key, value in convert_ldm_clip_checkpoint(tensors).items()
+        if not key.endswith("position_ids")
+    }
+    if not state:
+        raise ValueError("it has no weights named cond_stage_model.transformer")
+    vocabulary, width = state["embeddings.token_embedding.weight"].shape
+    config = CLIPTextConfig(
+        vocab_size=vocabulary,
+        hidden_size=width,
+        intermediate_size=len(state["encoder.layers.0.mlp.fc1.weight"]),
+        num_hidden_layers=sum(key.endswith(".mlp.fc1.weight") for key in state),
+        num_attention_heads=max(width // _HEAD, 1),
+        max_position_embeddings=len(state["embeddings.position_embedding.weight"]),
+        bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1,
+    )
+    model = CLIPTextModel(config)
+    model.load_state_dict(state)
+    return model.eval().requires_grad_(False)

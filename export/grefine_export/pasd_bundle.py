@@ -1,0 +1,253 @@
+"""Stage 2 from a published PASD: four components, a tokenizer and its section of the manifest join a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from grefine_export.component import (
+    Job,
+    Precision,
+    check_manifest,
+    export_component,
+    identity,
+    number_bytes,
+)
+from grefine_export.models.inpaint import TextEncoder
+from grefine_export.models.pasd import PasdUNet
+from grefine_export.models.pasd_attention import chunk_pasd
+from grefine_export.models.pasd_loading import PasdCheckpoint, Sd15
+from grefine_export.models.sd_tokenizer import read_sd_tokenizer
+from grefine_export.onnx.cost import count
+from grefine_export.onnx.step import RestoreStep
+from grefine_export.vae_component import decode_job, encode_job
+from grefine_rt.bundle.manifest import FILE_NAME, SECTION_COMPONENTS, Decoding, Restore
+from grefine_rt.bundle.store import write
+from grefine_rt.diffusion.solver import Solver
+
+Say = Callable[[str], None]
+
+TOKENIZER = "tokenizers/restore.json"
+COMPONENTS = SECTION_COMPONENTS["restore"]
+SCHEDULE = {
+    "train_steps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "spacing": "linspace",
+    "offset": 1,
+}
+"""Stable Diffusion's noise, at the steps that the authors' UniPC visits: evenly, from 999 down."""
+
+
+@dataclass(frozen=True)
+class RestoreOptions:
+    """How stage 2 is made. The defaults are those of PASD's authors but for the start: they noise the picture's latent
+    at t = 999 and once more at t = 900, which leaves little of it. G-Refine wants a mild pass: a run at `delta` noises
+    the latent once, to the level of its first step, and makes the last int(steps * delta) of `steps` UNet calls. UniPC
+    has no table in the runtime; dpm++2m is of its order.
+
+    unet_precision, text_precision, vae_precision: see `component.Precision`. personalised: the base's UNet weights take
+    the place of PASD's own of the same names, as the authors do for other styles. tokenizer: folder or file, for a base
+    that is a single file; the bundle's own CLIP tokenizer where none is given. resolution, steps, delta, solver,
+    guidance, conditioning_scale, prompt_suffix, negative_prompt, decoding, rescale, interval, tile: see
+    `grefine_rt.bundle.manifest.Restore`; the graphs are made for work pictures up to the larger of `resolution` and
+    `tile`, about square. origin: of the weights, for the manifest.
+    """
+
+    unet_precision: Precision = "fp16"
+    text_precision: Precision = "fp16"
+    vae_precision: Precision = "fp16-storage"
+    personalised: bool = False
+    tokenizer: str = ""
+    resolution: int = 1024
+    steps: int = 10
+    delta: float = 0.2
+    solver: Solver = "dpm++2m"
+    guidance: float = 9.0
+    conditioning_scale: float = 1.0
+    prompt_suffix: str = "clean, high-resolution, 8k"
+    negative_prompt: str = "blurry, dotted, noise, raster lines, unclear, lowres, over-smoothed"
+    decoding: Decoding = "quality"
+    rescale: float = 0.0
+    interval: tuple[float, ...] = (0.0, 1.0)
+    tile: int = 1024
+    origin: str = ""
+    license: str = "unknown"
+
+
+def add_restore(
+    bundle: Path,
+    checkpoint: str,
+    base: str,
+    options: RestoreOptions = RestoreOptions(),
+    say: Say = print,
+) -> dict[str, float]:
+    """Export PASD into the folder `bundle`, enter it into `bundle.json`, and return each component's relative error
+    against torch. A stage 2 that is there is replaced; a component made from the same inputs is kept.
+
+    Args:
+        checkpoint: PASD or PASD-light, plain or RRDB: the folder that has `unet` and `controlnet`, one above it, or a
+            hub id.
+        base: Stable Diffusion 1.5 or a fine-tune, for autoencoder, text encoder and tokenizer: a diffusers folder, a
+            file with the original names, or a hub id.
+
+    Raises FileNotFoundError, ConnectionError and ValueError (one sentence) for what cannot be had, read or used,
+    ParityError when a graph does not compute what its module does, BundleError for options out of range and a damaged
+    `bundle.json`.
+    """
+    file = bundle / FILE_NAME
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"there is no bundle in '{bundle}': make one with 'grefine-export clip' first"
+        )
+    pasd, sd15 = PasdCheckpoint.find(checkpoint, say), Sd15.find(base, options.personalised, say)
+    config = pasd.unet_config()
+    manifest = _entered(file, config, checkpoint, base, options)
+    check_manifest(manifest)
+    tokenizer = _tokenizer(sd15, options, bundle, manifest)
+
+    def component(name: str, build: Callable[[], Job], precision: Precision, **made_from: Any) -> float:
+        return export_component(bundle / _files()[name], build, precision, made_from, say)
+
+    side, vae = max(options.resolution, options.tile), options.vae_precision
+    # Tiles share the statistics of group norms, which takes single precision.
+    shared = bool(options.tile) and vae != "fp16"
+    parts = {part: identity(sd15.files(part)) for part in ("text_encoder", "vae", "unet")}
+    # What takes longest comes last, when nothing else can fail.
+    errors = {
+        "restore_text": component(
+            "restore_text", lambda: text_job(sd15), options.text_precision, text=parts["text_encoder"]
+        ),
+        **{
+            name: component(
+                name,
+                partial(job, sd15.vae, vae, side, shared),
+                vae,
+                vae=parts["vae"],
+                side=side,
+                shared=shared,
+            )
+            for name, job in (("restore_encode", encode_job), ("restore_decode", decode_job))
+        },
+        "restore_step": component(
+            "restore_step",
+            lambda: step_job(pasd, sd15, options, side),
+            options.unet_precision,
+            pasd=identity(pasd.files()),
+            personalised=parts["unet"] if options.personalised else [],
+            conditioning_scale=options.conditioning_scale,
+            side=side,
+        ),
+    }
+    (bundle / TOKENIZER).parent.mkdir(exist_ok=True)
+    tokenizer.save(str(bundle / TOKENIZER))
+    costs = {path: dataclasses.asdict(count(bundle / path)) for path in _files().values()}
+    write(bundle, manifest | {"costs": (manifest.get("costs") or {}) | costs})
+    return errors
+
+
+# --- components
+
+
+def text_job(sd15: Sd15) -> Job:
+    encoder = sd15.text_encoder()
+    end, length = encoder.config.vocab_size - 1, encoder.config.max_position_embeddings
+    ids = torch.randint(0, end - 1, (3, length), generator=_generator())
+    ids[0, length // 3 :], ids[1:, -1] = end, end
+    return Job(TextEncoder(encoder, "last"), {"ids": ids}, {"ids": ids[:2]}, ["context"], {"ids": {0: "n"}})
+
+
+def step_job(pasd: PasdCheckpoint, sd15: Sd15, options: RestoreOptions, side: int) -> Job:
+    weights = sd15.unet_weights(pasd.unet_config()) if options.personalised else {}
+    model = pasd.load(weights)
+    chunk_pasd(model, side, number_bytes(options.unet_precision))
+    inputs, check = (_step_inputs(model, *size) for size in ((16, 24), (24, 16)))
+    axes = {name: {2: "h", 3: "w"} for name in ("sample", "previous", "noise")}
+    axes |= {"control": {2: "H", 3: "W"}, "context": {0: "n", 1: "L"}}
+    return Job(RestoreStep(model, options.conditioning_scale).eval(), inputs, check, ["next", "clean"], axes)
+
+
+def _step_inputs(pasd: PasdUNet, height: int, width: int) -> dict[str, Tensor]:
+    generator = _generator()
+    latents = {
+        name: torch.randn(1, 4, height, width, generator=generator)
+        for name in ("sample", "previous", "noise")
+    }
+    return {
+        **latents,
+        "control": torch.rand(1, 3, 8 * height, 8 * width, generator=generator),
+        "context": torch.randn(2, 77, pasd.unet.config.cross_attention_dim, generator=generator),
+        "timestep": torch.tensor([181.0]),
+        # A row of DPM-Solver++ late in a schedule, with guidance and rescale.
+        "coefficients": torch.tensor([1.0, 1.1, -0.5, 0.6, 0.5, -0.1, 0.05, 9.0, 0.5]),
+    }
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(19)
+
+
+# --- the bundle
+
+
+def _files() -> dict[str, str]:
+    return {name: f"components/{name}.onnx" for name in COMPONENTS}
+
+
+def _tokenizer(sd15: Sd15, options: RestoreOptions, bundle: Path, manifest: Mapping[str, Any]) -> Tokenizer:
+    """The tokenizer of the base's folder, else the one given, else the bundle's CLIP tokenizer."""
+    vocabulary = sd15.vocabulary()
+    if options.tokenizer:
+        return read_sd_tokenizer(Path(options.tokenizer).expanduser(), vocabulary)
+    if folder := sd15.tokenizer_folder():
+        return read_sd_tokenizer(folder, vocabulary)
+    try:
+        return read_sd_tokenizer(bundle / manifest["tokenizers"]["alignment_text"][0]["file"], vocabulary)
+    except ValueError as error:
+        raise ValueError(
+            "a base in a single file has no tokenizer, and the bundle's is not CLIP's: give --tokenizer"
+        ) from error
+
+
+def _entered(
+    file: Path, unet: Mapping[str, Any], checkpoint: str, base: str, options: RestoreOptions
+) -> dict[str, Any]:
+    """The manifest in `file` with stage 2."""
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    # Each level of the UNet but the last halves the latent.
+    multiple = 8 * 2 ** (len(unet["block_out_channels"]) - 1)
+    if options.resolution % multiple or options.tile % multiple:
+        raise ValueError(
+            f"resolution and tile must be multiples of {multiple}, but are {options.resolution} and {options.tile}"
+        )
+    settings = {field.name for field in dataclasses.fields(Restore)}
+    section = {
+        **{name: value for name, value in dataclasses.asdict(options).items() if name in settings},
+        "multiple": multiple,
+        "prediction": "epsilon",
+        "schedule": SCHEDULE,
+    }
+    origin = options.origin or f"{_public(checkpoint)} on {_public(base)}"
+    own = [{"component": name, "origin": origin, "license": options.license} for name in COMPONENTS]
+    specs = [{"file": TOKENIZER, "input": "ids", "length": 77}]
+    return manifest | {
+        "restore": section,
+        "components": manifest["components"] | _files(),
+        "tokenizers": manifest["tokenizers"] | {"restore_text": specs},
+        "weights": [weight for weight in manifest["weights"] if weight["component"] not in COMPONENTS] + own,
+    }
+
+
+def _public(checkpoint: str) -> str:
+    """A hub id, or the name alone of a path here: where it lies is nobody else's business."""
+    path = Path(checkpoint).expanduser()
+    return path.absolute().name if path.exists() else checkpoint
