@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import math
 import pickle
@@ -16,6 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+
+from grefine_export.hub import fetch, is_hub_id, listing
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -58,30 +61,18 @@ def locate(checkpoint: str) -> Path:
     """The file or folder that `checkpoint` names; a hub id ("openai/clip-vit-base-patch16") that is no path here is
     fetched into huggingface_hub's cache: the best of its files of weights, and what belongs to them.
 
-    Raises FileNotFoundError (one sentence) when it is neither here nor to be had from the hub, ValueError when the
-    model there has no file of weights.
+    Raises FileNotFoundError (one sentence) when it is neither here nor to be had from the hub, ConnectionError when a
+    download stops, ValueError when the model there has no file of weights or a file is damaged.
     """
-    path = Path(checkpoint).expanduser()
-    if path.exists() or not re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) or checkpoint.startswith((".", "~")):
-        return path
-    from huggingface_hub import HfApi, snapshot_download
-
-    try:
-        files = HfApi().list_repo_files(checkpoint)
-        weights = next((name for name in WEIGHT_FILES if name in files), "")
-        parts = re.sub(r"\.(safetensors|bin)\.index\.json$", r"-*.\1", weights)
-        folder = (
-            snapshot_download(checkpoint, allow_patterns=[weights, parts, *COMPANIONS]) if weights else ""
-        )
-    except Exception as error:  # the hub's client and the network raise many kinds
-        reason = " ".join(str(error).split())[:200].rstrip(".:") or type(error).__name__
-        raise FileNotFoundError(
-            f"'{checkpoint}' is neither a file or folder here nor to be had from the hub ({reason}): fetch it on a "
-            f"machine that reaches the hub and give its folder"
-        ) from error
-    if not weights:
+    if not is_hub_id(checkpoint):
+        return Path(checkpoint).expanduser()
+    names = [file.name for file in listing(checkpoint, None, ["*"])]
+    weights = next((name for name in WEIGHT_FILES if name in names), None)
+    if weights is None:
         raise ValueError(f"the model '{checkpoint}' has no file of weights: one of {', '.join(WEIGHT_FILES)}")
-    return Path(folder)
+    parts = re.sub(r"\.(safetensors|bin)\.index\.json$", r"-*.\1", weights)
+    wanted = {weights, *COMPANIONS, *fnmatch.filter(names, parts)}
+    return fetch(checkpoint, None, sorted(wanted & {*names}))
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -4,13 +4,12 @@ import json
 import os
 import pickle
 import struct
-import sys
-import types
 import zipfile
 
 import pytest
 import torch
 from clip_files import save_torchscript
+from fake_hub import FakeHub
 from safetensors.torch import save_file
 
 from grefine_export.checkpoints import locate, read_tensors
@@ -218,64 +217,49 @@ def test_nothing_there(tmp_path):
 # --- the hub
 
 
-class Hub:
-    """Stands for huggingface_hub: one model with these files."""
-
-    def __init__(self, monkeypatch, files, folder):
-        self.files, self.folder, self.asked = files, folder, None
-        module = types.ModuleType("huggingface_hub")
-        module.HfApi = lambda: types.SimpleNamespace(list_repo_files=self.list_files)
-        module.snapshot_download = self.download
-        monkeypatch.setitem(sys.modules, "huggingface_hub", module)
-
-    def list_files(self, name):
-        if self.files is None:
-            raise OSError("no route\nto host")
-        return self.files
-
-    def download(self, name, allow_patterns):
-        self.asked = (name, set(allow_patterns))
-        return str(self.folder)
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    return FakeHub(monkeypatch, tmp_path / "hub", tmp_path / "cache")
 
 
-def test_what_is_here_is_not_fetched(tmp_path, monkeypatch):
-    Hub(monkeypatch, None, tmp_path)
+def _model(hub, *names):
+    folder = hub.root / "some" / "model"
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_text(name)
+    return "some/model"
+
+
+def test_what_is_here_is_not_fetched(hub, tmp_path, monkeypatch):
+    hub.offline = True
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models" / "clip").mkdir(parents=True)
     assert locate("models/clip") == locate(str(tmp_path / "models" / "clip")).relative_to(tmp_path)
     assert str(locate("./gone/clip")) == os.path.join("gone", "clip")
 
 
-def test_fetching_one_form_of_the_weights(tmp_path, monkeypatch):
-    hub = Hub(monkeypatch, ["pytorch_model.bin", "model.safetensors", "config.json", "tf_model.h5"], tmp_path)
-    assert locate("openai/clip-vit-base-patch16") == tmp_path
-    name, patterns = hub.asked
-    assert name == "openai/clip-vit-base-patch16"
-    assert {"model.safetensors", "config.json", "tokenizer.json"} <= patterns
-    assert not {"pytorch_model.bin", "tf_model.h5"} & patterns
+@pytest.mark.parametrize(
+    ("wanted", "others"),
+    [
+        (["config.json", "merges.txt", "model.safetensors"], ["pytorch_model.bin", "tf_model.h5"]),
+        (["ImageReward.pt"], ["README.md", "med_config.json"]),
+        (["model-00001-of-00002.safetensors", "model.safetensors.index.json"], ["pytorch_model.bin"]),
+    ],
+)
+def test_fetching_one_form_of_the_weights(hub, wanted, others):
+    folder = locate(_model(hub, *wanted, *others))
+    assert sorted(hub.fetched) == wanted
+    assert (folder / wanted[0]).read_text() == wanted[0]
 
 
-def test_fetching_what_has_a_name_of_its_own(tmp_path, monkeypatch):
-    hub = Hub(monkeypatch, ["ImageReward.pt", "med_config.json", "README.md"], tmp_path)
-    assert locate("THUDM/ImageReward") == tmp_path
-    assert "ImageReward.pt" in hub.asked[1]
-
-
-def test_fetching_the_parts_of_an_index(tmp_path, monkeypatch):
-    hub = Hub(monkeypatch, ["model.safetensors.index.json", "model-00001-of-00002.safetensors"], tmp_path)
-    locate("some/model")
-    assert {"model.safetensors.index.json", "model-*.safetensors"} <= hub.asked[1]
-
-
-def test_no_hub(tmp_path, monkeypatch):
-    Hub(monkeypatch, None, tmp_path)
+def test_no_hub(hub):
+    hub.offline = True
     with pytest.raises(
-        FileNotFoundError, match=r"'some/model' is neither .*\(no route to host\).* give its folder$"
+        FileNotFoundError, match=r"^'some/model' cannot be had .*unreachable\): .* give its folder$"
     ):
         locate("some/model")
 
 
-def test_a_model_without_weights(tmp_path, monkeypatch):
-    Hub(monkeypatch, ["README.md"], tmp_path)
+def test_a_model_without_weights(hub):
     with pytest.raises(ValueError, match="no file of weights"):
-        locate("some/model")
+        locate(_model(hub, "README.md"))

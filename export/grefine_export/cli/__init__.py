@@ -8,16 +8,22 @@ from typing import Annotated, Literal
 import typer
 
 from grefine_export.cli.blip import blip
+from grefine_export.cli.bundle import bundle
 from grefine_export.cli.clip import clip
+from grefine_export.cli.inpaint import inpaint
 from grefine_export.cli.ip_iqa import ip_iqa
 from grefine_export.cli.learn import app as learn
+from grefine_export.cli.pasd import pasd
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
+app.command()(bundle)
 app.command()(clip)
 app.command()(blip)
 app.command("ip-iqa")(ip_iqa)
+app.command()(inpaint)
+app.command()(pasd)
 app.add_typer(learn, name="learn")
 
 
