@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from grefine_rt import __version__
-from grefine_rt.cli import assess, bench, bundle, doctor, evaluate, refine
+from grefine_rt.cli import assess, bench, bundle, doctor, engine, evaluate, refine
 from grefine_rt.cli.output import one_line_failures
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command()(one_line_failures(assess.assess))
 app.command()(one_line_failures(evaluate.evaluate))
 app.command()(one_line_failures(bench.bench))
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(engine.app, name="engine")
 app.command()(one_line_failures(doctor.doctor))
 
 

@@ -1,0 +1,218 @@
+"""`grefine-rt engine`: builds TensorRT engines of a bundle, and says which are here and valid."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from grefine_rt.cli import options as shared
+from grefine_rt.cli.output import (
+    cancelled_by_ctrl_c,
+    console,
+    one_line_failures,
+    print_json,
+    progress,
+    say_notes,
+)
+
+if TYPE_CHECKING:
+    from grefine_rt.bundle.manifest import Manifest
+    from grefine_rt.engine.sidecar import Found, Sidecar
+
+app = typer.Typer(help="Build and list TensorRT engines of a bundle.", no_args_is_help=True)
+
+_BUNDLE_HELP = "A name of 'bundle list', or a folder."
+
+
+@app.command()
+@one_line_failures
+def build(
+    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help=_BUNDLE_HELP, show_default=False)],
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SM[,SM]",
+            help="GPUs that the engines are for: sm75, sm80, sm86 (RTX 30), sm89 (RTX 40), sm120 (RTX 50), or several "
+            "with commas between. Default: the GPU of this machine.",
+            show_default=False,
+        ),
+    ] = None,
+    component: Annotated[
+        list[str] | None,
+        typer.Option(help="Build this component alone, may be repeated. Default: all.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where the engines go. Default: engines/ in the bundle, or the cache where that cannot be written.",
+            show_default=False,
+        ),
+    ] = None,
+    flavour: Annotated[
+        Literal["tensorrt-rtx", "tensorrt"],
+        typer.Option(
+            help="tensorrt-rtx builds without a GPU, tensorrt (classic) on the machine that runs it."
+        ),
+    ] = "tensorrt-rtx",
+    weight_streaming: Annotated[
+        bool, typer.Option(help="Let weights stay in host memory at run time, for GPUs of little memory.")
+    ] = False,
+    as_json: shared.Json = False,
+) -> None:
+    """Build every component of a bundle, one after the other; what is built and valid is kept.
+
+    Needs no GPU, only pip install 'grefine-rt[tensorrt]'.
+    """
+    from grefine_rt.bundle.store import find
+    from grefine_rt.diffusion.loop import CancelToken
+    from grefine_rt.engine.build import EngineBuilder
+    from grefine_rt.engine.sidecar import Environment, homes
+    from grefine_rt.errors import Cancelled
+
+    folder = find(bundle)
+    manifest = _manifest(folder)
+    graphs = _graphs(manifest, component)
+    environment = Environment.here(bundle)
+    builder = EngineBuilder(_targets(target, environment.gpu), flavour, weight_streaming)
+    places = (out,) if out else homes(folder, manifest)
+    home = next((place for place in places if _writable(place)), places[-1])
+    token, rows = CancelToken(), []
+    with progress(graphs) as on_step, cancelled_by_ctrl_c(token):
+        for graph in graphs:
+            if token.cancelled:
+                raise Cancelled("The build was cancelled.")
+            on_step(graph, 0, 1)
+            for place in places:
+                engine = builder.place(place, graph)
+                if kept := builder.fits(engine, manifest, environment):
+                    rows.append(_row(engine, kept, built=False))
+                    break
+            else:
+                engine = builder.place(home, graph)
+                made = builder.build(
+                    folder,
+                    manifest,
+                    graph,
+                    engine,
+                    lambda done, graph=graph: on_step(graph, int(1000 * done), 1000),  # type: ignore[misc]
+                    token,
+                )
+                rows.append(_row(engine, made, built=True))
+    if as_json:
+        print_json({"bundle": manifest.name, "folder": str(folder), "engines": rows})
+        return
+    for row in rows:
+        how = f"built in {row['seconds']:.1f} s" if row["built"] else "is here already"
+        console().print(
+            f"{Path(row['path']).stem} for {', '.join(row['targets'])} {how}: {row['engine']['size'] / 1e6:.1f} MB, "
+            f"{_precision(row)}, {row['path']}",
+            soft_wrap=True,
+        )
+
+
+@app.command("list")
+@one_line_failures
+def list_(
+    bundle: Annotated[
+        str | None,
+        typer.Argument(metavar="[BUNDLE]", help=f"{_BUNDLE_HELP} Default: all.", show_default=False),
+    ] = None,
+    as_json: shared.Json = False,
+) -> None:
+    """List the engines of a bundle, or of all, and say of each whether it can be used here and what mends it."""
+    from grefine_rt.bundle.store import find, list_bundles
+    from grefine_rt.engine.sidecar import Environment, engines
+    from grefine_rt.errors import GRefineError
+
+    rows: list[dict[str, Any]] = []
+    for name, folder in ({bundle: find(bundle)} if bundle else list_bundles()).items():
+        try:
+            manifest = _manifest(folder)
+        except GRefineError as error:
+            if bundle:
+                raise
+            say_notes((str(error),))
+            continue
+        rows += [
+            {"bundle": name, **_found(found)} for found in engines(folder, manifest, Environment.here(name))
+        ]
+    environment = Environment.here("")
+    if as_json:
+        print_json({"gpu": environment.gpu, "versions": dict(environment.versions), "engines": rows})
+        return
+    out = console()
+    gpu = environment.gpu or "none, so engines are judged without one"
+    out.print(f"GPU here: {gpu}", soft_wrap=True)
+    if not rows:
+        out.print("No engine is here: build some with 'grefine-rt engine build'.", soft_wrap=True)
+    for row in rows:
+        out.print(f"{row['bundle']}: {row['path']}", style="bold", soft_wrap=True)
+        if row["graph"]:
+            out.print(
+                f"  {row['flavour']} {row['version']}, {', '.join(row['targets'])}, {_precision(row)}, "
+                f"{row['engine']['size'] / 1e6:.1f} MB",
+                soft_wrap=True,
+            )
+        out.print(f"  {row['problem'] or 'valid'}", soft_wrap=True)
+
+
+def _manifest(folder: Path) -> "Manifest":
+    from grefine_rt.bundle.manifest import FILE_NAME, Manifest
+    from grefine_rt.errors import BundleError
+
+    try:
+        return Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"'{folder / FILE_NAME}' cannot be read: {error}.") from None
+
+
+def _graphs(manifest: "Manifest", wanted: list[str] | None) -> dict[str, str]:
+    """The graph files of the wanted components, each once, with the name of the first component that has it."""
+    from grefine_rt.errors import OptionError
+
+    graphs: dict[str, str] = {}
+    for component in wanted or manifest.components:
+        if component not in manifest.components:
+            raise OptionError(
+                f"Bundle '{manifest.name}' has no component '{component}': choose from "
+                f"{', '.join(manifest.components)}."
+            )
+        graphs.setdefault(manifest.components[component], component)
+    return graphs
+
+
+def _targets(given: str | None, gpu: str | None) -> tuple[str, ...]:
+    from grefine_rt.errors import OptionError
+
+    if given is None and gpu is None:
+        raise OptionError(
+            "No GPU is here to build for: name the one that will run the engines, such as --target sm89 for RTX 40."
+        )
+    return tuple(part.strip().lower() for part in (given or gpu or "").split(",") if part.strip())
+
+
+def _writable(folder: Path) -> bool:
+    """Whether the folder can be written, or made."""
+    import os
+
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return there.is_dir() and os.access(there, os.W_OK)
+
+
+def _row(engine: Path, sidecar: "Sidecar", built: bool) -> dict[str, Any]:
+    import dataclasses
+
+    return {"path": str(engine), "built": built, **dataclasses.asdict(sidecar)}
+
+
+def _found(found: "Found") -> dict[str, Any]:
+    import dataclasses
+
+    facts = dataclasses.asdict(found.sidecar) if found.sidecar else {"graph": None}
+    return {"path": str(found.engine), "valid": found.problem is None, "problem": found.problem, **facts}
+
+
+def _precision(row: dict[str, Any]) -> str:
+    stored = "" if row["storage"] == row["precision"] else f" (stored as {row['storage']})"
+    return f"{row['precision']}{stored}"

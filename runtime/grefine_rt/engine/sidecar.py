@@ -1,0 +1,216 @@
+"""The sidecar of a built engine: what it was built from, for which GPUs, and whether it is valid here."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from grefine_rt.bundle.manifest import FileEntry, Manifest, read_strictly
+from grefine_rt.bundle.store import cache_dir
+from grefine_rt.engine.profiles import profiles, restricted
+from grefine_rt.errors import BundleError
+
+FORMAT = 1
+Flavour = Literal["tensorrt-rtx", "tensorrt"]
+Precision = Literal["fp16", "mixed", "fp32"]
+
+_DISTRIBUTIONS: dict[str, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+INSTALL = {"tensorrt-rtx": "pip install grefine-rt[tensorrt]", "tensorrt": "pip install tensorrt"}
+"""The command that installs a flavour."""
+
+_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What `NAME.json` beside `NAME.engine` holds.
+
+    graph: its file in the bundle. sources: SHA-256 of that file and of its external data, by path. flavour, version:
+    the TensorRT that built it; no other version of TensorRT for RTX can load it. targets: as "sm89", ascending.
+    profiles: by axis name, smallest, best and largest size, in the engine's order. precision: of its matrix products
+    and convolutions; storage: of the weights in the ONNX file. attention: fused attention kernels a profile, of so
+    many softmaxes in the graph. activations: bytes of device memory beside the weights, at each profile's largest
+    sizes. options: what the builder was told. seconds, memory: of the build, and its peak in bytes where it is known.
+    """
+
+    format: int
+    graph: str
+    sources: Mapping[str, str]
+    flavour: Flavour
+    version: str
+    targets: tuple[str, ...]
+    profiles: tuple[Mapping[str, tuple[int, ...]], ...]
+    precision: Precision
+    storage: Precision
+    attention: tuple[int, ...]
+    activations: tuple[int, ...]
+    options: Mapping[str, str]
+    seconds: float
+    memory: int | None
+    engine: FileEntry
+
+    @classmethod
+    def from_json(cls, text: str) -> Sidecar:
+        """Raises BundleError for anything that is no sidecar of this format."""
+        try:
+            data = json.loads(text)
+        except ValueError:
+            data = None
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise BundleError(
+                f"The text is no sidecar of format {FORMAT}: run 'grefine-rt engine build' again."
+            )
+        return read_strictly(cls, data, "")
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What decides whether an engine can be used: versions of the TensorRT flavours installed, and the GPU as "sm89",
+    None without one. bundle: how the user names the bundle, for the commands in messages."""
+
+    bundle: str
+    versions: Mapping[str, str]
+    gpu: str | None
+
+    @classmethod
+    def here(cls, bundle: str) -> Environment:
+        """That of this machine; nothing of TensorRT is loaded for it."""
+        versions = {}
+        for flavour, distribution in _DISTRIBUTIONS.items():
+            try:
+                versions[flavour] = version(distribution)
+            except PackageNotFoundError:
+                continue
+        return cls(bundle, versions, gpu_target())
+
+
+@dataclass(frozen=True)
+class Found:
+    """An engine at hand; `problem` says in one sentence why it cannot be used here, None when it can."""
+
+    engine: Path
+    sidecar: Sidecar | None
+    problem: str | None
+
+
+def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> str | None:
+    """Why the engine cannot be used here, in one sentence with the command that mends it; None when it can.
+
+    Decided from the sidecar alone: nothing of the engine is read. Without a GPU the targets are not judged.
+    """
+    who = f"Engine '{PurePosixPath(sidecar.graph).stem}' for {', '.join(sidecar.targets)}"
+    names = [name for name, file in manifest.components.items() if file == sidecar.graph]
+    if not names:
+        return (
+            f"{who} was built from '{sidecar.graph}', which the bundle does not have: delete it, and see the bundle's "
+            f"components with 'grefine-rt bundle show {environment.bundle}'."
+        )
+    sources = {path: manifest.files[path].sha256 for path in manifest.files_of(names[0])}
+    changed = sorted(
+        path
+        for path in sources.keys() | sidecar.sources.keys()
+        if sources.get(path) != sidecar.sources.get(path)
+    )
+    axes = {axis for profile in sidecar.profiles for axis in profile}
+    installed = environment.versions.get(sidecar.flavour)
+    wanted = sidecar.targets
+    if changed:
+        problem = f"was built from another '{changed[0]}' than the bundle has now"
+    elif restricted(profiles(manifest, sidecar.graph), axes) != sidecar.profiles:
+        problem = "was built for other picture sizes or text lengths than the bundle declares now"
+    elif installed is None:
+        return (
+            f"{who} needs {sidecar.flavour} {sidecar.version}, which is not installed: run "
+            f"'{INSTALL[sidecar.flavour]}'."
+        )
+    elif not _loads_in(sidecar, installed):
+        problem = f"was built by {sidecar.flavour} {sidecar.version}, but {installed} is installed"
+    elif environment.gpu is not None and environment.gpu not in sidecar.targets:
+        problem = f"does not fit the GPU here, which is {environment.gpu}"
+        wanted = (environment.gpu,)
+    else:
+        return None
+    flavour = "" if sidecar.flavour == "tensorrt-rtx" else f" --flavour {sidecar.flavour}"
+    return (
+        f"{who} {problem}: run 'grefine-rt engine build {environment.bundle} --target {','.join(wanted)} --component "
+        f"{names[0]}{flavour}'."
+    )
+
+
+def _loads_in(sidecar: Sidecar, installed: str) -> bool:
+    """Engines of classic TensorRT are built version-compatible: later releases of their major version load them."""
+    if sidecar.flavour == "tensorrt-rtx":
+        return sidecar.version == installed
+    built, here = ([int(part) for part in text.split(".")[:3]] for text in (sidecar.version, installed))
+    return built[0] == here[0] and built <= here
+
+
+def homes(folder: Path, manifest: Manifest) -> tuple[Path, Path]:
+    """Where engines of a bundle lie: in itself, and in the cache for a bundle that cannot be written."""
+    key = f"{manifest.name.replace('/', '--')}-{manifest.version}"
+    return folder / "engines", cache_dir() / "engines" / key
+
+
+def place(home: Path, graph: str, flavour: Flavour, targets: tuple[str, ...]) -> Path:
+    """The path of a graph's engine in a home; its sidecar has the same name with .json."""
+    folder = "+".join(targets) + ("" if flavour == "tensorrt-rtx" else f"-{flavour}")
+    return home / folder / f"{PurePosixPath(graph).stem}.engine"
+
+
+def read(engine: Path) -> Sidecar:
+    """The sidecar of an engine; BundleError when it is missing or no sidecar, or the engine has another size."""
+    path = engine.with_suffix(".json")
+    try:
+        sidecar = Sidecar.from_json(path.read_text(encoding="utf-8"))
+        size = engine.stat().st_size
+    except (OSError, UnicodeDecodeError, BundleError) as error:
+        raise BundleError(
+            f"'{path}' is missing or no sidecar that this version reads: delete '{engine.name}' beside it, and run "
+            f"'grefine-rt engine build' again."
+        ) from error
+    if size != sidecar.engine.size:
+        raise BundleError(
+            f"'{engine}' has {size} bytes instead of {sidecar.engine.size}: delete it, and run 'grefine-rt engine "
+            f"build' again."
+        )
+    return sidecar
+
+
+def check(engine: Path, manifest: Manifest, environment: Environment) -> Found:
+    """One engine, judged by its sidecar and size."""
+    try:
+        sidecar = read(engine)
+    except BundleError as error:
+        return Found(engine, None, str(error))
+    return Found(engine, sidecar, validity(sidecar, manifest, environment))
+
+
+def engines(folder: Path, manifest: Manifest, environment: Environment) -> Iterator[Found]:
+    """All engines of a bundle, in itself first, then in the cache."""
+    for home in homes(folder, manifest):
+        for engine in sorted(home.glob("*/*.engine")):
+            yield check(engine, manifest, environment)
+
+
+def gpu_target() -> str | None:
+    """The first GPU of this machine as a target such as "sm89"; None when there is no GPU or no driver."""
+    try:
+        cuda = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
+    except OSError:
+        return None
+    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    if cuda.cuInit(0) != 0 or cuda.cuDeviceGet(ctypes.byref(device), 0) != 0:
+        return None
+    for number, attribute in ((major, _MAJOR), (minor, _MINOR)):
+        cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
+    return f"sm{major.value}{minor.value}"

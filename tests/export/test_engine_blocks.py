@@ -1,0 +1,85 @@
+"""SDXL's down path at full width, one layer a block, in half precision, becomes an engine whose attention is fused."""
+
+import importlib.util
+import os
+
+import pytest
+import torch
+from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D, DownBlock2D
+from torch import nn
+
+from grefine_export.onnx.convert import export
+from grefine_rt.bundle.store import write
+from grefine_rt.engine.build import EngineBuilder
+from tests.runtime import tiny
+
+GRAPH = "components/inpaint_step.onnx"
+
+
+class DownPath(nn.Module):
+    """The three down blocks of SDXL's UNet, with one ResNet block and one transformer layer each."""
+
+    def __init__(self):
+        super().__init__()
+        shared = {"temb_channels": 1280, "num_layers": 1}
+        crossed = {**shared, "cross_attention_dim": 2048, "use_linear_projection": True}
+        self.first = DownBlock2D(in_channels=320, out_channels=320, **shared)
+        self.second = CrossAttnDownBlock2D(
+            in_channels=320, out_channels=640, num_attention_heads=10, **crossed
+        )
+        self.third = CrossAttnDownBlock2D(
+            in_channels=640, out_channels=1280, num_attention_heads=20, add_downsample=False, **crossed
+        )
+
+    def forward(self, sample, time, context):
+        hidden, _ = self.first(sample.half(), time.half())
+        for block in (self.second, self.third):
+            hidden, _ = block(hidden, time.half(), encoder_hidden_states=context.half())
+        return hidden.float()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The graph's size in bytes, and the sidecar of its engine."""
+    if importlib.util.find_spec("tensorrt_rtx") is None:
+        if os.environ.get("CI"):
+            pytest.fail("TensorRT for RTX is missing: pip install grefine-rt[tensorrt]")
+        pytest.skip("TensorRT for RTX is not installed: pip install grefine-rt[tensorrt]")
+    folder = tiny.save(tmp_path_factory.mktemp("blocks") / "bundle")
+    torch.manual_seed(0)
+    export(
+        DownPath().half(),
+        {
+            "sample": torch.randn(2, 320, 16, 16),
+            "time": torch.randn(2, 1280),
+            "context": torch.randn(2, 77, 2048),
+        },
+        ["features"],
+        {"sample": {0: "n", 2: "h", 3: "w"}, "time": {0: "n"}, "context": {0: "n"}},
+        folder / GRAPH,
+    )
+    data = tiny.manifest()
+    data["inpaint"] |= {"resolution": 1024, "multiple": 64}
+    manifest = write(folder, data)
+    sidecar = EngineBuilder(("sm89",)).build(folder, manifest, GRAPH, folder / "blocks.engine")
+    return manifest.files[GRAPH].size, sidecar
+
+
+def test_full_width_blocks_stay_in_half_precision_and_take_little_memory(built):
+    stored, sidecar = built
+    assert (sidecar.precision, sidecar.storage) == ("fp16", "fp16")
+    assert stored < sidecar.engine.size < stored + 50e6  # weights as they are, and the code of three profiles
+    assert sidecar.memory is not None
+    assert sidecar.memory < 3e9
+
+
+def test_self_and_cross_attention_of_both_transformer_layers_are_fused(built):
+    _, sidecar = built
+    assert sidecar.attention == (4, 4)
+
+
+def test_every_bucket_has_a_profile_and_takes_more_memory_than_the_one_before(built):
+    _, sidecar = built
+    assert [profile["h"] for profile in sidecar.profiles] == [(32, 64, 96), (48, 96, 144), (64, 128, 192)]
+    first, second, third = sidecar.activations
+    assert first < second < third

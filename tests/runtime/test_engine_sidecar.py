@@ -1,0 +1,272 @@
+"""For which sizes engines are built, what their sidecars hold, and what is said of one that does not fit."""
+
+import copy
+import dataclasses
+import json
+
+import pytest
+
+from grefine_rt.bundle.manifest import FileEntry, Manifest
+from grefine_rt.engine import sidecar as sidecars
+from grefine_rt.engine.profiles import profiles, restricted
+from grefine_rt.engine.sidecar import Environment, Sidecar, validity
+from grefine_rt.errors import BundleError
+from tests.runtime import tiny
+
+STEP = "components/inpaint_step.onnx"
+HERE = Environment("my-bundle", {"tensorrt-rtx": "1.7.1.116", "tensorrt": "10.14.1"}, "sm89")
+
+
+def manifest(inpaint=None, restore=None, external=(), components=None):
+    """SDXL-like: stage 1 at 1024, stage 2 at 768."""
+    data = copy.deepcopy(tiny.manifest())
+    data["inpaint"] |= {"resolution": 1024, "multiple": 64, **(inpaint or {})}
+    data["restore"] |= {"resolution": 768, "multiple": 64, **(restore or {})}
+    data["components"] |= components or {}
+    paths = [*data["components"].values(), "tokenizers/words.json", *external]
+    files = {path: {"size": 10, "sha256": f"{index:064x}"} for index, path in enumerate(dict.fromkeys(paths))}
+    return Manifest.from_json(json.dumps({**data, "format": 1, "files": files}))
+
+
+def sidecar(of, graph=STEP, **changes):
+    """A sidecar that is valid for the manifest `of`."""
+    component = next(name for name, file in of.components.items() if file == graph)
+    known = {
+        "format": 1,
+        "graph": graph,
+        "sources": {path: of.files[path].sha256 for path in of.files_of(component)},
+        "flavour": "tensorrt-rtx",
+        "version": "1.7.1.116",
+        "targets": ("sm86", "sm89"),
+        "profiles": restricted(profiles(of, graph), {"n", "h", "w"}),
+        "precision": "fp16",
+        "storage": "fp16",
+        "attention": (70, 140),
+        "activations": (2**30, 2**31, 2**32),
+        "options": {"flags": "TF32", "level": "3"},
+        "seconds": 112.5,
+        "memory": 2**34,
+        "engine": FileEntry(7, "a" * 64),
+    }
+    return Sidecar(**{**known, **changes})
+
+
+def axes_of(found, axis):
+    return [profile[axis] for profile in found]
+
+
+def test_a_stage_has_a_profile_for_each_bucket_up_to_its_native_resolution():
+    found = profiles(manifest(), STEP)
+    assert axes_of(found, "H") == [(256, 512, 768), (384, 768, 1152), (512, 1024, 1536)]
+    assert axes_of(found, "h") == axes_of(found, "w") == [(32, 64, 96), (48, 96, 144), (64, 128, 192)]
+    assert axes_of(found, "n") == [(1, 2, 2)] * 3
+    assert axes_of(found, "L") == axes_of(found, "l") == [(1, tiny.LENGTH, tiny.LENGTH)] * 3
+    assert axes_of(profiles(manifest(), "components/restore_step.onnx"), "W") == [
+        (256, 512, 768),
+        (384, 768, 1152),
+    ]
+
+
+def test_a_small_bundle_has_its_own_resolution_alone_and_a_tile_is_a_bucket():
+    small = manifest(inpaint={"resolution": 128, "multiple": 16})
+    assert axes_of(profiles(small, STEP), "h") == [(8, 16, 24)]
+    tiled = manifest(inpaint={"resolution": 1024, "tile": 640})
+    assert axes_of(profiles(tiled, STEP), "H")[1] == (320, 640, 960)
+    assert len(profiles(tiled, STEP)) == 4
+
+
+def test_ends_of_ranges_are_multiples_that_the_stage_takes():
+    odd = manifest(inpaint={"resolution": 704, "multiple": 64})
+    for low, best, high in axes_of(profiles(odd, STEP), "H"):
+        assert low % 64 == best % 64 == high % 64 == 0
+        assert low <= best <= high
+    assert axes_of(profiles(odd, STEP), "H")[-1] == (320, 704, 1024)
+
+
+def test_a_file_of_several_components_gets_what_all_of_them_need():
+    of = manifest(
+        components={
+            "restore_decode": "components/inpaint_decode.onnx",
+            "restore_text": "components/inpaint_text.onnx",
+            "inpaint_text": "components/alignment_text.onnx",
+        },
+        inpaint={"resolution": 512},
+        restore={"resolution": 640},
+    )
+    assert axes_of(profiles(of, "components/inpaint_decode.onnx"), "H") == [(256, 512, 768), (320, 640, 960)]
+    assert profiles(of, "components/alignment_text.onnx")[0]["n"] == (1, 8, 32)
+
+
+def test_images_of_the_indicators_have_one_size_and_any_number_of_rows():
+    (only,) = profiles(manifest(), "components/perceptual.onnx")
+    assert only["H"] == only["W"] == (32, 32, 32)
+    assert only["b"] == (1, 1, 16)
+    assert "l" not in only
+
+
+def test_restricted_keeps_each_profile_once():
+    found = profiles(manifest(), STEP)
+    assert len(restricted(found, {"h", "w"})) == 3
+    assert restricted(found, {"n"}) == ({"n": (1, 2, 2)},)
+    assert restricted(found, set()) == ({},)
+    with pytest.raises(KeyError, match="batch"):
+        restricted(found, {"batch"})
+
+
+def test_a_sidecar_comes_back_from_its_json():
+    made = sidecar(manifest(), memory=None)
+    assert Sidecar.from_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 2}',
+        '{"format": 1}',
+        sidecar(manifest()).to_json().replace('"graph"', '"g"'),
+    ],
+)
+def test_what_is_no_sidecar_is_refused(text):
+    with pytest.raises(BundleError):
+        Sidecar.from_json(text)
+
+
+def test_an_engine_that_fits_has_no_problem():
+    assert validity(sidecar(manifest()), manifest(), HERE) is None
+
+
+def test_without_a_gpu_the_target_is_not_judged():
+    nowhere = dataclasses.replace(HERE, gpu=None)
+    assert validity(sidecar(manifest(), targets=("sm120",)), manifest(), nowhere) is None
+
+
+def test_several_components_of_one_file_do_not_matter():
+    of = manifest(components={"restore_decode": "components/inpaint_decode.onnx"})
+    assert validity(sidecar(of, "components/inpaint_decode.onnx"), of, HERE) is None
+
+
+REBUILD = "run 'grefine-rt engine build my-bundle --target sm86,sm89 --component inpaint_step'."
+
+
+def changed_file(of):
+    return {"sources": {STEP: "f" * 64}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment", "words"),
+    [
+        (changed_file, {}, [f"another '{STEP}'", REBUILD]),
+        (lambda of: {"version": "1.6.0"}, {}, ["1.6.0, but 1.7.1.116 is installed", REBUILD]),
+        (lambda of: {"version": "1.8.0"}, {}, ["1.8.0, but 1.7.1.116 is installed", REBUILD]),
+        (lambda of: {}, {"versions": {}}, ["1.7.1.116, which is not installed", "grefine-rt[tensorrt]"]),
+        (
+            lambda of: {"targets": ("sm86", "sm120")},
+            {},
+            ["for sm86, sm120 does not fit", "--target sm89 --component inpaint_step'"],
+        ),
+        (
+            lambda of: {"profiles": restricted(profiles(of, STEP)[:2], {"n", "h", "w"})},
+            {},
+            ["other picture sizes", REBUILD],
+        ),
+        (
+            lambda of: {"flavour": "tensorrt", "version": "9.3.0"},
+            {},
+            ["built by tensorrt 9.3.0, but 10.14.1", "--flavour tensorrt'"],
+        ),
+        (
+            lambda of: {"flavour": "tensorrt", "version": "10.15.0"},
+            {},
+            ["10.15.0, but 10.14.1 is installed"],
+        ),
+    ],
+)
+def test_each_mismatch_names_itself_and_its_command(changes, environment, words):
+    of = manifest()
+    problem = validity(sidecar(of, **changes(of)), of, dataclasses.replace(HERE, **environment))
+    assert problem is not None
+    assert problem.startswith("Engine 'inpaint_step' for sm86, ")
+    assert problem.endswith(".")
+    assert problem.count("\n") == 0
+    for word in words:
+        assert word in problem
+
+
+def test_an_engine_of_classic_tensorrt_loads_in_later_releases_of_its_major_version():
+    of = manifest()
+    assert validity(sidecar(of, flavour="tensorrt", version="10.13.0.35"), of, HERE) is None
+
+
+def test_changed_added_and_missing_external_data_are_seen():
+    data = f"{STEP}.data"
+    plain, with_data = manifest(), manifest(external=[data])
+    assert f"another '{data}'" in (validity(sidecar(plain), with_data, HERE) or "")
+    assert f"another '{data}'" in (validity(sidecar(with_data), plain, HERE) or "")
+    assert validity(sidecar(with_data), with_data, HERE) is None
+
+
+def test_a_graph_that_the_bundle_does_not_have_is_to_be_deleted():
+    of = manifest()
+    problem = validity(
+        sidecar(of, sources={}), manifest(components={"inpaint_step": "components/x.onnx"}), HERE
+    )
+    assert "does not have: delete it" in (problem or "")
+
+
+def test_a_changed_manifest_makes_other_profiles():
+    problem = validity(sidecar(manifest()), manifest(inpaint={"resolution": 768}), HERE)
+    assert "other picture sizes" in (problem or "")
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "bundle"
+
+
+def put(home, made, content=b"x" * 7):
+    engine = sidecars.place(home, made.graph, made.flavour, made.targets)
+    engine.parent.mkdir(parents=True, exist_ok=True)
+    engine.write_bytes(content)
+    engine.with_suffix(".json").write_text(made.to_json())
+    return engine
+
+
+def test_engines_lie_in_the_bundle_and_in_the_cache(home, tmp_path):
+    of = manifest()
+    inside, cached = sidecars.homes(home, of)
+    assert inside == home / "engines"
+    assert cached.is_relative_to(tmp_path / "cache")
+    first = put(inside, sidecar(of))
+    second = put(cached, sidecar(of, flavour="tensorrt", version="10.14.1", targets=("sm89",)))
+    assert first.relative_to(inside).as_posix() == "sm86+sm89/inpaint_step.engine"
+    assert second.relative_to(cached).as_posix() == "sm89-tensorrt/inpaint_step.engine"
+    found = list(sidecars.engines(home, of, HERE))
+    assert [(one.engine, one.problem) for one in found] == [(first, None), (second, None)]
+    assert found[0].sidecar == sidecar(of)
+
+
+def test_a_cut_off_engine_and_a_missing_sidecar_are_problems(home):
+    of = manifest()
+    engine = put(home / "engines", sidecar(of), b"short")
+    (found,) = sidecars.engines(home, of, HERE)
+    assert "has 5 bytes instead of 7" in (found.problem or "")
+    engine.with_suffix(".json").unlink()
+    (found,) = sidecars.engines(home, of, HERE)
+    assert "inpaint_step.json' is missing" in (found.problem or "")
+    assert found.sidecar is None
+
+
+def test_the_environment_is_known_without_loading_tensorrt(monkeypatch):
+    import sys
+
+    for name in ("tensorrt", "tensorrt_rtx"):
+        monkeypatch.setitem(sys.modules, name, None)  # an import would raise
+    monkeypatch.setattr(sidecars, "version", lambda name: {"tensorrt_rtx": "1.7"}[name])
+    monkeypatch.setattr(sidecars, "PackageNotFoundError", KeyError)
+    here = Environment.here("mini")
+    assert here.versions == {"tensorrt-rtx": "1.7"}
+    assert here.gpu is None or here.gpu.startswith("sm")
