@@ -63,7 +63,8 @@ def measure(
 ) -> dict[str, Any]:
     """Loading, components and the whole refine call of an opened refiner, in this process.
 
-    resolution: side of the picture in pixels; None for the one that stage 1 was trained at. Times are milliseconds.
+    resolution: side of the picture in pixels, at which components are timed too; None for that of stage 1, and each
+    component at its stage's own. Times are milliseconds.
     `outside_engines` is the share of a refine call that is spent outside of engine runs. Raises OptionError for fewer
     than 2 runs or a side below 64, BundleError and DeviceError.
     """
@@ -81,7 +82,7 @@ def measure(
         start = time.perf_counter()
         bundle.engine(name)
         load[name] = 1000 * (time.perf_counter() - start)
-        components[name] = _component(bundle, name, side, runs)
+        components[name] = _component(bundle, name, resolution, runs)
     on_part("refine")
     whole, parts, outside = _refine(refiner, side, runs)
     return {
@@ -141,7 +142,7 @@ def _cold(bundle: str, device: str, threads: int | None, resolution: int) -> Non
     print(json.dumps(found))
 
 
-def _component(bundle: Bundle, name: str, side: int, runs: int) -> Row:
+def _component(bundle: Bundle, name: str, side: int | None, runs: int) -> Row:
     engine = bundle.engine(name)
     arrays = example_inputs(bundle, name, side)
     return _times(lambda: engine.run(arrays), runs)

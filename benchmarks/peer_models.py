@@ -1,0 +1,114 @@
+"""SDXL-inpainting pipelines with random weights, for comparisons of speed: the time does not depend on the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    StableDiffusionXLInpaintPipeline,
+    UNet2DConditionModel,
+)
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+
+from grefine_export.mini import sizes
+from grefine_export.models.inpaint import TIME_IDS, inpaint_unet
+
+Size = Literal["embedded", "eighth"]
+RESOLUTION: dict[str, int] = {"embedded": 128, "eighth": 512}
+_HEAD = 64  # channels of a head in every CLIP
+
+
+def write_pipeline(folder: Path, size: Size) -> Path:
+    """A pipeline in diffusers' folder layout; returns `folder`.
+
+    "embedded": the UNet of the embedded bundle. "eighth": SDXL's, every width divided by eight. Both have two text
+    encoders and an autoencoder of SDXL's form in proportion.
+    """
+    torch.manual_seed(0)
+    width, width_2, pooled = (128, 128, 128) if size == "embedded" else (128, 192, 160)
+    channels = (16, 32, 32, 32) if size == "embedded" else (16, 32, 64, 64)
+    pipeline = StableDiffusionXLInpaintPipeline(
+        vae=AutoencoderKL(
+            block_out_channels=channels,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+            layers_per_block=2,
+            latent_channels=4,
+            norm_num_groups=16,
+            scaling_factor=0.13025,
+        ),
+        unet=_unet(size, width + width_2, pooled),
+        text_encoder=CLIPTextModel(_text(width, pooled)),
+        text_encoder_2=CLIPTextModelWithProjection(_text(width_2, pooled)),
+        tokenizer=_tokenizer(folder / "tokenizer", "<|endoftext|>"),
+        tokenizer_2=_tokenizer(folder / "tokenizer_2", "!"),
+        scheduler=EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            steps_offset=1,
+            timestep_spacing="leading",
+        ),
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def _unet(size: Size, context: int, pooled: int) -> UNet2DConditionModel:
+    if size == "embedded":
+        return inpaint_unet({**sizes.INPAINT_UNET, "cross_attention_dim": context, "pooled_dim": pooled})
+    return UNet2DConditionModel(
+        in_channels=9,
+        out_channels=4,
+        sample_size=128,
+        block_out_channels=(40, 80, 160),
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        transformer_layers_per_block=(1, 2, 10),
+        attention_head_dim=(1, 2, 4),  # diffusers' name for the number of heads
+        norm_num_groups=8,
+        cross_attention_dim=context,
+        use_linear_projection=True,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=32,
+        projection_class_embeddings_input_dim=pooled + TIME_IDS * 32,
+    )
+
+
+def _text(width: int, pooled: int) -> CLIPTextConfig:
+    return CLIPTextConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=12,
+        num_attention_heads=width // _HEAD,
+        vocab_size=len(_vocabulary()),
+        projection_dim=pooled,
+        bos_token_id=len(_vocabulary()) - 2,
+        eos_token_id=len(_vocabulary()) - 1,
+    )
+
+
+def _vocabulary() -> dict[str, Any]:
+    """CLIP's first 512 words, the bytes inside and at the end of words, and its two marks."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = [256 + place for place in range(256 - len(printable))]
+    letters = [chr(code) for code in printable + others]
+    words = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    return {word: number for number, word in enumerate(words)}
+
+
+def _tokenizer(folder: Path, pad: str) -> CLIPTokenizer:
+    """The tokenizer, whose files stay in `folder`: the pipeline itself saves none that older libraries read."""
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps(_vocabulary()), encoding="utf-8")
+    (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
+    return CLIPTokenizer.from_pretrained(folder, pad_token=pad, model_max_length=77)

@@ -1,0 +1,182 @@
+"""How far each component is from what the device could do at best, and what other cards could do.
+
+    python -m benchmarks.roofline [--bundle mini] [--device auto] [--resolution N] [--runs 10] [--json FILE]
+
+The least time of a component is the larger of operations / peak and bytes / bandwidth. Operations are counted from the
+graph (`costs` in bundle.json, two a multiply-add). Bytes are what no implementation can avoid: every weight once, every
+input and output once. Peak and bandwidth are those that the same engine reaches in the same run with a large matrix
+product and with an operation that only copies.
+
+The times for other cards are PREDICTIONS of the least time, from peaks that their makers publish (dense FP16 with FP32
+accumulation, bytes of FP16 weights). No such card was measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from grefine_rt import Refiner, bench, costs
+from grefine_rt.bundle.store import Bundle
+from grefine_rt.engine.base import Array
+from grefine_rt.engine.example import example_inputs
+from grefine_rt.engine.onnxruntime import OnnxEngine
+
+CARDS = {
+    "RTX 4090": (165e12, 1008e9),
+    "RTX 5090": (209e12, 1792e9),
+    "L40S": (362e12, 864e9),
+    "H200": (989e12, 4800e9),
+}
+"""Published operations and bytes a second."""
+
+SIDE = {"cpu": 2048, "cuda": 8192}
+"""Of the matrices that are multiplied."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A component: operations, bytes, least and measured milliseconds, and what bounds the least time."""
+
+    component: str
+    gflop: float
+    megabytes: float
+    least: float
+    measured: float
+    bound: str
+
+
+def least_ms(operations: float, moved: float, peak: float, bandwidth: float) -> tuple[float, str]:
+    """The least time in milliseconds, and whether "compute" or "memory" bounds it."""
+    compute, memory = operations / peak, moved / bandwidth
+    return 1000 * max(compute, memory), "compute" if compute >= memory else "memory"
+
+
+def peaks(device: str, threads: int | None, half: bool = False) -> tuple[float, float]:
+    """Operations a second of a matrix product, bytes a second of a copy, on ONNX Runtime; `half`: in FP16."""
+    side = SIDE["cpu" if device == "cpu" else "cuda"]
+    kind = onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT
+    square = [side, side]
+    matrix = np.random.default_rng(0).standard_normal(square).astype(np.float16 if half else np.float32)
+    product = _best(_graph("MatMul", ["a", "b"], kind, square), device, threads, {"a": matrix, "b": matrix})
+    copy = _best(_graph("Neg", ["a"], kind, square), device, threads, {"a": matrix})
+    return 2 * side**3 / product, 2 * matrix.nbytes / copy
+
+
+def _graph(operator: str, names: list[str], kind: int, shape: list[int]) -> bytes:
+    tensor = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node(operator, names, ["y"])],
+        "peak",
+        [tensor(name, kind, shape) for name in names],
+        [tensor("y", kind, shape)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    return model.SerializeToString()
+
+
+def _best(graph: bytes, device: str, threads: int | None, arrays: Mapping[str, Array]) -> float:
+    """Seconds of the fastest of several runs whose tensors stay on the device."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "peak.onnx"
+        path.write_bytes(graph)
+        binding = OnnxEngine(path, device, threads).bind()
+    buffers = {name: binding.upload(array) for name, array in arrays.items()}
+    for name, buffer in buffers.items():
+        binding.set_input(name, buffer)
+    first = next(iter(arrays.values()))
+    output = binding.buffer(first.shape, first.dtype)
+    binding.set_output("y", output)
+    times = []
+    for _ in range(8):
+        start = time.perf_counter()
+        binding.run()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def moved_bytes(bundle: Bundle, component: str, side: int | None, weights: float) -> float:
+    """Weights, `weights` bytes for one in the file, and the inputs and outputs of one run."""
+    inputs = example_inputs(bundle, component, side)
+    outputs = bundle.engine(component).run(inputs)
+    stored = sum(bundle.manifest.files[path].size for path in bundle.manifest.files_of(component))
+    return weights * stored + sum(array.nbytes for array in (*inputs.values(), *outputs.values()))
+
+
+def operations(bundle: Bundle, component: str, side: int | None) -> float:
+    """Of one run on `example_inputs`."""
+    inputs = example_inputs(bundle, component, side)
+    shape = next((inputs[name].shape for name in ("sample", "latent") if name in inputs), None)
+    if shape is None and "image" in inputs:
+        shape = tuple(n // 8 for n in inputs["image"].shape)
+    size = (8 * shape[3], 8 * shape[2]) if shape else (8, 8)
+    rows = len(inputs["context"]) if component.endswith("_step") else 1
+    if component.endswith("_text"):
+        rows = len(inputs["ids"])
+    found = costs.flops(bundle.manifest, component, size, rows)
+    if found is None:
+        sys.exit(f"error: '{bundle.manifest.name}' has no costs: make it again with 'grefine-export bundle'.")
+    return found
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="benchmarks.roofline", description=__doc__.splitlines()[0])
+    parser.add_argument("--bundle", default="mini")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--resolution", type=int)
+    parser.add_argument("--runs", type=int, default=10)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    refiner = Refiner.load(options.bundle, options.device, options.threads)
+    bundle = refiner.bundle
+    timed = bench.measure(refiner, options.resolution, options.runs)
+    side, on_cpu = options.resolution, timed["device"] == "cpu"
+    peak, bandwidth = peaks(timed["device"], options.threads, half=not on_cpu)
+    print(
+        f"{timed['device']}: {peak / 1e9:.0f} GFLOP/s in a matrix product, {bandwidth / 1e9:.1f} GB/s in a copy"
+    )
+    print("\n| component | GFLOP | MB | bound | least ms | measured ms | share of the limit |")
+    print("|---|---|---|---|---|---|---|")
+    rows, cards = [], []
+    for name, row in timed["components"].items():
+        flop = operations(bundle, name, side)
+        moved = moved_bytes(bundle, name, side, costs.UPCAST if on_cpu else 1)
+        least, bound = least_ms(flop, moved, peak, bandwidth)
+        rows.append(Row(name, flop / 1e9, moved / 1e6, least, row["median"], bound))
+        cards.append(
+            {card: least_ms(flop, moved_bytes(bundle, name, side, 1), *c)[0] for card, c in CARDS.items()}
+        )
+        print(
+            f"| {name} | {flop / 1e9:.3f} | {moved / 1e6:.1f} | {bound} | {least:.2f} | {row['median']:.2f} | "
+            f"{100 * least / row['median']:.0f} % |"
+        )
+    print(f"\nPREDICTED least ms | {' | '.join(CARDS)} |\n|---|" + "---|" * len(CARDS))
+    for made, card in zip(rows, cards, strict=True):
+        print(f"| {made.component} | " + " | ".join(f"{value:.4f}" for value in card.values()) + " |")
+    share = statistics.median(row.least / row.measured for row in rows)
+    print(f"\nmedian share of the limit: {100 * share:.0f} %")
+    if options.json:
+        result = {
+            "peak": peak,
+            "bandwidth": bandwidth,
+            "components": [asdict(row) for row in rows],
+            "predicted": {row.component: card for row, card in zip(rows, cards, strict=True)},
+            "machine": timed["machine"],
+        }
+        options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
