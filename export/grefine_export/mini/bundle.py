@@ -20,13 +20,14 @@ from grefine_export.models.inpaint import TextEncoder
 from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.perceptual import ClipText, Perceptual
 from grefine_export.models.vae import Vae
+from grefine_export.models.vae_graphs import Decode, Encode
 from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_export.onnx.step import InpaintStep, RestoreStep
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.bundle.store import write
 
-VERSION = "0.2.0"
+VERSION = "0.3.0"
 ORIGIN = "trained from scratch on the storybook world by `grefine-export mini`"
 
 
@@ -42,28 +43,6 @@ class Models:
     restore_vae: Vae
     restore: PasdUNet
     tokenizer_file: Path
-
-
-class Encode(nn.Module):
-    """`image` -> `latent`."""
-
-    def __init__(self, vae: Vae):
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.vae.encode(image)
-
-
-class Decode(nn.Module):
-    """`latent` -> `image`."""
-
-    def __init__(self, vae: Vae):
-        super().__init__()
-        self.vae = vae
-
-    def forward(self, latent: Tensor) -> Tensor:
-        return self.vae.decode(latent)
 
 
 def export_components(models: Models, folder: Path) -> dict[str, float]:
@@ -85,7 +64,7 @@ def export_components(models: Models, folder: Path) -> dict[str, float]:
     texts = {"context": {0: "n"}, "pooled": {0: "n"}, "time_ids": {0: "n"}}
     state = {"sample": normal(*latent), "previous": normal(*latent), "noise": normal(*latent)}
     text = {"context": normal(2, length, width)}
-    step = {"timestep": torch.tensor([321.0]), "coefficients": uniform(8)}
+    step = {"timestep": torch.tensor([321.0]), "coefficients": uniform(9)}
     size_ids = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]] * 2, dtype=torch.float32)
     inpaint = {
         **state,

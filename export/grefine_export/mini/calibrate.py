@@ -20,7 +20,9 @@ from grefine_rt.bundle.manifest import FILE_NAME
 from grefine_rt.bundle.store import write
 from grefine_rt.plan import binary_mask
 
-FALSE_ALARMS = 0.05  # share of sound pictures that either indicator may send to stage 1
+FALSE_ALARMS = 0.035
+"""Share of sound pictures that either indicator may send to stage 1: both together stay well below the tenth that may
+be redrawn, for other pictures alarm a little more than those that the bounds were fitted on."""
 CANDIDATES = 40
 
 Pair = tuple[Sample, Assessment]
