@@ -38,11 +38,11 @@ def test_equal_weights_are_stored_once_and_nothing_changes(graphs, tmp_path):
         share_weights(graphs, tmp_path / "again.data")
 
 
-def test_data_that_is_named_after_no_graph_belongs_to_all():
+def test_data_that_is_named_after_no_graph_belongs_to_what_reads_texts():
     entry = FileEntry(1, "0" * 64)
     files = dict.fromkeys(("c/a.onnx", "c/a.onnx.data", "c/b.onnx", "c/both.data", "t/a.json"), entry)
     manifest = dataclasses.replace(
-        fake_bundle.manifest(), components={"a": "c/a.onnx", "b": "c/b.onnx"}, files=files
+        fake_bundle.manifest(), components={"a_text": "c/a.onnx", "b": "c/b.onnx"}, files=files
     )
-    assert manifest.files_of("a") == ("c/a.onnx", "c/a.onnx.data", "c/both.data")
-    assert manifest.files_of("b") == ("c/b.onnx", "c/both.data")
+    assert manifest.files_of("a_text") == ("c/a.onnx", "c/a.onnx.data", "c/both.data")
+    assert manifest.files_of("b") == ("c/b.onnx",)

@@ -15,8 +15,8 @@ SMALLEST = 1024
 def share_weights(graphs: Sequence[Path], data: Path) -> int:
     """Move the weights of `graphs` into the file `data` beside them, equal ones once; returns the bytes saved.
 
-    `data` must be named after no graph: it then belongs to every component of the bundle (`Manifest.files_of`). Raises
-    ValueError for a graph whose weights are in another file already.
+    `data` must be named after no graph: it then belongs to every component that reads texts (`Manifest.files_of`).
+    Raises ValueError for a graph whose weights are in another file already.
     """
     places: dict[str, tuple[int, int]] = {}
     saved = end = 0

@@ -260,13 +260,17 @@ class Manifest:
 
     def files_of(self, component: str) -> tuple[str, ...]:
         """The files of a component: its graph, and external data, whose names begin with the graph's; data named after
-        no graph belongs to every component."""
+        no graph belongs to every component that reads texts."""
         graph = self.components[component]
         graphs = tuple(self.components.values())
 
         def belongs(path: str) -> bool:
             shared = path.endswith(".data") and not path.startswith(graphs)
-            return shared or path == graph or path.startswith((graph + ".", graph + "_"))
+            return (
+                (shared and component.endswith("_text"))
+                or path == graph
+                or path.startswith((graph + ".", graph + "_"))
+            )
 
         return tuple(path for path in self.files if belongs(path))
 
