@@ -60,4 +60,6 @@ def test_both_sides_decode_alike(tmp_path):
     with torch.no_grad():
         expected = vae.decode(torch.from_numpy(latent) / vae.config.scaling_factor).sample.numpy()
     got = tiled_decode(bundle.engine("inpaint_decode"), latent, 0)  # (H, W, 3) in [0, 1]
-    assert 2 * got.transpose(2, 0, 1)[None] - 1 == pytest.approx(expected, abs=2e-2 * float(np.abs(expected).max()))
+    assert 2 * got.transpose(2, 0, 1)[None] - 1 == pytest.approx(
+        expected, abs=2e-2 * float(np.abs(expected).max())
+    )

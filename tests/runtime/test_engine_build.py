@@ -18,7 +18,17 @@ from grefine_rt.errors import BundleError, Cancelled
 from tests.runtime import tiny
 
 GRAPHS = [
-    *("perceptual", "clip_text", "inpaint_text", "inpaint_encode", "inpaint_step", "inpaint_decode"),
+    *(
+        "perceptual",
+        "clip_text",
+        "ip_iqa_image",
+        "ip_iqa_text",
+        "ip_iqa_fusion",
+        "inpaint_text",
+        "inpaint_encode",
+        "inpaint_step",
+        "inpaint_decode",
+    ),
     *("restore_encode", "restore_step", "restore_decode"),
 ]
 MANY = ("sm80", "sm86", "sm89", "sm120")

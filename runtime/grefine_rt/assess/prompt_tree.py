@@ -28,9 +28,10 @@ _LETTERS = {
     POSSESSOR: "S",
 }
 _FAMILIES = {"RB": "R", "JJ": "J", "NN": "N", "VB": "V"}
-_AP = r"(?>R*+J++(?:[C,]R*+J++)*+)"
-_BEFORE_NOUN = rf"(?>[D1R]*+(?:{_AP}1*+)*+)"
-_NP = rf"(?>(?:(?>{_BEFORE_NOUN}N*+S))*+{_BEFORE_NOUN}N++|{_BEFORE_NOUN}N*+S)"
+# No possessive repetition of groups, "(?:...)*+": Python before 3.11.5 forgets where a failed one began.
+_AP = r"(?>R*+J++(?:[C,]R*+J++)*)"
+_BEFORE_NOUN = rf"(?>[D1R]*+(?:{_AP}1*+)*)"
+_NP = rf"(?>(?>(?:{_BEFORE_NOUN}N*+S)*){_BEFORE_NOUN}N++|{_BEFORE_NOUN}N*+S)"
 _CHUNK = re.compile(rf"(?P<PP>P++{_NP})|(?P<NP>{_NP})|(?P<AP>{_AP})|(?P<word>.)")
 _POSSESSOR = re.compile(rf"{_BEFORE_NOUN}(?P<noun>N*+S)")
 
