@@ -107,7 +107,10 @@ def throughput(
         out = Path(folder) / "bundle"
         t_p = torch.randn(4, 2, clip.config.projection_dim)
         source = Source("random weights", "none")
-        write_bundle(out, surgery(clip), t_p, word_tokenizer(), source, "fp32", Batch(1, batch), say)
+        batches = Batch(1, batch)
+        write_bundle(
+            out, surgery(clip), t_p, word_tokenizer(), source, weights="fp32", batch=batches, say=say
+        )
         with Assessor.load(out, "cpu", threads) as assessor:
             jobs: dict[str, Callable[[], object]] = {
                 "torch, plain image encoding": plain,
