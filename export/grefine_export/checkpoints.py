@@ -57,6 +57,13 @@ _STORAGES = {
 }
 
 
+def public_name(checkpoint: str) -> str:
+    """What a manifest says of a checkpoint: its hub id, or the name alone of a path here, for where it lies is nobody
+    else's business."""
+    path = Path(checkpoint).expanduser()
+    return path.absolute().name if path.exists() else checkpoint
+
+
 def locate(checkpoint: str) -> Path:
     """The file or folder that `checkpoint` names; a hub id ("openai/clip-vit-base-patch16") that is no path here is
     fetched into huggingface_hub's cache: the best of its files of weights, and what belongs to them.

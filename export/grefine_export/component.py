@@ -6,6 +6,7 @@ broken off goes on where it stopped.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import hashlib
 import json
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import BOUNDS, compare, results
-from grefine_rt.bundle.manifest import Manifest
+from grefine_rt.bundle.manifest import FILE_NAME, Manifest
 
 Precision = Literal["fp16", "fp16-storage", "fp32"]
 """Of a graph: half precision throughout (GPUs); weights in half, computation in single precision (CPUs); single."""
@@ -79,6 +80,16 @@ def export_component(
 def identity(files: Iterable[Path]) -> list[tuple[str, int, int]]:
     """Name, size and time of each file: enough to see that a checkpoint is another one."""
     return [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def read_manifest(bundle: Path) -> dict[str, Any]:
+    """The manifest of the folder `bundle`, to which a part is added. FileNotFoundError where there is none."""
+    file = bundle / FILE_NAME
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"there is no bundle in '{bundle}': make one with 'grefine-export clip' first"
+        )
+    return dataclasses.asdict(Manifest.from_json(file.read_text(encoding="utf-8")))
 
 
 def check_manifest(manifest: Mapping[str, Any]) -> None:

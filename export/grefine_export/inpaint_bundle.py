@@ -15,6 +15,7 @@ from diffusers.models.embeddings import get_timestep_embedding
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from grefine_export.checkpoints import public_name
 from grefine_export.component import (
     Job,
     Precision,
@@ -22,6 +23,7 @@ from grefine_export.component import (
     export_component,
     identity,
     number_bytes,
+    read_manifest,
 )
 from grefine_export.models.clip_tokenizer import read_tokenizer
 from grefine_export.models.inpaint import TIME_IDS, TextEncoderPair
@@ -33,7 +35,7 @@ from grefine_export.onnx.cost import count
 from grefine_export.onnx.step import BlendedStep, InpaintStep
 from grefine_export.sampling import Sampling, sampling
 from grefine_export.vae_component import decode_job, encode_job
-from grefine_rt.bundle.manifest import FILE_NAME, SECTION_COMPONENTS, Manifest
+from grefine_rt.bundle.manifest import SECTION_COMPONENTS
 from grefine_rt.bundle.store import write
 from grefine_rt.diffusion.solver import Prediction, Solver, Spacing
 
@@ -95,11 +97,7 @@ def add_inpaint(
     Raises FileNotFoundError, ConnectionError and ValueError (one sentence) for what cannot be had, read or used,
     ParityError when a graph does not compute what its module does, BundleError for a damaged `bundle.json`.
     """
-    file = bundle / FILE_NAME
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"there is no bundle in '{bundle}': make one with 'grefine-export clip' first"
-        )
+    manifest = read_manifest(bundle)
     source = SdxlCheckpoint(
         pipeline_path(checkpoint, say),
         pipeline_path(options.unet, say) if options.unet else None,
@@ -118,7 +116,6 @@ def add_inpaint(
         steps=options.steps,
         guidance=options.guidance,
     )
-    manifest = dataclasses.asdict(Manifest.from_json(file.read_text(encoding="utf-8")))
     tokenizers = _tokenizers(source, options, bundle, manifest)
     manifest = _entered(manifest, config, how, source, checkpoint, options)
     check_manifest(manifest)
@@ -321,15 +318,9 @@ def _entered(
 
 def _origin(checkpoint: str, options: InpaintOptions) -> str:
     """What the weights are made of, for the manifest."""
-    parts = [_public(checkpoint)]
+    parts = [public_name(checkpoint)]
     parts += [
-        f"{what} {_public(name)}" for what, name in (("UNet", options.unet), ("VAE", options.vae)) if name
+        f"{what} {public_name(name)}" for what, name in (("UNet", options.unet), ("VAE", options.vae)) if name
     ]
-    parts += [f"LoRA {_public(name)} at {scale:g}" for name, scale in options.loras]
+    parts += [f"LoRA {public_name(name)} at {scale:g}" for name, scale in options.loras]
     return ", ".join(parts)
-
-
-def _public(checkpoint: str) -> str:
-    """A hub id, or the name alone of a path here: where it lies is nobody else's business."""
-    path = Path(checkpoint).expanduser()
-    return path.absolute().name if path.exists() else checkpoint

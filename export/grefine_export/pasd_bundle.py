@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +13,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from grefine_export.checkpoints import public_name
 from grefine_export.component import (
     Job,
     Precision,
@@ -21,6 +21,7 @@ from grefine_export.component import (
     export_component,
     identity,
     number_bytes,
+    read_manifest,
 )
 from grefine_export.models.inpaint import TextEncoder
 from grefine_export.models.pasd import PasdUNet
@@ -30,7 +31,7 @@ from grefine_export.models.sd_tokenizer import read_sd_tokenizer
 from grefine_export.onnx.cost import count
 from grefine_export.onnx.step import RestoreStep
 from grefine_export.vae_component import decode_job, encode_job
-from grefine_rt.bundle.manifest import FILE_NAME, SECTION_COMPONENTS, Decoding, Restore
+from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Decoding, Restore
 from grefine_rt.bundle.store import write
 from grefine_rt.diffusion.solver import Solver
 
@@ -104,14 +105,10 @@ def add_restore(
     ParityError when a graph does not compute what its module does, BundleError for options out of range and a damaged
     `bundle.json`.
     """
-    file = bundle / FILE_NAME
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"there is no bundle in '{bundle}': make one with 'grefine-export clip' first"
-        )
+    manifest = read_manifest(bundle)
     pasd, sd15 = PasdCheckpoint.find(checkpoint, say), Sd15.find(base, options.personalised, say)
     config = pasd.unet_config()
-    manifest = _entered(file, config, checkpoint, base, options)
+    manifest = _entered(manifest, config, checkpoint, base, options)
     check_manifest(manifest)
     tokenizer = _tokenizer(sd15, options, bundle, manifest)
 
@@ -151,7 +148,7 @@ def add_restore(
     (bundle / TOKENIZER).parent.mkdir(exist_ok=True)
     tokenizer.save(str(bundle / TOKENIZER))
     costs = {path: dataclasses.asdict(count(bundle / path)) for path in _files().values()}
-    write(bundle, manifest | {"costs": (manifest.get("costs") or {}) | costs})
+    write(bundle, manifest | {"costs": (manifest["costs"] or {}) | costs})
     return errors
 
 
@@ -219,10 +216,9 @@ def _tokenizer(sd15: Sd15, options: RestoreOptions, bundle: Path, manifest: Mapp
 
 
 def _entered(
-    file: Path, unet: Mapping[str, Any], checkpoint: str, base: str, options: RestoreOptions
+    manifest: dict[str, Any], unet: Mapping[str, Any], checkpoint: str, base: str, options: RestoreOptions
 ) -> dict[str, Any]:
-    """The manifest in `file` with stage 2."""
-    manifest = json.loads(file.read_text(encoding="utf-8"))
+    """`manifest` with stage 2."""
     # Each level of the UNet but the last halves the latent.
     multiple = 8 * 2 ** (len(unet["block_out_channels"]) - 1)
     if options.resolution % multiple or options.tile % multiple:
@@ -236,7 +232,7 @@ def _entered(
         "prediction": "epsilon",
         "schedule": SCHEDULE,
     }
-    origin = options.origin or f"{_public(checkpoint)} on {_public(base)}"
+    origin = options.origin or f"{public_name(checkpoint)} on {public_name(base)}"
     own = [{"component": name, "origin": origin, "license": options.license} for name in COMPONENTS]
     specs = [{"file": TOKENIZER, "input": "ids", "length": 77}]
     return manifest | {
@@ -245,9 +241,3 @@ def _entered(
         "tokenizers": manifest["tokenizers"] | {"restore_text": specs},
         "weights": [weight for weight in manifest["weights"] if weight["component"] not in COMPONENTS] + own,
     }
-
-
-def _public(checkpoint: str) -> str:
-    """A hub id, or the name alone of a path here: where it lies is nobody else's business."""
-    path = Path(checkpoint).expanduser()
-    return path.absolute().name if path.exists() else checkpoint

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from grefine_export import inpaint_bundle, pasd_bundle
-from grefine_export.checkpoints import locate
+from grefine_export.checkpoints import locate, public_name
 from grefine_export.clip_bundle import Batch, Source, write_bundle
 from grefine_export.learn.t_p import PUBLISHED_ALPHA
 from grefine_export.mini import pipeline
@@ -111,9 +111,7 @@ def enter(recipe: Recipe, bundle: Path) -> None:
 
 
 def origin(checkpoint: Checkpoint) -> str:
-    """For the manifest: hub id with commit, or a local checkpoint's name; its path is nobody else's business."""
+    """For the manifest: hub id with commit, or a local checkpoint's name; see `public_name`."""
     if checkpoint.revision:
         return f"{checkpoint.source}@{checkpoint.revision[:12]}"
-    return (
-        Path(checkpoint.source).name if Path(checkpoint.source).expanduser().exists() else checkpoint.source
-    )
+    return public_name(checkpoint.source)

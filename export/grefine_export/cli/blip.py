@@ -40,7 +40,7 @@ def blip(
 ) -> None:
     """Replace the alignment indicator of a bundle by BLIP's; ImageReward's checkpoint adds its reward."""
     from grefine_export.blip_bundle import write_bundle
-    from grefine_export.checkpoints import locate
+    from grefine_export.checkpoints import locate, public_name
     from grefine_export.models.blip import load_blip, read_wordpiece
     from grefine_export.onnx.parity import ParityError
     from grefine_rt.errors import GRefineError
@@ -52,11 +52,7 @@ def blip(
         text_side = load_blip(paths[1]) if projections else image_side
         beside = paths[-1] if paths[-1].is_dir() else paths[-1].parent
         wordpiece = read_wordpiece(tokenizer or beside, text_side.text)
-        # A path of this machine is nobody else's business.
-        origins = [
-            path.absolute().name if Path(name).expanduser().exists() else name
-            for name, path in zip(names, paths, strict=True)
-        ]
+        origins = [public_name(name) for name in names]
         manifest = write_bundle(
             out, clip, image_side, text_side, wordpiece, " and ".join(origins), weights, typer.echo
         )

@@ -49,7 +49,7 @@ def clip(
     ] = "Apache-2.0",
 ) -> None:
     """Make a bundle that assesses pictures with a real CLIP: quality, its map, and alignment with a prompt."""
-    from grefine_export.checkpoints import locate
+    from grefine_export.checkpoints import locate, public_name
     from grefine_export.clip_bundle import Batch, Source, write_bundle
     from grefine_export.learn.t_p import PUBLISHED_ALPHA
     from grefine_export.models.clip_loading import at_size, image_size, load_clip, surgery
@@ -68,8 +68,7 @@ def clip(
         words = read_tokenizer(tokenizer or own, vocabulary)
         t_p = published_t_p(encoder, contexts) if contexts else antonym_t_p(encoder, words)
         source = Source(
-            # A path of this machine is nobody else's business.
-            checkpoint=path.absolute().name if Path(checkpoint).expanduser().exists() else checkpoint,
+            checkpoint=public_name(checkpoint),
             license=license,
             contexts=f"the contexts '{contexts.resolve().name}'" if contexts else "",
             contexts_license=contexts_license if contexts else "",

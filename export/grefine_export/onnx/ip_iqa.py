@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from grefine_export.component import read_manifest
 from grefine_export.models.clip_resnet import STRIDE
 from grefine_export.models.ip_iqa import FusionGraph, ImageGraph, IpIqa
 from grefine_export.onnx.convert import Weights, export
 from grefine_export.onnx.parity import BOUNDS, compare
-from grefine_rt.bundle.manifest import FILE_NAME, Manifest
+from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.bundle.store import write
 
 TOKENIZER = "tokenizers/ip_iqa.json"
@@ -70,16 +70,11 @@ def add_to_bundle(
     `tokenizer`: its file, which is copied into the bundle; `length`: tokens of a prompt. Returns the new manifest
     and each graph's error.
     """
-    file = bundle / FILE_NAME
-    if not file.is_file():
-        raise FileNotFoundError(
-            f"there is no bundle in '{bundle}': make one with 'grefine-export clip' first"
-        )
+    manifest = read_manifest(bundle)
     errors = export_ip_iqa(model, bundle / "components", resolution, weights, length)
     target = bundle / TOKENIZER
     target.parent.mkdir(exist_ok=True)
     shutil.copyfile(tokenizer, target)
-    manifest = json.loads(file.read_text(encoding="utf-8"))
     manifest["ip_iqa"] = {"resolution": resolution, "outputs": [*model.design.outputs]}
     manifest["components"] |= {name: f"components/{name}.onnx" for name in COMPONENTS}
     manifest["tokenizers"]["ip_iqa_text"] = [{"file": TOKENIZER, "input": "ids", "length": length}]
