@@ -204,5 +204,5 @@ def _key(refiner: Refiner, plan: RefinePlan, options: RefineOptions) -> tuple[ob
     drawing = (plan.mask.tobytes(), plan.feather, plan.strength, plan.stage1_steps, plan.interval, plan.crops)
     stage1 = (*drawing, plan.drafts, plan.all_drafts, options.match_rim) if plan.regenerate else ()
     decoding = options.decoding or refiner.bundle.manifest.restore.decoding
-    stage2 = (plan.delta, plan.stage2_steps, decoding) if plan.restore else ()
+    stage2 = (plan.delta, plan.stage2_steps, plan.work, decoding) if plan.restore else ()
     return (options.assess, plan.prompt, stage1, stage2)

@@ -23,7 +23,7 @@ from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
-from grefine_rt.plan_costs import PlanCosts, draw_cost, plan_costs
+from grefine_rt.plan_costs import PlanCosts, Work, draw_cost, plan_costs
 from grefine_rt.reasons import cost_reasons, plan_reasons, strength_reason
 from grefine_rt.text.emphasis import emphasise
 
@@ -62,6 +62,8 @@ class PlanOptions:
         picture itself where none is above it; one is kept as it is (Eq. 10).
     all_drafts: whether stage 1 draws on after a draft in which nothing is left to redraw: one above the picture itself,
         without a defective phrase, and with a p above the bundle's p_bound.
+    work: the size at which stage 2 sees a large picture: "trained", the bundle's own resolution, which costs the same
+        for every picture; or "native", the picture's own size, in tiles, which restores its finest detail.
     interval: from which to which share of its UNet calls stage 1 is guided, in [0, 1]; other calls cost half.
     crop: "auto" works on crops around the mask where that costs less (see `crops`), "off" on the whole picture;
         None is "auto" for a bundle that says how small a crop may be.
@@ -88,6 +90,7 @@ class PlanOptions:
     stage2_steps: int | None = None
     drafts: int | None = None
     all_drafts: bool = False
+    work: Work = "trained"
     interval: tuple[float, float] | None = None
     crop: Cropping | None = None
     context: float = 0.125
@@ -112,6 +115,7 @@ class PlanOptions:
         _one_of("joining", self.joining, ("union", "product", None))
         _one_of("missing_region", self.missing_region, ("ancestor", "printed", "free", None))
         _one_of("crop", self.crop, ("off", "auto", None))
+        _one_of("work", self.work, ("trained", "native"))
         if self.interval is not None:
             _rising("interval", self.interval)
         _subset("indicators", self.indicators, ("perceptual", "alignment"))
@@ -130,6 +134,7 @@ class RefinePlan:
     delta: strength of stage 2, in [0, 1].
     stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
     drafts, all_drafts: how often stage 1 draws, at most or always; the best is kept.
+    work: the size at which stage 2 sees the picture, see `PlanOptions`.
     interval: from which to which share of its UNet calls stage 1 is guided.
     crops: what stage 1 works on, one after the other; together their regions are the boxes. See `crops.Crop`.
     boxes: (x0, y0, x1, y1) of the regions of the mask in pixels, x1 and y1 exclusive.
@@ -152,6 +157,7 @@ class RefinePlan:
     stage2_steps: int
     drafts: int
     all_drafts: bool
+    work: Work
     interval: tuple[float, float]
     crops: tuple[Crop, ...]
     boxes: tuple[masks.Box, ...]
@@ -291,6 +297,7 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         stage2_steps=stage2_steps,
         drafts=_choose(options.drafts, inpaint.drafts),
         all_drafts=options.all_drafts,
+        work=options.work,
         interval=(start, end),
         crops=(),
         boxes=tuple(masks.boxes(mask)),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from grefine_rt.bundle.manifest import Manifest
+from grefine_rt.bundle.manifest import Manifest, Restore
 from grefine_rt.costs import assess_flops, stage1_flops, stage2_flops
 from grefine_rt.crops import Cost, Size
 from grefine_rt.diffusion.solver import guidance_row, unet_calls
-from grefine_rt.imaging.image import work_size
+from grefine_rt.diffusion.tiling import fits, step_tiles
+from grefine_rt.imaging.image import native_size, work_size
 
 if TYPE_CHECKING:
     from grefine_rt.plan import RefinePlan
 
+Work = Literal["trained", "native"]
 TERA = 1e12
 ALL_CALLS = (0.0, 1.0)
 
@@ -41,7 +43,8 @@ class PlanCosts:
 def plan_costs(plan: RefinePlan, drafts: int | None = None) -> PlanCosts | None:
     """The costs of a plan of which `drafts` are made, all when None; None where the bundle's costs were not counted.
 
-    Texts count as if all were as long as the encoders read; shorter ones cost less.
+    Texts count as if all were as long as the encoders read; shorter ones cost less. Tiles count as so many pictures; an
+    autoencoder whose tiles share statistics goes over them more than once.
     """
     manifest = plan.manifest
     if manifest.costs is None:
@@ -56,9 +59,13 @@ def plan_costs(plan: RefinePlan, drafts: int | None = None) -> PlanCosts | None:
     whole = work_size(width, height, inpaint.resolution, inpaint.multiple)
     stage2 = 0.0
     if plan.restore:
-        size = work_size(width, height, restoration.resolution, restoration.multiple)
+        size, tile = restore_work(restoration, width, height, plan.work)
         calls = _calls(restoration.guidance, unet_calls(plan.stage2_steps, plan.delta), restoration.interval)
-        stage2 = stage2_flops(manifest, size, *calls) or 0.0
+        count = 1
+        if not fits(size[1], size[0], tile):
+            count = len(step_tiles(size[1], size[0], tile, restoration.multiple))
+            size = min(size[0], tile), min(size[1], tile)
+        stage2 = count * (stage2_flops(manifest, size, *calls) or 0.0)
     # The picture and the result, and drafts; a single draft is kept unseen.
     assess, assess_fully = (
         assess_flops(manifest, plan.texts, 2 + (count if plan.drafts > 1 else 0)) or 0.0
@@ -70,6 +77,14 @@ def plan_costs(plan: RefinePlan, drafts: int | None = None) -> PlanCosts | None:
         assess=assess / TERA,
         full=(plan.drafts * draw_fully(whole) + stage2 + assess_fully) / TERA,
     )
+
+
+def restore_work(settings: Restore, width: int, height: int, work: Work) -> tuple[Size, int]:
+    """Work size (width, height) of stage 2 for a picture, and the side of its tiles, 0 for none."""
+    if work == "native":
+        size = native_size(width, height, settings.resolution, settings.multiple)
+        return size, settings.tile or settings.resolution
+    return work_size(width, height, settings.resolution, settings.multiple), settings.tile
 
 
 def draw_cost(manifest: Manifest, steps: int, strength: float, interval: tuple[float, float]) -> Cost:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +27,13 @@ from grefine_rt.costs import check_memory
 from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, CancelToken
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
+from grefine_rt.diffusion.tiling import fits
 from grefine_rt.errors import Cancelled, OptionError
 from grefine_rt.imaging.color import match_rim
-from grefine_rt.imaging.image import Picture, Source, load, native_size, resize, to_float, work_size
+from grefine_rt.imaging.image import Picture, Source, load, resize, to_float
 from grefine_rt.paste import add_difference, paste_region
 from grefine_rt.plan import PlanOptions, RefinePlan, make_plan
-from grefine_rt.plan_costs import PlanCosts, plan_costs
+from grefine_rt.plan_costs import PlanCosts, plan_costs, restore_work
 from grefine_rt.system_memory import usable_memory
 
 __all__ = ["CancelToken", "RefineOptions", "RefineResult", "Refiner"]
@@ -56,19 +56,12 @@ class RefineOptions:
     decoding: how stage 2 returns to pixels, "plain", "difference" or "quality" (see `restore`); None means
         the bundle's own.
     match_rim: whether the tint of what stage 1 drew is matched to its surroundings (see `imaging.color`).
-    work: the size at which stage 2 sees a large picture: "trained", the bundle's own resolution, which costs the same
-        for every picture; or "native", the picture's own size, in tiles, which restores its finest detail.
     """
 
     assess: AssessOptions = _ASSESS
     plan: PlanOptions = _PLAN
     decoding: Decoding | None = None
     match_rim: bool = True
-    work: Literal["trained", "native"] = "trained"
-
-    def __post_init__(self) -> None:
-        if self.work not in ("trained", "native"):
-            raise OptionError(f"The option 'work' must be trained or native, not {self.work!r}.")
 
 
 _REFINE = RefineOptions()
@@ -164,7 +157,7 @@ class Refiner(Assessor):
         with run.part("plan"):
             plan = make_plan(before, self.bundle.manifest, options.plan) if plan is None else plan
             _check_fits(plan, picture)
-            self._check_memory(plan, options)
+            self._check_memory(plan)
         with run.part("regenerate"):
             stage1, made, kept = picture.rgb, 0, ""
             if plan.regenerate:
@@ -227,7 +220,7 @@ class Refiner(Assessor):
     def _restore(
         self, rgb: Rgb, plan: RefinePlan, good: FloatMap, seed: int, options: RefineOptions, run: _Run
     ) -> Rgb:
-        size, tile = self._restore_size(rgb.shape[1], rgb.shape[0], options)
+        size, tile = restore_work(self.bundle.manifest.stage2, rgb.shape[1], rgb.shape[0], plan.work)
         picture = _at_work_size(rgb, size)
         restored = restore(
             self.bundle,
@@ -244,22 +237,13 @@ class Refiner(Assessor):
         )
         return add_difference(rgb, picture, restored.image)
 
-    def _restore_size(
-        self, width: int, height: int, options: RefineOptions
-    ) -> tuple[tuple[int, int], int | None]:
-        """Work size (width, height) of stage 2, and its tile, None for the bundle's."""
-        settings = self.bundle.manifest.stage2
-        if options.work == "native":
-            tile = settings.tile or settings.resolution
-            return native_size(width, height, settings.resolution, settings.multiple), tile
-        return work_size(width, height, settings.resolution, settings.multiple), None
-
-    def _check_memory(self, plan: RefinePlan, options: RefineOptions) -> None:
+    def _check_memory(self, plan: RefinePlan) -> None:
         """Raises MemoryLimitError before anything is loaded that would not fit into this machine's memory."""
         if self.bundle.engine("perceptual").device != "cpu":
             return  # what is free on a GPU is the business of its backend
-        (width, height), tile = self._restore_size(plan.mask.shape[1], plan.mask.shape[0], options)
-        if tile:
+        rows, columns = plan.mask.shape
+        (width, height), tile = restore_work(self.bundle.manifest.stage2, columns, rows, plan.work)
+        if not fits(height, width, tile):
             width, height = min(width, tile), min(height, tile)
         sizes = [crop.size for crop in plan.crops] if plan.regenerate else []
         stage1 = max(sizes, key=math.prod, default=(width, height))

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grefine_rt.bundle.store import Bundle
-from grefine_rt.diffusion.restore import STEP_OVERLAP, restore
-from grefine_rt.diffusion.tiling import cut
+from grefine_rt.diffusion.restore import restore
+from grefine_rt.diffusion.tiling import step_tiles
 from grefine_rt.imaging.image import native_size, resize, to_float, work_size
 from grefine_rt.paste import add_difference
 
@@ -73,7 +73,7 @@ def test_any_size_comes_back_restored_and_whole(bundle, size):
 
 def borders(length, width):
     """Pixel rows or columns in front of which a tile of the UNet begins or ends."""
-    tiles = cut(width // 8, length // 8, TILE // 8, TILE // 8 // STEP_OVERLAP, 4)
+    tiles = step_tiles(width, length, TILE, 32)
     return sorted(
         {8 * edge for tile in tiles for edge in (tile.columns.start, tile.columns.stop)} - {0, length}
     )

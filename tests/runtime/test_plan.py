@@ -11,6 +11,7 @@ from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS
 from grefine_rt.bundle.manifest import Cost
+from grefine_rt.diffusion.tiling import cut
 from grefine_rt.errors import GRefineError, OptionError
 from grefine_rt.plan import PLAN_SIDE, PlanOptions, binary_mask, make_plan, stage1_strength
 from grefine_rt.plan_costs import plan_costs
@@ -212,6 +213,22 @@ def test_costs_are_those_of_every_run_of_a_graph():
     assert "All this takes at most" in plan.reasons[-1]
     assert "100 % of the full computation" in plan.reasons[-1]
     assert make_plan(assessment(hole()), MANIFEST, PlanOptions()).costs is None
+
+
+def test_native_work_counts_the_tiles():
+    # 160 x 96 pixels are 20 x 12 cells; tiles of 64 pixels, 8 cells, overlap by 2 or more: 3 x 2 of them.
+    manifest = counted()
+    manifest = dataclasses.replace(manifest, restore=dataclasses.replace(manifest.restore, resolution=64))
+    trained, native = (
+        make_plan(assessment(hole(), [GOOD, GOOD]), manifest, PlanOptions(work=work)).costs
+        for work in ("trained", "native")
+    )
+    tile = 1e7 + 5 * (1e9 + 64e6)  # a text, one encoding, two calls, two decodings
+    tiles = len(cut(12, 20, 8, 2, 2))
+    assert tiles > 1
+    assert native.stage2 == pytest.approx(tiles * tile / 1e12)
+    assert native.stage2 > 2 * trained.stage2
+    assert native.stage1 == trained.stage1
 
 
 def test_levers_lower_the_predicted_costs_and_are_named():

@@ -515,12 +515,12 @@ def test_native_work_keeps_the_pictures_own_size_in_stage_2(bundle, refiner):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(refiner_module, "restore", noting)
         for work in ("trained", "native"):
-            refiner.refine(large, PROMPT, options=RefineOptions(work=work))
+            refiner.refine(large, PROMPT, options=RefineOptions(plan=PlanOptions(work=work)))
     resolution = bundle.manifest.restore.resolution
-    assert seen[0] == ((resolution, resolution), None)
+    assert seen[0] == ((resolution, resolution), 0)
     assert seen[1] == ((4 * SIDE, 4 * SIDE), resolution)
-    with pytest.raises(OptionError, match="'work' must be trained or native"):
-        RefineOptions(work="huge")
+    with pytest.raises(OptionError, match="'work' must be one of 'trained', 'native'"):
+        PlanOptions(work="huge")
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_drawn(bundle, refiner, monkeypatch):

@@ -201,12 +201,12 @@ def refine(
             stage2_steps=stage2_steps,
             drafts=drafts,
             all_drafts=all_drafts,
+            work=work,
             interval=interval,
             crop=crop,
             delta=delta,
         ),
         decoding,
-        work=work,
     )
     if plan_only:
         with Refiner.load(bundle, device, threads) as refiner:

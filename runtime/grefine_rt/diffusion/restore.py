@@ -9,7 +9,6 @@ from grefine_rt.bundle.manifest import Decoding
 from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.conditioning import condition
 from grefine_rt.diffusion.loop import (
-    LATENT_SCALE,
     Cancels,
     Floats,
     OnStep,
@@ -20,14 +19,12 @@ from grefine_rt.diffusion.loop import (
 )
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.solver import Solver, table
-from grefine_rt.diffusion.tiling import TiledStep, cut, fits, tiled_decode, tiled_encode
+from grefine_rt.diffusion.tiling import TiledStep, fits, step_tiles, tiled_decode, tiled_encode
 from grefine_rt.engine.base import Engine
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
 
 NOISE_STREAM = 1
-STEP_OVERLAP = 4
-"""Tiles of the UNet overlap by this part of their side or more."""
 
 
 def restore(
@@ -70,7 +67,7 @@ def restore(
     Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
     """
     settings = bundle.manifest.stage2
-    size = latent_size(picture, settings.multiple)
+    latent_size(picture, settings.multiple)
     decoding = settings.decoding if decoding is None else decoding
     if decoding not in ("plain", "difference", "quality"):
         raise OptionError(f"Unknown decoding '{decoding}': use 'plain', 'difference' or 'quality'.")
@@ -91,7 +88,7 @@ def restore(
     source = tiled_encode(bundle.engine("restore_encode"), signed, tile, cancel=cancel)
     step: Engine = bundle.engine("restore_step")
     if not fits(picture.shape[0], picture.shape[1], tile):
-        tiles = cut(*size, *(n // LATENT_SCALE for n in (tile, tile // STEP_OVERLAP, settings.multiple)))
+        tiles = step_tiles(picture.shape[0], picture.shape[1], tile, settings.multiple)
         step = TiledStep(step, tiles, rows.calls, on_step, cancel)
         on_step = None
     wanted = ", ".join(text for text in (prompt.strip(), settings.prompt_suffix) if text)

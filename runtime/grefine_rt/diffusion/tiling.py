@@ -22,6 +22,8 @@ from grefine_rt.errors import Cancelled
 
 OVERLAP = 128
 """Pixels that tiles of an autoencoder overlap at least; half a tile where that is less."""
+STEP_OVERLAP = 4
+"""Tiles of the UNet overlap by this part of their side or more."""
 ROUNDS = 8
 """Most rounds over the tiles until the statistics of an autoencoder's group norms settle."""
 SETTLED = 3e-2
@@ -74,6 +76,11 @@ def cut(height: int, width: int, tile: int, overlap: int, multiple: int = 1) -> 
         for y, down in _windows(height, tile, overlap, multiple)
         for x, across in _windows(width, tile, overlap, multiple)
     ]
+
+
+def step_tiles(height: int, width: int, tile: int, multiple: int) -> list[Tile]:
+    """The tiles, in latent cells, in which a UNet works on a picture; all arguments in pixels."""
+    return cut(*(n // LATENT_SCALE for n in (height, width, tile, tile // STEP_OVERLAP, multiple)))
 
 
 def _windows(length: int, tile: int, overlap: int, multiple: int) -> Iterator[tuple[int, Floats]]:
