@@ -13,8 +13,17 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.learn.t_p import PUBLISHED_ALPHA
-from grefine_export.models.clip_loading import image_size, name_of, patch_side
-from grefine_export.models.clip_surgery import ClipEncoder
+from grefine_export.models.clip_loading import (
+    at_size,
+    image_size,
+    load_clip,
+    name_of,
+    patch_side,
+    surgery,
+)
+from grefine_export.models.clip_prompts import antonym_t_p, published_t_p, read_alpha
+from grefine_export.models.clip_surgery import Attention, ClipEncoder
+from grefine_export.models.clip_tokenizer import read_tokenizer
 from grefine_export.models.perceptual import ClipText, Perceptual
 from grefine_export.onnx.convert import Weights, export
 from grefine_export.onnx.parity import BOUNDS, compare
@@ -49,6 +58,43 @@ class Source:
     license: str
     contexts: str = ""
     contexts_license: str = ""
+
+
+def make_bundle(
+    out: Path,
+    path: Path,
+    origin: str,
+    license_name: str,
+    say: Callable[[str], None],
+    *,
+    size: int | None = None,
+    attention: Attention | None = None,
+    tokenizer: Path | None = None,
+    contexts: Path | None = None,
+    contexts_license: str = "",
+    weights: Weights = "fp16",
+    batch: str = "1..8",
+) -> Manifest:
+    """A bundle from the checkpoint at `path` (`checkpoints.locate`), which the manifest calls `origin`.
+
+    size: input side in pixels, the checkpoint's own when None. tokenizer: where none lies beside the checkpoint.
+    contexts: folder of learned contexts; antonyms without it. batch: see `Batch.parse`. Raises ValueError and
+    FileNotFoundError, one sentence, and ParityError.
+    """
+    number = Batch.parse(batch)
+    model = load_clip(path)
+    encoder = surgery(at_size(model, image_size(model) if size is None else size), attention)
+    own = path if path.is_dir() else path.parent
+    words = read_tokenizer(tokenizer or own, model.text_model.config.vocab_size)
+    t_p = published_t_p(encoder, contexts) if contexts else antonym_t_p(encoder, words)
+    source = Source(
+        checkpoint=origin,
+        license=license_name,
+        contexts=f"the contexts '{contexts.resolve().name}'" if contexts else "",
+        contexts_license=contexts_license if contexts else "",
+    )
+    alpha = read_alpha(contexts) if contexts else PUBLISHED_ALPHA
+    return write_bundle(out, encoder, t_p, words, source, alpha, weights, number, say)
 
 
 def write_bundle(

@@ -11,12 +11,8 @@ import torch
 
 from grefine_export import inpaint_bundle, pasd_bundle
 from grefine_export.checkpoints import locate, public_name
-from grefine_export.clip_bundle import Batch, Source, write_bundle
-from grefine_export.learn.t_p import PUBLISHED_ALPHA
+from grefine_export.clip_bundle import make_bundle
 from grefine_export.mini import pipeline
-from grefine_export.models.clip_loading import at_size, load_clip, surgery
-from grefine_export.models.clip_prompts import antonym_t_p, published_t_p, read_alpha
-from grefine_export.models.clip_tokenizer import read_tokenizer
 from grefine_export.models.ip_iqa import load as load_ip_iqa
 from grefine_export.onnx import ip_iqa
 from grefine_export.recipes import Checkpoint, Clip, Inpaint, IpIqa, Recipe, Restore, Training
@@ -40,20 +36,18 @@ def train(bundle: Path, table: Training, say: Say) -> None:
 
 def add_clip(bundle: Path, table: Clip, paths: Paths, say: Say) -> None:
     """A new bundle that assesses; `bundle` must be empty."""
-    path = locate(paths["clip.checkpoint"])
-    encoder = surgery(at_size(load_clip(path), table.size), None)
-    vocabulary = encoder.clip.text_model.config.vocab_size
-    words = read_tokenizer(path if path.is_dir() else path.parent, vocabulary)
-    contexts = Path(table.contexts).expanduser() if table.contexts else None
-    source = Source(
-        checkpoint=origin(table.checkpoint),
-        license=table.checkpoint.license,
-        contexts=f"the contexts '{contexts.resolve().name}'" if contexts else "",
-        contexts_license=table.contexts_license if contexts else "",
+    make_bundle(
+        bundle,
+        locate(paths["clip.checkpoint"]),
+        origin(table.checkpoint),
+        table.checkpoint.license,
+        say,
+        size=table.size,
+        contexts=Path(table.contexts).expanduser() if table.contexts else None,
+        contexts_license=table.contexts_license,
+        weights=table.weights,
+        batch=table.batch,
     )
-    t_p = published_t_p(encoder, contexts) if contexts else antonym_t_p(encoder, words)
-    alpha = read_alpha(contexts) if contexts else PUBLISHED_ALPHA
-    write_bundle(bundle, encoder, t_p, words, source, alpha, table.weights, Batch.parse(table.batch), say)
 
 
 def add_ip_iqa(bundle: Path, table: IpIqa, paths: Paths, say: Say) -> None:

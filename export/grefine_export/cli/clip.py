@@ -50,31 +50,25 @@ def clip(
 ) -> None:
     """Make a bundle that assesses pictures with a real CLIP: quality, its map, and alignment with a prompt."""
     from grefine_export.checkpoints import locate, public_name
-    from grefine_export.clip_bundle import Batch, Source, write_bundle
-    from grefine_export.learn.t_p import PUBLISHED_ALPHA
-    from grefine_export.models.clip_loading import at_size, image_size, load_clip, surgery
-    from grefine_export.models.clip_prompts import antonym_t_p, published_t_p, read_alpha
-    from grefine_export.models.clip_tokenizer import read_tokenizer
+    from grefine_export.clip_bundle import make_bundle
     from grefine_export.onnx.parity import ParityError
     from grefine_rt.errors import GRefineError
 
     try:
-        number = Batch.parse(batch)
-        path = locate(checkpoint)
-        model = load_clip(path)
-        encoder = surgery(at_size(model, image_size(model) if size is None else size), attention)
-        vocabulary = model.text_model.config.vocab_size
-        own = path if path.is_dir() else path.parent
-        words = read_tokenizer(tokenizer or own, vocabulary)
-        t_p = published_t_p(encoder, contexts) if contexts else antonym_t_p(encoder, words)
-        source = Source(
-            checkpoint=public_name(checkpoint),
-            license=license,
-            contexts=f"the contexts '{contexts.resolve().name}'" if contexts else "",
-            contexts_license=contexts_license if contexts else "",
+        manifest = make_bundle(
+            out,
+            locate(checkpoint),
+            public_name(checkpoint),
+            license,
+            typer.echo,
+            size=size,
+            attention=attention,
+            tokenizer=tokenizer,
+            contexts=contexts,
+            contexts_license=contexts_license,
+            weights=weights,
+            batch=batch,
         )
-        alpha = read_alpha(contexts) if contexts else PUBLISHED_ALPHA
-        manifest = write_bundle(out, encoder, t_p, words, source, alpha, weights, number, typer.echo)
     except (ValueError, OSError, GRefineError, ParityError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
