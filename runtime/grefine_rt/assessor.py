@@ -47,8 +47,8 @@ class Assessor:
     def load(cls, bundle: str | Path = "mini", device: str = "auto", threads: int | None = None) -> Self:
         """Opens a bundle: an embedded name, or a folder; for an `Assessor` one that only assesses will do.
 
-        `device` is "auto", "cpu", "cuda" or "cuda:N"; `threads` the CPU threads of a run, None leaves it to
-        the engine. Components load on first use. Raises BundleError and DeviceError.
+        `device` is "auto", "cpu", "cuda", "tensorrt" or "rtx" (see `Bundle.open`); `threads` the CPU threads of a run,
+        None leaves it to the engine. Components load on first use. Raises BundleError and DeviceError.
         """
         return cls(Bundle.open(bundle, device, threads))
 

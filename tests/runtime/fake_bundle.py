@@ -21,6 +21,7 @@ from grefine_rt.bundle.manifest import (
 )
 from grefine_rt.diffusion.solver import Schedule
 from grefine_rt.engine.base import TensorSpec
+from grefine_rt.engine.devices import Choice
 
 SIDE = 128
 GRID = 8
@@ -193,6 +194,8 @@ def restore_step(sample, control, coefficients, **_):
 
 
 class Bundle:
+    choices = (Choice("perceptual", "onnxruntime-cpu", "cpu", "No NVIDIA GPU with a driver is here."),)
+
     def __init__(self, shared=True):
         self.manifest = manifest()
         image = Engine(look, ["image"])

@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
-from grefine_rt.engine.onnxruntime import OnnxEngine, resolve_device
+from grefine_rt.engine.onnxruntime import OnnxEngine
 from grefine_rt.errors import BundleError, DeviceError, GRefineError, OptionError
 from tests.runtime import tiny
 
@@ -180,41 +179,46 @@ def test_threads_must_be_positive(path):
 
 
 @pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "CPU", ""])
-def test_unknown_devices(device):
+def test_unknown_devices(path, device):
     with pytest.raises(DeviceError, match="use 'auto', 'cpu', 'cuda' or 'cuda:N'"):
-        resolve_device(device)
+        OnnxEngine(path, device)
 
 
-def test_devices_without_cuda(monkeypatch):
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    assert resolve_device("auto") == resolve_device("cpu") == "cpu"
-    with pytest.raises(DeviceError, match=r"'cuda:1' was asked for.*grefine-rt\[gpu\]"):
-        resolve_device("cuda:1")
+@pytest.mark.parametrize("device", ["auto", "tensorrt"])
+def test_devices_of_others(path, device):
+    with pytest.raises(DeviceError, match=f"'{device}' is no device of ONNX Runtime"):
+        OnnxEngine(path, device)
 
 
-@pytest.mark.filterwarnings("ignore:Specified provider")
-def test_devices_with_cuda(monkeypatch, path):
-    monkeypatch.setattr(
-        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    )
-    assert [resolve_device(name) for name in ("auto", "cpu", "cuda", "cuda:3")] == [
-        "cuda:0",
-        "cpu",
-        "cuda:0",
-        "cuda:3",
-    ]
-    if "CUDAExecutionProvider" in onnxruntime.InferenceSession(path).get_providers():
-        pytest.skip("there is a GPU here")
-    # Built for CUDA, but no GPU that works: never silently the CPU when a GPU was asked for by name.
-    assert OnnxEngine(path, "auto").device == "cpu"
-    with pytest.raises(DeviceError, match="'cuda:0' cannot be used"):
-        OnnxEngine(path, "cuda")
+def test_every_way_between_host_and_device_is_counted(engine):
+    binding = engine.bind()
+    one, two = binding.upload(ONE), binding.buffer(ONE.shape)
+    binding.set_input("c", binding.upload(times(3)))
+    assert binding.copies == 2
+    for _ in range(3):
+        binding.set_input("x", one)
+        binding.set_output("y", two)
+        binding.run()
+        one, two = two, one
+    assert binding.copies == 2
+    binding.fetch(one)
+    assert binding.copies == 3
 
 
-def test_onnxruntime_missing_names_both_extras(monkeypatch):
+def test_memory_that_ran_out_is_one_sentence_and_the_engine_goes_on(engine):
+    binding = engine.bind()
+    with pytest.raises(
+        DeviceError, match=r"times: memory ran out on 'cpu' .*; use a smaller picture"
+    ) as error:
+        binding.buffer((2**24, 2**24))
+    assert "\n" not in str(error.value)
+    np.testing.assert_array_equal(engine.run({"x": ONE, "c": times(2)})["y"], ONE * 2)
+
+
+def test_onnxruntime_missing_names_both_extras(monkeypatch, path):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(GRefineError, match=r"grefine-rt\[cpu\].*grefine-rt\[gpu\]"):
-        resolve_device("cpu")
+        OnnxEngine(path, "cpu")
 
 
 def test_importing_loads_no_runtime():

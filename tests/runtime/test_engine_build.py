@@ -13,6 +13,7 @@ from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.bundle.store import write
 from grefine_rt.diffusion.loop import CancelToken
 from grefine_rt.engine.build import EngineBuilder
+from grefine_rt.engine.onnxruntime import OnnxEngine
 from grefine_rt.engine.sidecar import Environment, validity
 from grefine_rt.errors import BundleError, Cancelled
 from tests.runtime import tiny
@@ -135,3 +136,24 @@ def test_a_graph_in_half_precision_stays_in_half_precision(small, tmp_path):
     made = builder.build(small, manifest, "components/inpaint_decode.onnx", tmp_path / "x.engine")
     assert (made.precision, made.storage) == ("fp16", "fp16")
     assert made.options["flags"] == "TF32 WEIGHT_STREAMING"
+
+
+def test_the_sidecar_declares_the_tensors_of_the_graph_file(mini, small, tmp_path):
+    for folder, graph in ((small, "components/inpaint_step.onnx"), (mini, "components/ip_iqa_text.onnx")):
+        made = EngineBuilder(("sm89",)).build(folder, read(folder), graph, tmp_path / "x.engine")
+        there = OnnxEngine(folder / graph, "cpu")
+        assert {tensor.name: tensor.spec for tensor in made.inputs} == there.inputs
+        for tensor in made.outputs:
+            assert tensor.spec.dtype == there.outputs[tensor.name].dtype
+            fixed = [axis if isinstance(axis, int) else "?" for axis in there.outputs[tensor.name].shape]
+            assert [*tensor.spec.shape] == fixed
+        assert len(made.outputs) == len(there.outputs)
+
+
+def test_the_memory_of_a_build_is_without_what_the_process_held_before(small, tmp_path):
+    held = np.ones(200_000_000, np.float32)
+    builder = EngineBuilder(("sm89",))
+    manifest = read(small)
+    made = builder.build(small, manifest, "components/inpaint_decode.onnx", tmp_path / "x.engine")
+    assert made.memory is not None
+    assert 0 < made.memory < held.nbytes

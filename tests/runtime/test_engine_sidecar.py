@@ -4,12 +4,14 @@ import copy
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest
 from grefine_rt.engine import sidecar as sidecars
+from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.profiles import profiles, restricted
-from grefine_rt.engine.sidecar import Environment, Sidecar, validity
+from grefine_rt.engine.sidecar import Environment, Sidecar, Tensor, validity
 from grefine_rt.errors import BundleError
 from tests.runtime import tiny
 
@@ -32,8 +34,10 @@ def sidecar(of, graph=STEP, **changes):
     """A sidecar that is valid for the manifest `of`."""
     component = next(name for name, file in of.components.items() if file == graph)
     known = {
-        "format": 1,
+        "format": 2,
         "graph": graph,
+        "inputs": (Tensor("sample", "float32", ("1", "4", "h", "w")), Tensor("ids", "int64", ("n", "77"))),
+        "outputs": (Tensor("next", "float16", ("1", "4", "?", "?")),),
         "sources": {path: of.files[path].sha256 for path in of.files_of(component)},
         "flavour": "tensorrt-rtx",
         "version": "1.7.1.116",
@@ -125,13 +129,20 @@ def test_a_sidecar_comes_back_from_its_json():
         "[]",
         "{}",
         '{"format": 2}',
-        '{"format": 1}',
         sidecar(manifest()).to_json().replace('"graph"', '"g"'),
+        sidecar(manifest(), format=1).to_json(),
     ],
 )
 def test_what_is_no_sidecar_is_refused(text):
     with pytest.raises(BundleError):
         Sidecar.from_json(text)
+
+
+def test_tensors_come_back_as_an_engine_declares_them():
+    made = Sidecar.from_json(sidecar(manifest()).to_json())
+    assert made.inputs[0].spec == TensorSpec("sample", np.dtype(np.float32), (1, 4, "h", "w"))
+    assert made.inputs[1].spec == TensorSpec("ids", np.dtype(np.int64), ("n", 77))
+    assert made.outputs[0].spec == TensorSpec("next", np.dtype(np.float16), (1, 4, "?", "?"))
 
 
 def test_an_engine_that_fits_has_no_problem():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from grefine_rt import Assessor, BundleError, Refiner
-from grefine_rt.bundle import store
+from grefine_rt.engine import selection
 from grefine_rt.engine.example import example_inputs, one_of_each
 from tests.runtime import assess_bundle, fake_bundle
 
@@ -14,12 +14,12 @@ def loaded(monkeypatch):
     """The files of the engines that were made."""
     files = []
 
-    class Noting(store.OnnxEngine):
+    class Noting(selection.OnnxEngine):
         def __init__(self, path, *rest):
             files.append(path.name)
             super().__init__(path, *rest)
 
-    monkeypatch.setattr(store, "OnnxEngine", Noting)
+    monkeypatch.setattr(selection, "OnnxEngine", Noting)
     return files
 
 

@@ -23,6 +23,7 @@ from grefine_rt.text.emphasis import plain_text
 if TYPE_CHECKING:
     from grefine_rt.bundle.manifest import Manifest
     from grefine_rt.bundle.store import Bundle
+    from grefine_rt.engine.devices import Choice
 
 Scoring = Literal["calibrated", "published"]
 AlignmentScore = Literal["phrases", "reward"]
@@ -75,6 +76,7 @@ class Assessment:
     prompt: as given.
     notes: plain sentences on what was left out, for example of a very long prompt.
     image_reward: the ImageReward scalar, about -2.5 to 2.5; None where the bundle has none.
+    backends: what ran each component that the bundle had loaded by then, and why.
     """
 
     perceptual: float
@@ -88,6 +90,7 @@ class Assessment:
     prompt: str
     notes: tuple[str, ...] = ()
     image_reward: float | None = None
+    backends: tuple[Choice, ...] = ()
 
     def heat(self) -> dict[str, FloatMap]:
         """Every map, float32 (H, W) in [0, 1], turned so that 1 is where work is: `perceptual`, `alignment`,
@@ -189,6 +192,7 @@ def assess_batch(
                 prompt=prompts[i],
                 notes=_notes(bundle, text, len(parsed[text])),
                 image_reward=reward,
+                backends=bundle.choices,
             )
         )
     return assessments

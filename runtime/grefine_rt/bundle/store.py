@@ -15,7 +15,8 @@ from typing import Any
 
 from grefine_rt.bundle.manifest import FILE_NAME, FORMAT, FileEntry, Manifest
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.onnxruntime import OnnxEngine, resolve_device
+from grefine_rt.engine.devices import Choice
+from grefine_rt.engine.selection import Selection
 from grefine_rt.errors import BundleError
 from grefine_rt.text.tokenizer import PromptTokenizer
 
@@ -117,12 +118,15 @@ def write(folder: Path, manifest: Mapping[str, Any] | Manifest) -> Manifest:
 class Bundle:
     """An opened bundle. Components load on first use, once each; any number of threads may ask at once."""
 
-    def __init__(self, folder: Path, manifest: Manifest, device: str, threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, device: str, threads: int | None = None, name: str = ""
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.device = device
-        self._threads = threads
+        self._selection = Selection(folder, manifest, device, threads, name)
         self._engines: dict[str, Engine] = {}
+        self._choices: dict[str, Choice] = {}
         self._tokenizers: dict[str, list[PromptTokenizer]] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._guard = threading.Lock()
@@ -131,15 +135,15 @@ class Bundle:
     def open(cls, name_or_path: str | Path, device: str = "auto", threads: int | None = None) -> "Bundle":
         """Open a bundle: find it, read its manifest, and see that every file is there with its size.
 
-        device: "auto", "cpu", "cuda" or "cuda:N". threads: CPU threads of a run; None leaves it to ONNX
-        Runtime. Contents are checked when a component is loaded. Raises BundleError and DeviceError.
+        device: "auto", "cpu", "cuda" for ONNX Runtime CUDA, "tensorrt" for built engines alone, or "rtx" for ONNX
+        Runtime's TensorRT-RTX plugin, the last three perhaps with ":N". threads: CPU threads of a run; None leaves it
+        to ONNX Runtime. Contents are checked when a component is loaded. Raises BundleError and DeviceError.
         """
         folder = find(name_or_path)
         manifest = _read_manifest(folder)
         for path in manifest.files:
             _check_size(folder, manifest, path)
-        resolve_device(device)
-        return cls(folder, manifest, device, threads)
+        return cls(folder, manifest, device, threads, str(name_or_path))
 
     def has(self, component: str) -> bool:
         """Whether the bundle has this component."""
@@ -160,8 +164,25 @@ class Bundle:
             if path not in self._engines:
                 for part in self.manifest.files_of(component):
                     _check_before_use(self.folder, self.manifest, part)
-                self._engines[path] = OnnxEngine(self.folder / path, self.device, self._threads)
+                self._engines[path], self._choices[path] = self._selection.open(path)
             return self._engines[path]
+
+    @property
+    def choices(self) -> tuple[Choice, ...]:
+        """What runs each component that was loaded so far, and why."""
+        chosen = dict(self._choices)
+        return tuple(
+            dataclasses.replace(chosen[file], component=component)
+            for component, file in self.manifest.components.items()
+            if file in chosen
+        )
+
+    def foresee(self) -> tuple[Choice, ...]:
+        """What would run each component, if what is installed works; nothing is loaded. Raises DeviceError."""
+        return tuple(
+            dataclasses.replace(self._selection.foresee(file), component=component)
+            for component, file in self.manifest.components.items()
+        )
 
     def tokenizer(self, component: str) -> list[PromptTokenizer]:
         """The tokenizers of a text component, in the manifest's order. Raises BundleError."""

@@ -79,6 +79,7 @@ def assess(
                     "seed": None,  # assessing draws no noise
                     "bundle": manifest.name,
                     "device": pictures.device_of(assessor),
+                    "backends": pictures.backends_json(assessor),
                     "before": pictures.scores_json(result),
                     "phrases": pictures.phrases_json(result),
                     "mask": pictures.mask_json(plan) if plan else None,

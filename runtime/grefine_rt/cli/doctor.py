@@ -1,4 +1,4 @@
-"""`grefine-rt doctor`: what is installed, which devices work, which bundles are whole, what is missing."""
+"""`grefine-rt doctor`: what is installed, which devices work, what runs which bundle, what is missing."""
 
 import platform
 import sys
@@ -10,9 +10,16 @@ from grefine_rt import __version__
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.output import console, print_json
 
-_PACKAGES = ("numpy", "pillow", "tokenizers", "typer", "rich", "onnxruntime", "onnxruntime-gpu")
+_PACKAGES = (
+    *("numpy", "pillow", "tokenizers", "typer", "rich", "onnxruntime", "onnxruntime-gpu"),
+    *("onnxruntime-ep-nv-tensorrt-rtx", "tensorrt-rtx", "tensorrt", "cuda-core"),
+)
 _CPU_HINT = "To run on CPUs: pip install 'grefine-rt[cpu]'"
 _GPU_HINT = "To run on NVIDIA GPUs: pip uninstall onnxruntime, then pip install 'grefine-rt[gpu]'"
+_RTX_HINT = "To let ONNX Runtime compile graphs for RTX GPUs by itself: pip install 'grefine-rt[rtx]'"
+_TENSORRT_HINT = (
+    "To run TensorRT engines: pip install 'grefine-rt[tensorrt]', then grefine-rt engine build BUNDLE"
+)
 
 # The smallest ONNX model there is (IR 8, opset 13): y = Identity(x) for float x of any length.
 _PROBE = (
@@ -25,19 +32,30 @@ def doctor(
     as_json: shared.Json = False,
     device: Annotated[
         list[str] | None,
-        typer.Option(help="Devices to try, may be repeated. Default: cpu and cuda.", show_default=False),
+        typer.Option(
+            help="Devices to try, may be repeated. Default: cpu, cuda, and rtx where it is installed.",
+            show_default=False,
+        ),
     ] = None,
 ) -> None:
-    """Say what is installed, which devices work, which bundles are whole, and what to install for more.
+    """Say what is installed, which devices work, which bundles are whole, what would run them, and what to install
+    for more.
 
     Exits with 1 when nothing could be refined here: no device works or no bundle is whole.
     """
+    from dataclasses import asdict
+
+    from grefine_rt.engine import nvidia, plugin
+
+    found = nvidia.gpus()
+    tried = device or ["cpu", "cuda", *(["rtx"] if found and plugin.installed() else [])]
     facts: dict[str, Any] = {
         "grefine_rt": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "devices": [_try_device(name) for name in device or ("cpu", "cuda")],
+        "gpus": [asdict(gpu) for gpu in found],
+        "devices": [_try_device(name) for name in tried],
         "bundles": _bundles(),
     }
     facts["hints"] = _hints(facts)
@@ -85,18 +103,26 @@ def _try_device(name: str) -> dict[str, Any]:
         problem = str(error)
     except OSError as error:
         problem = f"It could not be tried, for no temporary file can be written ({error})."
-    return {"device": device, "backend": "onnxruntime", "works": problem is None, "problem": problem}
+    backend = "onnxruntime-rtx" if name.startswith("rtx") else "onnxruntime"
+    return {"device": device, "backend": backend, "works": problem is None, "problem": problem}
 
 
 def _bundles() -> list[dict[str, Any]]:
-    from grefine_rt.bundle.store import list_bundles, verify
-    from grefine_rt.errors import GRefineError
+    from dataclasses import asdict
+
+    from grefine_rt.bundle.store import Bundle, list_bundles, verify
+    from grefine_rt.engine.devices import Choice
+    from grefine_rt.errors import DeviceError, GRefineError
 
     found = []
     for name, folder in list_bundles().items():
         version, problem = None, None
+        backends: tuple[Choice, ...] = ()
         try:
             version = verify(folder).version
+            backends = Bundle.open(name).foresee()
+        except DeviceError:
+            pass  # without ONNX Runtime there is nothing to choose from, and the hints say so
         except (GRefineError, OSError) as error:
             problem = str(error)
         found.append(
@@ -106,6 +132,7 @@ def _bundles() -> list[dict[str, Any]]:
                 "version": version,
                 "works": problem is None,
                 "problem": problem,
+                "backends": [asdict(choice) for choice in backends],
             }
         )
     return found
@@ -124,6 +151,10 @@ def _hints(facts: dict[str, Any]) -> list[str]:
         hints.append(_CPU_HINT)
     if "cuda" not in works:
         hints.append(_GPU_HINT)
+    if facts["gpus"] and packages["onnxruntime-ep-nv-tensorrt-rtx"] is None:
+        hints.append(_RTX_HINT)
+    if packages["cuda-core"] is None or not (packages["tensorrt-rtx"] or packages["tensorrt"]):
+        hints.append(_TENSORRT_HINT)
     if not any(entry["works"] for entry in facts["bundles"]):
         hints.append("To get the embedded bundle: pip install --force-reinstall --no-deps grefine-rt")
     hints.append("To make bundles of your own: pip install 'grefine-rt[export]'")
@@ -131,6 +162,8 @@ def _hints(facts: dict[str, Any]) -> list[str]:
 
 
 def _show(facts: dict[str, Any]) -> None:
+    from grefine_rt.engine.devices import Choice, summary
+
     out = console()
     out.print(
         f"grefine-rt {facts['grefine_rt']}, Python {facts['python']}, {facts['platform']}", soft_wrap=True
@@ -139,12 +172,20 @@ def _show(facts: dict[str, Any]) -> None:
     out.print("\npackages", style="bold")
     for name, version in facts["packages"].items():
         out.print(f"  {name}: {version or 'not installed'}")
+    out.print("\nGPUs", style="bold")
+    for gpu in facts["gpus"]:
+        memory = f"{gpu['used'] / 1e9:.1f} of {gpu['memory'] / 1e9:.1f} GB in use"
+        out.print(f"  {gpu['name']}, driver {gpu['driver']}, {memory}", soft_wrap=True)
+    if not facts["gpus"]:
+        out.print("  none, or no driver")
     out.print("\ndevices", style="bold")
     for entry in facts["devices"]:
         out.print(f"  {entry['device']} ({entry['backend']}): {_state(entry, 'works')}", soft_wrap=True)
     out.print("\nbundles", style="bold")
     for entry in facts["bundles"]:
         out.print(f"  {entry['name']} in {entry['folder']}: {_state(entry, 'whole')}", soft_wrap=True)
+        for backend, why in summary(Choice(**choice) for choice in entry["backends"]).items():
+            out.print(f"    {backend}: {why}", soft_wrap=True)
     if not facts["bundles"]:
         out.print("  none")
     out.print("\nfor more", style="bold")

@@ -23,7 +23,7 @@ Prompt = Annotated[
     ),
 ]
 Bundle = Annotated[str, typer.Option(help="The models: a name, see 'bundle list', or a folder.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, tensorrt or rtx; also cuda:N for GPU N.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads. Default: all cores.", show_default=False)
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 import time
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from grefine_rt import __version__
 from grefine_rt.assess.indicator import Assessment, check_prompt
+from grefine_rt.engine.devices import summary
 from grefine_rt.errors import OptionError, OutputError, PromptError
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Picture, check_output, check_writable, load, write_whole
@@ -169,11 +171,17 @@ def device_of(refiner: Refiner | Assessor) -> str:
     return refiner.bundle.engine("perceptual").device
 
 
+def backends_json(refiner: Refiner | Assessor) -> list[dict[str, str]]:
+    """`backends` of the JSON output: what runs each component that was loaded, and why."""
+    return [dataclasses.asdict(choice) for choice in refiner.bundle.choices]
+
+
 def about(refiner: Refiner | Assessor, image: Path, seed: int | None = None) -> dict[str, object]:
     """What the report says of the run."""
     manifest = refiner.bundle.manifest
     facts: dict[str, object] = {"input": image.name, "bundle": f"{manifest.name} {manifest.version}"}
     facts["device"] = device_of(refiner)
+    facts |= summary(refiner.bundle.choices)
     if seed is not None:
         facts["seed"] = seed
     return {**facts, "grefine-rt": __version__}

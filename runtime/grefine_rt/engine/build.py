@@ -26,14 +26,16 @@ from grefine_rt.engine import callbacks, memory
 from grefine_rt.engine.profiles import Profile, profiles, restricted
 from grefine_rt.engine.sidecar import (
     FORMAT,
-    INSTALL,
     Environment,
     Flavour,
     Precision,
     Sidecar,
+    Tensor,
     check,
     gpu_target,
+    library,
     place,
+    tensors,
 )
 from grefine_rt.errors import BundleError, Cancelled, DeviceError, OptionError, OutputError
 from grefine_rt.system_memory import free_memory
@@ -84,7 +86,7 @@ class EngineBuilder:
         self, targets: tuple[str, ...], flavour: Flavour = "tensorrt-rtx", weight_streaming: bool = False
     ) -> None:
         self.flavour = flavour
-        self._trt = _module(flavour)
+        self._trt = library(flavour)
         self.version = str(self._trt.__version__)
         self.targets = _checked_targets(self._trt, flavour, targets)
         self._flags = ["TF32"] + ["WEIGHT_STREAMING"] * weight_streaming
@@ -153,7 +155,9 @@ class EngineBuilder:
         cancel: Cancels | None,
     ) -> Sidecar:
         begin = time.perf_counter()
+        memory.give_back()  # else the build would reuse, uncounted, what this process freed before
         memory.forget_peak()
+        before = memory.resident()
         trt = self._trt
         log = callbacks.logger(trt)
         builder = trt.Builder(log)
@@ -167,6 +171,8 @@ class EngineBuilder:
                 f"version's 'grefine-export'."
             )
         weights, products, softmaxes = _inspect(trt, network, (folder / graph).stat().st_size)
+        inputs = tensors(graph, [network.get_input(index) for index in range(network.num_inputs)])
+        outputs = tensors(graph, [network.get_output(index) for index in range(network.num_outputs)])
         _see_that_it_fits(graph, weights, partial.parent)
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the log then names every kernel
@@ -180,7 +186,7 @@ class EngineBuilder:
             timings = _timing_cache(self.version, self.targets[0])
             known = timings.read_bytes() if timings.is_file() else b""
             config.set_timing_cache(config.create_timing_cache(known), False)
-        chosen = _add_profiles(builder, config, network, manifest, graph)
+        chosen = _add_profiles(builder, config, inputs, manifest, graph)
         monitor = callbacks.monitor(trt, report, cancel)  # this name keeps it alive through the build
         config.progress_monitor = monitor
         entry = _write_engine(trt, builder, network, config, partial)
@@ -194,9 +200,12 @@ class EngineBuilder:
         if self.flavour == "tensorrt":
             timings.parent.mkdir(parents=True, exist_ok=True)
             timings.write_bytes(bytes(config.get_timing_cache().serialize()))
+        peak = memory.peak()
         return Sidecar(
             format=FORMAT,
             graph=graph,
+            inputs=inputs,
+            outputs=outputs,
             sources=sources,
             flavour=self.flavour,
             version=self.version,
@@ -208,20 +217,9 @@ class EngineBuilder:
             activations=tuple(log.activations),
             options={"flags": self._flag_text, "level": str(config.builder_optimization_level)},
             seconds=round(time.perf_counter() - begin, 2),
-            memory=memory.peak(),
+            memory=None if peak is None or before is None else peak - before,
             engine=entry,
         )
-
-
-def _module(flavour: Flavour) -> Any:
-    try:
-        if flavour == "tensorrt-rtx":
-            import tensorrt_rtx as trt
-        else:
-            import tensorrt as trt
-    except ImportError as error:
-        raise DeviceError(f"{flavour} is not installed: run '{INSTALL[flavour]}'.") from error
-    return trt
 
 
 def _checked_targets(trt: Any, flavour: Flavour, targets: tuple[str, ...]) -> tuple[str, ...]:
@@ -316,16 +314,10 @@ def _see_that_it_fits(graph: str, weights: Weights, folder: Path) -> None:
 
 
 def _add_profiles(
-    builder: Any, config: Any, network: Any, manifest: Manifest, graph: str
+    builder: Any, config: Any, inputs: tuple[Tensor, ...], manifest: Manifest, graph: str
 ) -> tuple[Profile, ...]:
     """Adds a profile a bucket; returns the ranges of the axes that are free in this graph."""
-    tensors = [network.get_input(index) for index in range(network.num_inputs)]
-    shapes = {
-        tensor.name: [
-            tensor.get_dimension_name(axis) if size < 0 else size for axis, size in enumerate(tensor.shape)
-        ]
-        for tensor in tensors
-    }
+    shapes = {tensor.name: tensor.spec.shape for tensor in inputs}
     free = {axis for shape in shapes.values() for axis in shape if isinstance(axis, str)}
     try:
         chosen = restricted(profiles(manifest, graph), free)

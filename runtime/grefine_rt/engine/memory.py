@@ -13,9 +13,18 @@ def forget_peak() -> None:
 
 def peak() -> int | None:
     """The largest resident memory of this process since `forget_peak`, in bytes."""
+    return _status("VmHWM")
+
+
+def resident() -> int | None:
+    """The resident memory of this process, in bytes."""
+    return _status("VmRSS")
+
+
+def _status(field: str) -> int | None:
     with suppress(OSError, AttributeError):
         status = Path("/proc/self/status").read_text()
-        return 1024 * int(re.search(r"VmHWM:\s*(\d+)", status).group(1))  # type: ignore[union-attr]
+        return 1024 * int(re.search(rf"{field}:\s*(\d+)", status).group(1))  # type: ignore[union-attr]
     return None
 
 

@@ -1,18 +1,21 @@
-"""Engines on ONNX Runtime: CPU, or CUDA with tensors bound on the device."""
+"""Engines on ONNX Runtime: CPU, CUDA with tensors bound on the device, or the plugin of TensorRT for RTX."""
 
+import io
 import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from grefine_rt.engine import plugin
 from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_inputs
+from grefine_rt.engine.devices import Device, parse
 from grefine_rt.errors import BundleError, DeviceError, OptionError
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -26,10 +29,24 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 }
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
+_SHRINK = "memory.enable_memory_arena_shrinkage"
+
+NO_CUDA = (
+    "this ONNX Runtime has no CUDA support: run 'pip uninstall onnxruntime' and 'pip install grefine-rt[gpu]', or "
+    "use the device 'cpu'"
+)
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|failed to allocate|smaller than requested|bad_alloc", re.IGNORECASE
+)
+
+_preload_lock = threading.Lock()
+_preloaded: list[str] = []
+"""What `preload_dlls` had to say, once it was called."""
 
 
-def _onnxruntime() -> Any:
-    """The module, imported on first use; DeviceError names the two extras when it is not installed."""
+def module() -> Any:
+    """onnxruntime, imported on first use; DeviceError names the two extras when it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -40,55 +57,104 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def resolve_device(device: str = "auto") -> str:
-    """The device that `device` ("auto", "cpu", "cuda" or "cuda:N") stands for: "cpu" or "cuda:N".
+def has_cuda() -> bool:
+    """Whether ONNX Runtime was built for CUDA, which says nothing of the driver. Raises DeviceError as `module`."""
+    return _CUDA in module().get_available_providers()
 
-    "auto" takes the first GPU where ONNX Runtime was built for CUDA, else the CPU. Raises DeviceError for another
-    name, when ONNX Runtime is not installed, and when CUDA is asked for but not available.
+
+@dataclass(frozen=True)
+class CudaOptions:
+    """How a graph runs on ONNX Runtime CUDA.
+
+    shrink: give the memory of activations back after every `run`, for graphs that need much of it, but seldom; loops
+        (`bind`) keep theirs. Then a process needs the largest of such graphs, not the sum.
+    nhwc: rewrite convolutions to the layout that cuDNN's FP16 kernels want. Off by default, for between them ONNX
+        Runtime transposes every decomposed group norm; which weighs more was not measured for want of a GPU.
     """
-    match = re.fullmatch(r"auto|cpu|cuda(?::(\d+))?", device)
-    if match is None:
-        raise DeviceError(
-            f"Unknown device '{device}': use 'auto', 'cpu', 'cuda' or 'cuda:N' with a GPU number N."
-        )
-    has_cuda = _CUDA in _onnxruntime().get_available_providers()
-    if device == "cpu" or (device == "auto" and not has_cuda):
-        return "cpu"
-    if not has_cuda:
-        raise DeviceError(
-            f"Device '{device}' was asked for, but this ONNX Runtime has no CUDA support: run "
-            f"'pip uninstall onnxruntime' and 'pip install grefine-rt[gpu]', or use the device 'cpu'."
-        )
-    return f"cuda:{match.group(1) or 0}"
+
+    shrink: bool = False
+    nhwc: bool = False
+
+
+_PLAIN = CudaOptions()
+
+
+def cuda_settings(index: int, options: CudaOptions) -> dict[str, str]:
+    """The CUDA provider's options for GPU `index`."""
+    return {
+        "device_id": str(index),
+        # Memory grows by what is asked for, not by powers of two. It has no limit of its own (gpu_mem_limit): a
+        # session serves pictures of any size, so no figure is known when it is opened.
+        "arena_extend_strategy": "kSameAsRequested",
+        # An exhaustive search would cost seconds a shape, and choose by the clock: not the same bits every time.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        # A graph exported in FP32 computes in FP32; for speed there is FP16.
+        "use_tf32": "0",
+        "prefer_nhwc": "1" if options.nhwc else "0",
+    }
+
+
+class Memory(Protocol):
+    """Where a session's tensors lie."""
+
+    def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Any: ...
+
+    def upload(self, array: Array) -> Any: ...
+
+    def fetch(self, value: Any, shape: Sequence[int], dtype: npt.DTypeLike) -> Array: ...
+
+
+class _Memory:
+    """Of ONNX Runtime's own: the host's, or CUDA's. Copies are whole when a call returns."""
+
+    def __init__(self, onnxruntime: Any, device: Device) -> None:
+        self._ort_value = onnxruntime.OrtValue
+        self._place = (device.kind, device.index)
+
+    def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Any:
+        return self._ort_value.ortvalue_from_shape_and_type(list(shape), np.dtype(dtype).type, *self._place)
+
+    def upload(self, array: Array) -> Any:
+        # On the CPU the value shares the array's memory, which the loop will write into: give it its own.
+        own = np.array(array, order="C") if self._place[0] == "cpu" else np.ascontiguousarray(array)
+        return self._ort_value.ortvalue_from_numpy(own, *self._place)
+
+    def fetch(self, value: Any, shape: Sequence[int], dtype: npt.DTypeLike) -> Array:
+        return np.array(value.numpy())
 
 
 class OnnxEngine:
     """One ONNX file in an ONNX Runtime session.
 
     path: the graph; external data files are looked for beside it.
-    device: "auto", "cpu", "cuda" or "cuda:N". With "auto" a GPU that cannot be used is replaced by the CPU;
-        one that was asked for by name never is.
+    device: "cpu", "cuda" or "cuda:N", or "rtx" or "rtx:N" for the plugin of TensorRT for RTX.
     threads: worker threads of a run on the CPU; None leaves the choice to ONNX Runtime (all physical cores).
+    cuda: see `CudaOptions`.
 
-    Raises DeviceError as `resolve_device` does and when the GPU cannot be used, BundleError for a file that
-    is missing, unreadable or has tensors of an unknown kind. Implements `grefine_rt.engine.base.Engine`.
+    Raises DeviceError for an unknown device, when ONNX Runtime is not installed and when the GPU cannot be used or
+    has too little memory, and BundleError for a file that is missing, unreadable or has tensors of an unknown kind.
+    Implements `grefine_rt.engine.base.Engine`.
     """
 
-    def __init__(self, path: Path, device: str = "auto", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: str = "cpu",
+        threads: int | None = None,
+        cuda: CudaOptions = _PLAIN,
+    ) -> None:
         if threads is not None and threads < 1:
             raise OptionError(f"The number of threads must be at least 1, but got {threads}.")
+        wanted = parse(device)
+        if wanted.kind not in ("cpu", "cuda", "rtx"):
+            raise DeviceError(f"'{wanted}' is no device of ONNX Runtime: use 'cpu', 'cuda' or 'rtx'.")
         self.name = path.stem
-        resolved = resolve_device(device)
-        self._session = _open(path, resolved, threads)
-        if resolved != "cpu" and _CUDA not in self._session.get_providers():
-            # ONNX Runtime falls back to the CPU on its own and only logs it.
-            if device != "auto":
-                raise DeviceError(
-                    f"Device '{resolved}' cannot be used by ONNX Runtime: check the NVIDIA driver, CUDA and "
-                    f"cuDNN with 'grefine-rt doctor', or use the device 'cpu'."
-                )
-            resolved = "cpu"
-        self.device = resolved
+        self.device = wanted.place
+        self._session, self._memory = _open(path, wanted, threads, cuda)
+        self._run_options = None
+        if wanted.kind == "cuda" and cuda.shrink:
+            self._run_options = module().RunOptions()
+            self._run_options.add_run_config_entry(_SHRINK, f"gpu:{wanted.index}")
         self.inputs = {spec.name: spec for spec in map(self._spec, self._session.get_inputs())}
         self.outputs = {spec.name: spec for spec in map(self._spec, self._session.get_outputs())}
         self._seconds = 0.0
@@ -104,7 +170,7 @@ class OnnxEngine:
         for name in names:
             self._declared(self.outputs, name)
         with self._timed():
-            values = self._session.run(names, dict(arrays))
+            values = self._session.run(names, dict(arrays), self._run_options)
         return dict(zip(names, values, strict=True))
 
     def bind(self) -> "OnnxBinding":
@@ -129,18 +195,28 @@ class OnnxEngine:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        """Add the time inside to `seconds`, and turn what ONNX Runtime raises into a DeviceError."""
+        """Add the time inside to `seconds`; failures are those of `_guarded`."""
         start = time.perf_counter()
         try:
-            yield
-        except Exception as error:
-            raise DeviceError(
-                f"{self.name}: ONNX Runtime failed on '{self.device}' ({_first_line(error)}); if memory ran "
-                f"out, use a smaller image or the device 'cpu'."
-            ) from error
+            with self._guarded():
+                yield
         finally:
             with self._lock:
                 self._seconds += time.perf_counter() - start
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Turn what ONNX Runtime raises into a DeviceError."""
+        try:
+            yield
+        except Exception as error:  # its exceptions share no base class
+            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+                raise _memory_ran_out(self.name, self.device, error) from error
+            other = "" if self.device == "cpu" else ", or use the device 'cpu'"
+            raise DeviceError(
+                f"{self.name}: ONNX Runtime failed on '{self.device}' ({_first_line(error)}); see 'grefine-rt "
+                f"doctor'{other}."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -158,23 +234,19 @@ class OnnxBinding:
     def __init__(self, engine: OnnxEngine) -> None:
         self._engine = engine
         self._binding = engine._session.io_binding()
-        self._ort_value = _onnxruntime().OrtValue
-        kind, _, index = engine.device.partition(":")
-        self._place = (kind, int(index or 0))
         self._set: dict[str, OnnxBuffer] = {}
+        self.copies = 0
+        """Calls of `upload` and `fetch` so far: every way between host and device."""
 
     def buffer(self, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> OnnxBuffer:
         kind = np.dtype(dtype)
-        return OnnxBuffer(
-            self._ort_value.ortvalue_from_shape_and_type(list(shape), kind.type, *self._place),
-            tuple(shape),
-            kind,
-        )
+        with self._engine._guarded():
+            return OnnxBuffer(self._engine._memory.empty(shape, kind), tuple(shape), kind)
 
     def upload(self, array: Array) -> OnnxBuffer:
-        # On the CPU the value shares the array's memory, which the loop will write into: give it its own.
-        own = np.array(array, order="C")
-        return OnnxBuffer(self._ort_value.ortvalue_from_numpy(own, *self._place), own.shape, own.dtype)
+        self.copies += 1
+        with self._engine._guarded():
+            return OnnxBuffer(self._engine._memory.upload(array), array.shape, array.dtype)
 
     def set_input(self, name: str, value: Buffer) -> None:
         held = self._checked(self._engine.inputs, name, value)
@@ -198,7 +270,11 @@ class OnnxBinding:
 
     def fetch(self, value: Buffer) -> Array:
         assert isinstance(value, OnnxBuffer)
-        return np.array(value.value.numpy())
+        self.copies += 1
+        with (
+            self._engine._guarded()
+        ):  # a run ends when the device has done it, so nothing is left to wait for
+            return self._engine._memory.fetch(value.value, value.shape, value.dtype)
 
     def _checked(self, specs: Mapping[str, TensorSpec], name: str, value: Buffer) -> OnnxBuffer:
         assert isinstance(value, OnnxBuffer)
@@ -206,9 +282,9 @@ class OnnxBinding:
         return value
 
 
-def _open(path: Path, device: str, threads: int | None) -> Any:
-    """A session on `device` ("cpu" or "cuda:N"); BundleError when the file cannot be loaded."""
-    onnxruntime = _onnxruntime()
+def _open(path: Path, device: Device, threads: int | None, cuda: CudaOptions) -> tuple[Any, Memory]:
+    """A session on `device` and the memory of its tensors; raises as `OnnxEngine`."""
+    onnxruntime = module()
     if not path.is_file():
         raise BundleError(f"Model file '{path}' is missing: run 'grefine-rt bundle verify' on its bundle.")
     options = onnxruntime.SessionOptions()
@@ -219,23 +295,69 @@ def _open(path: Path, device: str, threads: int | None) -> Any:
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if threads is not None:
         options.intra_op_num_threads = threads
-    providers: list[Any] = [_CPU]
-    if device != "cpu":
-        # Memory grows by what is asked for, not by powers of two; an exhaustive search would cost seconds a
-        # shape.
-        settings = {
-            "device_id": device.partition(":")[2],
-            "arena_extend_strategy": "kSameAsRequested",
-            "cudnn_conv_algo_search": "HEURISTIC",
-        }
-        providers.insert(0, (_CUDA, settings))
+    memory: Memory = _Memory(onnxruntime, device)
+    providers: list[Any] | None = [_CPU]
+    told = ""
+    if device.kind == "cuda":
+        if not has_cuda():
+            raise DeviceError(f"Device '{device}' was asked for, but {NO_CUDA}.")
+        options.use_deterministic_compute = True
+        # Release 1.31 warns at every session that CUDA comes without a plugin, which it does not need.
+        onnxruntime.set_default_logger_severity(3)
+        told = _preload(onnxruntime)
+        providers = [(_CUDA, cuda_settings(device.index, cuda)), _CPU]
+    elif device.kind == "rtx":
+        place = plugin.ep_device(onnxruntime, device.index)
+        memory = plugin.Memory(onnxruntime, place)
+        options.add_provider_for_devices([place], plugin.settings())
+        # What the plugin does not take would run on the CPU, and nobody would know.
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        providers = None
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        # ONNX Runtime's own fallback prints to standard output and runs on the CPU without a word.
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
     except Exception as error:  # the module's exceptions share no base class
-        raise BundleError(
-            f"Model file '{path}' cannot be loaded by ONNX Runtime ({_first_line(error)}): run "
-            f"'grefine-rt bundle verify' on its bundle, or fetch it again with 'grefine-rt bundle fetch'."
-        ) from error
+        raise _unopened(path, device, error) from error
+    if device.kind == "cuda" and _CUDA not in session.get_providers():
+        # Without its libraries the provider is left out, and only a log tells.
+        raise DeviceError(
+            f"Device '{device}' cannot be used by ONNX Runtime{told}: check the NVIDIA driver, CUDA and cuDNN with "
+            f"'grefine-rt doctor', or use the device 'cpu'."
+        )
+    return session, memory
+
+
+def _preload(onnxruntime: Any) -> str:
+    """Load CUDA and cuDNN where pip put them, once a process; what could not be loaded, in brackets."""
+    with _preload_lock:
+        if not _preloaded:
+            said = io.StringIO()
+            with redirect_stdout(said):  # it prints, and standard output is the command's
+                onnxruntime.preload_dlls()
+            _preloaded.append(next((line for line in said.getvalue().splitlines() if "Failed" in line), ""))
+    return f" ({_preloaded[0]})" if _preloaded[0] else ""
+
+
+def _unopened(path: Path, device: Device, error: Exception) -> Exception:
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        return _memory_ran_out(path.stem, str(device), error)
+    if device.kind != "cpu":
+        return DeviceError(
+            f"{path.stem}: ONNX Runtime cannot open it on '{device}' ({_first_line(error)}); see 'grefine-rt doctor', "
+            f"or use the device 'cpu'."
+        )
+    return BundleError(
+        f"Model file '{path}' cannot be loaded by ONNX Runtime ({_first_line(error)}): run "
+        f"'grefine-rt bundle verify' on its bundle, or fetch it again with 'grefine-rt bundle fetch'."
+    )
+
+
+def _memory_ran_out(name: str, device: str, error: Exception) -> DeviceError:
+    other = "" if device == "cpu" else ", or use the device 'cpu'"
+    return DeviceError(
+        f"{name}: memory ran out on '{device}' ({_first_line(error)}); use a smaller picture, end other programs that "
+        f"hold its memory{other}."
+    )
 
 
 def _first_line(error: Exception) -> str:

@@ -10,14 +10,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest, read_strictly
 from grefine_rt.bundle.store import cache_dir
+from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.profiles import profiles, restricted
-from grefine_rt.errors import BundleError
+from grefine_rt.errors import BundleError, DeviceError
 
-FORMAT = 1
+FORMAT = 2
 Flavour = Literal["tensorrt-rtx", "tensorrt"]
 Precision = Literal["fp16", "mixed", "fp32"]
 
@@ -25,23 +28,52 @@ _DISTRIBUTIONS: dict[str, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "t
 INSTALL = {"tensorrt-rtx": "pip install grefine-rt[tensorrt]", "tensorrt": "pip install tensorrt"}
 """The command that installs a flavour."""
 
+_DTYPES = {
+    "FLOAT": "float32",
+    "HALF": "float16",
+    "INT64": "int64",
+    "INT32": "int32",
+    "UINT8": "uint8",
+    "BOOL": "bool",
+}
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of an engine.
+
+    dtype: as numpy names it. shape: fixed sizes as numbers, free axes by name, "?" where the builder knows none.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[str, ...]
+
+    @property
+    def spec(self) -> TensorSpec:
+        shape = tuple(int(axis) if axis.isdecimal() else axis for axis in self.shape)
+        return TensorSpec(self.name, np.dtype(self.dtype), shape)
 
 
 @dataclass(frozen=True)
 class Sidecar:
     """What `NAME.json` beside `NAME.engine` holds.
 
-    graph: its file in the bundle. sources: SHA-256 of that file and of its external data, by path. flavour, version:
-    the TensorRT that built it; no other version of TensorRT for RTX can load it. targets: as "sm89", ascending.
-    profiles: by axis name, smallest, best and largest size, in the engine's order. precision: of its matrix products
-    and convolutions; storage: of the weights in the ONNX file. attention: fused attention kernels a profile, of so
-    many softmaxes in the graph. activations: bytes of device memory beside the weights, at each profile's largest
-    sizes. options: what the builder was told. seconds, memory: of the build, and its peak in bytes where it is known.
+    graph: its file in the bundle. inputs, outputs: its tensors, in the graph's order. sources: SHA-256 of that file
+    and of its external data, by path. flavour, version: the TensorRT that built it; no other version of TensorRT for
+    RTX can load it. targets: as "sm89", ascending. profiles: by axis name, smallest, best and largest size, in the
+    engine's order. precision: of its matrix products and convolutions; storage: of the weights in the ONNX file.
+    attention: fused attention kernels a profile, of so many softmaxes in the graph. activations: bytes of device
+    memory beside the weights, at each profile's largest sizes. options: what the builder was told. seconds, memory: of
+    the build, and the bytes of host memory that it took at its peak beside what the process held before, where that is
+    known.
     """
 
     format: int
     graph: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
     sources: Mapping[str, str]
     flavour: Flavour
     version: str
@@ -101,6 +133,35 @@ class Found:
     engine: Path
     sidecar: Sidecar | None
     problem: str | None
+
+
+def tensors(graph: str, parsed: list[Any]) -> tuple[Tensor, ...]:
+    """Inputs or outputs of a parsed network; outputs have lost the names of their axes. Raises BundleError."""
+    found = []
+    for tensor in parsed:
+        if tensor.dtype.name not in _DTYPES:
+            raise BundleError(
+                f"'{graph}' has a tensor '{tensor.name}' of the unsupported kind {tensor.dtype.name}: export it again "
+                f"with this version's 'grefine-export'."
+            )
+        shape = (
+            (tensor.get_dimension_name(axis) or "?") if size < 0 else str(size)
+            for axis, size in enumerate(tensor.shape)
+        )
+        found.append(Tensor(tensor.name, _DTYPES[tensor.dtype.name], tuple(shape)))
+    return tuple(found)
+
+
+def library(flavour: Flavour) -> Any:
+    """The module of a flavour, imported on first use; DeviceError says how to install it when it is not there."""
+    try:
+        if flavour == "tensorrt-rtx":
+            import tensorrt_rtx as trt
+        else:
+            import tensorrt as trt
+    except ImportError as error:
+        raise DeviceError(f"{flavour} is not installed: run '{INSTALL[flavour]}'.") from error
+    return trt
 
 
 def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> str | None:

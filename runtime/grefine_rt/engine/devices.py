@@ -1,0 +1,76 @@
+"""Names of devices, and what was chosen for each component."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from grefine_rt.errors import DeviceError
+
+Kind = Literal["auto", "cpu", "cuda", "tensorrt", "rtx"]
+Backend = Literal["tensorrt", "onnxruntime-rtx", "onnxruntime-cuda", "onnxruntime-cpu"]
+
+ORDER: tuple[Backend, ...] = ("tensorrt", "onnxruntime-rtx", "onnxruntime-cuda", "onnxruntime-cpu")
+"""What "auto" tries, in this order."""
+
+BACKENDS: dict[Kind, Backend] = {
+    "tensorrt": "tensorrt",
+    "rtx": "onnxruntime-rtx",
+    "cuda": "onnxruntime-cuda",
+    "cpu": "onnxruntime-cpu",
+}
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device by the name that the user gave it. index: which GPU, 0 for "auto" and "cpu"."""
+
+    name: str
+    kind: Kind
+    index: int
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def place(self) -> str:
+        """Where tensors lie: "cpu" or "cuda:N"."""
+        return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What runs a component, where ("cpu" or "cuda:N"), and why: a sentence."""
+
+    component: str
+    backend: Backend
+    device: str
+    reason: str
+
+
+def parse(name: str) -> Device:
+    """The device that a name stands for: "auto", "cpu", "cuda", "tensorrt" or "rtx", the last three perhaps with ":N".
+
+    Raises DeviceError for another name.
+    """
+    match = re.fullmatch(r"(auto|cpu)|(cuda|tensorrt|rtx)(?::(\d+))?", name)
+    if match is None:
+        raise DeviceError(
+            f"Unknown device '{name}': use 'auto', 'cpu', 'cuda' or 'cuda:N' with a GPU number N, or likewise "
+            f"'tensorrt' or 'rtx'."
+        )
+    return Device(name, cast(Kind, match.group(1) or match.group(2)), int(match.group(3) or 0))
+
+
+def summary(choices: Iterable[Choice]) -> dict[str, str]:
+    """What was chosen, a row for each backend and device: the components that share a reason, and the reason."""
+    shared: dict[tuple[str, str], list[str]] = {}
+    for choice in choices:
+        shared.setdefault((f"{choice.backend} on {choice.device}", choice.reason), []).append(
+            choice.component
+        )
+    rows: dict[str, str] = {}
+    for (title, reason), components in shared.items():
+        who = ", ".join(components) if len(shared) > 1 else "all components"
+        rows[title] = f"{rows[title]} {who}: {reason}" if title in rows else f"{who}: {reason}"
+    return rows

@@ -1,0 +1,308 @@
+"""Engines of TensorRT for RTX, or of classic TensorRT, on a GPU: no torch, no copies to the host inside a loop."""
+
+from __future__ import annotations
+
+import math
+import mmap
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from grefine_rt.engine import callbacks, jit_cache
+from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_inputs
+from grefine_rt.engine.device_memory import Scratch, first_line
+from grefine_rt.engine.execution import Graphs, Plan, Shape
+from grefine_rt.engine.sidecar import Sidecar, library
+from grefine_rt.errors import BundleError, DeviceError, GRefineError
+
+Ranges = Mapping[str, tuple[int, ...]]
+"""A profile: smallest, best and largest size by axis name."""
+
+SIZES_KEPT = 8
+"""Sets of input sizes whose contexts, buffers and graphs an engine keeps, those used last."""
+
+
+class TensorRTEngine:
+    """One engine file on a GPU. Implements `grefine_rt.engine.base.Engine`.
+
+    path: the engine. sidecar: that of this file, valid here (`sidecar.check`); it names the flavour of TensorRT.
+    device: "cuda:N". scratch: memory for activations, shared with engines that never run together with this one; None
+    for its own. budget: bytes of device memory for the weights of an engine built with weight streaming, the rest
+    stays in host memory; None for all of them.
+
+    Every set of input sizes has an execution context and buffers of its own, so a CUDA graph of it outlives the loop
+    that it was captured in: a run copies its inputs there, and its outputs from there, on the device.
+
+    Raises BundleError for a missing or unusable file, DeviceError when TensorRT, cuda.core or the GPU cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        sidecar: Sidecar,
+        device: str = "cuda:0",
+        *,
+        scratch: Scratch | None = None,
+        budget: int | None = None,
+    ) -> None:
+        self.name = PurePosixPath(sidecar.graph).stem
+        self.inputs = {tensor.name: tensor.spec for tensor in sidecar.inputs}
+        self.outputs = {tensor.name: tensor.spec for tensor in sidecar.outputs}
+        self.device = device
+        self._trt = library(sidecar.flavour)
+        self._scratch = scratch or Scratch(device)
+        if self._scratch.device != device:
+            raise DeviceError(
+                f"{self.name}: the scratch memory is on '{self._scratch.device}', but the engine on '{device}': give "
+                f"both the same device."
+            )
+        self._gpu = self._scratch.gpu
+        self._profiles = sidecar.profiles
+        self._plans: OrderedDict[tuple[Shape, ...], Plan] = OrderedDict()
+        self._seconds = 0.0
+        self._runs = 0
+        with self._scratch.lock, self._failures():
+            self._log = callbacks.logger(self._trt)
+            self._runtime = self._trt.Runtime(self._log)
+            self._engine = self._load(path)
+            if budget is not None and "WEIGHT_STREAMING" in sidecar.options.get("flags", "").split():
+                self._engine.weight_streaming_budget_v2 = min(budget, self._engine.streamable_weights_size)
+            self._graphs = Graphs(own=True, note="captured at the second run of a size")
+            self._kernels: jit_cache.JitCache | None = None
+            self._config: Any = None
+            if sidecar.flavour == "tensorrt-rtx":
+                self._config = self._engine.create_runtime_config()
+                self._configure(sidecar)
+
+    @property
+    def seconds(self) -> float:
+        return self._seconds
+
+    @property
+    def graphs(self) -> str:
+        """How CUDA graphs are used: by whom they are captured, or why not."""
+        return self._graphs.note
+
+    def run(self, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        check_inputs(self.name, self.inputs, arrays)
+        names = list(self.outputs) if outputs is None else list(outputs)
+        for name in names:
+            self._declared(self.outputs, name)
+        given = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+        with self._running({name: array.shape for name, array in given.items()}) as plan:
+            results = {name: np.empty(plan.shapes[name], self.outputs[name].dtype) for name in names}
+            plan.run(
+                {name: self._gpu.view(array) for name, array in given.items()},
+                {name: self._gpu.view(array) for name, array in results.items()},
+            )
+        return results
+
+    def bind(self) -> TensorRTBinding:
+        return TensorRTBinding(self)
+
+    def _load(self, path: Path) -> Any:
+        try:
+            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                engine = self._runtime.deserialize_cuda_engine(data)
+        except (OSError, ValueError) as error:
+            raise BundleError(
+                f"Engine file '{path}' cannot be read ({first_line(error)}): run 'grefine-rt engine build' again."
+            ) from error
+        if engine is None:
+            raise DeviceError(
+                f"Engine '{path}' cannot be loaded on '{self.device}' ({self._log.reason}): see 'grefine-rt engine "
+                f"list', or use another device."
+            )
+        return engine
+
+    def _configure(self, sidecar: Sidecar) -> None:
+        """Tell TensorRT for RTX what holds for every context: our memory, its own graphs, kernels kept on disk."""
+        trt, config = self._trt, self._config
+        config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+        self._graphs = Graphs(own=False, note="captured by TensorRT for RTX itself")
+        path = jit_cache.place(self._gpu.key, sidecar.version, sidecar.engine.sha256)
+        self._kernels = jit_cache.JitCache(config.create_runtime_cache(), path)
+        config.set_runtime_cache(self._kernels.cache)
+
+    def _plan(self, shapes: Mapping[str, Shape]) -> Plan:
+        key = tuple(shapes[name] for name in self.inputs)
+        if key in self._plans:
+            self._plans.move_to_end(key)
+        else:
+            profile = self._profile(shapes)
+            if len(self._plans) == SIZES_KEPT:
+                self._plans.popitem(last=False)[1].close()
+            strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            context = self._engine.create_execution_context(self._config or strategy)
+            memory = int(self._engine.get_device_memory_size_for_profile_v2(profile))
+            specs = self.inputs | self.outputs
+            self._plans[key] = Plan(
+                context, self._log, self._scratch, self._graphs, profile, memory, shapes, specs
+            )
+        return self._plans[key]
+
+    def _profile(self, shapes: Mapping[str, Shape]) -> int:
+        sizes = axis_sizes(self.name, self.inputs, shapes)
+        profile = profile_for(self._profiles, sizes)
+        if profile is None:
+            largest = max(self._profiles, key=_volume)
+            wanted = ", ".join(f"{axis} = {size}" for axis, size in sizes.items())
+            there = ", ".join(f"{axis} = {largest[axis][2]}" for axis in sizes)
+            raise BundleError(
+                f"{self.name}: no profile of the engine holds {wanted}, its largest is {there}: use a smaller picture, "
+                f"or the device 'cuda' or 'cpu'."
+            )
+        return profile
+
+    def _declared(self, specs: Mapping[str, TensorSpec], name: str) -> TensorSpec:
+        if name not in specs:
+            raise BundleError(
+                f"{self.name}: the graph has no tensor '{name}', only {sorted(specs)}; "
+                f"export the bundle again with a matching 'grefine-export bundle'."
+            )
+        return specs[name]
+
+    @contextmanager
+    def _running(self, shapes: Mapping[str, Shape]) -> Iterator[Plan]:
+        """The plan for these sizes of the inputs, this thread's alone; the time inside is added to `seconds`."""
+        with self._scratch.lock:
+            start = time.perf_counter()
+            try:
+                with self._failures():
+                    yield self._plan(shapes)
+            finally:
+                self._seconds += time.perf_counter() - start
+            self._runs += 1
+            if self._kernels is not None and jit_cache.worth_keeping(self._runs):
+                self._kernels.keep()
+
+    @contextmanager
+    def _failures(self) -> Iterator[None]:
+        """Make the GPU that of this thread, and turn what TensorRT and the driver raise into a DeviceError."""
+        try:
+            self._gpu.use()
+            yield
+        except GRefineError:
+            raise
+        except Exception as error:
+            # As long as the error lives, its frames would hold what they have of the device.
+            traceback.clear_frames(error.__traceback__)
+            raise DeviceError(
+                f"{self.name}: TensorRT failed on '{self.device}' ({first_line(error)}); if memory ran out, use a "
+                f"smaller image or the device 'cpu'."
+            ) from error
+
+
+@dataclass(frozen=True)
+class TensorRTBuffer:
+    """A tensor in the memory of a GPU."""
+
+    value: Any
+    shape: Shape
+    dtype: np.dtype[Any]
+
+
+class TensorRTBinding:
+    """A loop on one engine. Implements `grefine_rt.engine.base.Binding`.
+
+    copies: tensors that went from the host to the device or back.
+    """
+
+    def __init__(self, engine: TensorRTEngine) -> None:
+        self._engine = engine
+        self._inputs: dict[str, TensorRTBuffer] = {}
+        self._outputs: dict[str, TensorRTBuffer] = {}
+        self.copies = 0
+
+    def buffer(self, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> TensorRTBuffer:
+        kind = np.dtype(dtype)
+        with self._using():
+            value = self._engine._gpu.allocate(math.prod(shape) * kind.itemsize)
+        return TensorRTBuffer(value, tuple(shape), kind)
+
+    def upload(self, array: Array) -> TensorRTBuffer:
+        made = self.buffer(array.shape, array.dtype)
+        gpu = self._engine._gpu
+        with self._using():
+            gpu.copy(made.value, gpu.view(np.asarray(array, order="C")))
+            gpu.sync()
+        self.copies += 1
+        return made
+
+    def set_input(self, name: str, value: Buffer) -> None:
+        self._inputs[name] = self._checked(self._engine.inputs, name, value)
+
+    def set_output(self, name: str, value: Buffer) -> None:
+        self._outputs[name] = self._checked(self._engine.outputs, name, value)
+
+    def run(self) -> None:
+        engine = self._engine
+        unset = sorted(engine.inputs.keys() - self._inputs.keys())
+        if unset:
+            raise BundleError(
+                f"{engine.name}: the graph also wants the inputs {unset}, which this version does not "
+                f"give; export the bundle again with a matching 'grefine-export bundle'."
+            )
+        with engine._running({name: held.shape for name, held in self._inputs.items()}) as plan:
+            for name, held in self._outputs.items():
+                TensorSpec(name, held.dtype, plan.shapes[name]).check(engine.name, held.dtype, held.shape)
+            plan.run(
+                {name: held.value for name, held in self._inputs.items()},
+                {name: held.value for name, held in self._outputs.items()},
+            )
+
+    def fetch(self, value: Buffer) -> Array:
+        assert isinstance(value, TensorRTBuffer)
+        array = np.empty(value.shape, value.dtype)
+        gpu = self._engine._gpu
+        with self._using():
+            gpu.copy(gpu.view(array), value.value)
+            gpu.sync()
+        self.copies += 1
+        return array
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        with self._engine._scratch.lock, self._engine._failures():
+            yield
+
+    def _checked(self, specs: Mapping[str, TensorSpec], name: str, value: Buffer) -> TensorRTBuffer:
+        assert isinstance(value, TensorRTBuffer)
+        self._engine._declared(specs, name).check(self._engine.name, value.dtype, value.shape)
+        return value
+
+
+def axis_sizes(graph: str, specs: Mapping[str, TensorSpec], shapes: Mapping[str, Shape]) -> dict[str, int]:
+    """The size of every free axis; BundleError when two tensors disagree on one."""
+    sizes: dict[str, int] = {}
+    for name, spec in specs.items():
+        for axis, size in zip(spec.shape, shapes[name], strict=True):
+            if isinstance(axis, str) and sizes.setdefault(axis, size) != size:
+                raise BundleError(
+                    f"{graph}: axis '{axis}' of '{name}' is {size}, but {sizes[axis]} in another input; give all "
+                    f"inputs the same size."
+                )
+    return sizes
+
+
+def profile_for(profiles: Sequence[Ranges], sizes: Mapping[str, int]) -> int | None:
+    """The index of the smallest profile that holds these sizes of the free axes; None when none does."""
+    fitting = [
+        index
+        for index, profile in enumerate(profiles)
+        if all(profile[axis][0] <= size <= profile[axis][2] for axis, size in sizes.items())
+    ]
+    return min(fitting, key=lambda index: _volume(profiles[index]), default=None)
+
+
+def _volume(profile: Ranges) -> int:
+    return math.prod(sizes[2] for sizes in profile.values())
