@@ -63,6 +63,12 @@ READINGS: dict[str, Reading] = {
         lambda m: m.plan.strength_rule,
         ("refine_rmse_reduction", "refine_alignment_success"),
     ),
+    "redraw": Reading(
+        "Eq. 9",
+        {name: _planned(redraw=name) for name in ("poor", "misshapen")},
+        lambda m: m.plan.redraw,
+        ("refine_rmse_reduction", "clean_skip_rate"),
+    ),
     "binarisation": Reading(
         "Eq. 9",
         {"threshold": _planned(), "otsu": _planned(tau="otsu")},
@@ -73,6 +79,12 @@ READINGS: dict[str, Reading] = {
         "Eq. 10",
         {name: RefineOptions(decoding=name) for name in ("difference", "plain", "quality")},
         lambda m: m.restore.decoding,
+        ("refine_rmse_reduction", "clean_psnr_db"),
+    ),
+    "color_fix": Reading(
+        "Eq. 10",
+        {name: RefineOptions(color_fix=name) for name in ("whole", "quality", "off")},
+        lambda m: m.restore.color_fix,
         ("refine_rmse_reduction", "clean_psnr_db"),
     ),
 }

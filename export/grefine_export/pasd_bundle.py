@@ -31,7 +31,7 @@ from grefine_export.models.sd_tokenizer import read_sd_tokenizer
 from grefine_export.onnx.cost import count
 from grefine_export.onnx.step import RestoreStep
 from grefine_export.vae_component import decode_job, encode_job
-from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Decoding, Restore
+from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Restore
 from grefine_rt.bundle.store import write
 from grefine_rt.diffusion.solver import Solver
 
@@ -59,7 +59,7 @@ class RestoreOptions:
     unet_precision, text_precision, vae_precision: see `component.Precision`. personalised: the base's UNet weights take
     the place of PASD's own of the same names, as the authors do for other styles. tokenizer: folder or file, for a base
     that is a single file; the bundle's own CLIP tokenizer where none is given. resolution, steps, delta, solver,
-    guidance, conditioning_scale, prompt_suffix, negative_prompt, decoding, rescale, interval, tile: see
+    guidance, conditioning_scale, prompt_suffix, negative_prompt, decoding, color_fix, rescale, interval, tile: see
     `grefine_rt.bundle.manifest.Restore`; the graphs are made for work pictures up to the larger of `resolution` and
     `tile`, about square. origin: of the weights, for the manifest.
     """
@@ -78,6 +78,7 @@ class RestoreOptions:
     prompt_suffix: str = "clean, high-resolution, 8k"
     negative_prompt: str = "blurry, dotted, noise, raster lines, unclear, lowres, over-smoothed"
     decoding: Decoding = "quality"
+    color_fix: ColorFix = "quality"
     rescale: float = 0.0
     interval: tuple[float, ...] = (0.0, 1.0)
     tile: int = 1024

@@ -29,7 +29,7 @@ def low_frequencies(values, levels):
 def test_wavelet_fix_follows_its_definition(height, width, levels):
     output, reference = random_rgb(height, width, 0), random_rgb(height, width, 1)
     expected = output - low_frequencies(output, levels) + low_frequencies(reference, levels)
-    found = wavelet_color_fix(output, reference, levels)
+    found = wavelet_color_fix(output, reference, levels=levels)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
@@ -39,6 +39,14 @@ def test_wavelet_fix_undoes_any_tint(height, width, tint):
     reference = random_rgb(height, width, 2)
     found = wavelet_color_fix(reference + np.float32(tint), reference)
     np.testing.assert_allclose(found, reference, atol=1e-6)
+
+
+def test_wavelet_fix_goes_as_far_as_its_weight_says():
+    output, reference = random_rgb(40, 56, 4), random_rgb(40, 56, 5)
+    weight = np.random.default_rng(6).random((40, 56), np.float32)
+    shift = wavelet_color_fix(output, reference) - output
+    found = wavelet_color_fix(output, reference, weight)
+    np.testing.assert_allclose(found, output + weight[..., None] * shift, atol=1e-6)
 
 
 def disc(size, centre, radius):
@@ -69,6 +77,17 @@ def test_match_rim_measures_each_region_by_itself():
     shifted[:, 48:] -= 0.04
     found = match_rim(shifted, original, left | right, 3)
     np.testing.assert_allclose(found[left | right], original[left | right], atol=1e-6)
+
+
+def test_match_rim_follows_a_tint_that_changes_along_the_rim():
+    original = random_rgb(96, 96, 5)
+    mask = disc(96, (48, 48), 24)
+    tint = np.linspace(-0.08, 0.08, 96, dtype=np.float32)[None, :, None]
+    left = np.abs(match_rim(original + tint, original, mask, 8) - original).max(axis=2)
+    inner_rim = mask & ~disc(96, (48, 48), 22)
+    # One shift for the whole region would be 0 here, and leave all of the tint.
+    assert left[inner_rim].mean() < 0.4 * np.abs(np.broadcast_to(tint, (96, 96, 1)))[inner_rim].mean()
+    assert left[48, 48] < 0.01, "deep inside it is the mean"
 
 
 def test_match_rim_is_bounded_and_survives_a_full_mask():

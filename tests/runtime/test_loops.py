@@ -16,7 +16,7 @@ from grefine_rt.diffusion import restore as stage2
 from grefine_rt.diffusion.conditioning import condition
 from grefine_rt.diffusion.loop import CancelToken, denoise
 from grefine_rt.diffusion.noise import gaussian, step_noise
-from grefine_rt.diffusion.regenerate import regenerate
+from grefine_rt.diffusion.regenerate import Redrawing, regenerate
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.solver import Schedule, table
 from grefine_rt.engine.base import TensorSpec
@@ -159,7 +159,7 @@ def test_rescale_reaches_the_graph_or_is_refused(bundle, picture, mask):
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
 def test_restore_is_the_loop_in_numpy(bundle, picture, guidance):
     result = restore(
-        bundle, picture, "cat", seed=9, delta=0.6, guidance=guidance, decoding="plain", color_fix=False
+        bundle, picture, "cat", seed=9, delta=0.6, guidance=guidance, decoding="plain", color_fix="off"
     )
     rows = table(SCHEDULE, "ddim", 10, 0.6, "epsilon", guidance)
     expected = tiny.run_steps(
@@ -179,7 +179,7 @@ def test_decodings(bundle, picture):
     keep = np.linspace(0, 1, HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
 
     def run(decoding, **options):
-        return restore(bundle, picture, "", seed=1, decoding=decoding, color_fix=False, **options)
+        return restore(bundle, picture, "", seed=1, decoding=decoding, color_fix="off", **options)
 
     plain = run("plain")
     decoded = tiny.decode(plain.latent)
@@ -193,18 +193,38 @@ def test_decodings(bundle, picture):
 
 
 def test_difference_of_nothing_is_the_picture_bit_by_bit(bundle, picture):
-    result = restore(bundle, picture, "cat", seed=1, delta=0.05, decoding="difference", color_fix=False)
+    result = restore(bundle, picture, "cat", seed=1, delta=0.05, decoding="difference", color_fix="off")
     assert result.calls == 0
     np.testing.assert_array_equal(result.image, picture)
 
 
 def test_color_fix_takes_low_frequencies_from_the_picture(bundle, picture):
-    raw = restore(bundle, picture, "cat", seed=1, delta=0.0, decoding="plain", color_fix=False)
+    raw = restore(bundle, picture, "cat", seed=1, delta=0.0, decoding="plain", color_fix="off")
     fixed = restore(bundle, picture, "cat", seed=1, delta=0.0, decoding="plain")
     decoded = tiny.decode(raw.latent).astype(np.float32)
     expected = np.clip(wavelet_color_fix(decoded, picture), 0, 1)
     np.testing.assert_allclose(fixed.image, expected, atol=1e-5)
     assert not np.allclose(fixed.image, raw.image, atol=1e-2)
+
+
+def test_color_fix_leaves_poor_regions_their_new_colours(bundle, picture):
+    keep = np.ones(picture.shape[:2], np.float32)
+    keep[:16] = 0
+
+    def restored(color_fix):
+        return restore(
+            bundle, picture, "cat", seed=1, delta=0.0, decoding="plain", keep=keep, color_fix=color_fix
+        ).image
+
+    whole, off, found = restored("whole"), restored("off"), restored("quality")
+    np.testing.assert_array_equal(found[:16], off[:16])
+    np.testing.assert_allclose(found[16:], whole[16:], atol=1e-6)
+    assert not np.allclose(whole[:16], off[:16], atol=1e-2)
+
+
+def test_unknown_color_fix_is_refused(bundle, picture):
+    with pytest.raises(OptionError, match="Unknown colour fix 'some': use 'quality'"):
+        restore(bundle, picture, "cat", seed=1, decoding="plain", color_fix="some")
 
 
 def test_negative_prompt_zeros_or_encoded(bundle, picture, mask):
@@ -219,6 +239,18 @@ def test_negative_prompt_zeros_or_encoded(bundle, picture, mask):
         for which in (bundle, encoded)
     ]
     np.testing.assert_array_equal(*unguided)
+
+
+@pytest.mark.parametrize("name", ["bundle", "blended"])
+def test_drafts_of_one_redrawing_are_those_of_calls_apart(name, picture, mask, request):
+    bundle = request.getfixturevalue(name)
+    redrawing = Redrawing(bundle, picture, mask, "a red cat", strength=0.8)
+    for draft, steps, solver in ((0, None, None), (2, 3, "dpm++2m"), (0, None, None), (2, None, "lcm")):
+        several = redrawing.draw(seed=5, draft=draft, steps=steps, solver=solver)
+        options = {"draft": draft, "steps": steps, "solver": solver}
+        alone = regenerate(bundle, picture, mask, "a red cat", strength=0.8, seed=5, **options)
+        np.testing.assert_array_equal(several.latent, alone.latent)
+        assert several.calls == int((steps or 5) * 0.8)
 
 
 def test_weights_in_the_prompt_count(bundle, picture, mask):

@@ -27,7 +27,7 @@ from grefine_export.onnx.step import InpaintStep, RestoreStep
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.bundle.store import write
 
-VERSION = "0.3.0"
+VERSION = "0.4.0"
 ORIGIN = "trained from scratch on the storybook world by `grefine-export mini`"
 
 
@@ -195,6 +195,7 @@ def draft_manifest(models: Models) -> dict[str, Any]:
             "feather": 0.5,
             "min_area": 0.01,
             "p_bound": 1.0,
+            "redraw": "misshapen",
         },
         "inpaint": {
             "resolution": SIZE,

@@ -164,9 +164,7 @@ def run(
     stage(f"stage 2's autoencoder: {budget.restore_vae} steps")
     restore_vae = train_vae(pool, work, budget.restore_vae, device, STAGE2)
     stage(f"restoration UNet: {budget.restore} steps")
-    restore = train_restore(
-        pool, damaged, (vae, restore_vae), inpaint.text, tokenizer, work, budget.restore, device
-    )
+    restore = train_restore(pool, (vae, restore_vae), inpaint.text, tokenizer, work, budget.restore, device)
     stage(f"IP-IQA: {budget.ip_iqa.clip} + {budget.ip_iqa.image2prompt} + {budget.ip_iqa.opinions} steps")
     clip = clip.cpu()
     rated = open_rated(work / "pool", budget.ip_iqa.rated)

@@ -27,6 +27,8 @@ SECTION_COMPONENTS = {
 """What each section that may be null brings with it."""
 
 Decoding = Literal["plain", "difference", "quality"]
+ColorFix = Literal["quality", "whole", "off"]
+Redraw = Literal["poor", "misshapen"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Alignment:
 class Plan:
     """From maps to a plan: threshold tau of the map, strength range (Eq. 9), readings of the paper; `grow`
     and `feather` in latent cells, `min_area` as a fraction of the image. `p_bound`: a picture whose p is
-    higher is good, and its P marks nothing."""
+    higher is good, and its P marks nothing. `redraw`: what P marks for stage 1, see `PlanOptions`."""
 
     tau: float
     strength_min: float
@@ -79,6 +81,7 @@ class Plan:
     feather: float
     min_area: float
     p_bound: float
+    redraw: Redraw = "poor"
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Inpaint:
     much of the contrast that guidance adds is taken away (Lin et al., 2305.08891, Eq. 14 to 16), in [0, 1]. interval:
     from which to which share of the UNet calls guidance applies; other calls cost one pass. smallest: side in pixels
     down to which the model draws well on a crop; 0 for one that wants whole pictures. tile: side in pixels above which
-    the autoencoder works in tiles; 0 for never.
+    the autoencoder works in tiles; 0 for never. sketch_steps: of the sketches by which drafts are chosen; 0 finishes
+    every draft.
     """
 
     resolution: int
@@ -108,11 +112,12 @@ class Inpaint:
     interval: tuple[float, ...] = (0.0, 1.0)
     smallest: int = 0
     tile: int = 0
+    sketch_steps: int = 0
 
 
 @dataclass(frozen=True)
 class Restore:
-    """Stage 2: as stage 1, with its strength delta, added prompts and decoding. `conditioning_scale` is
+    """Stage 2: as stage 1, with its strength delta, added prompts, decoding and colour fix. `conditioning_scale` is
     already in the graph and stands here for the record. tile: side in pixels above which the UNet works in tiles too.
     """
 
@@ -131,6 +136,7 @@ class Restore:
     rescale: float = 0.0
     interval: tuple[float, ...] = (0.0, 1.0)
     tile: int = 0
+    color_fix: ColorFix = "quality"
 
 
 @dataclass(frozen=True)
@@ -364,6 +370,7 @@ def _check(manifest: Manifest) -> None:
     if manifest.inpaint is not None:
         fine["inpaint.drafts"] = manifest.inpaint.drafts > 0
         fine["inpaint.smallest"] = manifest.inpaint.smallest >= 0
+        fine["inpaint.sketch_steps"] = manifest.inpaint.sketch_steps >= 0
     for section, stage in (("inpaint", manifest.inpaint), ("restore", manifest.restore)):
         if stage is None:
             continue

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from grefine_rt.bundle.manifest import Decoding
+from grefine_rt.bundle.manifest import ColorFix, Decoding
 from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.conditioning import condition
 from grefine_rt.diffusion.loop import (
@@ -42,7 +42,7 @@ def restore(
     tile: int | None = None,
     decoding: Decoding | None = None,
     keep: Floats | None = None,
-    color_fix: bool = True,
+    color_fix: ColorFix | None = None,
     on_step: OnStep | None = None,
     cancel: Cancels | None = None,
 ) -> StageResult:
@@ -50,8 +50,8 @@ def restore(
 
     picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `restore.multiple`. prompt: may
     hold weights; the manifest's suffix is added. delta: strength in [0, 1]; makes int(steps * delta) UNet
-    calls. delta, steps, solver, guidance, interval, rescale, tile, decoding: the manifest's when None (see `Inpaint`
-    and `Restore`); guidance may be one value a UNet call.
+    calls. delta, steps, solver, guidance, interval, rescale, tile, decoding, color_fix: the manifest's when None (see
+    `Inpaint` and `Restore`); guidance may be one value a UNet call.
 
     tile: side in pixels, a multiple of `restore.multiple`. A picture that does not fit into one (`tiling.fits`) is
     encoded, restored and decoded in tiles that overlap and are blended; `on_step` then counts runs of the UNet on a
@@ -62,7 +62,10 @@ def restore(
       "difference"  picture + D(z') - D(E(picture)): where z' is unchanged, so is every pixel
       "quality"     D(z') + keep * (picture - D(E(picture))), with `keep` float32 (H, W) in [0, 1]: 1 keeps
                     the picture's own detail as "difference" does, 0 takes the decoder's as "plain" does
-    color_fix: take the low frequencies from the picture (the authors' wavelet colour fix).
+    color_fix: where the low frequencies are taken from the picture, the authors' wavelet colour fix:
+      "whole"    everywhere, as theirs
+      "quality"  as far as `keep` says: what makes a picture poor is often its colour, which should not come back
+      "off"      nowhere
 
     Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
     """
@@ -110,8 +113,11 @@ def restore(
         image = picture + (image - decode(source))
     elif keep is not None and decoding == "quality":
         image = image + keep[..., None].astype(np.float32) * (picture - decode(source))
-    if color_fix:
-        image = wavelet_color_fix(image, picture)
+    color_fix = settings.color_fix if color_fix is None else color_fix
+    if color_fix not in ("quality", "whole", "off"):
+        raise OptionError(f"Unknown colour fix '{color_fix}': use 'quality', 'whole' or 'off'.")
+    if color_fix != "off":
+        image = wavelet_color_fix(image, picture, keep if color_fix == "quality" else None)
     return StageResult(np.clip(image, 0, 1), latent, rows.calls)
 
 
