@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grefine_rt import Assessor
+from grefine_rt.system_memory import resident_memory
 
 _SUBJECTS = (
     "a red fox",
@@ -61,22 +62,14 @@ def pictures(count: int, sides: tuple[int, int], seed: int = 0) -> Iterator[NDAr
         yield rng.integers(0, 256, (height, width, 3), np.uint8)
 
 
-def resident() -> float:
-    """Resident memory of this process in MB."""
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1000
-    raise OSError("/proc/self/status has no VmRSS")
-
-
 def memory(bundle: str, images: int, threads: int, say: Callable[[str], None] = print) -> list[float]:
-    """Resident memory in MB after every 100 of `images` pictures."""
+    """Resident memory in MB after every 100 of `images` pictures; 0 where the system does not tell."""
     seen = []
     with Assessor.load(bundle, "cpu", threads) as assessor:
         found = assessor.assess_batch(pictures(images, (64, 768)), itertools.islice(prompts(), images))
         for number, _ in enumerate(found, start=1):
             if number % 100 == 0:
-                seen.append(resident())
+                seen.append((resident_memory() or 0) / 1e6)
                 say(f"{number} pictures: {seen[-1]:.0f} MB")
     return seen
 

@@ -8,11 +8,8 @@ before. All values are in levels of 0 to 255, means over pictures.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +17,7 @@ from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
 
-from grefine_export.mini import heldout
+from benchmarks.options import heldout_parser, opened, parse, set_of, write_json
 from grefine_export.mini.heldout import Sample
 from grefine_rt import GRefineError, PlanOptions, RefineOptions, Refiner
 from grefine_rt.imaging.mask import Mask, grow
@@ -127,27 +124,17 @@ def show(results: dict[str, Any], console: Console) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit status: 0 done, 1 a clear error."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bundle", default="mini", help="name or folder of the bundle")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="CPU threads of an engine run")
-    parser.add_argument("--limit", type=int, help="samples, spread evenly over the set; all by default")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="file to write")
-    options = parser.parse_args(arguments)
-    if options.limit is not None and options.limit < 1:
-        parser.error("--limit must be 1 or more")
+    parser = heldout_parser(__doc__)
+    options = parse(parser, arguments)
     try:
-        refiner = Refiner.load(options.bundle, options.device, options.threads)
-        results = run(refiner, heldout.samples(options.limit), options.seed)
+        refiner, samples = opened(options)
+        results = {"set": set_of(options, samples), **run(refiner, samples, options.seed)}
     except GRefineError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
     show(results, Console(width=200))
     if options.json:
-        options.json.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+        write_json(options.json, results)
     return 0
 
 

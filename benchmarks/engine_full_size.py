@@ -3,8 +3,9 @@
     python -m benchmarks.full_size inpaint restore --out GRAPHS
     python -m benchmarks.engine_full_size inpaint_step restore_step --graphs GRAPHS --out ENGINES --json engines.json
 
-Takes the graphs that `benchmarks.full_size` made, with profiles as a bundle of these resolutions would have. Prints a
-Markdown table. Needs about 17 GB of memory for SDXL's step, and no GPU; refuses when there is less.
+Takes the graphs that `benchmarks.full_size` made, with profiles as a bundle of these resolutions would have. Each is
+built in a process of its own; what is built and valid is kept. Prints a Markdown table. Needs about 17 GB of memory for
+SDXL's step, and no GPU; refuses when there is less.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import multiprocessing
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ from grefine_rt.bundle.manifest import FILE_NAME, FileEntry, Manifest, Tokenizer
 from grefine_rt.bundle.store import find, sha256
 from grefine_rt.cli.output import progress
 from grefine_rt.engine.build import EngineBuilder
-from grefine_rt.engine.sidecar import Sidecar
+from grefine_rt.engine.sidecar import Environment, Sidecar
 from grefine_rt.errors import GRefineError
 
 LENGTH, MULTIPLE = 77, 64
@@ -34,7 +38,7 @@ COLUMNS = (
     "fused attention",
     "build (s)",
 )
-COLUMNS += ("peak (GiB)", "activations at the largest sizes (GiB)")
+COLUMNS += ("memory of the build (GiB)", "activations at the largest sizes (GiB)")
 
 
 def manifest_of(graphs: Path, components: Sequence[str], resolutions: Mapping[str, int]) -> Manifest:
@@ -51,6 +55,18 @@ def manifest_of(graphs: Path, components: Sequence[str], resolutions: Mapping[st
         components={name: f"{name}.onnx" for name in components},
         files={path.name: FileEntry(path.stat().st_size, sha256(path)) for path in paths},
     )
+
+
+def build(graphs: Path, manifest: Manifest, component: str, targets: tuple[str, ...], out: Path) -> Sidecar:
+    """The engine of a component in the folder `out`: the one that is there, or a new one. Raises GRefineError."""
+    builder, graph = EngineBuilder(targets), manifest.components[component]
+    engine = builder.place(out, graph)
+    if kept := builder.fits(engine, manifest, Environment.here(manifest.name)):
+        return kept
+    with progress({component: component}) as on_step:
+        return builder.build(
+            graphs, manifest, graph, engine, lambda done: on_step(component, int(1000 * done), 1000)
+        )
 
 
 def markdown(manifest: Manifest, built: Mapping[str, Sidecar]) -> str:
@@ -87,19 +103,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resolutions = {"inpaint": options.inpaint, "restore": options.restore}
     manifest = manifest_of(options.graphs, options.components, resolutions)
     built: dict[str, Sidecar] = {}
+    work = (tuple(options.target.split(",")), options.out)
     try:
-        builder = EngineBuilder(tuple(options.target.split(",")))
-        with progress({name: name for name in manifest.components}) as on_step:
-            for component, graph in manifest.components.items():
-                built[component] = builder.build(
-                    options.graphs,
-                    manifest,
-                    graph,
-                    builder.place(options.out, graph),
-                    lambda done, name=component: on_step(name, int(1000 * done), 1000),
-                )
+        for component in manifest.components:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                built[component] = pool.submit(build, options.graphs, manifest, component, *work).result()
     except GRefineError as error:
         print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except BrokenProcessPool:
+        print(
+            f"Error: {component}: the process was killed, most likely for want of memory: close other programs",
+            file=sys.stderr,
+        )
         return 1
     finally:
         if options.json:

@@ -1,10 +1,11 @@
 """The operations of the real models, counted in their ONNX graphs, beside the figures of method.md, section 5.
 
-    python -m benchmarks.flops [--only NAME ...] [--json FILE]
+    python -m benchmarks.flops [--only NAME ...] [--exported FOLDER] [--json FILE]
 
 Counts 2 operations a multiply-add at batch 1 and pictures of 512, 768 and 1024. The graphs are those of the exporter,
 of the full structures, but without weights: every weight is one number, spread over its shape without memory. Exports
-take minutes each (the UNets) and less than 1 GB. Exits with 1 when a count differs by more than 2 % from its figure.
+take minutes each (the UNets) and less than 1 GB. Graphs that lie in FOLDER, as `benchmarks.full_size` or the exporter
+left them, are counted as they are, in seconds. Exits with 1 when a count differs by more than 2 % from its figure.
 """
 
 from __future__ import annotations
@@ -64,12 +65,14 @@ _VAE: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Model:
-    """A model to be counted: how its graph's module is made, its example inputs, and TFLOP by side of the picture as
-    method.md has them. Axes: "h" and "w" of latents, "H" and "W" of pictures."""
+    """A model to be counted: how its graph's module is made, its example inputs, TFLOP by side of the picture as
+    method.md has them, and the component of a bundle that is this graph. Axes: "h" and "w" of latents, "H" and "W" of
+    pictures."""
 
     make: Callable[[], nn.Module]
     inputs: Mapping[str, Tensor]
     figures: Mapping[int, float]
+    component: str | None = None
 
 
 class _Unet(nn.Module):
@@ -118,6 +121,7 @@ MODELS: dict[str, Model] = {
             "time_ids": torch.zeros(1, TIME_IDS),
         },
         {512: 1.59, 768: 3.64, 1024: 6.76},
+        "inpaint_step",
     ),
     "SD1.5 UNet": Model(
         lambda: _Unet(UNet2DConditionModel(**_SD15)),
@@ -128,6 +132,7 @@ MODELS: dict[str, Model] = {
         lambda: PasdUNet(_SD15, _SD15),
         {**_inputs(), **_CONTROL},
         {512: 1.13 + 0.28, 768: 3.29 + 0.77, 1024: 7.74 + 1.72},
+        "restore_step",
     ),
     "PASD ControlNet": Model(
         lambda: _ControlNet(ControlNetModel(**_SD15)),
@@ -138,18 +143,24 @@ MODELS: dict[str, Model] = {
         lambda: Encode(Vae(_VAE)),
         {"image": torch.zeros(1, 3, 16 * LATENT_SCALE, 24 * LATENT_SCALE)},
         {512: 1.12, 768: 2.61, 1024: 4.88},
+        "inpaint_encode",
     ),
     "VAE decoder": Model(
         lambda: Decode(Vae(_VAE)),
         {"latent": torch.zeros(1, 4, 16, 24)},
         {512: 2.52, 768: 5.75, 1024: 10.47},
+        "inpaint_decode",
     ),
 }
 
 
-def tflop(model: Model, sides: tuple[int, ...] = SIDES) -> dict[int, float]:
-    """TFLOP of one run, by side of the picture in pixels."""
-    graph = weightless_graph(model.make, model.inputs)
+def tflop(model: Model, exported: Path | None = None, sides: tuple[int, ...] = SIDES) -> dict[int, float]:
+    """TFLOP of one run, by side of the picture in pixels; of the graph in the folder `exported`, where it has one."""
+    file = exported / f"{model.component}.onnx" if exported else None
+    if file and file.is_file():
+        graph = onnx.load(file, load_external_data=False)
+    else:
+        graph = weightless_graph(model.make, model.inputs)
     counted = {}
     for side in sides:
         cells = side // LATENT_SCALE
@@ -223,13 +234,14 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", nargs="+", choices=MODELS, default=[*MODELS], metavar="NAME")
+    parser.add_argument("--exported", type=Path, metavar="FOLDER", help="count the graphs that lie there")
     parser.add_argument("--json", type=Path, help="write the counts here too")
     arguments = parser.parse_args()
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     results = {}
     for name in arguments.only:
         start = time.perf_counter()
-        results[name] = tflop(MODELS[name])
+        results[name] = tflop(MODELS[name], arguments.exported)
         print(f"{name}: counted in {time.perf_counter() - start:.0f} s", file=sys.stderr)
     Console().print(table(results))
     if arguments.json:

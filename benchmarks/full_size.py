@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -231,7 +230,9 @@ def _alone(work: Callable[..., dict[str, Any]], *arguments: Any) -> dict[str, An
 
 
 def _peak_gib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    from grefine_rt.system_memory import peak_memory
+
+    return (peak_memory() or 0) / 2**30
 
 
 def markdown(records: Sequence[dict[str, Any]]) -> str:

@@ -9,12 +9,9 @@ those of the bundle's own counts (`grefine_export.onnx.cost.add_costs`), texts c
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +21,8 @@ from rich.table import Table
 
 from benchmarks.figures import FIGURES
 from benchmarks.judge import Judge
+from benchmarks.options import heldout_parser, opened, parse, set_of, write_json
 from benchmarks.outcomes import Outcome, Repair, repair_of, seen
-from grefine_export.mini import heldout
 from grefine_export.mini.heldout import Sample
 from grefine_rt import GRefineError, PlanOptions, Refiner
 from grefine_rt.errors import BundleError
@@ -35,7 +32,6 @@ DEFAULT = "default"
 MOST_OF_FULL, LARGEST_LOSS = 0.40, 0.02
 """What the default must keep to: its share of the full computation, and the loss of any figure."""
 RESAMPLES = 100
-SPLITS = {"test": heldout.TEST, "validation": heldout.VALIDATION}
 
 PAPER_STEPS = 10
 """n1 of Eq. 10."""
@@ -44,6 +40,7 @@ _OFF: dict[str, Any] = {
     "stage1_steps": PAPER_STEPS,
     "interval": (0.0, 1.0),
     "crop": "off",
+    "sketch_steps": 0,
     "all_drafts": True,
 }
 
@@ -57,7 +54,7 @@ class Pulled:
     full: float
 
 
-def levers(interval: tuple[float, float], steps: int) -> dict[str, PlanOptions]:
+def levers(interval: tuple[float, float], steps: int, sketch_steps: int) -> dict[str, PlanOptions]:
     """Each lever alone, and all; skipping stage 1 where the mask is empty is part of them all."""
     pulled: dict[str, dict[str, Any]] = {
         "skip": {},
@@ -65,6 +62,7 @@ def levers(interval: tuple[float, float], steps: int) -> dict[str, PlanOptions]:
         f"skip, {steps} steps": {"stage1_steps": steps},
         "skip, interval": {"interval": interval},
         "skip, fewer drafts": {"all_drafts": False},
+        f"skip, sketches of {sketch_steps} steps": {"sketch_steps": sketch_steps},
     }
     pulled["all levers"] = {key: value for change in pulled.values() for key, value in change.items()}
     return {name: PlanOptions(**_OFF | change) for name, change in pulled.items()} | {DEFAULT: PlanOptions()}
@@ -80,7 +78,7 @@ def pull(
     found = {}
     for name, choice in options.items():
         plan = refiner.plan(assessment, options=choice)
-        drawing = (plan.crops, plan.stage1_steps, plan.interval, plan.all_drafts)
+        drawing = (plan.crops, plan.stage1_steps, plan.interval, plan.sketch_steps, plan.all_drafts)
         key = drawing if plan.regenerate else None
         if key not in repaired:
             result = refiner.refine(sample.image, sample.prompt, seed, plan=plan)
@@ -112,9 +110,10 @@ def measure(
     seed: int,
     interval: tuple[float, float],
     steps: int,
+    sketch_steps: int,
 ) -> dict[str, Any]:
     """The figures of every lever beside the full computation's, as they go into the JSON."""
-    options = levers(interval, steps)
+    options = levers(interval, steps, sketch_steps)
     found: dict[str, list[Pulled]] = {name: [] for name in options}
     for place, sample in enumerate(samples, start=1):
         for name, pulled in pull(refiner, judge, sample, options, seed + sample.number).items():
@@ -129,6 +128,7 @@ def measure(
     return {
         "interval": interval,
         "steps": steps,
+        "sketch_steps": sketch_steps,
         "levers": rows,
         "bars": {"share": MOST_OF_FULL, "loss": LARGEST_LOSS},
         "passed": {
@@ -207,35 +207,27 @@ def show(results: Mapping[str, Any], console: Console) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit status: 0 done, 1 a clear error."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bundle", default="mini", help="name or folder of the bundle")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="CPU threads of an engine run")
-    parser.add_argument("--limit", type=int, help="samples, spread evenly over the set; all by default")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="'validation' for choosing defaults")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = heldout_parser(__doc__)
     parser.add_argument(
         "--interval", type=float, nargs=2, default=(0.0, 0.45), help="of the lever: shares of the UNet calls"
     )
     parser.add_argument("--steps", type=int, default=6, help="of the lever: steps of stage 1 at strength 1")
-    parser.add_argument("--json", type=Path, help="file to write")
-    options = parser.parse_args(arguments)
-    if options.limit is not None and options.limit < 1:
-        parser.error("--limit must be 1 or more")
+    parser.add_argument(
+        "--sketch-steps", type=int, default=4, help="of the lever: steps of a sketch at strength 1"
+    )
+    options = parse(parser, arguments)
     try:
-        refiner = Refiner.load(options.bundle, options.device, options.threads)
-        samples = list(heldout.samples(options.limit, SPLITS[options.split]))
+        refiner, samples = opened(options)
         start, end = options.interval
-        results = measure(refiner, Judge.load(), samples, options.seed, (start, end), options.steps)
+        interval, lever = (start, end), (options.steps, options.sketch_steps)
+        results = measure(refiner, Judge.load(), samples, options.seed, interval, *lever)
     except GRefineError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    results = {"set": {"split": options.split, "samples": len(samples), "seed": options.seed}, **results}
+    results = {"set": set_of(options, samples), **results}
     show(results, Console(width=300))
     if options.json:
-        options.json.write_text(json.dumps(results, indent=2, allow_nan=False) + "\n")
+        write_json(options.json, results)
     return 0
 
 

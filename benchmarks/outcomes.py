@@ -202,7 +202,12 @@ def _outside_identical(sample: Sample, result: RefineResult) -> bool | None:
 def _key(refiner: Refiner, plan: RefinePlan, options: RefineOptions) -> tuple[object, ...]:
     """All that a picture depends on, for one sample and seed."""
     drawing = (plan.mask.tobytes(), plan.feather, plan.strength, plan.stage1_steps, plan.interval, plan.crops)
-    stage1 = (*drawing, plan.drafts, plan.all_drafts, options.match_rim) if plan.regenerate else ()
+    stage1 = (
+        (*drawing, plan.drafts, plan.sketch_steps, plan.all_drafts, options.match_rim)
+        if plan.regenerate
+        else ()
+    )
     decoding = options.decoding or refiner.bundle.manifest.restore.decoding
-    stage2 = (plan.delta, plan.stage2_steps, plan.work, decoding) if plan.restore else ()
+    color_fix = options.color_fix or refiner.bundle.manifest.restore.color_fix
+    stage2 = (plan.delta, plan.stage2_steps, plan.work, decoding, color_fix) if plan.restore else ()
     return (options.assess, plan.prompt, stage1, stage2)

@@ -1,4 +1,8 @@
-"""SDXL-inpainting pipelines with random weights, for comparisons of speed: the time does not depend on the weights."""
+"""Checkpoints with random weights, for comparisons of speed: the time does not depend on the weights.
+
+"embedded": the sizes of the embedded bundle. "eighth": SDXL and PASD with every width divided by eight, and CLIP
+ViT-B/16 as it is.
+"""
 
 from __future__ import annotations
 
@@ -13,35 +17,36 @@ from diffusers import (
     StableDiffusionXLInpaintPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+from safetensors.torch import save_file
+from torch import nn
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+)
 
 from grefine_export.mini import sizes
 from grefine_export.models.inpaint import TIME_IDS, inpaint_unet
+from grefine_export.models.pasd import PasdUNet
 
 Size = Literal["embedded", "eighth"]
 RESOLUTION: dict[str, int] = {"embedded": 128, "eighth": 512}
+RESTORE_RESOLUTION: dict[str, int] = {"embedded": sizes.RESTORE_SIDE, "eighth": 512}
+TEXT_LAYERS, VAE_LAYERS = 12, 2
+"""Layers of a stage's text encoders, and of each level of its autoencoder."""
 _HEAD = 64  # channels of a head in every CLIP
 
 
 def write_pipeline(folder: Path, size: Size) -> Path:
-    """A pipeline in diffusers' folder layout; returns `folder`.
-
-    "embedded": the UNet of the embedded bundle. "eighth": SDXL's, every width divided by eight. Both have two text
-    encoders and an autoencoder of SDXL's form in proportion.
-    """
+    """An SDXL-inpainting pipeline in diffusers' folder layout, with two text encoders and an autoencoder of SDXL's form
+    in proportion; returns `folder`."""
     torch.manual_seed(0)
     width, width_2, pooled = (128, 128, 128) if size == "embedded" else (128, 192, 160)
-    channels = (16, 32, 32, 32) if size == "embedded" else (16, 32, 64, 64)
     pipeline = StableDiffusionXLInpaintPipeline(
-        vae=AutoencoderKL(
-            block_out_channels=channels,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-            norm_num_groups=16,
-            scaling_factor=0.13025,
-        ),
+        vae=_vae(size, 0.13025),
         unet=_unet(size, width + width_2, pooled),
         text_encoder=CLIPTextModel(_text(width, pooled)),
         text_encoder_2=CLIPTextModelWithProjection(_text(width_2, pooled)),
@@ -57,6 +62,74 @@ def write_pipeline(folder: Path, size: Size) -> Path:
     )
     pipeline.save_pretrained(folder)
     return folder
+
+
+def write_pasd(folder: Path, size: Size) -> tuple[Path, Path]:
+    """A PASD and the Stable Diffusion 1.5 under it, in the folders and under the names of the published ones."""
+    torch.manual_seed(1)
+    width = 128
+    unet: dict[str, Any] = {**sizes.RESTORE_UNET, "cross_attention_dim": width}
+    control: dict[str, Any] = {**sizes.RESTORE_CONTROLNET, "cross_attention_dim": width}
+    if size == "eighth":
+        unet = {
+            "block_out_channels": (40, 80, 160, 160),
+            "attention_head_dim": 1,  # diffusers' name for the number of heads
+            "norm_num_groups": 8,
+            "cross_attention_dim": width,
+        }
+        control = {**unet, "conditioning_embedding_out_channels": (8, 8, 16, 32)}
+    pasd = PasdUNet(unet, control)
+    for parameter in pasd.parameters():
+        if not parameter.any():  # where training starts from zeros
+            nn.init.normal_(parameter, std=0.02)
+    checkpoint, base = folder / "checkpoint-1", folder / "base"
+    pasd.unet.save_config(checkpoint / "unet")
+    pasd.controlnet.save_config(checkpoint / "controlnet")
+    places = [
+        f"up_blocks.{level}.pixel_attentions.{layer}"
+        for level, block in enumerate(pasd.unet.up_blocks)
+        for layer in range(len(block.resnets))
+    ]
+    paca = {
+        f"{place}.{name}": value
+        for place, block in zip(places, pasd.paca, strict=True)
+        for name, value in block.state_dict().items()
+    }
+    weights = "diffusion_pytorch_model.safetensors"
+    save_file(pasd.unet.state_dict() | paca, checkpoint / "unet" / weights)
+    save_file(pasd.controlnet.state_dict(), checkpoint / "controlnet" / weights)
+    _vae(size, 0.18215).save_pretrained(base / "vae")
+    CLIPTextModel(_text(width, width)).save_pretrained(base / "text_encoder")
+    _tokenizer(base / "tokenizer", "<|endoftext|>")
+    return checkpoint, base
+
+
+def clip_model(size: Size) -> CLIPModel:
+    """The CLIP of both indicators."""
+    torch.manual_seed(2)
+    config: dict[str, Any] = {
+        "vision_config": {"patch_size": 16}
+    }  # ViT-B/16: transformers' defaults for the rest
+    if size == "embedded":
+        text = {**sizes.CLIP_TEXT, "vocab_size": 49408}
+        config = {
+            "vision_config": sizes.CLIP_VISION,
+            "text_config": text,
+            "projection_dim": sizes.CLIP_WIDTH,
+        }
+    return CLIPModel(CLIPConfig(**config)).eval().requires_grad_(False)
+
+
+def _vae(size: Size, scaling: float) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=(16, 32, 32, 32) if size == "embedded" else (16, 32, 64, 64),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=VAE_LAYERS,
+        latent_channels=4,
+        norm_num_groups=16,
+        scaling_factor=scaling,
+    )
 
 
 def _unet(size: Size, context: int, pooled: int) -> UNet2DConditionModel:
@@ -84,7 +157,7 @@ def _text(width: int, pooled: int) -> CLIPTextConfig:
     return CLIPTextConfig(
         hidden_size=width,
         intermediate_size=4 * width,
-        num_hidden_layers=12,
+        num_hidden_layers=TEXT_LAYERS,
         num_attention_heads=width // _HEAD,
         vocab_size=len(_vocabulary()),
         projection_dim=pooled,

@@ -1,17 +1,21 @@
-"""Stage 1 against what people would run otherwise: same weights, machine and run, one after the other in turn.
+"""This project against what people would run otherwise: same weights, machine and run, one after the other in turn.
 
-    python -m benchmarks.peers [--size embedded|eighth] [--runs 10] [--threads 2] [--compile]
+    python -m benchmarks.peers [stage1 stage2 assess] [--size embedded|eighth] [--runs 10] [--threads 2] [--compile]
                                [--optimum PYTHON] [--json FILE]
 
-Each run is a whole call from picture, mask and prompt to picture: texts, two encodings, 10 steps at strength 0.99 with
-guidance 7.5, decoding. Weights are random (`peer_models.py`). The peers:
+Each run is a whole call, with texts, encoding, 10 steps at strength 0.99 with guidance 7.5, and decoding. Weights are
+random (`peer_models.py`). The work and its peers:
 
-    eager      diffusers' StableDiffusionXLInpaintPipeline in torch
-    compiled   the same with torch.compile on its UNet and decoder (--compile; needs a C++ compiler)
-    optimum    optimum's ONNX Runtime pipeline, in an environment of its own, for it needs older libraries:
+    stage1     diffusers' StableDiffusionXLInpaintPipeline in torch; optimum's ONNX Runtime pipeline (--optimum), in an
+               environment of its own, for it needs older libraries:
                pip install torch==2.13.0 "optimum-onnx[onnxruntime]==0.1.0" diffusers==0.39.0
+    stage2     PASD's torch modules in a plain loop, with the same noise
+    assess     one picture with a prompt not seen before: scores, maps and phrases against transformers' CLIP, which
+               gives the two scores alone
 
-A ratio is peer's time by ours, in the same round; the order within a round changes.
+"eager" is torch as it is, "compiled" torch.compile on the networks (--compile; needs a C++ compiler). A ratio is the
+peer's time by ours, in the same round; the order within a round changes. Where both get the same random numbers,
+results are compared, and it fails when they differ by more than 2 % of the largest value.
 """
 
 from __future__ import annotations
@@ -21,140 +25,145 @@ import contextlib
 import json
 import shutil
 import statistics
-import subprocess
+import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import StableDiffusionXLInpaintPipeline
-from PIL import Image
 
-from benchmarks.peer_models import RESOLUTION, Size, write_pipeline
+from benchmarks import peer_calls, peer_models
+from benchmarks.assessor import word_tokenizer
+from benchmarks.peer_calls import Timed
+from benchmarks.peer_models import RESOLUTION, RESTORE_RESOLUTION, Size
+from grefine_export.clip_bundle import Source, write_bundle
 from grefine_export.inpaint_bundle import InpaintOptions, add_inpaint
-from grefine_rt.bench import machine, middle, picture
+from grefine_export.models.clip_loading import image_size, surgery
+from grefine_export.pasd_bundle import RestoreOptions, add_restore
+from grefine_rt.bench import machine
 from grefine_rt.bundle import store
-from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.engine.example import PROMPT
 
-STEPS, STRENGTH, GUIDANCE = 10, 0.99, 7.5
-Run = Callable[[], float]
-"""One call; the seconds that it took."""
+PRECISION: dict[str, Any] = dict.fromkeys(
+    ("unet_precision", "text_precision", "vae_precision"), "fp16-storage"
+)
+AGREED = 2e-2
+"""Largest difference between results, by their largest value: our weights are stored in half precision."""
+
+Peers = dict[str, Callable[[], float]]
 
 
-def make_bundle(pipeline: Path, folder: Path) -> Path:
+def stage1(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStack) -> Peers:
+    """The calls of stage 1. Both draw noise of their own, so results differ."""
+    side = RESOLUTION[options.size]
+    checkpoint = peer_models.write_pipeline(folder / "pipeline", options.size)
+    bundle = stage1_bundle(checkpoint, folder / "bundle")
+    calls: Peers = {"ours": peer_calls.our_stage1(store.Bundle.open(bundle, "cpu", options.threads), side)}
+    for name in ("eager", "compiled") if options.compile else ("eager",):
+        pipeline = StableDiffusionXLInpaintPipeline.from_pretrained(checkpoint)
+        calls[name] = peer_calls.diffusers_stage1(pipeline, side, name == "compiled", prompt=PROMPT)
+    if options.optimum:
+        calls["optimum"] = stack.enter_context(
+            peer_calls.optimum_stage1(options.optimum, checkpoint, side, options.threads)
+        )
+    return calls
+
+
+def stage1_bundle(checkpoint: Path, folder: Path) -> Path:
     """The embedded bundle with stage 1 from the pipeline's checkpoint."""
     shutil.copytree(store.find("mini"), folder)
-    options = InpaintOptions(
-        unet_precision="fp16-storage", text_precision="fp16-storage", vae_precision="fp16-storage"
-    )
-    add_inpaint(folder, str(pipeline), options, lambda line: None)
+    add_inpaint(folder, str(checkpoint), InpaintOptions(**PRECISION), lambda line: None)
     return folder
 
 
-def ours(bundle: store.Bundle, side: int) -> tuple[Run, Callable[[], float]]:
-    """Our call, and the share of its last run that was spent outside of engines."""
-    image, mask = picture(side).astype(np.float32) / 255, middle(side)
-    engines = [bundle.engine(name) for name in bundle.manifest.components if name.startswith("inpaint")]
-    outside = 0.0
-
-    def call() -> float:
-        nonlocal outside
-        inside = sum(engine.seconds for engine in engines)
-        start = time.perf_counter()
-        regenerate(
-            bundle,
-            image,
-            mask,
-            PROMPT,
-            strength=STRENGTH,
-            seed=0,
-            steps=STEPS,
-            solver="euler",
-            guidance=GUIDANCE,
-        )
-        seconds = time.perf_counter() - start
-        outside = 1 - (sum(engine.seconds for engine in engines) - inside) / seconds
-        return seconds
-
-    return call, lambda: outside
+def stage2(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStack) -> Peers:
+    """The calls of stage 2."""
+    side = RESTORE_RESOLUTION[options.size]
+    checkpoint, base = peer_models.write_pasd(folder / "pasd", options.size)
+    bundle = stage2_bundle(checkpoint, base, folder / "bundle", side)
+    calls: Peers = {
+        "ours": peer_calls.our_stage2(store.Bundle.open(bundle, "cpu", options.threads), side),
+        "eager": peer_calls.torch_stage2(checkpoint, base, side, compiled=False),
+    }
+    if options.compile:
+        calls["compiled"] = peer_calls.torch_stage2(checkpoint, base, side, compiled=True)
+    return calls
 
 
-def diffusers_call(pipeline: Any, side: int) -> Run:
-    """A call of diffusers' pipeline, or of one of the same form."""
-    image, mask = Image.fromarray(picture(side)), Image.fromarray(middle(side))
-    pipeline.set_progress_bar_config(disable=True)
-    options = {
-        "num_inference_steps": STEPS,
-        "strength": STRENGTH,
-        "guidance_scale": GUIDANCE,
-        "output_type": "np",
+def stage2_bundle(checkpoint: Path, base: Path, folder: Path, side: int) -> Path:
+    """The embedded bundle with stage 2 from the checkpoint, for pictures of `side` pixels."""
+    shutil.copytree(store.find("mini"), folder)
+    options = RestoreOptions(resolution=side, tile=side, **PRECISION)
+    add_restore(folder, str(checkpoint), str(base), options, lambda line: None)
+    return folder
+
+
+def assess(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStack) -> Peers:
+    """The calls of the assessment."""
+    clip, words = peer_models.clip_model(options.size), word_tokenizer()
+    torch.manual_seed(3)
+    t_p = torch.randn(4, 2, clip.config.projection_dim)
+    side, bundle = image_size(clip), folder / "bundle"
+    write_bundle(bundle, surgery(clip), t_p, words, Source("random weights", "none"), say=lambda line: None)
+    calls: Peers = {
+        "ours": peer_calls.our_assessment(bundle, side, "cpu", options.threads),
+        "eager": peer_calls.torch_assessment(clip, t_p, words, side, compiled=False),
+    }
+    if options.compile:
+        again = peer_models.clip_model(options.size)
+        calls["compiled"] = peer_calls.torch_assessment(again, t_p, words, side, compiled=True)
+    return calls
+
+
+WORK = {"stage1": stage1, "stage2": stage2, "assess": assess}
+
+
+def measure(work: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Seconds by call and round, ratios, our share of time outside of engine runs, and how far results differ."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        calls = WORK[work](Path(folder), options, stack)
+        calls, failed = peer_calls.that_work(calls)
+        seconds = peer_calls.compare(calls, options.runs)
+    ours = calls["ours"]
+    assert isinstance(ours, Timed)
+    differences = {
+        name: peer_calls.difference(ours.result, call.result)
+        for name, call in calls.items()
+        if call is not ours and work != "stage1" and isinstance(call, Timed)
+    }
+    return {
+        "seconds": seconds,
+        "failed": failed,
+        "ratios": peer_calls.ratios(seconds),
+        "outside": statistics.median(ours.outside[1:]),
+        "differences": differences,
     }
 
-    def call() -> float:
-        start = time.perf_counter()
-        pipeline(PROMPT, image=image, mask_image=mask, height=side, width=side, **options)
-        return time.perf_counter() - start
 
-    return call
-
-
-@contextlib.contextmanager
-def optimum_call(python: str, pipeline: Path, side: int, threads: int) -> Iterator[Run]:
-    """A call in a process of the environment that `python` belongs to."""
-    script = Path(__file__).with_name("optimum_peer.py")
-    command = [python, str(script), str(pipeline), str(threads)]
-    with tempfile.TemporaryDirectory() as folder:
-        files = [str(Path(folder) / name) for name in ("picture.png", "mask.png")]
-        Image.fromarray(picture(side)).save(files[0])
-        Image.fromarray(middle(side)).save(files[1])
-        settings = json.dumps([PROMPT, side, STEPS, STRENGTH, GUIDANCE])
-        with subprocess.Popen(
-            [*command, *files, settings], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdin
-            assert process.stdout
-
-            def call() -> float:
-                print("run", file=process.stdin, flush=True)
-                answer = process.stdout.readline() if process.stdout else ""
-                if not answer:
-                    raise SystemExit("error: the process of optimum ended: its reason stands above.")
-                return float(answer)
-
-            yield call
-            process.stdin.close()
-
-
-def compare(calls: dict[str, Run], runs: int) -> dict[str, list[float]]:
-    """Seconds of each call by round, after one round that warms up; the order turns from round to round."""
-    names = list(calls)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(runs + 1):
-        turn = number % len(names)
-        for name in names[turn:] + names[:turn]:
-            spent = calls[name]()
-            if number:
-                seconds[name].append(spent)
-    return seconds
-
-
-def ratios(seconds: dict[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Median, lowest and highest ratio of each peer's time by ours, round by round."""
-    found = {}
-    for name, times in seconds.items():
-        if name != "ours":
-            each = [theirs / own for theirs, own in zip(times, seconds["ours"], strict=True)]
-            found[name] = {"median": statistics.median(each), "low": min(each), "high": max(each)}
-    return found
+def describe(work: str, found: dict[str, Any]) -> str:
+    """The figures of one kind of work in lines."""
+    seconds = {name: statistics.median(times) for name, times in found["seconds"].items()}
+    lines = [
+        f"{work}: ours {seconds['ours']:.3f} s, {100 * found['outside']:.2f} % of it outside of engine runs"
+    ]
+    for name, row in found["ratios"].items():
+        line = f"  {name}: {seconds[name]:.3f} s, "
+        line += f"{row['median']:.2f} times ours ({row['low']:.2f} to {row['high']:.2f})"
+        if name in found["differences"]:
+            line += f"; results differ by {found['differences'][name]:.1e}"
+        lines.append(line)
+    lines += [f"  {name} does not work here: {reason}" for name, reason in found["failed"].items()]
+    return "\n".join(lines)
 
 
 def main() -> None:
     """The command."""
-    parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="benchmarks.peers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("work", nargs="*", metavar="WORK", help=f"{', '.join(WORK)}; all by default")
     parser.add_argument("--size", choices=list(RESOLUTION), default="embedded")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
@@ -162,43 +171,25 @@ def main() -> None:
     parser.add_argument("--optimum", metavar="PYTHON", help="interpreter of an environment with optimum-onnx")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if unknown := {*options.work} - {*WORK}:
+        parser.error(f"unknown work '{min(unknown)}': use {', '.join(WORK)}")
     torch.set_num_threads(options.threads)
     size: Size = options.size
-    side = RESOLUTION[size]
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        checkpoint = write_pipeline(Path(folder) / "pipeline", size)
-        made = make_bundle(checkpoint, Path(folder) / "bundle")
-        call, outside = ours(store.Bundle.open(made, "cpu", options.threads), side)
-        calls = {"ours": call}
-        calls["eager"] = diffusers_call(StableDiffusionXLInpaintPipeline.from_pretrained(checkpoint), side)
-        if options.compile:
-            compiled = StableDiffusionXLInpaintPipeline.from_pretrained(checkpoint)
-            compiled.unet.compile()
-            compiled.vae.decoder.compile()
-            calls["compiled"] = diffusers_call(compiled, side)
-        if options.optimum:
-            peer = optimum_call(options.optimum, checkpoint, side, options.threads)
-            calls["optimum"] = stack.enter_context(peer)
-        seconds = compare(calls, options.runs)
-    found = ratios(seconds)
-    print(f"{size} size, {side} x {side}, {STEPS} steps, guidance {GUIDANCE}, {options.threads} threads")
-    print(
-        f"ours: {statistics.median(seconds['ours']):.3f} s, {100 * outside():.2f} % of it outside of engine runs"
+    print(f"{size} size, {STEPS_TEXT}, {options.threads} threads")
+    result: dict[str, Any] = {"size": size, "threads": options.threads, "machine": machine()}
+    for work in options.work or WORK:
+        result[work] = measure(work, options)
+        print(describe(work, result[work]), flush=True)
+        if options.json:
+            options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    worst = max(
+        value for work in options.work or WORK for value in (0, *result[work]["differences"].values())
     )
-    for name, row in found.items():
-        median = statistics.median(seconds[name])
-        print(
-            f"{name}: {median:.3f} s, {row['median']:.2f} times ours ({row['low']:.2f} to {row['high']:.2f})"
-        )
-    if options.json:
-        result = {
-            "size": size,
-            "seconds": seconds,
-            "ratios": found,
-            "outside": outside(),
-            "machine": machine(),
-        }
-        options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
+    if worst > AGREED:
+        sys.exit(f"error: results differ by {worst:.1e} of the largest value: the comparison is void.")
+
+
+STEPS_TEXT = f"{peer_calls.STEPS} steps, guidance {peer_calls.GUIDANCE}"
 
 
 if __name__ == "__main__":

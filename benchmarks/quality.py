@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -22,14 +21,13 @@ from rich.console import Console
 from benchmarks import readings
 from benchmarks.figures import HEADLINE, details, passes
 from benchmarks.judge import CARD, Judge
+from benchmarks.options import heldout_parser, opened, parse, set_of, write_json, write_whole
 from benchmarks.outcomes import Outcome, Variant, same_twice, try_variants
 from benchmarks.tables import markdown, show
-from grefine_export.mini import heldout
 from grefine_export.mini.heldout import Sample
 from grefine_rt import GRefineError, RefineOptions, Refiner
 
 MAIN = "main"
-SPLITS = {"test": heldout.TEST, "validation": heldout.VALIDATION}
 REPORT_SECONDS = 15.0
 _SOURCE = "Written by `python -m benchmarks.quality --markdown FILE`; nothing in it was typed by hand."
 
@@ -106,15 +104,7 @@ def measure(
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--bundle", default="mini", help="name or folder of the bundle")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="CPU threads of an engine run")
-    parser.add_argument("--limit", type=int, help="samples, spread evenly over the set; all by default")
-    parser.add_argument("--split", choices=SPLITS, default="test", help="'validation' for choosing constants")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = heldout_parser(__doc__)
     parser.add_argument("--no-readings", action="store_true", help="leave readings and ablations out")
     parser.add_argument(
         "--readings-limit", type=int, default=60, help="samples whose pictures they are made on"
@@ -124,28 +114,18 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="BUNDLE",
         help="the same weights made with `grefine-export mini --attention vv-normalised`, for the row of Eq. 1",
     )
-    parser.add_argument("--json", type=Path, help="file to write")
     parser.add_argument("--markdown", type=Path, help="file to write the tables to, as in docs/quality.md")
-    options = parser.parse_args(arguments)
-    if options.limit is not None and options.limit < 1:
-        parser.error("--limit must be 1 or more")
+    options = parse(parser, arguments)
     if options.readings_limit < 1:
         parser.error("--readings-limit must be 1 or more; --no-readings leaves them out")
     return options
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit status: 0 done, 1 a clear error."""
     options = _options(arguments)
     try:
-        refiner = Refiner.load(options.bundle, options.device, options.threads)
-        samples = list(heldout.samples(options.limit, SPLITS[options.split]))
+        refiner, samples = opened(options)
         readings_limit = 0 if options.no_readings else options.readings_limit
         other = None
         if options.other_attention:
@@ -157,16 +137,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     manifest = refiner.bundle.manifest
     results = {
         "bundle": {"name": manifest.name, "version": manifest.version},
-        "set": {"split": options.split, "samples": len(samples), "seed": options.seed},
+        "set": set_of(options, samples),
         **measured,
         "judge": json.loads(CARD.read_text())["figures"],
     }
     console = Console()
     show(results, console if console.is_terminal else Console(width=140))
     if options.json:
-        _write_whole(options.json, json.dumps(results, indent=2, allow_nan=False) + "\n")
+        write_json(options.json, results)
     if options.markdown:
-        _write_whole(
+        write_whole(
             options.markdown, f"# What the bundle {manifest.name} does\n\n{_SOURCE}\n\n{markdown(results)}"
         )
     return 0

@@ -1,6 +1,7 @@
 """How far each component is from what the device could do at best, and what other cards could do.
 
     python -m benchmarks.roofline [--bundle mini] [--device auto] [--resolution N] [--runs 10] [--json FILE]
+                                  [--markdown FILE]
 
 The least time of a component is the larger of operations / peak and bytes / bandwidth. Operations are counted from the
 graph (`costs` in bundle.json, two a multiply-add). Bytes are what no implementation can avoid: every weight once, every
@@ -19,7 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -129,6 +130,23 @@ def operations(bundle: Bundle, component: str, side: int | None) -> float:
     return found
 
 
+def markdown(rows: Sequence[Row], predicted: Sequence[Mapping[str, float]]) -> str:
+    """Both tables: this device, and the predictions for other cards."""
+    lines = ["component | GFLOP | MB | bound | least ms | measured ms | share of the limit"]
+    lines.append("---|---|---|---|---|---|---")
+    lines += [
+        f"{row.component} | {row.gflop:.3f} | {row.megabytes:.1f} | {row.bound} | {row.least:.2f} | "
+        f"{row.measured:.2f} | {100 * row.least / row.measured:.0f} %"
+        for row in rows
+    ]
+    cards = [f"PREDICTED least ms | {' | '.join(CARDS)}", "---|" + "|".join("---" for _ in CARDS)]
+    cards += [
+        f"{row.component} | " + " | ".join(f"{times[card]:.4f}" for card in CARDS)
+        for row, times in zip(rows, predicted, strict=True)
+    ]
+    return "\n\n".join("\n".join(f"| {line} |" for line in table) for table in (lines, cards))
+
+
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="benchmarks.roofline", description=__doc__.splitlines()[0])
@@ -138,41 +156,34 @@ def main() -> None:
     parser.add_argument("--resolution", type=int)
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--markdown", type=Path, help="file to write the tables to")
     options = parser.parse_args()
     refiner = Refiner.load(options.bundle, options.device, options.threads)
     bundle = refiner.bundle
     timed = bench.measure(refiner, options.resolution, options.runs)
     side, on_cpu = options.resolution, timed["device"] == "cpu"
     peak, bandwidth = peaks(timed["device"], options.threads, half=not on_cpu)
-    print(
-        f"{timed['device']}: {peak / 1e9:.0f} GFLOP/s in a matrix product, {bandwidth / 1e9:.1f} GB/s in a copy"
-    )
-    print("\n| component | GFLOP | MB | bound | least ms | measured ms | share of the limit |")
-    print("|---|---|---|---|---|---|---|")
-    rows, cards = [], []
+    rows, predicted = [], []
     for name, row in timed["components"].items():
         flop = operations(bundle, name, side)
         moved = moved_bytes(bundle, name, side, costs.UPCAST if on_cpu else 1)
         least, bound = least_ms(flop, moved, peak, bandwidth)
         rows.append(Row(name, flop / 1e9, moved / 1e6, least, row["median"], bound))
-        cards.append(
-            {card: least_ms(flop, moved_bytes(bundle, name, side, 1), *c)[0] for card, c in CARDS.items()}
-        )
-        print(
-            f"| {name} | {flop / 1e9:.3f} | {moved / 1e6:.1f} | {bound} | {least:.2f} | {row['median']:.2f} | "
-            f"{100 * least / row['median']:.0f} % |"
-        )
-    print(f"\nPREDICTED least ms | {' | '.join(CARDS)} |\n|---|" + "---|" * len(CARDS))
-    for made, card in zip(rows, cards, strict=True):
-        print(f"| {made.component} | " + " | ".join(f"{value:.4f}" for value in card.values()) + " |")
+        stored = moved_bytes(bundle, name, side, 1)
+        predicted.append({card: least_ms(flop, stored, *published)[0] for card, published in CARDS.items()})
+    reached = f"{peak / 1e9:.0f} GFLOP/s in a matrix product, {bandwidth / 1e9:.1f} GB/s in a copy"
     share = statistics.median(row.least / row.measured for row in rows)
-    print(f"\nmedian share of the limit: {100 * share:.0f} %")
+    text = f"{timed['device']}: {reached}\n\n{markdown(rows, predicted)}\n\n"
+    text += f"median share of the limit: {100 * share:.0f} %"
+    print(text)
+    if options.markdown:
+        options.markdown.write_text(text + "\n", encoding="utf-8")
     if options.json:
         result = {
             "peak": peak,
             "bandwidth": bandwidth,
             "components": [asdict(row) for row in rows],
-            "predicted": {row.component: card for row, card in zip(rows, cards, strict=True)},
+            "predicted": {row.component: times for row, times in zip(rows, predicted, strict=True)},
             "machine": timed["machine"],
         }
         options.json.write_text(json.dumps(result, indent=1), encoding="utf-8")

@@ -2,7 +2,8 @@
 
     python -m benchmarks.soak [--bundle mini] [--minutes 30] [--workers 4]
 
-Every answer is compared with the one that the same request got alone before: the same pixels, or the same sentence.
+Every answer is compared with the one that the same request got alone before: the same pixels, or the same sentence, and
+that is a sentence for rubbish alone.
 Resident memory (Linux) is read after each answer. It fails on any other answer, and when memory in the last third of
 the time rises by more than 5 % above that of the second third.
 """
@@ -13,7 +14,6 @@ import argparse
 import hashlib
 import io
 import itertools
-import os
 import sys
 import threading
 import time
@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from grefine_rt import GRefineError, PlanOptions, RefineOptions, Refiner
+from grefine_rt.system_memory import resident_memory
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SIZES = ((128, 128), (96, 160), (257, 63), (300, 300))
@@ -91,9 +92,16 @@ def answer(refiner: Refiner, request: Request) -> tuple[bool, str]:
 
 def soak(refiner: Refiner, seconds: float, workers: int) -> Report:
     """Sends pictures and rubbish in random order from `workers` threads for `seconds`."""
-    asked = pictures() + rubbish()
+    whole, broken = pictures(), rubbish()
+    asked = whole + broken
     expected = [answer(refiner, request) for request in asked]
-    report, guard, start = Report(), threading.Lock(), time.monotonic()
+    report, guard = Report(), threading.Lock()
+    report.wrong += [
+        f"request {which} is {'good' if which < len(whole) else 'rubbish'} and gave {said}"
+        for which, (refined, said) in enumerate(expected)
+        if refined != (which < len(whole))
+    ]
+    start = time.monotonic()
 
     def work(number: int) -> None:
         rng = np.random.default_rng(number)
@@ -106,7 +114,7 @@ def soak(refiner: Refiner, seconds: float, workers: int) -> Report:
             with guard:
                 report.refined += got[0]
                 report.refused += not got[0]
-                report.memory.append((time.monotonic() - start, resident()))
+                report.memory.append((time.monotonic() - start, resident_memory() or 0))
                 if got != expected[which]:
                     report.wrong.append(f"request {which} gave {got[1]} instead of {expected[which][1]}")
 
@@ -116,14 +124,6 @@ def soak(refiner: Refiner, seconds: float, workers: int) -> Report:
     for thread in threads:
         thread.join()
     return report
-
-
-def resident() -> int:
-    """Resident memory of this process in bytes; 0 where the system does not tell."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
 
 
 def _png(image: Image.Image) -> bytes:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from grefine_rt import __version__
 from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
 from grefine_rt.errors import GRefineError, OptionError
+from grefine_rt.system_memory import peak_memory
 
 if TYPE_CHECKING:
     from grefine_rt.assess.indicator import Assessment
@@ -95,7 +96,7 @@ def measure(
         "parts": parts,
         "outside_engines": outside,
         "images_per_minute": 60_000 / whole["median"],
-        "memory": {"host_peak_mb": peak_memory(), "device_mb": device_memory()},
+        "memory": {"host_peak_mb": host_peak(), "device_mb": device_memory()},
         "machine": machine(),
     }
 
@@ -137,7 +138,7 @@ def _cold(bundle: str, device: str, threads: int | None, resolution: int) -> Non
         "import_s": imported,
         "assessed": assessed,
         "refined": time.time(),
-        "host_peak_mb": peak_memory(),
+        "host_peak_mb": host_peak(),
     }
     print(json.dumps(found))
 
@@ -188,14 +189,10 @@ def _times(call: Callable[[], object], runs: int) -> Row:
     }
 
 
-def peak_memory() -> float | None:
-    """The largest resident memory of this process so far, in MB; None where the system does not tell."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+def host_peak() -> float | None:
+    """`system_memory.peak_memory` in MB."""
+    held = peak_memory()
+    return None if held is None else held / 1e6
 
 
 def device_memory() -> float | None:

@@ -79,27 +79,31 @@ def memory(
     )
 
 
-def stage1_flops(
-    manifest: Manifest, size: Size, guided: int, unguided: int = 0, drafts: int = 1
-) -> float | None:
-    """Operations of stage 1 at `size`: prompts, encoder, UNet calls of two passes and of one, decoder.
+def encode_flops(manifest: Manifest, size: Size) -> float | None:
+    """Operations of stage 1 at `size` that its drafts share: prompts and encoder.
 
-    guided, unguided: UNet calls of one draft. A strength of exactly 1 would need one encoding less.
+    A strength of exactly 1 would need one encoding less.
     """
     settings = manifest.inpaint
     if settings is None:
         return None
-    texts = 2 if guided and settings.negative == "encoded" else 1
+    texts = 2 if settings.guidance != 1 and settings.negative == "encoded" else 1
     # The latent of the picture, and for a UNet that takes a mask that of the masked picture.
     encodings = 1 if settings.blended else 2
-    one = _sum(manifest, "inpaint", size, texts, encodings, 2 * guided + unguided, 1)
-    return None if one is None else drafts * one
+    return _sum(manifest, "inpaint", size, texts, encodings, 0, 0)
+
+
+def draw_flops(manifest: Manifest, size: Size, guided: int, unguided: int = 0) -> float | None:
+    """Operations of one draft of stage 1 at `size`: UNet calls of two passes (`guided`) and of one, decoder."""
+    return (
+        None if manifest.inpaint is None else _sum(manifest, "inpaint", size, 0, 0, 2 * guided + unguided, 1)
+    )
 
 
 def stage2_flops(
     manifest: Manifest, size: Size, guided: int, unguided: int = 0, decoding: Decoding | None = None
 ) -> float | None:
-    """Operations of stage 2 at `size`, as `stage1_flops`; `decoding`: the manifest's when None."""
+    """Operations of stage 2 at `size`, UNet calls as in `draw_flops`; `decoding`: the manifest's when None."""
     settings = manifest.restore
     if settings is None:
         return None

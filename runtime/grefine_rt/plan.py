@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 
 from grefine_rt.assess.alignment import WINDOW, Joining, MissingRegion, Region, join, regions
 from grefine_rt.assess.indicator import Assessment
-from grefine_rt.assess.perceptual import upsample
-from grefine_rt.bundle.manifest import Manifest
+from grefine_rt.assess.perceptual import FACTORS, upsample
+from grefine_rt.bundle.manifest import Manifest, Redraw
 from grefine_rt.crops import Crop, Frame, choose_crops
 from grefine_rt.diffusion.loop import LATENT_SCALE
 from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
-from grefine_rt.plan_costs import PlanCosts, Work, draw_cost, plan_costs
-from grefine_rt.reasons import cost_reasons, plan_reasons, strength_reason
+from grefine_rt.plan_costs import Drawn, PlanCosts, Work, draw_cost, plan_costs
+from grefine_rt.reasons import LEFT_TO_STAGE2, cost_reasons, plan_reasons, strength_reason
 from grefine_rt.text.emphasis import emphasise
 
 StrengthRule = Literal["deficit", "printed"]
@@ -53,6 +53,9 @@ class PlanOptions:
     feather: width of the soft rim outside the mask, in latent cells, 0 or more.
     min_area: regions below this share of the picture are left alone, in [0, 1].
     p_bound: a picture whose p is above it counts as good, and P marks nothing; 1 always looks at P.
+    redraw: what P marks for stage 1: all that is "poor" (Eq. 9 as printed), or of it only what is "misshapen", where
+        rationality is the weakest factor of Eq. 3. The rest (blur, noise, wrong colours) is then left to stage 2, whose
+        business it is; without a stage 2 all that is poor is redrawn.
     emphasis: weight added to each defective phrase in the prompt (Eq. 7), 0 or more.
     indicators: which maps and scores count; ("perceptual",) and ("alignment",) are rows of Table 8.
     stages: which stages run; (1,) and (2,) are ablations.
@@ -60,6 +63,8 @@ class PlanOptions:
     stage1_steps, stage2_steps: steps n1 and n2 of Eq. 10, before the strengths shorten them; 1 or more.
     drafts: how often stage 1 draws, 1 or more. Of several the one that the indicators like best is kept, or the
         picture itself where none is above it; one is kept as it is (Eq. 10).
+    sketch_steps: steps of the sketches by which the best of several drafts is chosen; it alone is then drawn with all
+        steps (see `drafts`). 0 finishes every draft.
     all_drafts: whether stage 1 draws on after a draft in which nothing is left to redraw: one above the picture itself,
         without a defective phrase, and with a p above the bundle's p_bound.
     work: the size at which stage 2 sees a large picture: "trained", the bundle's own resolution, which costs the same
@@ -82,6 +87,7 @@ class PlanOptions:
     feather: float | None = None
     min_area: float | None = None
     p_bound: float | None = None
+    redraw: Redraw | None = None
     emphasis: float = 0.1
     indicators: tuple[Indicator, ...] = ("perceptual", "alignment")
     stages: tuple[int, ...] = (1, 2)
@@ -89,6 +95,7 @@ class PlanOptions:
     stage1_steps: int | None = None
     stage2_steps: int | None = None
     drafts: int | None = None
+    sketch_steps: int | None = None
     all_drafts: bool = False
     work: Work = "trained"
     interval: tuple[float, float] | None = None
@@ -107,6 +114,7 @@ class PlanOptions:
         for name in ("stage1_steps", "stage2_steps"):
             _in_range(name, getattr(self, name), 1, 1000)
         _in_range("drafts", self.drafts, 1, MAX_DRAFTS)
+        _in_range("sketch_steps", self.sketch_steps, 0, 1000)
         _in_range("window", self.window, 0.0, 1.0)
         _in_range("context", self.context, 0.0, 1.0)
         if self.window == 0:
@@ -114,6 +122,7 @@ class PlanOptions:
         _one_of("strength_rule", self.strength_rule, ("deficit", "printed", None))
         _one_of("joining", self.joining, ("union", "product", None))
         _one_of("missing_region", self.missing_region, ("ancestor", "printed", "free", None))
+        _one_of("redraw", self.redraw, ("poor", "misshapen", None))
         _one_of("crop", self.crop, ("off", "auto", None))
         _one_of("work", self.work, ("trained", "native"))
         if self.interval is not None:
@@ -134,6 +143,7 @@ class RefinePlan:
     delta: strength of stage 2, in [0, 1].
     stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
     drafts, all_drafts: how often stage 1 draws, at most or always; the best is kept.
+    sketch_steps: steps of the sketches by which it is chosen, of which strength runs a share; 0 for none.
     work: the size at which stage 2 sees the picture, see `PlanOptions`.
     interval: from which to which share of its UNet calls stage 1 is guided.
     crops: what stage 1 works on, one after the other; together their regions are the boxes. See `crops.Crop`.
@@ -156,6 +166,7 @@ class RefinePlan:
     stage1_steps: int
     stage2_steps: int
     drafts: int
+    sketch_steps: int
     all_drafts: bool
     work: Work
     interval: tuple[float, float]
@@ -173,6 +184,21 @@ class RefinePlan:
     def costs(self) -> PlanCosts | None:
         """What the plan as it stands costs, with all of its drafts; None where the bundle's costs were not counted."""
         return plan_costs(self)
+
+    @property
+    def sketches(self) -> bool:
+        """Whether drafts are sketched first: where there are several, and that takes fewer UNet calls."""
+        if self.drafts == 1 or self.sketch_steps == 0:
+            return False
+        calls = (unet_calls(steps, self.strength) for steps in (self.sketch_steps, self.stage1_steps))
+        return 0 < next(calls) < next(calls)
+
+    @property
+    def most(self) -> Drawn:
+        """What stage 1 draws at most."""
+        if not self.regenerate:
+            return Drawn(0, 0)
+        return Drawn(self.drafts, 1) if self.sketches else Drawn(0, self.drafts)
 
     @property
     def cropped(self) -> bool:
@@ -248,9 +274,12 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
     with_quality, with_alignment = (name in options.indicators for name in ("perceptual", "alignment"))
 
     places: tuple[Region, ...] = ()
-    poor, missing = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    poor, missing, left = (np.zeros(shape, np.float32) for _ in range(3))
     if with_quality and assessment.perceptual <= _choose(options.p_bound, defaults.p_bound):
         poor = 1.0 - assessment.perceptual_map
+        if _choose(options.redraw, defaults.redraw) == "misshapen" and 2 in options.stages:
+            shapes = misshapen(assessment, manifest.perceptual.alpha)
+            poor, left = poor * shapes, poor * ~shapes
     if with_alignment:
         places = regions(
             assessment.phrases, _choose(options.missing_region, defaults.missing_region), options.window
@@ -259,13 +288,14 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         missing = upsample(join(places, joining, manifest.alignment.grid), (shape[0], shape[1]))
     defect = poor + missing
 
+    min_area = _choose(options.min_area, defaults.min_area)
     width, height = work_size(shape[1], shape[0], inpaint.resolution, inpaint.multiple)
     cell = LATENT_SCALE * math.sqrt(shape[0] * shape[1] / (width * height))
     if options.full_image:
         mask = np.ones(shape, dtype=np.bool_)
     else:
         grow = _choose(options.grow, defaults.grow) * cell
-        mask = binary_mask(defect, tau, _choose(options.min_area, defaults.min_area), grow)
+        mask = binary_mask(defect, tau, min_area, grow)
 
     scores = [assessment.perceptual] * with_quality + [assessment.alignment] * with_alignment
     quality = sum(scores) / len(scores)
@@ -296,6 +326,7 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         stage1_steps=stage1_steps,
         stage2_steps=stage2_steps,
         drafts=_choose(options.drafts, inpaint.drafts),
+        sketch_steps=_choose(options.sketch_steps, inpaint.sketch_steps),
         all_drafts=options.all_drafts,
         work=options.work,
         interval=(start, end),
@@ -312,7 +343,18 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
     )._with_crops()
     why = strength_reason(quality, rule == "deficit", absent)
     reasons = plan_reasons(plan, assessment, places, poor, missing, why, options.full_image)
+    if not options.full_image and binary_mask(left, tau, min_area, 0).any():
+        reasons = (LEFT_TO_STAGE2, *reasons)
     return replace(plan, reasons=reasons)
+
+
+def misshapen(assessment: Assessment, alpha: Sequence[float]) -> Mask:
+    """Where rationality is the weakest of the three factors that Eq. 3 multiplies, bool (H, W); `alpha` as there."""
+    ratios = np.stack(
+        [assessment.factor_maps[name] / bound for name, bound in zip(FACTORS[1:], alpha, strict=True)]
+    )
+    weakest: Mask = ratios.argmin(axis=0) == FACTORS[1:].index("rationality")
+    return weakest
 
 
 def binary_mask(defect: FloatMap, tau: float | Literal["otsu"], min_area: float, grow: float) -> Mask:

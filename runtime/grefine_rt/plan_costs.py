@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from grefine_rt.bundle.manifest import Manifest, Restore
-from grefine_rt.costs import assess_flops, stage1_flops, stage2_flops
+from grefine_rt.costs import assess_flops, draw_flops, encode_flops, stage2_flops
 from grefine_rt.crops import Cost, Size
-from grefine_rt.diffusion.solver import guidance_row, unet_calls
+from grefine_rt.diffusion.solver import Solver, guidance_row, unet_calls
 from grefine_rt.diffusion.tiling import fits, step_tiles
 from grefine_rt.imaging.image import native_size, work_size
 
@@ -18,6 +19,18 @@ if TYPE_CHECKING:
 Work = Literal["trained", "native"]
 TERA = 1e12
 ALL_CALLS = (0.0, 1.0)
+SKETCH_SOLVER: Solver = "dpm++2m"
+
+
+class Drawn(NamedTuple):
+    """How often stage 1 draws: sketches, and drafts with all steps."""
+
+    sketches: int
+    drafts: int
+
+    @property
+    def rounds(self) -> int:
+        return self.sketches + self.drafts
 
 
 @dataclass(frozen=True)
@@ -40,8 +53,8 @@ class PlanCosts:
         return self.stage1 + self.stage2 + self.assess
 
 
-def plan_costs(plan: RefinePlan, drafts: int | None = None) -> PlanCosts | None:
-    """The costs of a plan of which `drafts` are made, all when None; None where the bundle's costs were not counted.
+def plan_costs(plan: RefinePlan, drawn: Drawn | None = None) -> PlanCosts | None:
+    """The costs of a plan of which so much is `drawn`, all when None; None where the bundle's costs were not counted.
 
     Texts count as if all were as long as the encoders read; shorter ones cost less. Tiles count as so many pictures; an
     autoencoder whose tiles share statistics goes over them more than once.
@@ -49,13 +62,9 @@ def plan_costs(plan: RefinePlan, drafts: int | None = None) -> PlanCosts | None:
     manifest = plan.manifest
     if manifest.costs is None:
         return None
-    made = (plan.drafts if drafts is None else drafts) if plan.regenerate else 0
+    drawn = plan.most if drawn is None else drawn
     height, width = plan.mask.shape
     inpaint, restoration = manifest.stages
-    draw, draw_fully = (
-        draw_cost(manifest, plan.stage1_steps, plan.strength, interval)
-        for interval in (plan.interval, ALL_CALLS)
-    )
     whole = work_size(width, height, inpaint.resolution, inpaint.multiple)
     stage2 = 0.0
     if plan.restore:
@@ -68,15 +77,31 @@ def plan_costs(plan: RefinePlan, drafts: int | None = None) -> PlanCosts | None:
         stage2 = count * (stage2_flops(manifest, size, *calls) or 0.0)
     # The picture and the result, and drafts; a single draft is kept unseen.
     assess, assess_fully = (
-        assess_flops(manifest, plan.texts, 2 + (count if plan.drafts > 1 else 0)) or 0.0
-        for count in (made, plan.drafts)
+        assess_flops(manifest, plan.texts, 2 + (rounds if plan.drafts > 1 else 0)) or 0.0
+        for rounds in (drawn.rounds, plan.drafts)
     )
+    drafts = Drawn(0, plan.drafts)
     return PlanCosts(
-        stage1=made * sum(draw(crop.size) for crop in plan.crops) / TERA,
+        stage1=_stage1(plan, [crop.size for crop in plan.crops], drawn, plan.interval) / TERA,
         stage2=stage2 / TERA,
         assess=assess / TERA,
-        full=(plan.drafts * draw_fully(whole) + stage2 + assess_fully) / TERA,
+        full=(_stage1(plan, [whole], drafts, ALL_CALLS) + stage2 + assess_fully) / TERA,
     )
+
+
+def _stage1(plan: RefinePlan, sizes: Sequence[Size], drawn: Drawn, interval: tuple[float, float]) -> float:
+    """FLOP of stage 1 that draws crops of these sizes so often; the first one is encoded once for all drafts."""
+    manifest = plan.manifest
+    inpaint, _ = manifest.stages
+    total = 0.0
+    for index, size in enumerate(sizes):
+        encodings = drawn.rounds if index else min(drawn.rounds, 1)
+        total += encodings * (encode_flops(manifest, size) or 0.0)
+        for count, steps in ((drawn.sketches, plan.sketch_steps), (drawn.drafts, plan.stage1_steps)):
+            if count:
+                calls = _calls(inpaint.guidance, unet_calls(steps, plan.strength), interval)
+                total += count * (draw_flops(manifest, size, *calls) or 0.0)
+    return total
 
 
 def restore_work(settings: Restore, width: int, height: int, work: Work) -> tuple[Size, int]:
@@ -88,13 +113,13 @@ def restore_work(settings: Restore, width: int, height: int, work: Work) -> tupl
 
 
 def draw_cost(manifest: Manifest, steps: int, strength: float, interval: tuple[float, float]) -> Cost:
-    """What one draft of stage 1 costs at a size (width, height): FLOP, or pixels where no costs were counted."""
+    """What a single draft of stage 1 costs at a size (width, height): FLOP, or pixels where no costs were counted."""
     inpaint, _ = manifest.stages
     calls = _calls(inpaint.guidance, unet_calls(steps, strength), interval)
 
     def cost(size: Size) -> float:
-        flops = stage1_flops(manifest, size, *calls)
-        return float(size[0] * size[1]) if flops is None else flops
+        encoding, drawing = encode_flops(manifest, size), draw_flops(manifest, size, *calls)
+        return float(size[0] * size[1]) if encoding is None or drawing is None else encoding + drawing
 
     return cost
 

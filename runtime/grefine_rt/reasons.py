@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 FloatMap = NDArray[np.float32]
 
+LEFT_TO_STAGE2 = "What is poor in technique or colour, not in shape, is left to stage 2."
+
 
 def plan_reasons(
     plan: RefinePlan,
@@ -108,6 +110,11 @@ def _mask_reasons(plan: RefinePlan, assessment: Assessment, poor: FloatMap, miss
 
 def _saving_reasons(plan: RefinePlan) -> list[str]:
     reasons = []
+    if plan.sketches:
+        reasons.append(
+            f"It sketches up to {plan.drafts} drafts with {plan.sketch_steps} steps each, and draws the best again "
+            f"with all {plan.stage1_steps}."
+        )
     if plan.cropped:
         sizes = " and ".join(f"{crop.size[0]} x {crop.size[1]}" for crop in plan.crops)
         many = "a crop" if len(plan.crops) == 1 else f"{len(plan.crops)} crops"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -21,19 +21,19 @@ from grefine_rt.assess.indicator import (
     check_prompt,
 )
 from grefine_rt.assessor import Assessor
-from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Decoding
+from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding
 from grefine_rt.bundle.store import Bundle
 from grefine_rt.costs import check_memory
-from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, CancelToken
-from grefine_rt.diffusion.regenerate import regenerate
+from grefine_rt.diffusion.loop import Cancels, CancelToken
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.tiling import fits
+from grefine_rt.drafts import Drafts, at_work_size, best
+from grefine_rt.engine.devices import Choice
 from grefine_rt.errors import Cancelled, OptionError
-from grefine_rt.imaging.color import match_rim
-from grefine_rt.imaging.image import Picture, Source, load, resize, to_float
-from grefine_rt.paste import add_difference, paste_region
+from grefine_rt.imaging.image import Picture, Source, load, resize
+from grefine_rt.paste import add_difference
 from grefine_rt.plan import PlanOptions, RefinePlan, make_plan
-from grefine_rt.plan_costs import PlanCosts, plan_costs, restore_work
+from grefine_rt.plan_costs import Drawn, PlanCosts, plan_costs, restore_work
 from grefine_rt.system_memory import usable_memory
 
 __all__ = ["CancelToken", "RefineOptions", "RefineResult", "Refiner"]
@@ -55,6 +55,7 @@ class RefineOptions:
     assess, plan: see `AssessOptions` and `PlanOptions`; `plan` is ignored when a plan is given.
     decoding: how stage 2 returns to pixels, "plain", "difference" or "quality" (see `restore`); None means
         the bundle's own.
+    color_fix: where stage 2 takes its colours from the picture, "quality", "whole" or "off"; None likewise.
     match_rim: whether the tint of what stage 1 drew is matched to its surroundings (see `imaging.color`).
     """
 
@@ -62,6 +63,7 @@ class RefineOptions:
     plan: PlanOptions = _PLAN
     decoding: Decoding | None = None
     match_rim: bool = True
+    color_fix: ColorFix | None = None
 
 
 _REFINE = RefineOptions()
@@ -84,6 +86,7 @@ class RefineResult:
     seed: as given; the same seed gives the same bits on one backend.
     notes: plain sentences on what was changed or left out on the way.
     costs: what it took, with the drafts that were made; None for a bundle whose costs were not counted.
+    backends: what ran each component, and why.
     """
 
     image: Image.Image
@@ -95,6 +98,7 @@ class RefineResult:
     seed: int
     notes: tuple[str, ...]
     costs: PlanCosts | None
+    backends: tuple[Choice, ...]
 
 
 class Refiner(Assessor):
@@ -159,10 +163,11 @@ class Refiner(Assessor):
             _check_fits(plan, picture)
             self._check_memory(plan)
         with run.part("regenerate"):
-            stage1, made, kept = picture.rgb, 0, ""
+            stage1, made, kept = picture.rgb, Drawn(0, 0), ""
             if plan.regenerate:
-                drafts = self._drafts(stage1, plan, seed, options, run)
-                stage1, made, kept = _best(drafts, stage1, plan, before, assess)
+                on_call = run.on_step("regenerate")
+                drafts = Drafts(self.bundle, stage1, plan, seed, options.match_rim, on_call, run.cancel)
+                stage1, made, kept = best(drafts, stage1, plan, before, assess)
             drawn = stage1 is not picture.rgb
             weight = plan.weight() if drawn else np.zeros(plan.mask.shape, np.float32)
         with run.part("restore"):
@@ -181,47 +186,14 @@ class Refiner(Assessor):
             seed=seed,
             notes=(*picture.notes, *before.notes, *filter(None, [kept])),
             costs=plan_costs(plan, made),
+            backends=self.bundle.choices,
         )
-
-    def _drafts(
-        self, rgb: Rgb, plan: RefinePlan, seed: int, options: RefineOptions, run: _Run
-    ) -> Iterator[Rgb]:
-        """Stage 1, up to `plan.drafts` times with different noise: every crop redrawn and pasted back."""
-        crops = [(crop, plan.inside(crop.regions), plan.weight(crop.regions)) for crop in plan.crops]
-        rounds = plan.drafts * len(crops)
-        for draft in range(plan.drafts):
-            out = rgb.copy()
-            for index, (crop, inside, weight) in enumerate(crops):
-                x0, y0, x1, y1 = crop.box
-                window = (slice(y0, y1), slice(x0, x1))
-                picture, mask = _at_work_size(out[window], crop.size), _work_mask(inside[window], crop.size)
-                number = draft * len(crops) + index
-                drawn = regenerate(
-                    self.bundle,
-                    picture,
-                    mask,
-                    plan.prompt,
-                    strength=plan.strength,
-                    seed=seed,
-                    steps=plan.stage1_steps,
-                    interval=plan.interval,
-                    frame=crop.frame((rgb.shape[1], rgb.shape[0])),
-                    draft=number,
-                    on_step=run.on_step("regenerate", number, rounds),
-                    cancel=run.cancel,
-                )
-                image = drawn.image
-                if options.match_rim:
-                    scale = min(crop.size[0] / (x1 - x0), crop.size[1] / (y1 - y0))
-                    image = match_rim(image, picture, mask, max(LATENT_SCALE, plan.feather * scale))
-                out[window] = paste_region(out[window], image, weight[window])
-            yield out
 
     def _restore(
         self, rgb: Rgb, plan: RefinePlan, good: FloatMap, seed: int, options: RefineOptions, run: _Run
     ) -> Rgb:
         size, tile = restore_work(self.bundle.manifest.stage2, rgb.shape[1], rgb.shape[0], plan.work)
-        picture = _at_work_size(rgb, size)
+        picture = at_work_size(rgb, size)
         restored = restore(
             self.bundle,
             picture,
@@ -231,6 +203,7 @@ class Refiner(Assessor):
             steps=plan.stage2_steps,
             tile=tile,
             decoding=options.decoding,
+            color_fix=options.color_fix,
             keep=np.clip(resize(good, size), 0, 1),
             on_step=run.on_step("restore"),
             cancel=run.cancel,
@@ -269,51 +242,11 @@ class _Run:
         self._spent[name] = 1000 * (time.perf_counter() - start)
         self._report(name, 1, 1)
 
-    def on_step(self, name: str, round: int = 0, rounds: int = 1) -> Callable[[int, int], None]:
-        return lambda step, steps: self._report(name, round * steps + step, rounds * steps)
+    def on_step(self, name: str) -> Callable[[int, int], None]:
+        return lambda step, steps: self._report(name, step, steps)
 
     def timings(self) -> dict[str, float]:
         return {**self._spent, "total": 1000 * (time.perf_counter() - self._start)}
-
-
-def _best(
-    drafts: Iterable[Rgb], rgb: Rgb, plan: RefinePlan, before: Assessment, assess: Callable[[Rgb], Assessment]
-) -> tuple[Rgb, int, str]:
-    """The draft with the highest score, or the picture itself where none is above it; how many were made; a sentence.
-
-    After a draft in which nothing is left to redraw no more are made, unless the plan wants them all. A single draft is
-    kept as it is, as in Eq. 10.
-    """
-    if plan.drafts == 1:
-        return next(iter(drafts)), 1, ""
-    own = best = _score(before)
-    kept, number, made = rgb, 0, 0
-    for made, draft in enumerate(drafts, start=1):
-        after = assess(draft)
-        if (score := _score(after)) > best:
-            kept, number, best = draft, made, score
-        flawless = after.perceptual > plan.manifest.plan.p_bound and not any(p.defect for p in after.phrases)
-        if flawless and score > own and not plan.all_drafts:
-            break
-    if kept is rgb:
-        return (
-            kept,
-            made,
-            (
-                f"None of the {made} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 changed "
-                f"nothing."
-            ),
-        )
-    return (
-        kept,
-        made,
-        (f"Draft {number} of {made} was kept: it scores {best:.2f}, the picture itself {own:.2f}."),
-    )
-
-
-def _score(assessment: Assessment) -> float:
-    """(p + a) / 2, the quality of Eq. 9."""
-    return (assessment.perceptual + assessment.alignment) / 2
 
 
 def _check_fits(plan: RefinePlan, picture: Picture) -> None:
@@ -333,14 +266,3 @@ def _check_fits(plan: RefinePlan, picture: Picture) -> None:
         raise OptionError(
             "The plan's crops leave a part of its mask out: change the mask with 'with_mask', which makes new crops."
         )
-
-
-def _at_work_size(rgb: Rgb, size: tuple[int, int]) -> FloatMap:
-    return np.clip(resize(to_float(rgb), size), 0, 1)
-
-
-def _work_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask at work `size` (width, height), bool: every latent cell that holds a masked pixel, whole."""
-    cells = (size[0] // LATENT_SCALE, size[1] // LATENT_SCALE)
-    touched = resize(mask.astype(np.float32), cells, "area") > 1e-6
-    return touched.repeat(LATENT_SCALE, axis=0).repeat(LATENT_SCALE, axis=1)

@@ -1,5 +1,6 @@
-"""How much memory of this machine a process may use."""
+"""How much memory of this machine a process may use, and how much it holds."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +25,27 @@ def usable_memory(root: Path = Path("/")) -> int | None:
     """
     free = free_memory(root)
     return None if free is None else free + _numbers(root / "proc/self/status").get("RssAnon", 0) * KIBI
+
+
+def resident_memory(root: Path = Path("/")) -> int | None:
+    """Bytes of this process that lie in memory now; None when unknown, as on other systems than Linux."""
+    held = _numbers(root / "proc/self/status").get("VmRSS")
+    return None if held is None else held * KIBI
+
+
+def peak_memory(root: Path = Path("/")) -> int | None:
+    """The most bytes of this process that lay in memory at once; None when unknown, as on Windows.
+
+    Since the process began, or since something reset the kernel's record (`engine.memory.forget_peak`).
+    """
+    held = _numbers(root / "proc/self/status").get("VmHWM")
+    if held is not None:
+        return held * KIBI
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else KIBI)
 
 
 def _groups(root: Path) -> Iterator[int]:

@@ -95,3 +95,15 @@ def test_the_command_counts_and_compares(right, graph, monkeypatch, tmp_path, ca
     counted = json.loads((tmp_path / "flops.json").read_text())
     assert counted == {"Small": {str(side): by_hand((side // 16) ** 2) / 1e6 for side in (512, 768, 1024)}}
     assert f"({figure:.2f})" in capsys.readouterr().out
+
+
+def test_a_graph_that_was_exported_is_counted_as_it_lies(graph, monkeypatch, tmp_path):
+    path = export(Small(), INPUTS, ["y"], {"sample": {2: "h", 3: "w"}}, tmp_path / "small.onnx")
+    traced = []
+    monkeypatch.setattr(flops, "weightless_graph", lambda make, inputs: traced.append(make) or graph)
+    model = flops.Model(Small, INPUTS, {}, component="small")
+    counted = flops.tflop(model, path.parent)
+    assert counted[1024] == pytest.approx(by_hand(64 * 64) / flops.TERA)
+    assert not traced
+    assert flops.tflop(model, tmp_path / "elsewhere") == pytest.approx(counted)
+    assert traced == [Small], "what does not lie there is traced"

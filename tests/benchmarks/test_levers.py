@@ -41,7 +41,7 @@ def some():
 
 @pytest.fixture(scope="module")
 def results():
-    return levers.measure(fake_refiner(), Judge.load(), some(), 0, (0.0, 0.5), 4)
+    return levers.measure(fake_refiner(), Judge.load(), some(), 0, (0.0, 0.5), 4, 2)
 
 
 def test_every_lever_has_its_costs_and_every_figure(results):
@@ -53,6 +53,7 @@ def test_every_lever_has_its_costs_and_every_figure(results):
         "skip, 4 steps",
         "skip, interval",
         "skip, fewer drafts",
+        "skip, sketches of 2 steps",
         "all levers",
         "default",
     ]
@@ -62,7 +63,7 @@ def test_every_lever_has_its_costs_and_every_figure(results):
     for row in rows.values():
         assert row["share"] == pytest.approx(row["tflop"] / full)
         assert set(row["figures"]) == set(levers.FIGURES)
-    for lever in ("skip, 4 steps", "skip, interval", "skip, fewer drafts"):
+    for lever in ("skip, 4 steps", "skip, interval", "skip, fewer drafts", "skip, sketches of 2 steps"):
         assert rows["all levers"]["tflop"] <= rows[lever]["tflop"] <= rows["skip"]["tflop"] <= full
     assert rows["skip, interval"]["tflop"] < rows["skip"]["tflop"]
     json.dumps(results, allow_nan=False)
@@ -77,7 +78,7 @@ def test_the_reference_loses_nothing_against_itself(results):
 def test_the_default_is_what_the_bundle_does_unasked(results):
     rows, default = results["levers"], results["levers"]["default"]
     # The stand-in's manifest guides every call of 4 steps and names no crops.
-    options = levers.levers((0.0, 1.0), 4)["skip, fewer drafts"]
+    options = levers.levers((0.0, 1.0), 4, 0)["skip, fewer drafts"]
     plain = dataclasses.replace(options, stage1_steps=4)
     pulled = [levers.pull(fake_refiner(), Judge.load(), one, {"": plain}, one.number)[""] for one in some()]
     assert default["tflop"] == pytest.approx(sum(one.tflop for one in pulled) / len(pulled))
@@ -120,4 +121,4 @@ def test_the_table_shows_every_lever_and_the_verdict(results):
 def test_a_bundle_without_costs_is_one_sentence():
     redrawn = next(sample for sample in some() if sample.category == "alignment")
     with pytest.raises(BundleError, match="add_costs"):
-        levers.pull(fake_refiner(costs=False), Judge.load(), redrawn, levers.levers((0.0, 0.5), 4), 0)
+        levers.pull(fake_refiner(costs=False), Judge.load(), redrawn, levers.levers((0.0, 0.5), 4, 2), 0)

@@ -101,7 +101,9 @@ def test_results_have_every_reading_and_ablation(results):
         "missing_region": {"ancestor", "printed", "free"},
         "strength_rule": {"deficit", "printed"},
         "binarisation": {"threshold", "otsu"},
+        "redraw": {"poor", "misshapen"},
         "decoding": {"difference", "plain", "quality"},
+        "color_fix": {"whole", "quality", "off"},
     }
     for row in results["readings"].values():
         assert row["default"] in row["choices"]

@@ -39,6 +39,14 @@ def test_a_wrong_answer_is_noticed(refiner, monkeypatch):
     assert soak.soak(refiner, 1, 2).wrong
 
 
+def test_rubbish_that_passes_is_noticed(refiner, monkeypatch):
+    asked = soak.pictures()[:1]
+    monkeypatch.setattr(soak, "pictures", list)
+    monkeypatch.setattr(soak, "rubbish", lambda: asked)
+    monkeypatch.setattr(soak, "answer", lambda refiner, request: (True, "pixels"))
+    assert soak.soak(refiner, 0.1, 1).wrong == ["request 0 is rubbish and gave pixels"]
+
+
 def test_growth_compares_thirds():
     steady = soak.Report(memory=[(second, 100) for second in range(30)])
     rising = soak.Report(memory=[(second, 100 + 2 * second) for second in range(30)])

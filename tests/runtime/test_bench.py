@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from grefine_rt import Refiner, bench
+from grefine_rt import Refiner, bench, system_memory
 from grefine_rt.errors import GRefineError, OptionError
 
 
@@ -55,6 +55,21 @@ def test_a_cold_start_is_a_process_of_its_own(mini):
     assert found["host_peak_mb"] > 20
     with pytest.raises(GRefineError, match="cold start failed: No bundle 'none'"):
         bench.cold_start("none", "cpu", 1, 128)
+
+
+def test_memory_that_is_held_is_told(tmp_path):
+    held = system_memory.resident_memory()
+    grown = np.ones(40_000_000, np.uint8)
+    assert held + len(grown) * 0.9 < system_memory.resident_memory() <= system_memory.peak_memory()
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/status").write_text("VmHWM:\t  2048 kB\nVmRSS:\t  1024 kB\n")
+    assert system_memory.resident_memory(tmp_path) == 2**20
+    assert system_memory.peak_memory(tmp_path) == 2**21
+
+
+def test_without_the_system_s_record_the_peak_is_asked_of_the_library(tmp_path):
+    assert system_memory.resident_memory(tmp_path) is None
+    assert system_memory.peak_memory(tmp_path) > 20e6
 
 
 def test_two_results_are_compared(result, run, tmp_path):

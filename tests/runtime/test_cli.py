@@ -20,7 +20,7 @@ GOOD = [["house", "house", "sea", "sea"]] * 4
 POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
 PROMPT = "a house, the sea"
 REFINE_KEYS = {
-    *("input", "output", "prompt", "seed", "bundle", "device", "before", "after"),
+    *("input", "output", "prompt", "seed", "bundle", "device", "backends", "before", "after"),
     *("phrases", "mask", "plan", "timings_ms"),
 }
 ENVIRONMENT = {

@@ -69,11 +69,13 @@ def test_levers_of_the_command_lower_the_costs(run, counted, picture):
     assert all(len(crop["box"]) == 4 for crop in cropped["crops"])
     assert cropped["tflop"]["stage1"] == pytest.approx((80 / 128) ** 2 * whole["tflop"]["stage1"], rel=0.01)
     assert plan("--interval", 0, 0.3)["tflop"]["stage1"] < whole["tflop"]["stage1"]
-    assert plan("--drafts", 3)["tflop"]["stage1"] == pytest.approx(3 * whole["tflop"]["stage1"])
+    assert (
+        2 * whole["tflop"]["stage1"] < plan("--drafts", 3)["tflop"]["stage1"] < 3 * whole["tflop"]["stage1"]
+    )
 
 
 def test_drafts_that_are_not_made_cost_nothing(run, counted, picture):
-    plan = dataclasses.replace(counted.manifest.plan, p_bound=0.9)
+    plan = dataclasses.replace(counted.manifest.plan, p_bound=0.96)
     counted.manifest = dataclasses.replace(counted.manifest, plan=plan)
 
     def stage1(*more):
@@ -82,7 +84,7 @@ def test_drafts_that_are_not_made_cost_nothing(run, counted, picture):
 
     most = stage1("--plan-only")
     assert stage1("--all-drafts") == pytest.approx(most)
-    assert stage1() == pytest.approx(most / 5)
+    assert most / 5 < stage1() < most / 3, "one draft, and the encoding that all would have shared"
 
 
 def test_the_report_names_the_compute(run, counted, picture, tmp_path):

@@ -53,19 +53,20 @@ def test_operations_grow_with_latent_cells_and_passes(manifest):
     assert costs.flops(manifest, "perceptual", (4096, 4096)) == 10
 
 
-def test_stage_1_pays_a_guided_call_twice_and_every_draft(manifest):
+def test_stage_1_encodes_apart_from_its_drafts_and_pays_a_guided_call_twice(manifest):
     # One cell: an encode is 1, a pass 4, a decode 3; the masked picture is encoded too.
-    assert costs.stage1_flops(manifest, (8, 8), guided=3, unguided=2) == 2 + 8 * 4 + 3
-    assert costs.stage1_flops(manifest, (8, 8), guided=3, unguided=2, drafts=4) == 4 * (2 + 8 * 4 + 3)
-    blended = stage(manifest, "inpaint", blended=True)
-    assert costs.stage1_flops(blended, (8, 8), guided=0, unguided=1) == 1 + 4 + 3
+    assert costs.draw_flops(manifest, (8, 8), guided=3, unguided=2) == 8 * 4 + 3
+    assert costs.encode_flops(manifest, (8, 8)) == 2
+    assert costs.encode_flops(stage(manifest, "inpaint", blended=True), (8, 8)) == 1
 
 
 def test_prompts_are_encoded_once_a_row(manifest):
     texts = {"components/inpaint_text.onnx": Cost((50.0, 0.0, 0.0), (0.0, 0.0, 0.0))}
     manifest = dataclasses.replace(manifest, costs={**manifest.costs, **texts})
-    zeros = costs.stage1_flops(manifest, (8, 8), 1)
-    assert costs.stage1_flops(stage(manifest, "inpaint", negative="encoded"), (8, 8), 1) == zeros + 50
+    zeros = costs.encode_flops(manifest, (8, 8))
+    encoded = stage(manifest, "inpaint", negative="encoded")
+    assert costs.encode_flops(encoded, (8, 8)) == zeros + 50
+    assert costs.encode_flops(stage(encoded, "inpaint", guidance=1.0), (8, 8)) == zeros
 
 
 def test_stage_2_decodes_twice_unless_plainly(manifest):
@@ -86,7 +87,7 @@ def test_costs_that_were_not_counted_are_unknown(manifest):
     for unknown in (bare, partly):
         assert costs.flops(unknown, "inpaint_step", (64, 64)) is None
         assert costs.memory(unknown, "inpaint_step", (64, 64)) is None
-        assert costs.stage1_flops(unknown, (64, 64), 3) is None
+        assert costs.draw_flops(unknown, (64, 64), 3) is None
         assert costs.memory_plan(unknown, (64, 64)) is None
         assert costs.largest_fitting(unknown, 10**12) is None
         costs.check_memory(unknown, (64, 64), free_bytes=0)
@@ -103,7 +104,8 @@ def test_costs_that_were_not_counted_are_unknown(manifest):
 
 def test_a_bundle_that_only_assesses_has_no_stages(manifest):
     bare = dataclasses.replace(manifest, inpaint=None, restore=None)
-    assert costs.stage1_flops(bare, (64, 64), 3) is None
+    assert costs.encode_flops(bare, (64, 64)) is None
+    assert costs.draw_flops(bare, (64, 64), 3) is None
     assert costs.stage2_flops(bare, (64, 64), 3) is None
     with pytest.raises(BundleError, match="only assesses"):
         costs.largest_fitting(bare, 10**12)

@@ -14,7 +14,8 @@ from grefine_rt.bundle.manifest import Cost
 from grefine_rt.diffusion.tiling import cut
 from grefine_rt.errors import GRefineError, OptionError
 from grefine_rt.plan import PLAN_SIDE, PlanOptions, binary_mask, make_plan, stage1_strength
-from grefine_rt.plan_costs import plan_costs
+from grefine_rt.plan_costs import Drawn, plan_costs
+from grefine_rt.reasons import LEFT_TO_STAGE2
 
 HEIGHT, WIDTH = 96, 160
 MANIFEST = fake_bundle.manifest()
@@ -110,6 +111,41 @@ def test_grow_and_feather_are_latent_cells_at_the_size_of_the_picture():
     assert twice.feather == pytest.approx(2 * plain.feather, rel=0.05)
 
 
+def two_kinds_of_poor():
+    """A misshapen region at the top left, a noisy one at the bottom right, and an assessment that shows both."""
+    shape, noise = hole(0.1, 0.1), hole(0.6, 0.6)
+    seen = assessment(shape | noise)
+    low, fine = np.float32(0.2), np.full((HEIGHT, WIDTH), 0.97, np.float32)
+    maps = {
+        "overall": fine,
+        "technical": np.where(noise, low, fine),
+        "rationality": np.where(shape, low, fine),
+        "naturalness": fine,
+    }
+    return shape, noise, dataclasses.replace(seen, factor_maps=maps)
+
+
+def test_only_what_is_misshapen_is_redrawn_where_stage_2_mends_the_rest():
+    shape, noise, seen = two_kinds_of_poor()
+    plan = make_plan(seen, MANIFEST, PlanOptions(grow=0, redraw="misshapen"))
+    np.testing.assert_array_equal(plan.mask, shape)
+    assert LEFT_TO_STAGE2 in plan.reasons
+    for options in (PlanOptions(grow=0, redraw="poor"), PlanOptions(grow=0, redraw="misshapen", stages=(1,))):
+        everything = make_plan(seen, MANIFEST, options)
+        np.testing.assert_array_equal(everything.mask, shape | noise)
+        assert LEFT_TO_STAGE2 not in everything.reasons
+
+
+def test_the_weakest_factor_is_judged_by_the_bounds_of_eq_3():
+    _, noise, seen = two_kinds_of_poor()
+    manifest = dataclasses.replace(
+        MANIFEST, perceptual=dataclasses.replace(MANIFEST.perceptual, alpha=(0.1, 1.0, 0.8))
+    )
+    # A technical score of 0.2 is above its bound 0.1: twice as good as asked for.
+    plan = make_plan(seen, manifest, PlanOptions(grow=0, redraw="misshapen"))
+    assert plan.mask[noise].all()
+
+
 def test_a_wrong_phrase_is_drawn_at_its_region_and_emphasised():
     plan = make_plan(assessment(phrases=[GOOD, WRONG_TREE]), MANIFEST, PlanOptions(grow=0))
     assert plan.mask[60:, :40].any()
@@ -198,21 +234,55 @@ def test_costs_are_those_of_every_run_of_a_graph():
     options = PlanOptions(strength_min=0.7, strength_max=0.7, drafts=3, crop="off")
     plan = make_plan(assessment(hole(), [GOOD, GOOD]), counted(), options)
     run = 1e9 + 240e6
-    draft = 1e7 + 2 * run + 2 * 2 * run + run  # two encodings, two calls of two passes, one decoding
+    encoding = 1e7 + 2 * run  # of the prompt, the picture and the masked picture, once for all drafts
+    draft = 2 * 2 * run + run  # two calls of two passes, one decoding
     stage2 = 1e7 + run + 2 * run + 2 * run  # difference decoding decodes twice
     costs = plan.costs
-    assert costs.stage1 == pytest.approx(3 * draft / 1e12)
+    assert costs.stage1 == pytest.approx((encoding + 3 * draft) / 1e12)
     assert costs.stage2 == pytest.approx(stage2 / 1e12)
     assert costs.assess == pytest.approx((5 * 1e9 + 6 * 1e7) / 1e12)
     assert costs.total == pytest.approx(costs.stage1 + costs.stage2 + costs.assess)
     assert costs.full == pytest.approx(costs.total)
-    assert plan_costs(plan, drafts=1).stage1 == pytest.approx(draft / 1e12)
-    assert plan_costs(plan, drafts=1).full == costs.full
+    assert plan_costs(plan, Drawn(0, 1)).stage1 == pytest.approx((encoding + draft) / 1e12)
+    assert plan_costs(plan, Drawn(0, 1)).full == costs.full
     alone = make_plan(assessment(hole(), [GOOD, GOOD]), counted(), dataclasses.replace(options, drafts=1))
     assert alone.costs.assess == pytest.approx((2 * 1e9 + 6 * 1e7) / 1e12), "a single draft is kept unseen"
     assert "All this takes at most" in plan.reasons[-1]
     assert "100 % of the full computation" in plan.reasons[-1]
     assert make_plan(assessment(hole()), MANIFEST, PlanOptions()).costs is None
+
+
+def test_sketches_cost_their_own_calls_and_one_draft_more():
+    run, options = 1e9 + 240e6, PlanOptions(strength_min=0.9, strength_max=0.9, crop="off")
+
+    def plan(**more):
+        return make_plan(assessment(hole(), [GOOD]), counted(), dataclasses.replace(options, **more))
+
+    finished, sketched = plan(drafts=5), plan(drafts=5, sketch_steps=2)
+    assert sketched.most == Drawn(5, 1)
+    # A sketch makes int(2 * 0.9) calls of two passes, a draft int(4 * 0.9); both are decoded.
+    assert sketched.costs.stage1 == pytest.approx((1e7 + 2 * run + 5 * 3 * run + 7 * run) / 1e12)
+    assert sketched.costs.assess > finished.costs.assess, "the draft is judged beside the sketches"
+    assert sketched.costs.full == finished.costs.full == pytest.approx(finished.costs.total)
+    assert any("sketches up to 5 drafts with 2 steps each" in reason for reason in sketched.reasons)
+    # Nothing is sketched where that saves no call, leaves none, or chooses nothing.
+    mild = {"strength_min": 0.4, "strength_max": 0.4}
+    for kept in (
+        plan(drafts=5, sketch_steps=4),
+        plan(sketch_steps=2),
+        plan(drafts=5, sketch_steps=2, **mild),
+    ):
+        assert kept.most == Drawn(0, kept.drafts)
+        assert not any("sketches" in reason for reason in kept.reasons)
+    assert plan(drafts=5, sketch_steps=2, stages=(2,)).most == Drawn(0, 0)
+
+
+def test_the_bundle_may_ask_for_sketches():
+    plan = make_plan(assessment(hole()), counted(drafts=3, sketch_steps=2), PlanOptions())
+    assert (plan.drafts, plan.sketch_steps) == (3, 2)
+    assert (
+        make_plan(assessment(hole()), counted(sketch_steps=2), PlanOptions(sketch_steps=0)).sketch_steps == 0
+    )
 
 
 def test_native_work_counts_the_tiles():
@@ -386,6 +456,7 @@ def test_a_mask_can_be_drawn_by_hand():
         {"window": 0},
         {"emphasis": True},
         {"strength_rule": "strong"},
+        {"redraw": "all"},
         {"joining": "sum"},
         {"missing_region": "left"},
         {"indicators": ()},
@@ -394,6 +465,7 @@ def test_a_mask_can_be_drawn_by_hand():
         {"stage1_steps": 0},
         {"drafts": 0},
         {"drafts": 65},
+        {"sketch_steps": -1},
         {"crop": "square"},
         {"context": 1.5},
         {"interval": (0.6, 0.5)},

@@ -25,6 +25,7 @@ from grefine_rt import (
 )
 from grefine_rt import refiner as refiner_module
 from grefine_rt.bundle.manifest import Cost, FileEntry
+from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.imaging.image import work_size
 
 GOOD = [["house", "house", "sea", "sea"]] * 4
@@ -242,6 +243,61 @@ def test_no_draft_is_made_after_one_in_which_nothing_is_left_to_redraw(bundle, r
     bound(0.95)
     drawing(bundle, "sea")
     assert made("a house, the sea and a tree", missing_region="free")[0] == 5, "the tree is still missing"
+
+
+def test_the_best_sketch_alone_is_drawn_with_all_steps(bundle, refiner, monkeypatch):
+    draws, draw = [], Redrawing.draw
+
+    def watched(self, **options):
+        draws.append((options["draft"], options["steps"], options["solver"]))
+        return draw(self, **options)
+
+    monkeypatch.setattr(Redrawing, "draw", watched)
+    options = PlanOptions(stages=(1,), drafts=3, sketch_steps=2, strength_min=0.9)
+
+    def refine(*colours, **more):
+        draws.clear()
+        drawing(bundle, *colours)
+        events = []
+        plan = refiner.plan(scene(POOR), PROMPT, dataclasses.replace(options, **more))
+        result = refiner.refine(
+            scene(POOR), PROMPT, plan=plan, on_progress=lambda *event: events.append(event)
+        )
+        steps = [event[1:] for event in events if event[0] == "regenerate" and event[2] > 1]
+        assert steps == [(number, 3 * 1 + 3) for number in range(1, len(steps) + 1)]
+        return pixels(result.image)[48, 48], *result.notes
+
+    sketches = [(number, 2, "dpm++2m") for number in range(3)]
+    colour, note = refine("poor", "tree", "poor", "poor")
+    assert draws == [*sketches, (1, 4, None)]
+    assert np.abs(colour - fake_bundle.COLOURS["tree"]).max() <= 4, "the sketch is better than what it became"
+    assert "Draft 2 of 3 was kept" in note
+    colour, note = refine("poor", "poor", "poor", "tree")
+    assert draws == sketches, "no sketch is above the picture"
+    assert "None of the 3 drafts" in note
+    monkeypatch.setattr("grefine_rt.drafts._score", scores := ScoresOf([0.1, 0.2, 0.3, 0.0, 0.9]))
+    _, note = refine("poor")
+    assert draws == [*sketches, (1, 4, None)]
+    assert "Draft 2 of 3, drawn again with 4 steps, was kept: it scores 0.90" in note
+    assert not scores.left
+
+
+class ScoresOf:
+    """Scores of the picture itself and of what is drawn, as given."""
+
+    def __init__(self, scores):
+        self.left = scores
+
+    def __call__(self, assessment):
+        return self.left.pop(0)
+
+
+def test_the_picture_is_encoded_once_for_all_drafts(bundle, refiner):
+    drawing(bundle, "poor")
+    refiner.refine(scene(POOR), PROMPT, options=RefineOptions(plan=PlanOptions(stages=(1,), drafts=3)))
+    assert bundle.engines["inpaint_encode"].calls == 2, "whole, and masked"
+    assert bundle.engines["inpaint_text"].calls == 1
+    assert bundle.engines["inpaint_decode"].calls == 3
 
 
 def test_drafts_differ_in_their_noise_and_the_first_is_that_of_a_single_one(bundle, refiner):

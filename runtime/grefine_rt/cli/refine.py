@@ -113,6 +113,15 @@ def refine(
             rich_help_panel=_SAVING,
         ),
     ] = False,
+    sketch_steps: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Steps of the sketches by which drafts are chosen; 0 finishes every draft.",
+            rich_help_panel=_SAVING,
+            show_default=False,
+        ),
+    ] = None,
     interval: Annotated[
         tuple[float, float] | None,
         typer.Option(
@@ -153,6 +162,14 @@ def refine(
             show_default=False,
         ),
     ] = None,
+    redraw: Annotated[
+        Literal["poor", "misshapen"] | None,
+        typer.Option(
+            help="Eq. 9: what P marks for stage 1, all that is poor or only what is misshapen.",
+            rich_help_panel=shared.READINGS,
+            show_default=False,
+        ),
+    ] = None,
     joining: shared.Joining = None,
     missing_region: shared.MissingRegion = None,
     scoring: shared.Scoring = None,
@@ -161,6 +178,14 @@ def refine(
         Literal["plain", "difference", "quality"] | None,
         typer.Option(
             help="How stage 2 returns to pixels.", rich_help_panel=shared.READINGS, show_default=False
+        ),
+    ] = None,
+    color_fix: Annotated[
+        Literal["quality", "whole", "off"] | None,
+        typer.Option(
+            help="Where stage 2 takes its colours from the picture: where that is good, everywhere, nowhere.",
+            rich_help_panel=shared.READINGS,
+            show_default=False,
         ),
     ] = None,
     work: Annotated[
@@ -192,6 +217,7 @@ def refine(
             strength_min=strength,
             strength_max=strength,
             strength_rule="deficit" if strength is not None else strength_rule,
+            redraw=redraw,
             joining=joining,
             missing_region=missing_region,
             indicators=("perceptual", "alignment") if only is None else (only,),
@@ -201,12 +227,14 @@ def refine(
             stage2_steps=stage2_steps,
             drafts=drafts,
             all_drafts=all_drafts,
+            sketch_steps=sketch_steps,
             work=work,
             interval=interval,
             crop=crop,
             delta=delta,
         ),
         decoding,
+        color_fix=color_fix,
     )
     if plan_only:
         with Refiner.load(bundle, device, threads) as refiner:
@@ -274,6 +302,7 @@ def _plan_json(
         "prompt": prompt,
         "bundle": refiner.bundle.manifest.name,
         "device": pictures.device_of(refiner),
+        "backends": pictures.backends_json(refiner),
         "before": pictures.scores_json(before),
         "phrases": pictures.phrases_json(before),
         "mask": pictures.mask_json(plan),

@@ -26,6 +26,93 @@ NOISE_STREAM = 0
 NEXT_DRAFT = 2  # stage 2 has the stream between
 
 
+class Redrawing:
+    """Stage 1 for one picture, mask and prompt: encoded once, drawn as often as wanted."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        picture: Floats,
+        mask: npt.NDArray[np.bool_],
+        prompt: str,
+        *,
+        strength: float,
+        guidance: float | Sequence[float] | None = None,
+        interval: Sequence[float] | None = None,
+        rescale: float | None = None,
+        frame: tuple[int, int, int, int] | None = None,
+        cancel: Cancels | None = None,
+    ) -> None:
+        """Arguments and errors: as of `regenerate`."""
+        settings = bundle.manifest.stage1
+        size = latent_size(picture, settings.multiple)
+        if mask.dtype != np.bool_ or mask.shape != picture.shape[:2]:
+            raise OptionError(
+                f"The mask must be bool {picture.shape[:2]}, like the image, but is {mask.dtype} {mask.shape}."
+            )
+        self._bundle, self._settings, self._cancel, self._strength = bundle, settings, cancel, strength
+        self._guidance = settings.guidance if guidance is None else guidance
+        self._interval = settings.interval if interval is None else interval
+        self._rescale = settings.rescale if rescale is None else rescale
+        self._shape = (1, 4, *size)
+        self._constants = {"mask": to_latent(mask, size)[None, None]}
+        signed = picture * np.float32(2) - np.float32(1)
+        encode = partial(tiled_encode, bundle.engine("inpaint_encode"), tile=settings.tile, cancel=cancel)
+        # Pure noise (strength 1) needs no latent of the whole image, unless that is blended in.
+        if settings.blended or strength < 1:
+            self._latent = encode(signed)
+        else:
+            self._latent = np.zeros(self._shape, np.float32)
+        if not settings.blended:
+            self._constants["masked_latent"] = encode(np.where(mask[..., None], np.float32(0), signed))
+
+        guided = settings.negative == "encoded" and bool(np.any(np.asarray(self._guidance) != 1))
+        self._conditioning = condition(bundle, "inpaint_text", prompt, "" if guided else None)
+        if settings.time_ids:
+            # Original size, upper left corner of the crop, target size.
+            ids = [*(frame or (*picture.shape[:2], 0, 0)), *picture.shape[:2]]
+            self._conditioning["time_ids"] = np.tile(np.array(ids, np.float32), (2, 1))
+
+    def draw(
+        self,
+        *,
+        seed: int,
+        draft: int = 0,
+        steps: int | None = None,
+        solver: Solver | None = None,
+        on_step: OnStep | None = None,
+    ) -> StageResult:
+        """One draft. Arguments and errors: as of `regenerate`."""
+        settings = self._settings
+        rows = table(
+            settings.schedule,
+            settings.solver if solver is None else solver,
+            settings.steps if steps is None else steps,
+            self._strength,
+            settings.prediction,
+            self._guidance,
+            self._interval,
+            self._rescale,
+        )
+        stream = NOISE_STREAM + draft * NEXT_DRAFT
+        noise = gaussian(seed, stream, self._shape)
+        blended = {"original": self._latent, "original_noise": noise} if settings.blended else {}
+        latent = denoise(
+            self._bundle.engine("inpaint_step"),
+            rows,
+            self._latent,
+            noise,
+            self._constants | blended,
+            self._conditioning,
+            on_step,
+            self._cancel,
+            lambda step: step_noise(seed, stream, step, self._shape),
+        )
+        decoder = self._bundle.engine("inpaint_decode")
+        image = tiled_decode(decoder, latent, settings.tile, cancel=self._cancel)
+        return StageResult(np.clip(image, 0, 1), latent, rows.calls)
+
+
 def regenerate(
     bundle: Bundle,
     picture: Floats,
@@ -60,51 +147,16 @@ def regenerate(
     The pixels outside the mask come back changed too, by the decoder: paste them back. Raises OptionError for
     arguments that do not fit, Cancelled, BundleError and DeviceError.
     """
-    settings = bundle.manifest.stage1
-    size = latent_size(picture, settings.multiple)
-    if mask.dtype != np.bool_ or mask.shape != picture.shape[:2]:
-        raise OptionError(
-            f"The mask must be bool {picture.shape[:2]}, like the image, but is {mask.dtype} {mask.shape}."
-        )
-    rows = table(
-        settings.schedule,
-        settings.solver if solver is None else solver,
-        settings.steps if steps is None else steps,
-        strength,
-        settings.prediction,
-        settings.guidance if guidance is None else guidance,
-        settings.interval if interval is None else interval,
-        settings.rescale if rescale is None else rescale,
+    redrawing = Redrawing(
+        bundle,
+        picture,
+        mask,
+        prompt,
+        strength=strength,
+        guidance=guidance,
+        interval=interval,
+        rescale=rescale,
+        frame=frame,
+        cancel=cancel,
     )
-    signed = picture * np.float32(2) - np.float32(1)
-    encode = partial(tiled_encode, bundle.engine("inpaint_encode"), tile=settings.tile, cancel=cancel)
-    stream, shape = NOISE_STREAM + draft * NEXT_DRAFT, (1, 4, *size)
-    noise = gaussian(seed, stream, shape)
-    # Pure noise (strength 1) needs no latent of the whole image, unless that is blended in.
-    whole = settings.blended or rows.start[0]
-    latent = encode(signed) if whole else np.zeros_like(noise)
-    constants = {"mask": to_latent(mask, size)[None, None]}
-    if settings.blended:
-        constants |= {"original": latent, "original_noise": noise}
-    else:
-        constants["masked_latent"] = encode(np.where(mask[..., None], np.float32(0), signed))
-
-    negative = "" if settings.negative == "encoded" and rows.guided else None
-    conditioning = condition(bundle, "inpaint_text", prompt, negative)
-    if settings.time_ids:
-        # Original size, upper left corner of the crop, target size.
-        ids = [*(frame or (*picture.shape[:2], 0, 0)), *picture.shape[:2]]
-        conditioning["time_ids"] = np.tile(np.array(ids, np.float32), (2, 1))
-    latent = denoise(
-        bundle.engine("inpaint_step"),
-        rows,
-        latent,
-        noise,
-        constants,
-        conditioning,
-        on_step,
-        cancel,
-        lambda step: step_noise(seed, stream, step, shape),
-    )
-    image = tiled_decode(bundle.engine("inpaint_decode"), latent, settings.tile, cancel=cancel)
-    return StageResult(np.clip(image, 0, 1), latent, rows.calls)
+    return redrawing.draw(seed=seed, draft=draft, steps=steps, solver=solver, on_step=on_step)

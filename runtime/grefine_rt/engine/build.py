@@ -38,7 +38,7 @@ from grefine_rt.engine.sidecar import (
     tensors,
 )
 from grefine_rt.errors import BundleError, Cancelled, DeviceError, OptionError, OutputError
-from grefine_rt.system_memory import free_memory
+from grefine_rt.system_memory import free_memory, peak_memory, resident_memory
 
 T = TypeVar("T")
 
@@ -157,7 +157,7 @@ class EngineBuilder:
         begin = time.perf_counter()
         memory.give_back()  # else the build would reuse, uncounted, what this process freed before
         memory.forget_peak()
-        before = memory.resident()
+        before = resident_memory()
         trt = self._trt
         log = callbacks.logger(trt)
         builder = trt.Builder(log)
@@ -200,7 +200,7 @@ class EngineBuilder:
         if self.flavour == "tensorrt":
             timings.parent.mkdir(parents=True, exist_ok=True)
             timings.write_bytes(bytes(config.get_timing_cache().serialize()))
-        peak = memory.peak()
+        peak = peak_memory()
         return Sidecar(
             format=FORMAT,
             graph=graph,
