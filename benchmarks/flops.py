@@ -164,7 +164,8 @@ def tflop(model: Model, exported: Path | None = None, sides: tuple[int, ...] = S
     counted = {}
     for side in sides:
         cells = side // LATENT_SCALE
-        counted[side] = cost_at(graph, {"h": cells, "w": cells, "H": side, "W": side}).flops / TERA
+        axes = {"h": cells, "w": cells, "H": side, "W": side, "L": TEXT_LENGTH}
+        counted[side] = cost_at(graph, axes).flops / TERA
     return counted
 
 

@@ -77,6 +77,7 @@ class InpaintOptions:
     rescale: float = 0.0
     interval: tuple[float, float] = (0.0, 1.0)
     drafts: int = 1
+    sketch_steps: int = 0
     tile: int = 1024
     smallest: int = 512
     resolution: int | None = None
@@ -294,6 +295,7 @@ def _entered(
         "solver": how.solver,
         "guidance": how.guidance,
         "drafts": options.drafts,
+        "sketch_steps": options.sketch_steps,
         "negative": options.negative or ("zeros" if source.zeros_for_empty() else "encoded"),
         "prediction": how.prediction,
         "schedule": dataclasses.asdict(how.schedule),

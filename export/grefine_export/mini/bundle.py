@@ -204,6 +204,7 @@ def draft_manifest(models: Models) -> dict[str, Any]:
             "solver": "euler",
             "guidance": 2.5,
             "drafts": 6,
+            "sketch_steps": 4,
             "negative": "zeros",
             "prediction": "v_prediction",
             "schedule": _schedule(),

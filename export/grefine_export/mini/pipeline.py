@@ -36,11 +36,11 @@ CLASS_WORD = "picture good quality"  # three tokens, in the middle of every lear
 class Budget:
     """How much of everything: scenes in the pool and updates of each model.
 
-    `validation` pictures fit the constants. The defaults take two CPU cores about seven hours. The bundle in
+    `validation` pictures fit the constants. The defaults take two CPU cores about nine hours. The bundle in
     `engines/mini` has as many steps, made in several runs whose rates each fell to nothing: CLIP 3,800 (loss weights
     changed on the way) and 4,200 on one damage a scene, then 520 and 3,500 of the image side alone with three times the
-    weight on overall quality, the last ones on fresh damage; inpainting 5,200, 860, and 1,900 with the text encoder
-    frozen. `GPU` is meant for a data-centre card; nobody has run it yet.
+    weight on overall quality, the last ones on fresh damage; inpainting 5,200, 860, then 1,900 and 3,700 with the text
+    encoder frozen; restoration 3,900 on one damage a scene and 3,800 on fresh damage. `GPU` is meant for a data-centre card; nobody has run it yet.
     """
 
     scenes: int = 24_000
@@ -49,9 +49,9 @@ class Budget:
     decoder: int = 2_000
     clip: int = 12_000
     t_p_epochs: int = 50
-    inpaint: int = 8_500
+    inpaint: int = 11_700
     restore_vae: int = 3_600
-    restore: int = 3_900
+    restore: int = 7_700
     ip_iqa: train_ip_iqa.Budget = field(default_factory=train_ip_iqa.Budget)
     validation: int = 500
 
