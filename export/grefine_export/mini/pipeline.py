@@ -40,7 +40,8 @@ class Budget:
     `engines/mini` has as many steps, made in several runs whose rates each fell to nothing: CLIP 3,800 (loss weights
     changed on the way) and 4,200 on one damage a scene, then 520 and 3,500 of the image side alone with three times the
     weight on overall quality, the last ones on fresh damage; inpainting 5,200, 860, then 1,900 and 3,700 with the text
-    encoder frozen; restoration 3,900 on one damage a scene and 3,800 on fresh damage. `GPU` is meant for a data-centre card; nobody has run it yet.
+    encoder frozen; restoration 3,900 on one damage a scene and 3,800 on fresh damage. `GPU` is meant for a data-centre
+    card; nobody has run it yet.
     """
 
     scenes: int = 24_000
