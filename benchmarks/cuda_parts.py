@@ -99,8 +99,7 @@ def sdxl(options: Options) -> dict[str, Any]:
     files = _export("inpaint", step, vae, options)
     if options.export:
         return {}
-    engines = {part: OnnxEngine(file, options.device, cuda=options.cuda) for part, file in files.items()}
-    profile = by_operator(engines["step"], files["step"], options.side, options.cuda)
+    engines, profile = _opened(files, options)
     side, cells = options.side, options.side // 8
     rows = solver.table(
         solver.Schedule(1000, 0.00085, 0.012, "leading", 1), "euler", STEPS, STRENGTH, guidance=GUIDANCE
@@ -168,8 +167,7 @@ def pasd(options: Options) -> dict[str, Any]:
     files = _export("restore", step, vae, options)
     if options.export:
         return {}
-    engines = {part: OnnxEngine(file, options.device, cuda=options.cuda) for part, file in files.items()}
-    profile = by_operator(engines["step"], files["step"], options.side, options.cuda)
+    engines, profile = _opened(files, options)
     side, cells = options.side, options.side // 8
     rows = solver.table(
         solver.Schedule(**pasd_bundle.SCHEDULE), "dpm++2m", STEPS, STRENGTH, guidance=GUIDANCE
@@ -254,6 +252,14 @@ def _export(stage: str, step: Any, vae: Any, options: Options) -> dict[str, Path
         files[part] = options.graphs / f"{stage}_{part}.onnx"
         export_component(files[part], job, precision, {"random": options.width, "side": options.side}, print)
     return files
+
+
+def _opened(
+    files: Mapping[str, Path], options: Options
+) -> tuple[dict[str, OnnxEngine], list[dict[str, Any]]]:
+    """The engines of a stage's graphs, and the step's profile by operator."""
+    engines = {part: OnnxEngine(file, options.device, cuda=options.cuda) for part, file in files.items()}
+    return engines, by_operator(engines["step"], files["step"], options.side, options.cuda)
 
 
 def _place(module: nn.Module, options: Options) -> None:

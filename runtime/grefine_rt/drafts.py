@@ -48,14 +48,10 @@ class Drafts:
         self._on_call, self._cancel = on_call, cancel
         self._crops = [(crop, plan.inside(crop.regions), plan.weight(crop.regions)) for crop in plan.crops]
         most = plan.most
-        self._made, self._total = (
-            0,
-            len(plan.crops)
-            * (
-                most.sketches * unet_calls(plan.sketch_steps or 1, plan.strength)
-                + most.drafts * unet_calls(plan.stage1_steps, plan.strength)
-            ),
-        )
+        most, self._made = plan.most, 0
+        calls = most.sketches * unet_calls(plan.sketch_steps or 1, plan.strength)
+        calls += most.drafts * unet_calls(plan.stage1_steps, plan.strength)
+        self._total = len(plan.crops) * calls
         # What the first crop shows is the same in every draft; later ones show what was drawn before them.
         self._first = self._prepare(*self._crops[0][:2], rgb)
 

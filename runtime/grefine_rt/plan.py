@@ -273,11 +273,16 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
     shape = assessment.perceptual_map.shape
     with_quality, with_alignment = (name in options.indicators for name in ("perceptual", "alignment"))
 
+    delta = _choose(options.delta, restoration.delta)
+    stage2_steps = _choose(options.stage2_steps, restoration.steps)
+    # A stage whose strength leaves no step would only pass the picture through the autoencoder.
+    restore = 2 in options.stages and unet_calls(stage2_steps, delta) > 0
+
     places: tuple[Region, ...] = ()
     poor, missing, left = (np.zeros(shape, np.float32) for _ in range(3))
     if with_quality and assessment.perceptual <= _choose(options.p_bound, defaults.p_bound):
         poor = 1.0 - assessment.perceptual_map
-        if _choose(options.redraw, defaults.redraw) == "misshapen" and 2 in options.stages:
+        if _choose(options.redraw, defaults.redraw) == "misshapen" and restore:
             shapes = misshapen(assessment, manifest.perceptual.alpha)
             poor, left = poor * shapes, poor * ~shapes
     if with_alignment:
@@ -308,9 +313,7 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         _choose(options.strength_max, defaults.strength_max),
         absent,
     )
-    delta = _choose(options.delta, restoration.delta)
     stage1_steps = _choose(options.stage1_steps, inpaint.steps)
-    stage2_steps = _choose(options.stage2_steps, restoration.steps)
     feather = _choose(options.feather, defaults.feather)
     wrong = [assessment.phrases[place.phrase] for place in places]
     start, end = _choose(options.interval, inpaint.interval)
@@ -320,9 +323,8 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         strength=strength,
         delta=delta,
         prompt=emphasise(assessment.prompt, [phrase.text for phrase in wrong], options.emphasis),
-        # A stage whose strength leaves no step would only pass the picture through the autoencoder.
         regenerate=1 in options.stages and bool(mask.any()) and unet_calls(stage1_steps, strength) > 0,
-        restore=2 in options.stages and unet_calls(stage2_steps, delta) > 0,
+        restore=restore,
         stage1_steps=stage1_steps,
         stage2_steps=stage2_steps,
         drafts=_choose(options.drafts, inpaint.drafts),

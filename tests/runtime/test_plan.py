@@ -130,7 +130,8 @@ def test_only_what_is_misshapen_is_redrawn_where_stage_2_mends_the_rest():
     plan = make_plan(seen, MANIFEST, PlanOptions(grow=0, redraw="misshapen"))
     np.testing.assert_array_equal(plan.mask, shape)
     assert LEFT_TO_STAGE2 in plan.reasons
-    for options in (PlanOptions(grow=0, redraw="poor"), PlanOptions(grow=0, redraw="misshapen", stages=(1,))):
+    for changed in ({"redraw": "poor"}, {"stages": (1,)}, {"delta": 0.0}):
+        options = PlanOptions(**{"grow": 0, "redraw": "misshapen", **changed})
         everything = make_plan(seen, MANIFEST, options)
         np.testing.assert_array_equal(everything.mask, shape | noise)
         assert LEFT_TO_STAGE2 not in everything.reasons

@@ -1,6 +1,6 @@
 """What every backend promises: one call on host arrays, or a loop whose tensors stay on the device."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -113,6 +113,26 @@ class Engine(Protocol):
     def bind(self) -> Binding:
         """A new binding, for a loop without host copies."""
         ...
+
+
+def declared(graph: str, specs: Mapping[str, TensorSpec], name: str) -> TensorSpec:
+    """The spec of tensor `name`; BundleError when the graph has none of that name."""
+    if name not in specs:
+        raise BundleError(
+            f"{graph}: the graph has no tensor '{name}', only {sorted(specs)}; "
+            f"export the bundle again with a matching 'grefine-export bundle'."
+        )
+    return specs[name]
+
+
+def check_all_set(graph: str, specs: Mapping[str, TensorSpec], given: Collection[str]) -> None:
+    """Raise BundleError when an input in `specs` was never set in a binding; `given` names those that were."""
+    unset = sorted(specs.keys() - set(given))
+    if unset:
+        raise BundleError(
+            f"{graph}: the graph also wants the inputs {unset}, which this version does not "
+            f"give; export the bundle again with a matching 'grefine-export bundle'."
+        )
 
 
 def check_inputs(graph: str, specs: Mapping[str, TensorSpec], given: Mapping[str, Array]) -> None:

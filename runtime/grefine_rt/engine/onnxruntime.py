@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grefine_rt.engine import plugin
-from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_inputs
+from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_inputs, declared
 from grefine_rt.engine.devices import Device, parse
 from grefine_rt.errors import BundleError, DeviceError, OptionError
 
@@ -168,7 +168,7 @@ class OnnxEngine:
         check_inputs(self.name, self.inputs, arrays)
         names = list(self.outputs) if outputs is None else list(outputs)
         for name in names:
-            self._declared(self.outputs, name)
+            declared(self.name, self.outputs, name)
         with self._timed():
             values = self._session.run(names, dict(arrays), self._run_options)
         return dict(zip(names, values, strict=True))
@@ -184,14 +184,6 @@ class OnnxEngine:
             )
         shape = tuple(axis if isinstance(axis, int | str) else "?" for axis in argument.shape)
         return TensorSpec(argument.name, _DTYPES[argument.type], shape)
-
-    def _declared(self, specs: Mapping[str, TensorSpec], name: str) -> TensorSpec:
-        if name not in specs:
-            raise BundleError(
-                f"{self.name}: the graph has no tensor '{name}', only {sorted(specs)}; "
-                f"export the bundle again with a matching 'grefine-export bundle'."
-            )
-        return specs[name]
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
@@ -259,12 +251,7 @@ class OnnxBinding:
         self._set[name] = held
 
     def run(self) -> None:
-        unset = sorted(self._engine.inputs.keys() - self._set.keys())
-        if unset:
-            raise BundleError(
-                f"{self._engine.name}: the graph also wants the inputs {unset}, which this version does not "
-                f"give; export the bundle again with a matching 'grefine-export bundle'."
-            )
+        check_all_set(self._engine.name, self._engine.inputs, self._set)
         with self._engine._timed():
             self._engine._session.run_with_iobinding(self._binding)
 
@@ -278,7 +265,7 @@ class OnnxBinding:
 
     def _checked(self, specs: Mapping[str, TensorSpec], name: str, value: Buffer) -> OnnxBuffer:
         assert isinstance(value, OnnxBuffer)
-        self._engine._declared(specs, name).check(self._engine.name, value.dtype, value.shape)
+        declared(self._engine.name, specs, name).check(self._engine.name, value.dtype, value.shape)
         return value
 
 

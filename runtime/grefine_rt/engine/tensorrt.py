@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grefine_rt.engine import callbacks, jit_cache
-from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_inputs
+from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_inputs, declared
 from grefine_rt.engine.device_memory import Scratch, first_line
 from grefine_rt.engine.execution import Graphs, Plan, Shape
 from grefine_rt.engine.sidecar import Sidecar, library
@@ -95,7 +95,7 @@ class TensorRTEngine:
         check_inputs(self.name, self.inputs, arrays)
         names = list(self.outputs) if outputs is None else list(outputs)
         for name in names:
-            self._declared(self.outputs, name)
+            declared(self.name, self.outputs, name)
         given = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         with self._running({name: array.shape for name, array in given.items()}) as plan:
             results = {name: np.empty(plan.shapes[name], self.outputs[name].dtype) for name in names}
@@ -162,14 +162,6 @@ class TensorRTEngine:
                 f"or the device 'cuda' or 'cpu'."
             )
         return profile
-
-    def _declared(self, specs: Mapping[str, TensorSpec], name: str) -> TensorSpec:
-        if name not in specs:
-            raise BundleError(
-                f"{self.name}: the graph has no tensor '{name}', only {sorted(specs)}; "
-                f"export the bundle again with a matching 'grefine-export bundle'."
-            )
-        return specs[name]
 
     @contextmanager
     def _running(self, shapes: Mapping[str, Shape]) -> Iterator[Plan]:
@@ -246,12 +238,7 @@ class TensorRTBinding:
 
     def run(self) -> None:
         engine = self._engine
-        unset = sorted(engine.inputs.keys() - self._inputs.keys())
-        if unset:
-            raise BundleError(
-                f"{engine.name}: the graph also wants the inputs {unset}, which this version does not "
-                f"give; export the bundle again with a matching 'grefine-export bundle'."
-            )
+        check_all_set(engine.name, engine.inputs, self._inputs)
         with engine._running({name: held.shape for name, held in self._inputs.items()}) as plan:
             for name, held in self._outputs.items():
                 TensorSpec(name, held.dtype, plan.shapes[name]).check(engine.name, held.dtype, held.shape)
@@ -277,7 +264,7 @@ class TensorRTBinding:
 
     def _checked(self, specs: Mapping[str, TensorSpec], name: str, value: Buffer) -> TensorRTBuffer:
         assert isinstance(value, TensorRTBuffer)
-        self._engine._declared(specs, name).check(self._engine.name, value.dtype, value.shape)
+        declared(self._engine.name, specs, name).check(self._engine.name, value.dtype, value.shape)
         return value
 
 
