@@ -94,7 +94,9 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=2048, help="of the matrices")
     parser.add_argument("--target", default="sm89")
     options = parser.parse_args()
-    print(f"| built for {options.target.upper()} | weights | predicted | measured peak |\n|---|---|---|---|")
+    print(
+        f"| built for {options.target.upper()} | weights | predicted for the process | taken by the build |\n|---|---|---|---|"
+    )
     for one in CHAINS:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             print(pool.submit(row, *one, options.side, options.target).result(), flush=True)
