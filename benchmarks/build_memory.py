@@ -95,8 +95,9 @@ def main() -> None:
     parser.add_argument("--target", default="sm89")
     options = parser.parse_args()
     print(
-        f"| built for {options.target.upper()} | weights | predicted for the process | taken by the build |\n|---|---|---|---|"
+        f"| built for {options.target.upper()} | weights | predicted for the process | taken by the build |"
     )
+    print("|---|---|---|---|")
     for one in CHAINS:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
             print(pool.submit(row, *one, options.side, options.target).result(), flush=True)
