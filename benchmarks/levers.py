@@ -28,6 +28,8 @@ from grefine_rt import GRefineError, PlanOptions, Refiner
 from grefine_rt.errors import BundleError
 
 FULL = "full computation"
+REFERENCE = "skip"
+"""Where the mask is empty the full computation pastes nothing of what it draws: its pictures are this lever's."""
 DEFAULT = "default"
 MOST_OF_FULL, LARGEST_LOSS = 0.40, 0.02
 """What the default must keep to: its share of the full computation, and the loss of any figure."""
@@ -57,7 +59,7 @@ class Pulled:
 def levers(interval: tuple[float, float], steps: int, sketch_steps: int) -> dict[str, PlanOptions]:
     """Each lever alone, and all; skipping stage 1 where the mask is empty is part of them all."""
     pulled: dict[str, dict[str, Any]] = {
-        "skip": {},
+        REFERENCE: {},
         "skip, crops": {"crop": "auto"},
         f"skip, {steps} steps": {"stage1_steps": steps},
         "skip, interval": {"interval": interval},
@@ -108,27 +110,21 @@ def measure(
     judge: Judge,
     samples: Sequence[Sample],
     seed: int,
-    interval: tuple[float, float],
-    steps: int,
-    sketch_steps: int,
+    options: Mapping[str, PlanOptions],
 ) -> dict[str, Any]:
-    """The figures of every lever beside the full computation's, as they go into the JSON."""
-    options = levers(interval, steps, sketch_steps)
+    """The figures of every lever beside the full computation's, as they go into the JSON. `options` hold at least
+    `REFERENCE` and `DEFAULT`."""
     found: dict[str, list[Pulled]] = {name: [] for name in options}
     for place, sample in enumerate(samples, start=1):
         for name, pulled in pull(refiner, judge, sample, options, seed + sample.number).items():
             found[name].append(pulled)
         print(f"\r{place} of {len(samples)} samples", end="\n" * (place == len(samples)), file=sys.stderr)
-    # Where the mask is empty the full computation pastes nothing of what it draws: its pictures are those of "skip".
-    reference = found["skip"]
+    reference = found[REFERENCE]
     full = float(np.mean([pulled.full for pulled in reference]))
     rows = {FULL: _row(reference, reference, full) | {"tflop": full, "share": 1.0}}
     rows |= {name: _row(pulled, reference, full) for name, pulled in found.items()}
     default = rows[DEFAULT]
     return {
-        "interval": interval,
-        "steps": steps,
-        "sketch_steps": sketch_steps,
         "levers": rows,
         "bars": {"share": MOST_OF_FULL, "loss": LARGEST_LOSS},
         "passed": {
@@ -215,16 +211,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--sketch-steps", type=int, default=4, help="of the lever: steps of a sketch at strength 1"
     )
+    parser.add_argument(
+        "--default-only", action="store_true", help="no lever alone: the default against the full computation"
+    )
     options = parse(parser, arguments)
+    start, end = options.interval
+    pulled = levers((start, end), options.steps, options.sketch_steps)
+    if options.default_only:
+        pulled = {name: pulled[name] for name in (REFERENCE, DEFAULT)}
     try:
         refiner, samples = opened(options)
-        start, end = options.interval
-        interval, lever = (start, end), (options.steps, options.sketch_steps)
-        results = measure(refiner, Judge.load(), samples, options.seed, interval, *lever)
+        results = measure(refiner, Judge.load(), samples, options.seed, pulled)
     except GRefineError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    results = {"set": set_of(options, samples), **results}
+    settings = {name: getattr(options, name) for name in ("interval", "steps", "sketch_steps")}
+    results = {"set": set_of(options, samples), **settings, **results}
     show(results, Console(width=300))
     if options.json:
         write_json(options.json, results)

@@ -69,7 +69,11 @@ def write_pasd(folder: Path, size: Size) -> tuple[Path, Path]:
     torch.manual_seed(1)
     width = 128
     unet: dict[str, Any] = {**sizes.RESTORE_UNET, "cross_attention_dim": width}
-    control: dict[str, Any] = {**sizes.RESTORE_CONTROLNET, "cross_attention_dim": width}
+    control: dict[str, Any] = {
+        **sizes.RESTORE_CONTROLNET,
+        "cross_attention_dim": width,
+        "conditioning_embedding_out_channels": (8, 16, 32, 64),
+    }
     if size == "eighth":
         unet = {
             "block_out_channels": (40, 80, 160, 160),

@@ -41,7 +41,7 @@ def some():
 
 @pytest.fixture(scope="module")
 def results():
-    return levers.measure(fake_refiner(), Judge.load(), some(), 0, (0.0, 0.5), 4, 2)
+    return levers.measure(fake_refiner(), Judge.load(), some(), 0, levers.levers((0.0, 0.5), 4, 2))
 
 
 def test_every_lever_has_its_costs_and_every_figure(results):
@@ -85,6 +85,15 @@ def test_the_default_is_what_the_bundle_does_unasked(results):
     assert default["tflop"] < rows["skip, fewer drafts"]["tflop"]
     assert results["passed"]["share"] == (default["share"] <= 0.4)
     assert results["passed"]["loss"] == (default["worst"]["change"] >= -0.02)
+
+
+def test_the_default_alone_has_the_same_figures(results):
+    pulled = levers.levers((0.0, 0.5), 4, 2)
+    two = {name: pulled[name] for name in (levers.REFERENCE, levers.DEFAULT)}
+    alone = levers.measure(fake_refiner(), Judge.load(), some(), 0, two)
+    assert list(alone["levers"]) == ["full computation", "skip", "default"]
+    for name, row in alone["levers"].items():
+        assert row | {"seconds": 0} == results["levers"][name] | {"seconds": 0}
 
 
 def test_a_loss_is_relative_and_named():

@@ -114,9 +114,8 @@ def shallow(monkeypatch):
         "norm_num_groups": 8,
     }
     unet = {**blocks, "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}
-    control = {**blocks, "conditioning_embedding_out_channels": (8, 8, 16, 16)}
     monkeypatch.setattr(sizes, "RESTORE_UNET", unet)
-    monkeypatch.setattr(sizes, "RESTORE_CONTROLNET", control)
+    monkeypatch.setattr(sizes, "RESTORE_CONTROLNET", blocks)
     monkeypatch.setitem(peer_models.RESTORE_RESOLUTION, "embedded", 64)
     monkeypatch.setattr(sizes, "CLIP_VISION", {**sizes.CLIP_VISION, "num_hidden_layers": 2})
     monkeypatch.setattr(sizes, "CLIP_TEXT", {**sizes.CLIP_TEXT, "num_hidden_layers": 1})

@@ -86,7 +86,7 @@ def test_stage_1_makes_the_operations_that_torch_counts(height, width, inpaint_s
 
 def test_stage_2_makes_the_operations_that_torch_counts():
     model = onnx.load(MINI / "components" / "restore_step.onnx")
-    pasd = PasdUNet(sizes.RESTORE_UNET, sizes.RESTORE_CONTROLNET)
+    pasd = PasdUNet(sizes.RESTORE_UNET, sizes.RESTORE_CONTROLNET, removal=sizes.RESTORE_REMOVAL)
     context = (2, sizes.CLIP_LENGTH, sizes.CLIP_WIDTH)
     expected = torch_flops(pasd, (2, 4, 16, 24), (1,), context, (1, 3, 128, 192))
     assert cost_at(model, {"h": 16, "w": 24, "H": 128, "W": 192, "n": 2}).flops == expected

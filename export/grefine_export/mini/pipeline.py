@@ -20,6 +20,7 @@ from grefine_export.mini.pool import Pool, open_pool
 from grefine_export.mini.rated import open_rated
 from grefine_export.mini.train_clip import pooled_patches, train_clip
 from grefine_export.mini.train_inpaint import make_latents, train_inpaint
+from grefine_export.mini.train_removal import train_removal
 from grefine_export.mini.train_restore import train_restore
 from grefine_export.mini.train_vae import STAGE2, train_decoder, train_vae
 from grefine_export.mini.vocabulary import BOS, EOS, train_tokenizer
@@ -36,12 +37,12 @@ CLASS_WORD = "picture good quality"  # three tokens, in the middle of every lear
 class Budget:
     """How much of everything: scenes in the pool and updates of each model.
 
-    `validation` pictures fit the constants. The defaults take two CPU cores about nine hours. The bundle in
+    `validation` pictures fit the constants. The defaults take two CPU cores about ten hours. The bundle in
     `engines/mini` has as many steps, made in several runs whose rates each fell to nothing: CLIP 3,800 (loss weights
     changed on the way) and 4,200 on one damage a scene, then 520 and 3,500 of the image side alone with three times the
     weight on overall quality, the last ones on fresh damage; inpainting 5,200, 860, then 1,900 and 3,700 with the text
-    encoder frozen; restoration 3,900 on one damage a scene and 3,800 on fresh damage. `GPU` is meant for a data-centre
-    card; nobody has run it yet.
+    encoder frozen; restoration 3,900 on one damage a scene, 3,800 on fresh damage of every kind and 2,200 behind the
+    degradation removal; 1,500 of stage 2's decoder. `GPU` is meant for a data-centre card; nobody has run it yet.
     """
 
     scenes: int = 24_000
@@ -52,7 +53,8 @@ class Budget:
     t_p_epochs: int = 50
     inpaint: int = 11_700
     restore_vae: int = 3_600
-    restore: int = 7_700
+    removal: int = 15_000
+    restore: int = 9_900
     ip_iqa: train_ip_iqa.Budget = field(default_factory=train_ip_iqa.Budget)
     validation: int = 500
 
@@ -65,6 +67,7 @@ GPU = Budget(
     clip=30_000,
     inpaint=120_000,
     restore_vae=20_000,
+    removal=60_000,
     restore=40_000,
 )
 SMOKE = Budget(
@@ -76,6 +79,7 @@ SMOKE = Budget(
     t_p_epochs=4,
     inpaint=8,
     restore_vae=6,
+    removal=6,
     restore=6,
     ip_iqa=train_ip_iqa.SMOKE,
     validation=6,
@@ -162,10 +166,15 @@ def run(
     )
     stage("decoder, encoder frozen")
     vae = train_decoder(vae, pool, work, budget.decoder, device)
-    stage(f"stage 2's autoencoder: {budget.restore_vae} steps")
+    stage(f"stage 2's autoencoder: {budget.restore_vae} + {budget.decoder} steps")
     restore_vae = train_vae(pool, work, budget.restore_vae, device, STAGE2)
+    restore_vae = train_decoder(restore_vae, pool, work, budget.decoder, device, STAGE2)
+    stage(f"degradation removal: {budget.removal} steps")
+    removal = train_removal(pool, work, budget.removal, device)
     stage(f"restoration UNet: {budget.restore} steps")
-    restore = train_restore(pool, (vae, restore_vae), inpaint.text, tokenizer, work, budget.restore, device)
+    restore = train_restore(
+        pool, (vae, restore_vae), removal, inpaint.text, tokenizer, work, budget.restore, device
+    )
     stage(f"IP-IQA: {budget.ip_iqa.clip} + {budget.ip_iqa.image2prompt} + {budget.ip_iqa.opinions} steps")
     clip = clip.cpu()
     rated = open_rated(work / "pool", budget.ip_iqa.rated)

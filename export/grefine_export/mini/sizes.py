@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from grefine_export.models.pasd_removal import Removal
+
 LATENT = 16  # side of a latent, 128 / 8
 
 VAE_PATCH = 4
@@ -78,4 +80,5 @@ RESTORE_UNET: dict[str, Any] = {
     "sample_size": RESTORE_SIDE // 8,
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
 }
-RESTORE_CONTROLNET: dict[str, Any] = {**_RESTORE, "conditioning_embedding_out_channels": (8, 16, 32, 64)}
+RESTORE_CONTROLNET: dict[str, Any] = _RESTORE
+RESTORE_REMOVAL = Removal(width=64, blocks=4)

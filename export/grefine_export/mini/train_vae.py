@@ -23,16 +23,20 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Kind:
-    """An autoencoder: `name` of its checkpoint, shape, and how many times larger it sees a picture."""
+    """An autoencoder: `name` of its checkpoint and of its `decoder`'s, shape, and how many times larger it sees a
+    picture."""
 
     name: str
+    decoder: str
     config: dict[str, Any]
     patch: int
     enlarged: int
 
 
-STAGE1 = Kind("vae", sizes.VAE, sizes.VAE_PATCH, 1)
-STAGE2 = Kind("restore_vae", sizes.RESTORE_VAE, sizes.RESTORE_VAE_PATCH, sizes.RESTORE_SIDE // 128)
+STAGE1 = Kind("vae", "decoder", sizes.VAE, sizes.VAE_PATCH, 1)
+STAGE2 = Kind(
+    "restore_vae", "restore_decoder", sizes.RESTORE_VAE, sizes.RESTORE_VAE_PATCH, sizes.RESTORE_SIDE // 128
+)
 
 
 def enlarge(images: Tensor, times: int) -> Tensor:
@@ -106,9 +110,11 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: 
     return trained
 
 
-def train_decoder(vae: Vae, pool: Pool, folder: Path, steps: int, device: torch.device) -> Vae:
-    """Goes on with stage 1's decoder alone: the latents, and so the UNet that was trained on them, stay as they are."""
+def train_decoder(
+    vae: Vae, pool: Pool, folder: Path, steps: int, device: torch.device, kind: Kind = STAGE1
+) -> Vae:
+    """Goes on with the decoder alone: the latents, and so a UNet that was trained on them, stay as they are."""
     vae.requires_grad_(False)  # as `fit` returns it
     for part in (vae.kl.decoder, vae.kl.post_quant_conv):
         part.requires_grad_(True)
-    return _fit(STAGE1, "decoder", vae, pool, folder, Schedule(steps, 1.5e-3, average=0.995), device)
+    return _fit(kind, kind.decoder, vae, pool, folder, Schedule(steps, 1.5e-3, average=0.995), device)

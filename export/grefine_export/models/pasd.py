@@ -15,6 +15,7 @@ from diffusers import ControlNetModel, Transformer2DModel, UNet2DConditionModel
 from torch import Tensor, nn
 
 from grefine_export.models.pasd_light import LightTransformer
+from grefine_export.models.pasd_removal import Removal, RemovalEmbedding
 from grefine_export.models.pasd_rrdb import RrdbEmbedding
 
 # PASD's names for what has no place in diffusers' own models.
@@ -32,6 +33,7 @@ class PasdUNet(nn.Module):
             usual four, from image to latent size (factor 8).
         light: PASD-light.
         rrdb: the ControlNet reads the image through two RRDBs, as the checkpoints named "rrdb" do.
+        removal: the ControlNet reads the image through a `RemovalEmbedding` of this size; no checkpoint has one.
 
     Attributes:
         paca: one `Transformer2DModel` a ResNet block of the up path, in the order in which they run; none in
@@ -44,13 +46,18 @@ class PasdUNet(nn.Module):
         controlnet: Mapping[str, Any],
         light: bool = False,
         rrdb: bool = False,
+        removal: Removal | None = None,
     ) -> None:
         super().__init__()
         self.unet = UNet2DConditionModel(**unet)
         self.controlnet = ControlNetModel(**controlnet)
         self.light = light
-        if rrdb:
-            config = self.controlnet.config
+        config = self.controlnet.config
+        if removal is not None:
+            self.controlnet.controlnet_cond_embedding = RemovalEmbedding(
+                config.block_out_channels[0], removal
+            )
+        elif rrdb:
             self.controlnet.controlnet_cond_embedding = RrdbEmbedding(
                 config.block_out_channels[0], config.conditioning_embedding_out_channels
             )

@@ -1,0 +1,97 @@
+"""What stage 2 learns from: damaged crops of the world and how they were, damaged anew for every batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from grefine_export.mini.defects import NATURALNESS, damage, spot
+from grefine_export.mini.pool import Pool
+from grefine_export.mini.train_vae import STAGE2, enlarge
+from grefine_export.mini.world import SIZE, Rendered
+from grefine_export.models.vae import Vae
+
+REDRAWN_SHARE, SOUND_SHARE, GLOBAL_SHARE, TWICE_SHARE = 0.1, 0.1, 0.2, 0.1
+TECHNICAL_SHARES = {"blur": 3.0, "blocking": 3.0, "banding": 1.5, "noise": 1.0}
+ALL_SHARES = {**TECHNICAL_SHARES, **dict.fromkeys(NATURALNESS, 1.5)}
+"""How often a kind of defect comes: what takes long to learn more often, misshapen things never; they are stage 1's."""
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """`bad` and `good` (b, 3, s, s) in [0, 1], enlarged as stage 2 sees them; `rows` (b,), their scenes."""
+
+    bad: Tensor
+    good: Tensor
+    rows: np.ndarray
+
+
+@torch.no_grad()
+def _redrawn(vae: Vae, image: np.ndarray, device: torch.device) -> np.ndarray:
+    """What stage 1's autoencoder makes of an image, uint8 (128, 128, 3)."""
+    signed = torch.from_numpy(image.astype(np.float32) / 127.5 - 1).to(device).permute(2, 0, 1)[None]
+    back = vae.decode(vae.encode(signed))[0].permute(1, 2, 0)
+    return ((back.clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
+
+
+def _damaged(drawn: Rendered, shares: Mapping[str, float], rng: np.random.Generator) -> np.ndarray:
+    """The picture with no, one or two defects, more often local than not."""
+    image = drawn.image
+    often = np.array(list(shares.values()))
+    count = rng.choice(3, p=[SOUND_SHARE, 1 - SOUND_SHARE - TWICE_SHARE, TWICE_SHARE])
+    for kind in rng.choice(list(shares), size=count, replace=False, p=often / often.sum()):
+        reach = "global" if rng.random() < GLOBAL_SHARE else "local"
+        image, _ = damage(Rendered(image, drawn.owner), str(kind), reach, rng)
+    return image
+
+
+def _corner(changed: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Upper left corner of a crop, in multiples of 4 pixels: mostly around a `changed` pixel."""
+    highest = (SIZE - side) // 4
+    ys, xs = np.nonzero(changed)
+    if not len(ys) or rng.random() < 0.2:
+        return 4 * rng.integers(0, highest + 1, size=2)
+    at = rng.integers(len(ys))
+    centre = np.array([ys[at], xs[at]]) + rng.integers(-side // 4, side // 4 + 1, size=2)
+    return 4 * np.clip((centre - side // 2) // 4, 0, highest)
+
+
+def restoration_pairs(
+    pool: Pool,
+    shares: Mapping[str, float],
+    redrawer: Vae | None,
+    device: torch.device,
+    side: int,
+    count: int,
+    seed: int,
+) -> Iterator[Pairs]:
+    """Endless batches of `count` crops of `side` pixels, two of a picture where the crop is smaller than it.
+
+    shares: how often each kind of defect comes. In some crops, a region is as stage 1 leaves it: sound, but as soft
+    as its autoencoder `redrawer` draws.
+    """
+    rng = np.random.default_rng((seed, side))
+    a_picture = 2 if side < SIZE else 1
+    while True:
+        rows = rng.integers(len(pool.scenes), size=count // a_picture)
+        pairs = np.empty((2, count, side, side, 3), np.uint8)
+        for place, index in enumerate(rows):
+            good = pool.images[index]
+            drawn = Rendered(good, pool.owners[index])
+            bad = _damaged(drawn, shares, rng)
+            if redrawer is not None and rng.random() < REDRAWN_SHARE:
+                region = spot(drawn, rng) > 0.5
+                bad = np.where(region[..., None], _redrawn(redrawer, good, device), bad)
+            changed = (bad != good).any(2)
+            for part in range(place, count, len(rows)):
+                y, x = _corner(changed, side, rng)
+                turn = -1 if rng.random() < 0.5 else 1
+                for image, kept in ((bad, pairs[0]), (good, pairs[1])):
+                    kept[part] = image[y : y + side, x : x + side][:, ::turn]
+        both = torch.from_numpy(pairs).to(device).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+        bad, good = enlarge(both, STAGE2.enlarged).split(count)
+        yield Pairs(bad, good, np.tile(rows, a_picture))

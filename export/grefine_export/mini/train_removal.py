@@ -1,0 +1,50 @@
+"""Training of the degradation-removal module before stage 2's ControlNet: plain regression of the sound picture.
+
+As PASD trains its own (section 3.1), but alone and first: a step costs a sixth of the whole network's. It learns
+technical defects only; wrong colours, which only the things and the prompt tell, held those back and are the UNet's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from grefine_export.mini import sizes
+from grefine_export.mini.pool import Pool
+from grefine_export.mini.restoration_pairs import TECHNICAL_SHARES, Pairs, restoration_pairs
+from grefine_export.mini.train_vae import STAGE2
+from grefine_export.mini.training import Schedule, fit
+from grefine_export.models.pasd_removal import RemovalEmbedding
+
+CROP, CROPS = 64, 32
+MILD = 0.002
+"""Mean squared error of a damaged crop below which its weight grows no more."""
+
+
+def train_removal(pool: Pool, folder: Path, steps: int, device: torch.device) -> RemovalEmbedding:
+    """Trains everything of the module but `conv_out`, which only the ControlNet can teach."""
+    torch.manual_seed(6)
+    channels = sizes.RESTORE_UNET["block_out_channels"][0]
+    model = RemovalEmbedding(channels, sizes.RESTORE_REMOVAL).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.conv_out.requires_grad_(False)
+
+    def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
+        assert isinstance(model, RemovalEmbedding)
+        assert isinstance(batch, Pairs)
+        bad, good = (F.avg_pool2d(image, STAGE2.enlarged) for image in (batch.bad, batch.good))
+        error, before = (
+            (image.float() - good).pow(2).mean((1, 2, 3)) for image in (model.restored(batch.bad), bad)
+        )
+        # By what it was before: a mild defect counts as much as a heavy one.
+        loss = (error / (before + MILD)).mean()
+        figures = {"clean_mse": float(error.detach().mean()), "bad_mse": float(before.mean())}
+        return loss, {name: round(value, 5) for name, value in figures.items()}
+
+    source = restoration_pairs(pool, TECHNICAL_SHARES, None, device, CROP, CROPS, seed=43)
+    schedule = Schedule(steps, 2e-3, warmup=min(200, steps // 5 + 1), average=0.999)
+    trained = fit("removal", model, source, loss_of, schedule, folder, device)
+    assert isinstance(trained, RemovalEmbedding)
+    return trained
