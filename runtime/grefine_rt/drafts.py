@@ -47,7 +47,6 @@ class Drafts:
         self._bundle, self._rgb, self._plan, self._seed, self._match = bundle, rgb, plan, seed, match
         self._on_call, self._cancel = on_call, cancel
         self._crops = [(crop, plan.inside(crop.regions), plan.weight(crop.regions)) for crop in plan.crops]
-        most = plan.most
         most, self._made = plan.most, 0
         calls = most.sketches * unet_calls(plan.sketch_steps or 1, plan.strength)
         calls += most.drafts * unet_calls(plan.stage1_steps, plan.strength)

@@ -96,6 +96,15 @@ def test_the_default_alone_has_the_same_figures(results):
         assert row | {"seconds": 0} == results["levers"][name] | {"seconds": 0}
 
 
+def test_the_command_measures_the_default_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(levers, "opened", lambda options: (fake_refiner(), some()))
+    file = tmp_path / "levers.json"
+    assert levers.main(["--default-only", "--steps", "3", "--json", str(file)]) == 0
+    written = json.loads(file.read_text())
+    assert list(written["levers"]) == ["full computation", "skip", "default"]
+    assert (written["steps"], written["sketch_steps"], written["interval"]) == (3, 4, [0.0, 0.45])
+
+
 def test_a_loss_is_relative_and_named():
     repair = Repair(0.5, 0.5, 40.0, None, None, None, 0, 0, None, 1.0)
 

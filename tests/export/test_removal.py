@@ -124,6 +124,16 @@ def test_a_redrawn_region_is_what_stage_1_draws(pool, monkeypatch):
     assert float(changed.max()) < 0.5
 
 
+def test_a_mild_defect_counts_as_much_as_a_heavy_one():
+    good = torch.rand(3, 3, 8, 8)
+    damage = torch.rand_like(good) * torch.tensor([0.5, 1.0, 0.0])[:, None, None, None]
+    error, figures = pairs_of.relative_error(good + damage / 2, good + damage, good, 1e-9)
+    torch.testing.assert_close(error, torch.tensor([0.25, 0.25, 0.0]), atol=1e-4, rtol=0)
+    assert figures["clean_mse"] == pytest.approx(figures["bad_mse"] / 4, abs=2e-5)
+    bounded, _ = pairs_of.relative_error(good + damage / 2, good + damage, good, 10.0)
+    assert bounded[0] < 0.3 * bounded[1]  # so mild that what is left counts as it is
+
+
 # --- the training
 
 

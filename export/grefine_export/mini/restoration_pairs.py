@@ -30,6 +30,14 @@ class Pairs:
     rows: np.ndarray
 
 
+def relative_error(clean: Tensor, bad: Tensor, good: Tensor, mild: float) -> tuple[Tensor, dict[str, float]]:
+    """Squared error of each sample (b,) by what it was before, so that a mild defect counts as much as a heavy one, and
+    both means for the log. Below `mild` a sample's weight grows no more."""
+    error, before = ((image - good).pow(2).mean((1, 2, 3)) for image in (clean, bad))
+    figures = {"clean_mse": float(error.detach().mean()), "bad_mse": float(before.mean())}
+    return error / (before + mild), {name: round(value, 5) for name, value in figures.items()}
+
+
 @torch.no_grad()
 def _redrawn(vae: Vae, image: np.ndarray, device: torch.device) -> np.ndarray:
     """What stage 1's autoencoder makes of an image, uint8 (128, 128, 3)."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from grefine_export.mini import sizes
 from grefine_export.mini.pool import Pool
-from grefine_export.mini.restoration_pairs import TECHNICAL_SHARES, Pairs, restoration_pairs
+from grefine_export.mini.restoration_pairs import TECHNICAL_SHARES, Pairs, relative_error, restoration_pairs
 from grefine_export.mini.train_vae import STAGE2
 from grefine_export.mini.training import Schedule, fit
 from grefine_export.models.pasd_removal import RemovalEmbedding
@@ -35,13 +35,8 @@ def train_removal(pool: Pool, folder: Path, steps: int, device: torch.device) ->
         assert isinstance(model, RemovalEmbedding)
         assert isinstance(batch, Pairs)
         bad, good = (F.avg_pool2d(image, STAGE2.enlarged) for image in (batch.bad, batch.good))
-        error, before = (
-            (image.float() - good).pow(2).mean((1, 2, 3)) for image in (model.restored(batch.bad), bad)
-        )
-        # By what it was before: a mild defect counts as much as a heavy one.
-        loss = (error / (before + MILD)).mean()
-        figures = {"clean_mse": float(error.detach().mean()), "bad_mse": float(before.mean())}
-        return loss, {name: round(value, 5) for name, value in figures.items()}
+        error, figures = relative_error(model.restored(batch.bad).float(), bad, good, MILD)
+        return error.mean(), figures
 
     source = restoration_pairs(pool, TECHNICAL_SHARES, None, device, CROP, CROPS, seed=43)
     schedule = Schedule(steps, 2e-3, warmup=min(200, steps // 5 + 1), average=0.999)

@@ -19,7 +19,7 @@ from transformers import CLIPTextModelWithProjection
 from grefine_export.mini import sizes
 from grefine_export.mini.pool import Pool
 from grefine_export.mini.prompts import prompt_of
-from grefine_export.mini.restoration_pairs import ALL_SHARES, Pairs, restoration_pairs
+from grefine_export.mini.restoration_pairs import ALL_SHARES, Pairs, relative_error, restoration_pairs
 from grefine_export.mini.train_clip import encode_texts
 from grefine_export.mini.train_inpaint import TRAIN_STEPS, alphas_cumprod
 from grefine_export.mini.training import Schedule, fit
@@ -96,11 +96,8 @@ def train_restore(
         noisy = a.sqrt() * start + (1 - a).sqrt() * torch.randn_like(start)
         model_output = model(noisy, time, context, pairs.bad).float()
         clean = a.sqrt() * noisy - (1 - a).sqrt() * model_output  # v-prediction's clean estimate
-        error, before = ((x - good).pow(2).mean((1, 2, 3)) for x in (clean, bad))
-        # By what it was before: a mild defect counts as much as a heavy one.
-        weight = (alpha / (1 - alpha)).clamp(max=5) / (before + MILD)
-        figures = {"clean_mse": float(error.detach().mean()), "bad_mse": float(before.mean())}
-        return (weight * error).mean(), {name: round(value, 5) for name, value in figures.items()}
+        error, figures = relative_error(clean, bad, good, MILD)
+        return ((alpha / (1 - alpha)).clamp(max=5) * error).mean(), figures
 
     on_crops = round(CROP_STEPS * steps)
     for name, side, count, part, rate in (
