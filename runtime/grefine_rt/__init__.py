@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from grefine_rt.assess.alignment import PhraseScore
     from grefine_rt.assess.indicator import Assessment, AssessOptions
     from grefine_rt.assessor import Assessor
-    from grefine_rt.plan import PlanOptions, RefinePlan
+    from grefine_rt.plan import RefinePlan
+    from grefine_rt.plan_options import PlanOptions
     from grefine_rt.refiner import CancelToken, RefineOptions, Refiner, RefineResult
 
 __version__ = "0.1.0"
@@ -64,7 +65,7 @@ _HOME = {
     "AssessOptions": "assess.indicator",
     "Assessment": "assess.indicator",
     "Assessor": "assessor",
-    "PlanOptions": "plan",
+    "PlanOptions": "plan_options",
     "RefinePlan": "plan",
     "CancelToken": "refiner",
     "RefineOptions": "refiner",

@@ -32,8 +32,9 @@ from grefine_rt.engine.devices import Choice
 from grefine_rt.errors import Cancelled, OptionError
 from grefine_rt.imaging.image import Picture, Source, load, resize
 from grefine_rt.paste import add_difference
-from grefine_rt.plan import PlanOptions, RefinePlan, make_plan
+from grefine_rt.plan import RefinePlan, make_plan
 from grefine_rt.plan_costs import Drawn, PlanCosts, plan_costs, restore_work
+from grefine_rt.plan_options import PlanOptions
 from grefine_rt.system_memory import usable_memory
 
 __all__ = ["CancelToken", "RefineOptions", "RefineResult", "Refiner"]

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from grefine_rt.bundle.manifest import Cost
-from grefine_rt.plan import MAX_DRAFTS
+from grefine_rt.plan_options import MAX_DRAFTS
 from tests.runtime.fake_bundle import scene
 
 POOR = [*[["sea"] * 8] * 3, ["sea", "poor", *["sea"] * 6], *[["sea"] * 8] * 4]

@@ -18,8 +18,9 @@ from grefine_export.mini.calibrate import calibrate
 from grefine_export.mini.damaged import Damaged, open_damaged
 from grefine_export.mini.pool import Pool, open_pool
 from grefine_export.mini.rated import open_rated
+from grefine_export.mini.redrawing_pairs import make_latents
 from grefine_export.mini.train_clip import pooled_patches, train_clip
-from grefine_export.mini.train_inpaint import make_latents, train_inpaint
+from grefine_export.mini.train_inpaint import train_inpaint
 from grefine_export.mini.train_removal import train_removal
 from grefine_export.mini.train_restore import train_restore
 from grefine_export.mini.train_vae import STAGE2, train_decoder, train_vae

@@ -27,7 +27,8 @@ def assess(
     from grefine_rt.assessor import Assessor
     from grefine_rt.cli import pictures
     from grefine_rt.imaging.report import ReportData
-    from grefine_rt.plan import PlanOptions, make_plan
+    from grefine_rt.plan import make_plan
+    from grefine_rt.plan_options import PlanOptions
 
     picture, load_ms = pictures.read_picture(image)
     text, prompt_files = pictures.read_prompt(image, prompt)

@@ -203,7 +203,7 @@ def refine(
     from grefine_rt.cli import pictures
     from grefine_rt.errors import Cancelled, OptionError, OutputError
     from grefine_rt.imaging.image import save
-    from grefine_rt.plan import PlanOptions
+    from grefine_rt.plan_options import PlanOptions
     from grefine_rt.refiner import CancelToken, RefineOptions, Refiner
 
     picture, read_ms = pictures.read_picture(image)
