@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grefine_rt import Refiner, __version__
+from grefine_rt import AssessOptions, Refiner, __version__
 from grefine_rt.cli import app, output
 from tests.runtime.fake_bundle import scene
 
@@ -156,8 +156,8 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
     switches = (
         "--only perceptual --stages 1 --tau otsu --joining product --missing-region free --stage1-steps 3"
     )
-    switches += " --scoring published --adjective-rule printed --decoding plain --strength 0.7 --delta 0.2"
-    switches += " --stage2-steps 5 --bundle other --device cpu --threads 2"
+    switches += " --scoring published --adjective-rule printed"
+    switches += " --decoding plain --strength 0.7 --delta 0.2 --stage2-steps 5 --bundle other --device cpu --threads 2"
     done = run("refine", picture, "-p", PROMPT, *switches.split())
     assert done.exit_code == 0, done.stderr
     (options,) = seen
@@ -170,7 +170,7 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
     )
     assert (options.plan.strength_min, options.plan.strength_max, options.plan.delta) == (0.7, 0.7, 0.2)
     assert (options.plan.stage1_steps, options.plan.stage2_steps) == (3, 5)
-    assert (options.assess.scoring, options.assess.adjective_rule) == ("published", "printed")
+    assert options.assess == AssessOptions("published", "printed")
     assert options.decoding == "plain"
     assert fake.loaded == [("other", "cpu", 2)]
 

@@ -21,6 +21,7 @@ def assess(
     missing_region: shared.MissingRegion = None,
     scoring: shared.Scoring = None,
     adjective_rule: shared.AdjectiveRule = "penalised",
+    alignment_score: shared.AlignmentScore = "phrases",
 ) -> None:
     """Say how good a picture is, how well it shows its prompt, and where refining would redraw it."""
     from grefine_rt.assess.indicator import AssessOptions
@@ -32,7 +33,7 @@ def assess(
 
     picture, load_ms = pictures.read_picture(image)
     text, prompt_files = pictures.read_prompt(image, prompt)
-    readings = AssessOptions(scoring, adjective_rule)
+    readings = AssessOptions(scoring, adjective_rule, alignment_score)
     choices = PlanOptions(
         tau=pictures.parse_tau(tau),
         joining=joining,

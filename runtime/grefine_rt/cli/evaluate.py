@@ -52,6 +52,7 @@ def evaluate(
     as_json: shared.Json = False,
     scoring: shared.Scoring = None,
     adjective_rule: shared.AdjectiveRule = "penalised",
+    alignment_score: shared.AlignmentScore = "phrases",
 ) -> None:
     """Score a published database of rated pictures and compare with the opinions, beside the papers' figures."""
     from dataclasses import asdict
@@ -72,7 +73,7 @@ def evaluate(
         scored = evaluation.score_all(
             assessor,
             items,
-            AssessOptions(scoring, adjective_rule),
+            AssessOptions(scoring, adjective_rule, alignment_score),
             table=csv,
             batch=batch,
             on_progress=lambda done, total: on_step("evaluate", done, total),

@@ -64,6 +64,12 @@ AdjectiveRule = Annotated[
     Literal["penalised", "printed"],
     typer.Option(help="When an adjective is missed.", rich_help_panel=READINGS),
 ]
+AlignmentScore = Annotated[
+    Literal["phrases", "reward"],
+    typer.Option(
+        help="What the alignment score is: Eq. 8, or the bundle's ImageReward.", rich_help_panel=READINGS
+    ),
+]
 Joining = Annotated[
     Literal["union", "product"] | None,
     typer.Option(

@@ -174,6 +174,7 @@ def refine(
     missing_region: shared.MissingRegion = None,
     scoring: shared.Scoring = None,
     adjective_rule: shared.AdjectiveRule = "penalised",
+    alignment_score: shared.AlignmentScore = "phrases",
     decoding: Annotated[
         Literal["plain", "difference", "quality"] | None,
         typer.Option(
@@ -211,7 +212,7 @@ def refine(
     if strength is not None and strength_rule is not None:
         raise OptionError("--strength and --strength-rule exclude each other: give one of them.")
     choices = RefineOptions(
-        AssessOptions(scoring, adjective_rule),
+        AssessOptions(scoring, adjective_rule, alignment_score),
         PlanOptions(
             tau=pictures.parse_tau(tau),
             strength_min=strength,
