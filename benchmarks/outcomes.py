@@ -196,7 +196,8 @@ def _outside_identical(sample: Sample, result: RefineResult) -> bool | None:
         return None
     outside = result.plan.weight() == 0
     stage1 = np.asarray(result.stage1.convert("RGB"))
-    return bool((stage1 == sample.image)[outside].all()) if outside.any() else None
+    found = np.asarray(result.found.convert("RGB"))
+    return bool((stage1 == found)[outside].all()) if outside.any() else None
 
 
 def _key(refiner: Refiner, plan: RefinePlan, options: RefineOptions) -> tuple[object, ...]:
@@ -210,4 +211,4 @@ def _key(refiner: Refiner, plan: RefinePlan, options: RefineOptions) -> tuple[ob
     decoding = options.decoding or refiner.bundle.manifest.restore.decoding
     color_fix = options.color_fix or refiner.bundle.manifest.restore.color_fix
     stage2 = (plan.delta, plan.stage2_steps, plan.work, decoding, color_fix) if plan.restore else ()
-    return (options.assess, plan.prompt, stage1, stage2)
+    return (options.assess, plan.prompt, plan.restore_first, stage1, stage2)

@@ -98,6 +98,7 @@ ABLATIONS: dict[str, RefineOptions] = {
     "stage 2 only": _planned(stages=(2,)),
     "no mask": _planned(full_image=True),
     "one draft": _planned(drafts=1),
+    "stages always in order": _planned(restore_first=False),
 }
 ABLATION_FIGURES = (
     "perceptual_after",

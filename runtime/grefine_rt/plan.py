@@ -25,7 +25,7 @@ from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
 from grefine_rt.plan_costs import Drawn, PlanCosts, Work, draw_cost, plan_costs
 from grefine_rt.plan_options import Cropping, PlanOptions, StrengthRule
-from grefine_rt.reasons import LEFT_TO_STAGE2, cost_reasons, plan_reasons, strength_reason
+from grefine_rt.reasons import LEFT_TO_STAGE2, RESTORED_FIRST, cost_reasons, plan_reasons, strength_reason
 from grefine_rt.text.emphasis import emphasise
 
 Mask = NDArray[np.bool_]
@@ -34,6 +34,8 @@ FloatMap = NDArray[np.float32]
 PLAN_SIDE = 1024
 """Masks of larger pictures are made on a grid of at most this side: the maps have no finer detail, and the
 cost of growing and feathering rises with the third power of the side."""
+DAMAGED = 0.5
+"""Above this share of a mask, damage that is left to stage 2 may be why a phrase was not found there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +47,7 @@ class RefinePlan:
     strength: of stage 1, in [0, 1]: the share of its steps that are run.
     prompt: with the weights of Eq. 7, as both stages read it.
     regenerate, restore: whether stage 1 and stage 2 run.
+    restore_first: whether stage 2 runs before stage 1, too; what stage 1 redraws is then planned anew, see `again`.
     delta: strength of stage 2, in [0, 1].
     stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
     drafts, all_drafts: how often stage 1 draws, at most or always; the best is kept.
@@ -56,7 +59,7 @@ class RefinePlan:
     coverage: share of the picture inside the mask, in [0, 1].
     defect_map: 1 - P + A of Eq. 9 with the chosen indicators, float32 (H, W) in [0, 2].
     reasons: one plain sentence for each region, defective phrase and decision.
-    manifest: of the bundle that the plan is for.
+    manifest: of the bundle that the plan is for; `options` that it was made with.
     cropping, context: how `with_mask` chooses crops; context in pixels at work resolution.
     texts: how many texts the assessments read.
     """
@@ -68,6 +71,7 @@ class RefinePlan:
     prompt: str
     regenerate: bool
     restore: bool
+    restore_first: bool
     stage1_steps: int
     stage2_steps: int
     drafts: int
@@ -81,6 +85,7 @@ class RefinePlan:
     defect_map: FloatMap
     reasons: tuple[str, ...]
     manifest: Manifest = field(repr=False)
+    options: PlanOptions = field(repr=False)
     cropping: Cropping = field(repr=False)
     context: float = field(repr=False)
     texts: int = field(repr=False)
@@ -112,7 +117,7 @@ class RefinePlan:
         return any(crop.box != (0, 0, width, height) for crop in self.crops)
 
     def with_mask(self, mask: Mask) -> RefinePlan:
-        """The same plan for another mask, bool (H, W): an empty one switches stage 1 off, any other on.
+        """The same plan for another mask, bool (H, W): an empty one switches stage 1 off, any other on, at once.
 
         Raises OptionError when the mask is not bool or not of the picture's size.
         """
@@ -124,11 +129,17 @@ class RefinePlan:
             self,
             mask=mask,
             regenerate=bool(mask.any()),
+            restore_first=False,
             boxes=tuple(masks.boxes(mask)),
             coverage=float(mask.mean()),
         )._with_crops()
         kept = [reason for reason in self.reasons if reason not in cost_reasons(self)]
         return replace(plan, reasons=(*kept, "The mask was changed by hand.", *cost_reasons(plan)))
+
+    def again(self, restored: Assessment) -> RefinePlan:
+        """The plan of what is still to do for the picture that stage 2 `restored` first, made with the same options;
+        what was changed by `dataclasses.replace` is lost. With nothing to redraw nothing is left to do."""
+        return make_plan(restored, self.manifest, self.options, restored=True)
 
     def _with_crops(self) -> RefinePlan:
         """The same plan with the crops that its boxes and strength ask for."""
@@ -166,11 +177,13 @@ class RefinePlan:
         return mask
 
 
-def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) -> RefinePlan:
+def make_plan(
+    assessment: Assessment, manifest: Manifest, options: PlanOptions, restored: bool = False
+) -> RefinePlan:
     """The plan of Eq. 9 for an assessed picture: M = Bi(1 - P + A), strength and weighted prompt.
 
-    Raises OptionError when the bundle's and the given strengths together make no range, and BundleError for a
-    bundle that only assesses.
+    restored: the picture comes from stage 2 already, see `RefinePlan.again`. Raises OptionError when the bundle's and
+    the given strengths together make no range, and BundleError for a bundle that only assesses.
     """
     defaults = manifest.plan
     inpaint, restoration = manifest.stages
@@ -206,6 +219,7 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
     else:
         grow = _choose(options.grow, defaults.grow) * cell
         mask = binary_mask(defect, tau, min_area, grow)
+    damage = binary_mask(left, tau, min_area, 0) & (not options.full_image)
 
     scores = [assessment.perceptual] * with_quality + [assessment.alignment] * with_alignment
     quality = sum(scores) / len(scores)
@@ -222,14 +236,17 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
     feather = _choose(options.feather, defaults.feather)
     wrong = [assessment.phrases[place.phrase] for place in places]
     start, end = _choose(options.interval, inpaint.interval)
+    regenerate = 1 in options.stages and bool(mask.any()) and unet_calls(stage1_steps, strength) > 0
+    doubtful = regenerate and not binary_mask(poor, tau, min_area, 0).any() and damage[mask].mean() > DAMAGED
     plan = RefinePlan(
         mask=mask,
         feather=feather * cell,
         strength=strength,
         delta=delta,
         prompt=emphasise(assessment.prompt, [phrase.text for phrase in wrong], options.emphasis),
-        regenerate=1 in options.stages and bool(mask.any()) and unet_calls(stage1_steps, strength) > 0,
-        restore=restore,
+        regenerate=regenerate,
+        restore=restore and (regenerate or not restored),
+        restore_first=restored or (options.restore_first and bool(doubtful)),
         stage1_steps=stage1_steps,
         stage2_steps=stage2_steps,
         drafts=_choose(options.drafts, inpaint.drafts),
@@ -243,6 +260,7 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
         defect_map=defect,
         reasons=(),
         manifest=manifest,
+        options=options,
         cropping=_choose(options.crop, "auto" if inpaint.smallest else "off"),
         # Beyond the soft rim a crop shows something, whatever the options say.
         context=max(options.context * inpaint.resolution, (feather + 1) * LATENT_SCALE),
@@ -250,8 +268,10 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
     )._with_crops()
     why = strength_reason(quality, rule == "deficit", absent)
     reasons = plan_reasons(plan, assessment, places, poor, missing, why, options.full_image)
-    if not options.full_image and binary_mask(left, tau, min_area, 0).any():
+    if damage.any():
         reasons = (LEFT_TO_STAGE2, *reasons)
+    if restored:
+        reasons = (RESTORED_FIRST, *reasons)
     return replace(plan, reasons=reasons)
 
 

@@ -67,7 +67,7 @@ def plan_costs(plan: RefinePlan, drawn: Drawn | None = None) -> PlanCosts | None
     inpaint, restoration = manifest.stages
     whole = work_size(width, height, inpaint.resolution, inpaint.multiple)
     stage2 = 0.0
-    if plan.restore:
+    if plan.restore or plan.restore_first:
         size, tile = restore_work(restoration, width, height, plan.work)
         calls = _calls(restoration.guidance, unet_calls(plan.stage2_steps, plan.delta), restoration.interval)
         count = 1
@@ -76,14 +76,15 @@ def plan_costs(plan: RefinePlan, drawn: Drawn | None = None) -> PlanCosts | None
             size = min(size[0], tile), min(size[1], tile)
         stage2 = count * (stage2_flops(manifest, size, *calls) or 0.0)
     # The picture and the result, and drafts; a single draft is kept unseen.
+    between = plan.restore_first and plan.regenerate
     assess, assess_fully = (
-        assess_flops(manifest, plan.texts, 2 + (rounds if plan.drafts > 1 else 0)) or 0.0
-        for rounds in (drawn.rounds, plan.drafts)
+        assess_flops(manifest, plan.texts, 2 + more + (rounds if plan.drafts > 1 else 0)) or 0.0
+        for rounds, more in ((drawn.rounds, int(between)), (plan.drafts, 0))
     )
     drafts = Drawn(0, plan.drafts)
     return PlanCosts(
         stage1=_stage1(plan, [crop.size for crop in plan.crops], drawn, plan.interval) / TERA,
-        stage2=stage2 / TERA,
+        stage2=(plan.restore + plan.restore_first) * stage2 / TERA,
         assess=assess / TERA,
         full=(_stage1(plan, [whole], drafts, ALL_CALLS) + stage2 + assess_fully) / TERA,
     )

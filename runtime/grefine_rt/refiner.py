@@ -78,12 +78,13 @@ class RefineResult:
     """What a refine call made.
 
     image: PIL image of the size of the input, with its alpha and colour profile.
-    stage1: the picture between the stages; equal to the input where stage 1 was skipped or none of its drafts
+    found: the picture as stage 1 found it: the input, or what stage 2 made of it where that ran first.
+    stage1: the picture between the stages; equal to `found` where stage 1 was skipped or none of its drafts
         was better.
     before, after: the assessments of the input and of the result.
-    plan: what was done, and why.
-    timings: milliseconds for `load`, `assess_before`, `plan`, `regenerate`, `restore`, `assess_after`,
-        `total`.
+    plan: what was done, and why; where stage 2 ran first, the plan that was made then (`RefinePlan.again`).
+    timings: milliseconds for `load`, `assess_before`, `plan`, `restore_first` (where it ran), `regenerate`,
+        `restore`, `assess_after`, `total`.
     seed: as given; the same seed gives the same bits on one backend.
     notes: plain sentences on what was changed or left out on the way.
     costs: what it took, with the drafts that were made; None for a bundle whose costs were not counted.
@@ -91,6 +92,7 @@ class RefineResult:
     """
 
     image: Image.Image
+    found: Image.Image
     stage1: Image.Image
     before: Assessment
     after: Assessment
@@ -163,22 +165,34 @@ class Refiner(Assessor):
             plan = make_plan(before, self.bundle.manifest, options.plan) if plan is None else plan
             _check_fits(plan, picture)
             self._check_memory(plan)
+        found, seen = picture.rgb, before
+        if plan.restore_first:
+            with run.part("restore_first"):
+                good = before.perceptual_map
+                found = self._restore(found, plan, good, seed, options, run, "restore_first")
+                seen = assess(found)
+                plan = plan.again(seen)
+                self._check_memory(plan)
         with run.part("regenerate"):
-            stage1, made, kept = picture.rgb, Drawn(0, 0), ""
+            stage1, made, kept = found, Drawn(0, 0), ""
             if plan.regenerate:
                 on_call = run.on_step("regenerate")
                 drafts = Drafts(self.bundle, stage1, plan, seed, options.match_rim, on_call, run.cancel)
-                stage1, made, kept = best(drafts, stage1, plan, before, assess)
-            drawn = stage1 is not picture.rgb
+                stage1, made, kept = best(drafts, stage1, plan, seen, assess)
+            drawn = stage1 is not found
             weight = plan.weight() if drawn else np.zeros(plan.mask.shape, np.float32)
         with run.part("restore"):
             # What stage 1 drew anew is as good as the decoder makes it.
-            good = np.maximum(before.perceptual_map, weight)
-            stage2 = self._restore(stage1, plan, good, seed, options, run) if plan.restore else stage1
+            good = np.maximum(seen.perceptual_map, weight)
+            stage2 = stage1
+            if plan.restore:
+                stage2 = self._restore(stage1, plan, good, seed, options, run, "restore")
         with run.part("assess_after"):
-            after = assess(stage2)
+            mended = plan.restore_first and not plan.restore
+            after = seen if mended else assess(stage2)
         return RefineResult(
             image=picture.to_pil(stage2),
+            found=picture.to_pil(found),
             stage1=picture.to_pil(stage1),
             before=before,
             after=after,
@@ -191,7 +205,14 @@ class Refiner(Assessor):
         )
 
     def _restore(
-        self, rgb: Rgb, plan: RefinePlan, good: FloatMap, seed: int, options: RefineOptions, run: _Run
+        self,
+        rgb: Rgb,
+        plan: RefinePlan,
+        good: FloatMap,
+        seed: int,
+        options: RefineOptions,
+        run: _Run,
+        part: str,
     ) -> Rgb:
         size, tile = restore_work(self.bundle.manifest.stage2, rgb.shape[1], rgb.shape[0], plan.work)
         picture = at_work_size(rgb, size)
@@ -206,7 +227,7 @@ class Refiner(Assessor):
             decoding=options.decoding,
             color_fix=options.color_fix,
             keep=np.clip(resize(good, size), 0, 1),
-            on_step=run.on_step("restore"),
+            on_step=run.on_step(part),
             cancel=run.cancel,
         )
         return add_difference(rgb, picture, restored.image)

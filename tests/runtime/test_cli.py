@@ -83,7 +83,7 @@ def test_refine_prints_one_json_object_with_exactly_the_documented_keys(run, fak
     assert set(result["mask"]) == {"coverage", "boxes"}
     assert 0 < result["mask"]["coverage"] < 1
     assert all(len(box) == 4 for box in result["mask"]["boxes"])
-    assert set(result["plan"]) == {"stage1_steps", "stage2_steps", "strength", "prompt"}
+    assert set(result["plan"]) == {"stage1_steps", "stage2_steps", "restore_first", "strength", "prompt"}
     assert result["plan"]["stage1_steps"] == fake.engines["inpaint_step"].calls > 0
     assert result["plan"]["stage2_steps"] == fake.engines["restore_step"].calls > 0
     assert result["timings_ms"]["total"] >= result["timings_ms"]["load"] > 0
@@ -156,13 +156,14 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
     switches = (
         "--only perceptual --stages 1 --tau otsu --joining product --missing-region free --stage1-steps 3"
     )
-    switches += " --scoring published --adjective-rule printed"
+    switches += " --scoring published --adjective-rule printed --no-restore-first"
     switches += " --decoding plain --strength 0.7 --delta 0.2 --stage2-steps 5 --bundle other --device cpu --threads 2"
     done = run("refine", picture, "-p", PROMPT, *switches.split())
     assert done.exit_code == 0, done.stderr
     (options,) = seen
     assert options.plan.indicators == ("perceptual",)
     assert options.plan.stages == (1,)
+    assert not options.plan.restore_first
     assert (options.plan.tau, options.plan.joining, options.plan.missing_region) == (
         "otsu",
         "product",

@@ -22,6 +22,7 @@ _PARTS = {
     "load": "Reading the picture",
     "assess_before": "Assessing",
     "plan": "Planning",
+    "restore_first": "Stage 2: restoring first",
     "regenerate": "Stage 1: regenerating",
     "restore": "Stage 2: restoring",
     "assess_after": "Assessing again",
@@ -170,6 +171,13 @@ def refine(
             show_default=False,
         ),
     ] = None,
+    restore_first: Annotated[
+        bool,
+        typer.Option(
+            help="Where damage may be why a phrase was not found, run stage 2 first and look again.",
+            rich_help_panel=shared.READINGS,
+        ),
+    ] = True,
     joining: shared.Joining = None,
     missing_region: shared.MissingRegion = None,
     scoring: shared.Scoring = None,
@@ -219,6 +227,7 @@ def refine(
             strength_max=strength,
             strength_rule="deficit" if strength is not None else strength_rule,
             redraw=redraw,
+            restore_first=restore_first,
             joining=joining,
             missing_region=missing_region,
             indicators=("perceptual", "alignment") if only is None else (only,),
@@ -273,12 +282,12 @@ def refine(
 
 
 def _steps(plan: "RefinePlan") -> tuple[int, int]:
-    """Steps that stage 1 and stage 2 really ran; 0 for a stage that was skipped."""
+    """Steps that stage 1 and stage 2 really ran, each time; 0 for a stage that was skipped."""
     from grefine_rt.diffusion.solver import unet_calls
 
     return (
         unet_calls(plan.stage1_steps, plan.strength) if plan.regenerate else 0,
-        unet_calls(plan.stage2_steps, plan.delta) if plan.restore else 0,
+        unet_calls(plan.stage2_steps, plan.delta) if plan.restore or plan.restore_first else 0,
     )
 
 
@@ -311,6 +320,7 @@ def _plan_json(
             "stage1_steps": stage1_steps,
             "stage2_steps": stage2_steps,
             "strength": float(plan.strength),
+            "restore_first": plan.restore_first,
             "prompt": plan.prompt,
             **({} if crops is None else {"crops": crops}),
             **({} if costs is None else {"tflop": {**asdict(costs), "total": costs.total}}),
@@ -362,6 +372,7 @@ def _write_more(
                 if stage1_steps
                 else "skipped",
                 "stage 2": f"{stage2_steps} steps at strength {plan.delta:.2f}"
+                + (", also before stage 1" if plan.restore_first else "")
                 if stage2_steps
                 else "skipped",
                 "regions": len(plan.boxes),
