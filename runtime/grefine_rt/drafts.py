@@ -105,31 +105,32 @@ def best(
 ) -> tuple[Rgb, Drawn, str]:
     """The draft with the highest score, or the picture itself where none is above it; what was drawn; a sentence.
 
-    After a draft in which nothing is left to redraw no more are made, unless the plan wants them all. The best sketch
-    is drawn again with all steps, if it is above the picture itself; what scores higher of the two is kept. A single
-    draft is kept as it is, as in Eq. 10.
+    The score is the mean of a and of what the plan judges drafts by. After a draft in which nothing is left to redraw
+    no more are made, unless the plan wants them all. The best sketch is drawn again with all steps, if it is above the
+    picture itself; what scores higher of the two is kept. A single draft is kept as it is, as in Eq. 10.
     """
     if plan.drafts == 1:
         return drafts.draw(0, sketch=False), Drawn(0, 1), ""
-    own = highest = _score(before)
+    own = highest = _score(before, plan)
     kept, number, made, stopped = rgb, 0, 0, False
     while made < plan.drafts and not stopped:
         draft = drafts.draw(made, plan.sketches)
         after, made = assess(draft), made + 1
-        if (score := _score(after)) > highest:
+        if (score := _score(after, plan)) > highest:
             kept, number, highest = draft, made, score
-        flawless = after.perceptual > plan.manifest.plan.p_bound and not any(p.defect for p in after.phrases)
+        sound = _quality(after, plan) > plan.manifest.plan.p_bound
+        flawless = sound and not any(phrase.defect for phrase in after.phrases)
         stopped = flawless and score > own and not plan.all_drafts
     drawn = Drawn(made, 0) if plan.sketches else Drawn(0, made)
     again = ""
     if plan.sketches and kept is not rgb and not stopped:
         draft, drawn = drafts.draw(number - 1, sketch=False), Drawn(made, 1)
-        if (score := _score(assess(draft))) > highest:
+        if (score := _score(assess(draft), plan)) > highest:
             kept, highest, again = draft, score, f", drawn again with {plan.stage1_steps} steps,"
     if kept is rgb:
         why = f"None of the {made} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 changed "
         return kept, drawn, f"{why}nothing."
-    scores = f"it scores {highest:.2f}, the picture itself {own:.2f}"
+    scores = f"it scores {highest:.2f} (mean of {plan.judged} and alignment), the picture itself {own:.2f}"
     return kept, drawn, f"Draft {number} of {made}{again} was kept: {scores}."
 
 
@@ -138,9 +139,13 @@ def at_work_size(rgb: Rgb, size: tuple[int, int]) -> FloatMap:
     return np.clip(resize(to_float(rgb), size), 0, 1)
 
 
-def _score(assessment: Assessment) -> float:
-    """(p + a) / 2, the quality of Eq. 9."""
-    return (assessment.perceptual + assessment.alignment) / 2
+def _quality(assessment: Assessment, plan: RefinePlan) -> float:
+    return assessment.perceptual if plan.judged == "perceptual" else assessment.factors[plan.judged]
+
+
+def _score(assessment: Assessment, plan: RefinePlan) -> float:
+    """(p + a) / 2, the quality of Eq. 9, with what the plan judges drafts by in place of p."""
+    return (_quality(assessment, plan) + assessment.alignment) / 2
 
 
 def _work_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:

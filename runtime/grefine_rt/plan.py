@@ -28,6 +28,7 @@ from grefine_rt.plan_options import Cropping, PlanOptions, StrengthRule
 from grefine_rt.reasons import LEFT_TO_STAGE2, RESTORED_FIRST, cost_reasons, plan_reasons, strength_reason
 from grefine_rt.text.emphasis import emphasise
 
+Judged = Literal["perceptual", "rationality"]
 Mask = NDArray[np.bool_]
 FloatMap = NDArray[np.float32]
 
@@ -51,6 +52,7 @@ class RefinePlan:
     delta: strength of stage 2, in [0, 1].
     stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
     drafts, all_drafts: how often stage 1 draws, at most or always; the best is kept.
+    judged: which quality drafts are judged by beside a: "perceptual" is p, "rationality" that factor of it alone.
     sketch_steps: steps of the sketches by which it is chosen, of which strength runs a share; 0 for none.
     work: the size at which stage 2 sees the picture, see `PlanOptions`.
     interval: from which to which share of its UNet calls stage 1 is guided.
@@ -75,6 +77,7 @@ class RefinePlan:
     stage1_steps: int
     stage2_steps: int
     drafts: int
+    judged: Judged
     sketch_steps: int
     all_drafts: bool
     work: Work
@@ -196,11 +199,12 @@ def make_plan(
     # A stage whose strength leaves no step would only pass the picture through the autoencoder.
     restore = 2 in options.stages and unet_calls(stage2_steps, delta) > 0
 
+    shapes_only = _choose(options.redraw, defaults.redraw) == "misshapen" and restore
     places: tuple[Region, ...] = ()
     poor, missing, left = (np.zeros(shape, np.float32) for _ in range(3))
     if with_quality and assessment.perceptual <= _choose(options.p_bound, defaults.p_bound):
         poor = 1.0 - assessment.perceptual_map
-        if _choose(options.redraw, defaults.redraw) == "misshapen" and restore:
+        if shapes_only:
             shapes = misshapen(assessment, manifest.perceptual.alpha)
             poor, left = poor * shapes, poor * ~shapes
     if with_alignment:
@@ -250,6 +254,8 @@ def make_plan(
         stage1_steps=stage1_steps,
         stage2_steps=stage2_steps,
         drafts=_choose(options.drafts, inpaint.drafts),
+        # A draft is soft until stage 2 has seen it, and its technical score says no more than that.
+        judged="rationality" if shapes_only else "perceptual",
         sketch_steps=_choose(options.sketch_steps, inpaint.sketch_steps),
         all_drafts=options.all_drafts,
         work=options.work,

@@ -23,6 +23,7 @@ from grefine_rt import (
     RefineOptions,
     Refiner,
 )
+from grefine_rt import drafts as drafts_of
 from grefine_rt import refiner as refiner_module
 from grefine_rt.bundle.manifest import Cost, FileEntry
 from grefine_rt.diffusion.regenerate import Redrawing
@@ -278,7 +279,7 @@ def test_the_best_sketch_alone_is_drawn_with_all_steps(bundle, refiner, monkeypa
     monkeypatch.setattr("grefine_rt.drafts._score", scores := ScoresOf([0.1, 0.2, 0.3, 0.0, 0.9]))
     _, note = refine("poor")
     assert draws == [*sketches, (1, 4, None)]
-    assert "Draft 2 of 3, drawn again with 4 steps, was kept: it scores 0.90" in note
+    assert "Draft 2 of 3, drawn again with 4 steps, was kept: it scores 0.90 (mean of" in note
     assert not scores.left
 
 
@@ -288,8 +289,41 @@ class ScoresOf:
     def __init__(self, scores):
         self.left = scores
 
-    def __call__(self, assessment):
+    def __call__(self, assessment, plan):
         return self.left.pop(0)
+
+
+def softer(assessment, rationality):
+    """An assessment of a draft: better in shape, worse in technique."""
+    factors = {**assessment.factors, "rationality": rationality, "technical": 0.6}
+    return dataclasses.replace(assessment, perceptual=assessment.perceptual - 0.2, factors=factors)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"),
+    [({}, True), ({"redraw": "poor"}, False), ({"stages": (1,)}, False)],
+    ids=["stage 2 follows", "all that is poor", "without stage 2"],
+)
+def test_a_soft_draft_is_judged_by_its_shapes_where_stage_2_does_the_rest(refiner, changed, kept):
+    before = refiner.assess(scene(POOR), PROMPT)
+    worst = {**before.factor_maps, "rationality": before.factor_maps["technical"] / 2}
+    before = dataclasses.replace(
+        before, factor_maps=worst, factors={**before.factors, "rationality": 0.75}, perceptual=0.75
+    )
+    options = PlanOptions(**{"redraw": "misshapen", "drafts": 3, "sketch_steps": 0, **changed})
+    plan = refiner.plan(before, options=options)
+    assert plan.regenerate
+    pictures = [np.full((128, 128, 3), value, np.uint8) for value in (1, 2, 3)]
+    looks = {1: softer(before, 0.8), 2: softer(before, 0.97), 3: softer(before, 0.9)}
+
+    class Drawer:
+        def draw(self, number, sketch):
+            return pictures[number]
+
+    own = scene(POOR)
+    best, drawn, _ = drafts_of.best(Drawer(), own, plan, before, lambda rgb: looks[int(rgb[0, 0, 0])])
+    assert best is (pictures[1] if kept else own)
+    assert drawn.drafts == 3
 
 
 def test_the_picture_is_encoded_once_for_all_drafts(bundle, refiner):
