@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from grefine_rt.assess.alignment import Region, join, regions
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS, upsample
-from grefine_rt.bundle.manifest import Manifest
+from grefine_rt.bundle.manifest import Manifest, Redraw
 from grefine_rt.crops import Crop, Frame, choose_crops
 from grefine_rt.diffusion.loop import LATENT_SCALE
 from grefine_rt.diffusion.solver import unet_calls
@@ -199,14 +199,11 @@ def make_plan(
     # A stage whose strength leaves no step would only pass the picture through the autoencoder.
     restore = 2 in options.stages and unet_calls(stage2_steps, delta) > 0
 
-    shapes_only = _choose(options.redraw, defaults.redraw) == "misshapen" and restore
+    redraw: Redraw = _choose(options.redraw, defaults.redraw) if restore else "poor"
     places: tuple[Region, ...] = ()
     poor, missing, left = (np.zeros(shape, np.float32) for _ in range(3))
     if with_quality and assessment.perceptual <= _choose(options.p_bound, defaults.p_bound):
-        poor = 1.0 - assessment.perceptual_map
-        if shapes_only:
-            shapes = misshapen(assessment, manifest.perceptual.alpha)
-            poor, left = poor * shapes, poor * ~shapes
+        poor, left = poor_places(assessment, manifest.perceptual.alpha, redraw)
     if with_alignment:
         places = regions(
             assessment.phrases, _choose(options.missing_region, defaults.missing_region), options.window
@@ -255,7 +252,7 @@ def make_plan(
         stage2_steps=stage2_steps,
         drafts=_choose(options.drafts, inpaint.drafts),
         # A draft is soft until stage 2 has seen it, and its technical score says no more than that.
-        judged="rationality" if shapes_only else "perceptual",
+        judged="rationality" if redraw == "misshapen" else "perceptual",
         sketch_steps=_choose(options.sketch_steps, inpaint.sketch_steps),
         all_drafts=options.all_drafts,
         work=options.work,
@@ -279,6 +276,16 @@ def make_plan(
     if restored:
         reasons = (RESTORED_FIRST, *reasons)
     return replace(plan, reasons=reasons)
+
+
+def poor_places(assessment: Assessment, alpha: Sequence[float], redraw: Redraw) -> tuple[FloatMap, FloatMap]:
+    """1 - P (H, W) as far as it is marked for stage 1, and the rest, which is left to stage 2; `redraw` as in
+    `PlanOptions`, `alpha` of Eq. 3."""
+    poor: FloatMap = 1.0 - assessment.perceptual_map
+    if redraw == "poor":
+        return poor, np.zeros_like(poor)
+    shapes = misshapen(assessment, alpha)
+    return poor * shapes, poor * ~shapes
 
 
 def misshapen(assessment: Assessment, alpha: Sequence[float]) -> Mask:

@@ -3,7 +3,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from grefine_export.mini import calibrate
 from grefine_export.mini.calibrate import FALSE_ALARMS, first_defects, fit_bounds, fit_tau
+from grefine_rt import Assessment
 
 MASK = np.zeros((32, 32), bool)
 MASK[8:20, 8:20] = True
@@ -23,6 +25,20 @@ def mapped(p, poor, mask=MASK):
     """A pair whose map is `poor` bad inside MASK and good elsewhere."""
     quality = np.where(MASK, 1 - poor, 1.0).astype(np.float32)
     return SimpleNamespace(mask=mask), SimpleNamespace(perceptual=p, perceptual_map=quality)
+
+
+def assessed(quality, factor_maps):
+    return Assessment(
+        perceptual=0.5,
+        alignment=1.0,
+        ip_iqa=None,
+        perceptual_map=quality,
+        alignment_map=np.zeros_like(quality),
+        factors=dict.fromkeys(factor_maps, 0.5),
+        factor_maps=factor_maps,
+        phrases=(),
+        prompt="a house",
+    )
 
 
 def test_the_first_defect_is_the_first_phrase_below_a_bound():
@@ -61,3 +77,27 @@ def test_tau_and_p_bound_keep_good_pictures_with_false_places_out():
     assert overlap == pytest.approx(1)
     assert tau < 0.8
     assert 0.5 <= bound < 0.9
+
+
+def test_constants_are_fitted_on_what_stage_1_redraws():
+    """Of a noisy and a misshapen picture only the latter is stage 1's, unless all that is poor is."""
+    quality = np.where(MASK, 0.2, 1.0).astype(np.float32)
+    fine = np.ones_like(quality)
+    seen = {}
+    for weakest in ("technical", "rationality"):
+        maps = dict.fromkeys(("overall", "technical", "rationality", "naturalness"), fine)
+        damage = SimpleNamespace(factor=weakest)
+        sample = SimpleNamespace(mask=MASK, defects=(damage,))
+        seen[weakest] = sample, assessed(quality, maps | {weakest: quality})
+    sound = SimpleNamespace(mask=~MASK & MASK, defects=()), seen["technical"][1]
+    pairs = [*seen.values(), sound]
+    alpha = (0.9, 0.9, 0.9)
+    everything = calibrate._marked(pairs, alpha, "poor")
+    assert len(everything) == 3
+    for _, marked in everything:
+        np.testing.assert_allclose(marked.perceptual_map, quality, atol=1e-6)
+    (shape, marked), (none, unmarked) = calibrate._marked(pairs, alpha, "misshapen")
+    assert shape.defects[0].factor == "rationality"
+    assert none.defects == ()
+    np.testing.assert_allclose(marked.perceptual_map, quality, atol=1e-6)
+    np.testing.assert_allclose(unmarked.perceptual_map, fine)

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from grefine_export.mini.defects import FACTORS
 from grefine_export.mini.heldout import VALIDATION, Sample, samples
 from grefine_rt import Refiner
 from grefine_rt.assess.indicator import Assessment
-from grefine_rt.bundle.manifest import FILE_NAME
+from grefine_rt.bundle.manifest import FILE_NAME, Redraw
 from grefine_rt.bundle.store import write
-from grefine_rt.plan import binary_mask
+from grefine_rt.plan import binary_mask, poor_places
 
 FALSE_ALARMS = 0.035
 """Share of sound pictures that either indicator may send to stage 1: both together stay well below the tenth that may
@@ -69,7 +71,8 @@ def fit_bounds(sound: Sequence[Pair], misaligned: Sequence[Pair]) -> tuple[float
 def fit_tau(
     sound: Sequence[Pair], local: Sequence[Pair], min_area: float
 ) -> tuple[float, float, float, float]:
-    """(tau, p_bound, mean IoU of the mask with the true local defects, false alarms).
+    """(tau, p_bound, mean IoU of the mask with the true local defects, false alarms); the maps of the assessments are
+    those that stage 1 goes by.
 
     A picture with p above p_bound is left alone, so the false places of a good picture's map do no harm.
     """
@@ -90,6 +93,17 @@ def fit_tau(
     return best
 
 
+def _marked(pairs: Sequence[Pair], alpha: Sequence[float], redraw: Redraw) -> list[Pair]:
+    """The pairs with what P marks for stage 1 for a map. Of damaged pictures those that have what is marked: with
+    "misshapen" those without a broken shape are stage 2's."""
+    wanted = ("rationality",) if redraw == "misshapen" else FACTORS
+    return [
+        (sample, replace(seen, perceptual_map=1 - poor_places(seen, alpha, redraw)[0]))
+        for sample, seen in pairs
+        if not sample.defects or sample.defects[0].factor in wanted
+    ]
+
+
 def calibrate(folder: Path, count: int) -> dict[str, float]:
     """Fits a_bound, beta, tau and p_bound on `count` validation pictures and writes them into the bundle's manifest.
 
@@ -103,9 +117,11 @@ def calibrate(folder: Path, count: int) -> dict[str, float]:
     )
     manifest = json.loads((folder / FILE_NAME).read_text())
     a_bound, beta, named, alarms = fit_bounds(sound, misaligned)
-    tau, p_bound, overlap, touched = fit_tau(sound, local, manifest["plan"]["min_area"])
+    plan = manifest["plan"]
+    marked = [_marked(pairs, manifest["perceptual"]["alpha"], plan["redraw"]) for pairs in (sound, local)]
+    tau, p_bound, overlap, touched = fit_tau(*marked, plan["min_area"])
     manifest["alignment"] |= {"a_bound": round(a_bound, 5), "beta": round(max(beta, 1e-5), 5)}
-    manifest["plan"] |= {"tau": round(tau, 4), "p_bound": round(p_bound, 4)}
+    plan |= {"tau": round(tau, 4), "p_bound": round(p_bound, 4)}
     write(folder, manifest)
     return {
         "a_bound": a_bound,
