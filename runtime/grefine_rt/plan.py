@@ -238,7 +238,8 @@ def make_plan(
     wrong = [assessment.phrases[place.phrase] for place in places]
     start, end = _choose(options.interval, inpaint.interval)
     regenerate = 1 in options.stages and bool(mask.any()) and unet_calls(stage1_steps, strength) > 0
-    doubtful = regenerate and not binary_mask(poor, tau, min_area, 0).any() and damage[mask].mean() > DAMAGED
+    broken = binary_mask(poor, tau, min_area, 0).any()
+    doubtful = regenerate and not broken and damage[mask].mean() > DAMAGED
     plan = RefinePlan(
         mask=mask,
         feather=feather * cell,
@@ -251,8 +252,8 @@ def make_plan(
         stage1_steps=stage1_steps,
         stage2_steps=stage2_steps,
         drafts=_choose(options.drafts, inpaint.drafts),
-        # A draft is soft until stage 2 has seen it, and its technical score says no more than that.
-        judged="rationality" if redraw == "misshapen" else "perceptual",
+        # A draft is soft until stage 2 has seen it: where shapes are to be mended, p would not tell whether they are.
+        judged="rationality" if redraw == "misshapen" and broken else "perceptual",
         sketch_steps=_choose(options.sketch_steps, inpaint.sketch_steps),
         all_drafts=options.all_drafts,
         work=options.work,

@@ -326,6 +326,12 @@ def test_a_soft_draft_is_judged_by_its_shapes_where_stage_2_does_the_rest(refine
     assert drawn.drafts == 3
 
 
+def test_what_is_drawn_for_a_phrase_alone_is_judged_by_all_of_p(refiner):
+    plan = refiner.plan(scene(GOOD), "a house and a tree", PlanOptions(redraw="misshapen"))
+    assert plan.regenerate
+    assert plan.judged == "perceptual"
+
+
 def test_the_picture_is_encoded_once_for_all_drafts(bundle, refiner):
     drawing(bundle, "poor")
     refiner.refine(scene(POOR), PROMPT, options=RefineOptions(plan=PlanOptions(stages=(1,), drafts=3)))
