@@ -204,11 +204,12 @@ def _key(refiner: Refiner, plan: RefinePlan, options: RefineOptions) -> tuple[ob
     """All that a picture depends on, for one sample and seed."""
     drawing = (plan.mask.tobytes(), plan.feather, plan.strength, plan.stage1_steps, plan.interval, plan.crops)
     stage1 = (
-        (*drawing, plan.drafts, plan.sketch_steps, plan.all_drafts, options.match_rim)
+        (*drawing, plan.drafts, plan.sketch_steps, plan.all_drafts, plan.judged, options.match_rim)
         if plan.regenerate
         else ()
     )
     decoding = options.decoding or refiner.bundle.manifest.restore.decoding
     color_fix = options.color_fix or refiner.bundle.manifest.restore.color_fix
     stage2 = (plan.delta, plan.stage2_steps, plan.work, decoding, color_fix) if plan.restore else ()
-    return (options.assess, plan.prompt, plan.restore_first, stage1, stage2)
+    again = options.plan if plan.restore_first else None
+    return (options.assess, plan.prompt, again, stage1, stage2)

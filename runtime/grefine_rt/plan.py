@@ -25,7 +25,14 @@ from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
 from grefine_rt.plan_costs import Drawn, PlanCosts, Work, draw_cost, plan_costs
 from grefine_rt.plan_options import Cropping, PlanOptions, StrengthRule
-from grefine_rt.reasons import LEFT_TO_STAGE2, RESTORED_FIRST, cost_reasons, plan_reasons, strength_reason
+from grefine_rt.reasons import (
+    LEFT_TO_STAGE2,
+    RESTORE_FIRST,
+    RESTORED_FIRST,
+    cost_reasons,
+    plan_reasons,
+    strength_reason,
+)
 from grefine_rt.text.emphasis import emphasise
 
 Judged = Literal["perceptual", "rationality"]
@@ -136,7 +143,8 @@ class RefinePlan:
             boxes=tuple(masks.boxes(mask)),
             coverage=float(mask.mean()),
         )._with_crops()
-        kept = [reason for reason in self.reasons if reason not in cost_reasons(self)]
+        gone = (RESTORE_FIRST, RESTORED_FIRST, *cost_reasons(self))
+        kept = [reason for reason in self.reasons if reason not in gone]
         return replace(plan, reasons=(*kept, "The mask was changed by hand.", *cost_reasons(plan)))
 
     def again(self, restored: Assessment) -> RefinePlan:
@@ -274,8 +282,8 @@ def make_plan(
     reasons = plan_reasons(plan, assessment, places, poor, missing, why, options.full_image)
     if damage.any():
         reasons = (LEFT_TO_STAGE2, *reasons)
-    if restored:
-        reasons = (RESTORED_FIRST, *reasons)
+    if plan.restore_first:
+        reasons = (RESTORED_FIRST if restored else RESTORE_FIRST, *reasons)
     return replace(plan, reasons=reasons)
 
 

@@ -48,7 +48,7 @@ class PlanOptions:
     sketch_steps: steps of the sketches by which the best of several drafts is chosen; it alone is then drawn with all
         steps (see `drafts`). 0 finishes every draft.
     all_drafts: whether stage 1 draws on after a draft in which nothing is left to redraw: one above the picture itself,
-        without a defective phrase, and with a p above the bundle's p_bound.
+        without a defective phrase, and with a quality (`RefinePlan.judged`) above the bundle's p_bound.
     work: the size at which stage 2 sees a large picture: "trained", the bundle's own resolution, which costs the same
         for every picture; or "native", the picture's own size, in tiles, which restores its finest detail.
     interval: from which to which share of its UNet calls stage 1 is guided, in [0, 1]; other calls cost half.

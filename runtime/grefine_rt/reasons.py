@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 FloatMap = NDArray[np.float32]
 
 LEFT_TO_STAGE2 = "What is poor in technique or colour, not in shape, is left to stage 2."
+RESTORE_FIRST = (
+    "Damage could be why a phrase was not found: stage 2 runs first, then it is decided what to redraw."
+)
 RESTORED_FIRST = "Damage could be why a phrase was not found, so stage 2 restored the picture first."
 
 
@@ -47,8 +50,7 @@ def plan_reasons(
     else:
         reasons.append("Stage 1 is skipped.")
     if plan.restore:
-        first = "first and in the end " if plan.restore_first else ""
-        reasons.append(f"Stage 2 restores the whole picture {first}mildly (strength {plan.delta:.2f}).")
+        reasons.append(f"Stage 2 restores the whole picture mildly (strength {plan.delta:.2f}).")
     elif not plan.restore_first:
         reasons.append("Stage 2 is skipped.")
     return (*reasons, *cost_reasons(plan))
