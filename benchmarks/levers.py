@@ -80,14 +80,7 @@ def pull(
     found = {}
     for name, choice in options.items():
         plan = refiner.plan(assessment, options=choice)
-        drawing = (
-            plan.crops,
-            plan.stage1_steps,
-            plan.interval,
-            plan.sketch_steps,
-            plan.all_drafts,
-            plan.restore_first,
-        )
+        drawing = (plan.crops, plan.stage1_steps, plan.interval, plan.sketch_steps, plan.all_drafts)
         key = drawing if plan.regenerate else None
         if key not in repaired:
             result = refiner.refine(sample.image, sample.prompt, seed, plan=plan)

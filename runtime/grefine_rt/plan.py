@@ -24,7 +24,7 @@ from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
 from grefine_rt.plan_costs import Drawn, PlanCosts, Work, draw_cost, plan_costs
-from grefine_rt.plan_options import Cropping, PlanOptions, StrengthRule
+from grefine_rt.plan_options import PlanOptions, StrengthRule
 from grefine_rt.reasons import (
     LEFT_TO_STAGE2,
     RESTORE_FIRST,
@@ -69,7 +69,6 @@ class RefinePlan:
     defect_map: 1 - P + A of Eq. 9 with the chosen indicators, float32 (H, W) in [0, 2].
     reasons: one plain sentence for each region, defective phrase and decision.
     manifest: of the bundle that the plan is for; `options` that it was made with.
-    cropping, context: how `with_mask` chooses crops; context in pixels at work resolution.
     texts: how many texts the assessments read.
     """
 
@@ -96,8 +95,6 @@ class RefinePlan:
     reasons: tuple[str, ...]
     manifest: Manifest = field(repr=False)
     options: PlanOptions = field(repr=False)
-    cropping: Cropping = field(repr=False)
-    context: float = field(repr=False)
     texts: int = field(repr=False)
 
     @property
@@ -154,14 +151,17 @@ class RefinePlan:
 
     def _with_crops(self) -> RefinePlan:
         """The same plan with the crops that its boxes and strength ask for."""
-        inpaint, _ = self.manifest.stages
-        height, width = self.mask.shape
-        # Where the bundle does not say, half the resolution: models are trained on half their sides too.
-        smallest = inpaint.smallest or inpaint.resolution // 2
-        frame = Frame((width, height), inpaint.resolution, inpaint.multiple, smallest, self.context)
         if not self.regenerate:
             return replace(self, crops=())
-        if self.cropping == "off":
+        inpaint, _ = self.manifest.stages
+        height, width = self.mask.shape
+        # Beyond the soft rim a crop shows something, whatever the options say.
+        feather = _choose(self.options.feather, self.manifest.plan.feather)
+        context = max(self.options.context * inpaint.resolution, (feather + 1) * LATENT_SCALE)
+        # Where the bundle does not say, half the resolution: models are trained on half their sides too.
+        smallest = inpaint.smallest or inpaint.resolution // 2
+        frame = Frame((width, height), inpaint.resolution, inpaint.multiple, smallest, context)
+        if _choose(self.options.crop, "auto" if inpaint.smallest else "off") == "off":
             return replace(self, crops=(frame.whole(self.boxes),))
         cost = draw_cost(self.manifest, self.stage1_steps, self.strength, self.interval)
         return replace(self, crops=choose_crops(self.boxes, frame, cost))
@@ -273,9 +273,6 @@ def make_plan(
         reasons=(),
         manifest=manifest,
         options=options,
-        cropping=_choose(options.crop, "auto" if inpaint.smallest else "off"),
-        # Beyond the soft rim a crop shows something, whatever the options say.
-        context=max(options.context * inpaint.resolution, (feather + 1) * LATENT_SCALE),
         texts=2 * len(assessment.phrases) + 2,
     )._with_crops()
     why = strength_reason(quality, rule == "deficit", absent)

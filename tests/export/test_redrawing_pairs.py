@@ -75,17 +75,17 @@ def test_pictures_are_found_sound_or_with_one_flaw(pool, flaw, monkeypatch):
     shares = dict.fromkeys(redrawing_pairs.SHARES, 0.0) | {flaw: 1.0}
     monkeypatch.setattr(redrawing_pairs, "SHARES", shares)
     rng = np.random.default_rng(1)
-    changed = []
+    shares_changed = []
     for scene, image, owner in zip(pool.scenes, pool.images, pool.owners, strict=True):
         found = as_found(scene, Rendered(image, owner), rng)
         assert found.shape == image.shape
         assert found.dtype == np.uint8
-        changed.append(float((np.abs(found.astype(int) - image).max(2) > redrawing_pairs.CHANGED).mean()))
+        shares_changed.append(float((np.abs(found.astype(int) - image).max(2) > 12).mean()))
     if flaw == "sound":
-        assert max(changed) == 0
+        assert max(shares_changed) == 0
     else:
-        assert sum(share > 0.005 for share in changed) >= 14
-        assert max(changed) < 0.6
+        assert sum(share > 0.005 for share in shares_changed) >= 14
+        assert max(shares_changed) < 0.6
 
 
 def test_the_shares_are_all_of_it():
@@ -98,7 +98,7 @@ def test_masks_cover_what_is_wrong_and_little_more(pool, monkeypatch):
     scene, drawn = pool.scenes[0], Rendered(pool.images[0], pool.owners[0])
     found = drawn.image.copy()
     found[40:60, 50:90] = 255 - found[40:60, 50:90]
-    wrong = np.abs(found.astype(int) - drawn.image).max(2) > redrawing_pairs.CHANGED
+    wrong = np.abs(found.astype(int) - drawn.image).max(2) > 12
     covers = []
     for _ in range(20):
         mask = found_mask(found, scene, drawn, rng)
@@ -132,7 +132,13 @@ def test_latents_are_of_the_pictures_and_kept(pool, tmp_path, monkeypatch):
     assert set(turns) == {0, 1}
     same = (latents.start == latents.clean).all((1, 2, 3))
     assert 0 < same.sum() < 0.6 * count
-    assert (latents.masked != latents.start).any((1, 2, 3)).all()
+    # Where the picture was found sound, the third latent is of the truth with the mask cut out.
+    rows = np.nonzero(same)[0]
+    sound = torch.stack([(images, images.flip(3))[turns[row]][latents.scene[row]] for row in rows])
+    holes = torch.from_numpy(latents.mask[rows]).repeat_interleave(8, 1).repeat_interleave(8, 2)[:, None]
+    with torch.no_grad():
+        expected = vae.encode(sound * ~holes).numpy()
+    assert np.abs(expected - latents.masked[rows]).max() / scale < 0.05
 
     def never(*_args):
         raise AssertionError("encoded again")

@@ -176,6 +176,13 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
     assert fake.loaded == [("other", "cpu", 2)]
 
 
+@pytest.mark.parametrize("command", ["refine", "assess"])
+def test_the_reward_as_alignment_score_needs_a_bundle_that_has_it(run, fake, picture, command):
+    refused = run(command, picture, "-p", PROMPT, "--alignment-score", "reward")
+    assert refused.exit_code == 2
+    assert "no ImageReward" in refused.stderr
+
+
 def test_a_given_strength_is_the_strength(run, fake, picture):
     result = json.loads(run("refine", picture, "-p", PROMPT, "--strength", 0.8, "--json").stdout)
     assert result["plan"]["strength"] == pytest.approx(0.8)

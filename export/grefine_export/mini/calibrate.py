@@ -23,7 +23,7 @@ from grefine_rt.bundle.store import write
 from grefine_rt.plan import binary_mask, poor_places
 
 FALSE_ALARMS = 0.035
-"""Share of sound pictures that either indicator may send to stage 1: both together stay well below the tenth that may
+"""Share of sound pictures that either indicator may send to stage 1: both together stay below the tenth that may
 be redrawn, for other pictures alarm a little more than those that the bounds were fitted on."""
 CANDIDATES = 40
 

@@ -21,6 +21,7 @@ from PIL import Image, ImageFilter
 
 from grefine_export.mini.world import SIZE, Rendered
 
+VISIBLE = 12  # of 255
 FACTORS = ("technical", "rationality", "naturalness")
 IMPORTANCE = {"technical": 1.0, "rationality": 0.6, "naturalness": 0.8}
 
@@ -178,8 +179,8 @@ def damage(drawn: Rendered, kind: str, reach: str, rng: np.random.Generator) -> 
     strength = float(rng.uniform(0.25, 1.0))
     if kind in RATIONALITY:
         after = _rearranged(drawn, kind, strength, rng)
-        changed = np.abs(after.astype(np.int16) - drawn.image).max(2) > 12
-        return after, _priced(kind, "rationality", strength, drawn.image, after, _closed(changed))
+        mask = _closed(changed(drawn.image, after))
+        return after, _priced(kind, "rationality", strength, drawn.image, after, mask)
     factor = "technical" if kind in TECHNICAL else "naturalness"
     full = (TECHNICAL | NATURALNESS)[kind](drawn.image, strength, rng)
     if reach == "global":
@@ -188,6 +189,11 @@ def damage(drawn: Rendered, kind: str, reach: str, rng: np.random.Generator) -> 
     mixed = drawn.image * (1 - soft[..., None]) + full * soft[..., None]
     after = np.clip(mixed.round(), 0, 255).astype(np.uint8)
     return after, _priced(kind, factor, strength, drawn.image, after, soft > 0.5)
+
+
+def changed(before: Image8, after: Image8) -> np.ndarray:
+    """Where two pictures differ visibly, bool (128, 128)."""
+    return np.abs(after.astype(np.int16) - before).max(2) > VISIBLE
 
 
 def _closed(changed: np.ndarray) -> np.ndarray:

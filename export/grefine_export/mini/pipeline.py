@@ -42,7 +42,7 @@ class Budget:
     `engines/mini` has as many steps, made in several runs whose rates each fell to nothing: CLIP 3,800 (loss weights
     changed on the way) and 4,200 on one damage a scene, then 520 and 3,500 of the image side alone with three times the
     weight on overall quality, the last ones on fresh damage; inpainting 5,200, 860, then 1,900 and 3,700 with the text
-    encoder frozen, all on sound pictures, and 7,000 on pictures as they are found; restoration 3,900 on one damage a
+    encoder frozen, all on sound pictures, and 10,200 on pictures as they are found; restoration 3,900 on one damage a
     scene, 3,800 on fresh damage of every kind and 2,200 behind the degradation removal; 1,500 of stage 2's decoder.
     `GPU` is meant for a data-centre card; nobody has run it yet.
     """
@@ -53,7 +53,7 @@ class Budget:
     decoder: int = 2_000
     clip: int = 12_000
     t_p_epochs: int = 50
-    inpaint: int = 18_700
+    inpaint: int = 21_900
     restore_vae: int = 3_600
     removal: int = 15_000
     restore: int = 9_900

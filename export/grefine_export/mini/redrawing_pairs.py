@@ -7,20 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
 
-from grefine_export.mini.defects import NATURALNESS, RATIONALITY, TECHNICAL, damage, spot
+from grefine_export.mini.defects import NATURALNESS, RATIONALITY, TECHNICAL, changed, damage, spot
 from grefine_export.mini.heldout import ALIGNMENT, misalign
 from grefine_export.mini.pool import Pool
 from grefine_export.mini.world import SIZE, Rendered, Scene, render
 from grefine_export.models.vae import Vae
 from grefine_rt.diffusion.loop import LATENT_SCALE
+from grefine_rt.imaging.mask import grow
 
 PAIRS_PER_SCENE = 2
 SHARES = {"sound": 0.25, "misshapen": 0.45, "misaligned": 0.15, "poor": 0.15}
 ANY_MASK_SHARE = 0.2
-CHANGED = 12
-"""Of 255; a smaller difference in a pixel is no defect."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,8 @@ def random_mask(
             rx, ry = (x1 - x0) / 2 + margin, (y1 - y0) / 2 + margin
             mask |= ((xs - (x0 + x1) / 2) / rx) ** 4 + ((ys - (y0 + y1) / 2) / ry) ** 4 < 1
         else:  # a box with room to spare on every side
-            grow = rng.uniform(2, 30, size=4).astype(int)
-            mask[max(0, y0 - grow[0]) : y1 + grow[1], max(0, x0 - grow[2]) : x1 + grow[3]] = True
+            room = rng.uniform(2, 30, size=4).astype(int)
+            mask[max(0, y0 - room[0]) : y1 + room[1], max(0, x0 - room[2]) : x1 + room[3]] = True
     return mask
 
 
@@ -78,12 +76,10 @@ def as_found(scene: Scene, drawn: Rendered, rng: np.random.Generator) -> np.ndar
 
 def found_mask(found: np.ndarray, scene: Scene, drawn: Rendered, rng: np.random.Generator) -> np.ndarray:
     """A mask bool (128, 128): around what is wrong in the picture `found`, and sometimes anywhere."""
-    changed = np.abs(found.astype(np.int16) - drawn.image).max(2) > CHANGED
-    if not changed.any() or rng.random() < ANY_MASK_SHARE:
+    wrong = changed(drawn.image, found)
+    if not wrong.any() or rng.random() < ANY_MASK_SHARE:
         return random_mask(drawn, [thing.box for thing in scene.things], rng)
-    reach = 2 * int(rng.integers(1, 9)) + 1
-    grown = Image.fromarray(changed.astype(np.uint8)).filter(ImageFilter.MaxFilter(reach))
-    return np.asarray(grown) > 0
+    return grow(wrong, float(rng.uniform(1, 9)))
 
 
 @torch.no_grad()
