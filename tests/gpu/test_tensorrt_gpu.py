@@ -143,6 +143,15 @@ def test_two_hundred_loops_take_no_more_memory(copying, taken):
     assert taken() - before < GROWTH
 
 
+def test_the_driver_tells_what_memory_is_free(taken):
+    gpu = Scratch("cuda:0").gpu
+    before, in_use = gpu.free_memory, taken()
+    held = gpu.allocate(GB)
+    assert 0.9 * GB < before - gpu.free_memory < 1.2 * GB
+    assert 0.9 * GB < taken() - in_use < 1.2 * GB
+    gpu.free(held)
+
+
 def test_out_of_memory_is_one_sentence_and_the_process_goes_on(copying, taken):
     engine, given = copying(), images()
     engine.run({"image": given})

@@ -48,6 +48,7 @@ def module(memory=10**9, captures=True):
     """The module; `memory` is that of its one GPU, in bytes, and `captures` whether graphs can be captured.
 
     `device_memory` tells what is in use, `host_copies` counts copies from and to the host, `launches` those of graphs.
+    `driver` stands in for `cuda.bindings.driver`.
     """
     held = Memory(memory)
     fake = SimpleNamespace(device_memory=held, host_copies=0, launches=0, graphs=0, refuse_runs=False)
@@ -136,6 +137,9 @@ def module(memory=10**9, captures=True):
             return GraphBuilder()
 
     fake.Device, fake.Buffer = Device, Buffer
+    fake.driver = SimpleNamespace(
+        CUresult=SimpleNamespace(CUDA_SUCCESS=0), cuMemGetInfo=lambda: (0, held.size - held.used, held.size)
+    )
     fake.DeviceMemoryResource, fake.DeviceMemoryResourceOptions = Resource, object
     fake.system = SimpleNamespace(get_user_mode_driver_version=lambda: (13, 0))
     return fake

@@ -3,6 +3,7 @@
 import ctypes
 import json
 import sys
+from collections import namedtuple
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import SimpleNamespace
@@ -32,6 +33,10 @@ NOT_BUILT = (
     "No TensorRT engine of 'inpaint_step' is built: "
     "run 'grefine-rt engine build mini --component inpaint_step'."
 )
+NONE_FOR_SM90 = (
+    "TensorRT for RTX builds no engines for the GPU here, which is sm90: run 'grefine-rt engine build mini "
+    "--component inpaint_step --target sm90 --flavour tensorrt' for one of classic TensorRT."
+)
 NO_PLUGIN = "The TensorRT-RTX plugin of ONNX Runtime is not installed: run 'pip install grefine-rt[rtx]'."
 STALE = "Engine 'inpaint_step' for sm89 does not fit the GPU here, which is sm90: run 'grefine-rt engine build mini'."
 
@@ -53,7 +58,7 @@ def machine(monkeypatch):
     def machine(gpu="sm89", plugged=False, built=(), **more):
         module = Onnxruntime(**more)
         monkeypatch.setitem(sys.modules, "onnxruntime", module)
-        monkeypatch.setattr(sidecar, "gpu_target", lambda: gpu)
+        monkeypatch.setattr(sidecar, "gpu_target", lambda index=0: gpu)
         monkeypatch.setattr(sidecar, "engines", lambda *_: iter(built))
         monkeypatch.setattr(plugin, "installed", lambda: plugged)
         monkeypatch.setattr(plugin, "_registered", set())
@@ -73,23 +78,30 @@ def machine(monkeypatch):
 @pytest.fixture
 def tensorrt(monkeypatch):
     """Stands in for the module with TensorRT's engines; notes how they are made, or raises `problem`."""
-    module = SimpleNamespace(made=[], problem=None)
+    module = SimpleNamespace(made=[], budgets=[], problem=None, free=10**10)
 
-    def engine(path, sidecar, device, *, scratch):
+    def engine(path, sidecar, device, *, scratch, budget):
         if module.problem:
             raise DeviceError(module.problem)
         module.made.append((path, sidecar, device, scratch))
+        module.budgets.append(budget)
         return SimpleNamespace(device=device)
 
     module.TensorRTEngine = engine
     monkeypatch.setitem(sys.modules, "grefine_rt.engine.tensorrt", module)
-    memory = SimpleNamespace(Scratch=lambda device: ("scratch", device))
+    gpu = property(lambda self: SimpleNamespace(free_memory=module.free))
+    scratch = type("Scratch", (namedtuple("Scratch", "device"),), {"gpu": gpu, "size": 0})
+    memory = SimpleNamespace(Scratch=scratch)
     monkeypatch.setitem(sys.modules, "grefine_rt.engine.device_memory", memory)
     return module
 
 
-def found(problem=None, name="inpaint_step"):
-    return Found(Path(f"engines/sm89/{name}.engine"), "its sidecar" if problem is None else None, problem)
+WHOLE = SimpleNamespace(streams=False)
+"""A sidecar of an engine whose weights all lie on the device."""
+
+
+def found(problem=None, name="inpaint_step", of=WHOLE):
+    return Found(Path(f"engines/sm89/{name}.engine"), of if problem is None else None, problem)
 
 
 def select(folder, device="auto"):
@@ -109,6 +121,7 @@ def select(folder, device="auto"):
             *("tensorrt", "cuda:0", "A TensorRT engine for this GPU (sm89) is built and valid."),
         ),
         ({"plugged": True}, "onnxruntime-rtx", "cuda:0", NOT_BUILT),
+        ({"gpu": "sm90", "plugged": True}, "onnxruntime-rtx", "cuda:0", NONE_FOR_SM90),
         ({"built": [found(STALE)]}, "onnxruntime-cuda", "cuda:0", f"{STALE} {NO_PLUGIN}"),
         ({"built": [found(name="perceptual")]}, "onnxruntime-cuda", "cuda:0", f"{NOT_BUILT} {NO_PLUGIN}"),
         (
@@ -160,8 +173,41 @@ def test_engines_of_tensorrt_share_their_scratch_memory(folder, machine, tensorr
     chosen = select(folder)
     chosen.open(STEP)
     chosen.open(COMPONENTS["perceptual"])
-    assert [made[2:] for made in tensorrt.made] == [("cuda:0", ("scratch", "cuda:0"))] * 2
-    assert tensorrt.made[0][:2] == (found().engine, "its sidecar")
+    assert [made[2:] for made in tensorrt.made] == [("cuda:0", ("cuda:0",))] * 2
+    assert tensorrt.made[0][:2] == (found().engine, WHOLE)
+
+
+def test_engines_that_stream_their_weights_share_what_is_free(folder, machine, tensorrt):
+    step, decode, look = (
+        SimpleNamespace(streams=streams, activations=(10**9,), engine=SimpleNamespace(size=size * 10**9))
+        for streams, size in ((True, 6), (True, 3), (False, 2))
+    )
+    names = ("inpaint_step", "inpaint_decode", "perceptual")
+    machine(built=[found(name=name, of=of) for name, of in zip(names, (step, decode, look), strict=True)])
+    chosen = select(folder)
+    chosen.open(STEP)
+    tensorrt.free = 6 * 10**9
+    chosen.open(COMPONENTS["perceptual"])
+    tensorrt.free = 4 * 10**9
+    chosen.open(COMPONENTS["inpaint_decode"])
+    # Of 10 GB, 1 are for activations, 2 for weights that stay there and 0.5 for the rest: two thirds of 6.5 are left.
+    # Then the decoder is the last: of 4 GB it may have 2.5.
+    assert tensorrt.budgets == [6_500_000_000 * 2 // 3, None, 2_500_000_000]
+
+
+def test_engines_are_judged_for_the_gpu_that_was_asked_for(folder, machine, tensorrt, monkeypatch):
+    machine()
+    seen = []
+    monkeypatch.setattr(sidecar, "gpu_target", ("sm80", "sm89", None).__getitem__)
+    monkeypatch.setattr(sidecar, "engines", lambda *args: seen.append(args[-1].gpu) or iter([found()]))
+    for device in ("tensorrt:1", "tensorrt"):
+        select(folder, device).open(STEP)
+    assert seen == ["sm89", "sm80"]
+    assert [made[2] for made in tensorrt.made] == ["cuda:1", "cuda:0"]
+    with pytest.raises(
+        DeviceError, match="'tensorrt:2' was asked for, but no NVIDIA GPU number 2 with a driver"
+    ):
+        select(folder, "tensorrt:2")
 
 
 def test_a_machine_as_this_one():
@@ -208,7 +254,7 @@ def test_unknown_names(name):
     ("facts", "device", "message"),
     [
         ({"gpu": None}, "cuda", "'cuda' was asked for, but no NVIDIA GPU with a driver is here, so use"),
-        ({"gpu": None}, "rtx:1", "'rtx:1' was asked for, but no NVIDIA GPU"),
+        ({"gpu": None}, "rtx:1", "'rtx:1' was asked for, but no NVIDIA GPU number 1 with"),
         ({"gpu": None}, "tensorrt", "'tensorrt' was asked for, but no NVIDIA GPU"),
         ({"providers": [CPU]}, "cuda:1", r"'cuda:1' was asked for, but this ONNX .*grefine-rt\[gpu\]"),
         (
@@ -414,7 +460,7 @@ def test_doctor_names_gpus_and_what_runs_each_bundle(run, mini, monkeypatch):
     monkeypatch.setattr(
         nvidia, "gpus", lambda: (nvidia.Gpu("RTX 4090", "580.65", 25_000_000_000, 500_000_000),)
     )
-    monkeypatch.setattr(sidecar, "gpu_target", lambda: "sm89")
+    monkeypatch.setattr(sidecar, "gpu_target", lambda index: "sm89")
     monkeypatch.setattr(sidecar, "engines", lambda *_: iter([found()]))
     monkeypatch.setattr(plugin, "installed", lambda: False)
     done = run("doctor")

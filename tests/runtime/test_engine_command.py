@@ -43,7 +43,7 @@ def use(monkeypatch):
         monkeypatch.setattr(sidecar, "version", {module: fake.__version__}.__getitem__)
         monkeypatch.setattr(sidecar, "PackageNotFoundError", KeyError)
         for place in (build, sidecar):
-            monkeypatch.setattr(place, "gpu_target", lambda: gpu)
+            monkeypatch.setattr(place, "gpu_target", lambda index=0: gpu)
         return fake
 
     return use

@@ -271,6 +271,15 @@ def test_a_cut_off_engine_and_a_missing_sidecar_are_problems(home):
     assert found.sidecar is None
 
 
+def test_a_gpu_that_tensorrt_for_rtx_does_not_know_is_sent_to_classic_tensorrt():
+    of = manifest()
+    here = dataclasses.replace(HERE, gpu="sm90")
+    assert validity(sidecar(of), of, here) == (
+        "Engine 'inpaint_step' for sm86, sm89 does not fit the GPU here, which is sm90, and tensorrt-rtx builds none "
+        "for it: run 'grefine-rt engine build my-bundle --target sm90 --component inpaint_step --flavour tensorrt'."
+    )
+
+
 def test_the_environment_is_known_without_loading_tensorrt(monkeypatch):
     import sys
 

@@ -21,6 +21,7 @@ from grefine_rt.engine.build import EngineBuilder
 from grefine_rt.engine.device_memory import CudaDevice, Scratch
 from grefine_rt.engine.jit_cache import JitCache
 from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.sidecar import RTX_TARGETS
 from grefine_rt.engine.tensorrt import TensorRTEngine, axis_sizes, profile_for
 from grefine_rt.errors import BundleError, DeviceError
 from tests.runtime import fake_cuda, fake_tensorrt, tiny
@@ -44,8 +45,10 @@ class Here:
     def __init__(self, folder, out, patch, flavour="tensorrt-rtx", memory=10**9, captures=True):
         self.cuda = fake_cuda.module(memory, captures)
         self.trt = fake_tensorrt.module(stream=flavour == "tensorrt-rtx", cuda=self.cuda)
-        patch.setitem(sys.modules, "cuda", SimpleNamespace(core=self.cuda))
+        bindings = SimpleNamespace(driver=self.cuda.driver)
+        patch.setitem(sys.modules, "cuda", SimpleNamespace(core=self.cuda, bindings=bindings))
         patch.setitem(sys.modules, "cuda.core", self.cuda)
+        patch.setitem(sys.modules, "cuda.bindings", bindings)
         patch.setitem(sys.modules, flavour.replace("-", "_"), self.trt)
         patch.setattr(build, "gpu_target", lambda: "sm89")
         self.manifest = Bundle.open(folder, "cpu").manifest
@@ -403,6 +406,21 @@ def test_a_budget_is_for_engines_that_stream_their_weights(machine, streaming, b
     assert here.trt.engines[0].weight_streaming_budget_v2 == wanted
 
 
+def test_the_driver_tells_what_memory_is_free(machine):
+    here = machine()
+    gpu = CudaDevice("cuda:0")
+    assert gpu.free_memory == 10**9
+    held = gpu.allocate(4 * 10**8)
+    assert gpu.free_memory == 6 * 10**8
+    gpu.free(held)
+    assert gpu.free_memory == 10**9
+    here.cuda.driver.cuMemGetInfo = lambda: ("CUDA_ERROR_UNKNOWN", 0, 0)
+    with pytest.raises(
+        DeviceError, match=r"does not tell how much memory is free \(CUDA_ERROR_UNKNOWN\): see"
+    ):
+        _ = gpu.free_memory
+
+
 @pytest.mark.parametrize("flavour", ["tensorrt-rtx", "tensorrt"])
 def test_threads_and_bindings_do_not_disturb_each_other(folder, machine, flavour):
     here = machine(flavour=flavour)
@@ -524,6 +542,8 @@ def test_every_name_of_tensorrt_is_there_in_the_real_library(tmp_path, folder, m
     named(trt.IRuntimeCache, "serialize", "deserialize")
     named(trt.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
     named(trt.ExecutionContextAllocationStrategy, "USER_MANAGED")
+    known = {name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")}
+    assert set(RTX_TARGETS) == known
 
 
 def test_without_a_driver_the_real_library_loads_nothing_in_one_sentence(folder, tmp_path, monkeypatch):

@@ -52,6 +52,19 @@ class CudaDevice:
         driver = ".".join(map(str, self._core.system.get_user_mode_driver_version()))
         return f"{here.name}-sm{capability.major}{capability.minor}-cuda{driver}"
 
+    @property
+    def free_memory(self) -> int:
+        """Bytes that are free on the device, for all processes."""
+        from cuda.bindings import driver
+
+        self.use()
+        error, free, _ = driver.cuMemGetInfo()
+        if error != driver.CUresult.CUDA_SUCCESS:
+            raise DeviceError(
+                f"The driver does not tell how much memory is free ({error}): see 'grefine-rt doctor'."
+            )
+        return int(free)
+
     def use(self) -> Any:
         """Make this the GPU of the calling thread."""
         device = self._core.Device(self._index)  # a thread has objects of its own

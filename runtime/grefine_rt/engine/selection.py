@@ -15,11 +15,10 @@ from grefine_rt.engine.onnxruntime import NO_CUDA, CudaOptions, OnnxEngine, has_
 from grefine_rt.errors import DeviceError, GRefineError
 
 if TYPE_CHECKING:
-    from grefine_rt.engine.sidecar import Found
+    from grefine_rt.engine.sidecar import Found, Sidecar
 
 T = TypeVar("T")
 
-_NO_GPU = "no NVIDIA GPU with a driver is here"
 _AUTOENCODERS = ("_encode", "_decode")
 
 
@@ -28,6 +27,8 @@ class Selection:
 
     name: how the user calls the bundle, for the commands in messages. Graphs are named by their file in the bundle.
     "auto" asks the driver first: without a GPU, nothing of CUDA or TensorRT is looked for.
+
+    Engines whose weights can be streamed keep on the GPU what fits there beside the other engines.
 
     Raises DeviceError for an unknown device, and for one that no component can run on here.
     """
@@ -38,6 +39,7 @@ class Selection:
         self._folder, self._manifest, self._threads = folder, manifest, threads
         self._name = name or str(folder)
         self._wanted = parse(device)
+        self._loaded: set[Path] = set()
         if self._wanted.kind in ("auto", "cpu"):
             module()
         elif obstacle := self._missing(BACKENDS[self._wanted.kind]):
@@ -83,7 +85,10 @@ class Selection:
 
             found = self._built(graph)
             assert isinstance(found, tuple)
-            return TensorRTEngine(*found, device.place, scratch=self._scratch)
+            budget = self._weight_budget(*found)
+            engine = TensorRTEngine(*found, device.place, scratch=self._scratch, budget=budget)
+            self._loaded.add(found[0])
+            return engine
         serves = self._serving(graph)
         # Autoencoders need much memory, but seldom.
         options = CudaOptions(shrink=any(name.endswith(_AUTOENCODERS) for name in serves))
@@ -94,7 +99,7 @@ class Selection:
         if backend == "onnxruntime-cpu":
             return None
         if self._gpu is None:
-            return _NO_GPU
+            return self._no_gpu
         if backend == "onnxruntime-rtx" and not plugin.installed():
             return f"the TensorRT-RTX plugin of ONNX Runtime is not installed: run '{plugin.INSTALL}'"
         if backend == "onnxruntime-cuda" and not has_cuda():
@@ -108,8 +113,10 @@ class Selection:
         built = self._built(graph) if backend == "tensorrt" else None
         return built if isinstance(built, str) else None
 
-    def _built(self, graph: str) -> tuple[Path, Any] | str:
+    def _built(self, graph: str) -> tuple[Path, Sidecar] | str:
         """The engine of a graph that is valid here and its sidecar, or why there is none."""
+        from grefine_rt.engine import sidecar
+
         stem = PurePosixPath(graph).stem
         found = [engine for engine in self._engines if engine.engine.stem == stem]
         for engine in found:
@@ -117,22 +124,44 @@ class Selection:
                 return engine.engine, engine.sidecar
         if found:
             return str(found[0].problem)
-        return (
-            f"no TensorRT engine of '{stem}' is built: run 'grefine-rt engine build {self._name} --component "
-            f"{self._serving(graph)[0]}'"
-        )
+        build = f"grefine-rt engine build {self._name} --component {self._serving(graph)[0]}"
+        if self._gpu not in sidecar.RTX_TARGETS:
+            return (
+                f"TensorRT for RTX builds no engines for the GPU here, which is {self._gpu}: run '{build} --target "
+                f"{self._gpu} --flavour tensorrt' for one of classic TensorRT"
+            )
+        return f"no TensorRT engine of '{stem}' is built: run '{build}'"
+
+    def _weight_budget(self, path: Path, sidecar: Sidecar) -> int | None:
+        """Bytes of device memory for the weights of an engine, beside those that are not loaded yet."""
+        if not sidecar.streams:
+            return None
+        from grefine_rt.engine.weight_budget import weight_budget
+
+        built = (self._built(graph) for graph in dict.fromkeys(self._manifest.components.values()))
+        later = [
+            found[1]
+            for found in built
+            if not isinstance(found, str) and found[0] not in self._loaded | {path}
+        ]
+        return weight_budget(sidecar, later, self._scratch.gpu.free_memory + self._scratch.size)
+
+    @property
+    def _no_gpu(self) -> str:
+        number = f" number {self._wanted.index}" if self._wanted.index else ""
+        return f"no NVIDIA GPU{number} with a driver is here"
 
     @cached_property
     def _gpu(self) -> str | None:
         from grefine_rt.engine.sidecar import gpu_target
 
-        return gpu_target()
+        return gpu_target(self._wanted.index)
 
     @cached_property
     def _engines(self) -> list[Found]:
         from grefine_rt.engine.sidecar import Environment, engines
 
-        return list(engines(self._folder, self._manifest, Environment.here(self._name)))
+        return list(engines(self._folder, self._manifest, Environment.here(self._name, self._wanted.index)))
 
     @cached_property
     def _scratch(self) -> Any:
@@ -150,7 +179,7 @@ class Selection:
         return " ".join(dict.fromkeys(passed))
 
     def _refusal(self, obstacle: str) -> DeviceError:
-        other = ", so use the device 'auto' or 'cpu'" if obstacle == _NO_GPU else ""
+        other = ", so use the device 'auto' or 'cpu'" if obstacle == self._no_gpu else ""
         return DeviceError(f"Device '{self._wanted}' was asked for, but {obstacle.removesuffix('.')}{other}.")
 
 

@@ -25,6 +25,8 @@ Flavour = Literal["tensorrt-rtx", "tensorrt"]
 Precision = Literal["fp16", "mixed", "fp32"]
 
 _DISTRIBUTIONS: dict[str, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+RTX_TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+"""The GPUs that TensorRT for RTX builds engines for, as of 1.7."""
 INSTALL = {"tensorrt-rtx": "pip install grefine-rt[tensorrt]", "tensorrt": "pip install tensorrt"}
 """The command that installs a flavour."""
 
@@ -104,6 +106,11 @@ class Sidecar:
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1) + "\n"
 
+    @property
+    def streams(self) -> bool:
+        """Whether the engine can keep part of its weights in host memory."""
+        return "WEIGHT_STREAMING" in self.options.get("flags", "").split()
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -115,15 +122,15 @@ class Environment:
     gpu: str | None
 
     @classmethod
-    def here(cls, bundle: str) -> Environment:
-        """That of this machine; nothing of TensorRT is loaded for it."""
+    def here(cls, bundle: str, index: int = 0) -> Environment:
+        """That of this machine and its GPU number `index`; nothing of TensorRT is loaded for it."""
         versions = {}
         for flavour, distribution in _DISTRIBUTIONS.items():
             try:
                 versions[flavour] = version(distribution)
             except PackageNotFoundError:
                 continue
-        return cls(bundle, versions, gpu_target())
+        return cls(bundle, versions, gpu_target(index))
 
 
 @dataclass(frozen=True)
@@ -184,7 +191,7 @@ def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> 
     )
     axes = {axis for profile in sidecar.profiles for axis in profile}
     installed = environment.versions.get(sidecar.flavour)
-    wanted = sidecar.targets
+    wanted, flavour = sidecar.targets, sidecar.flavour
     if changed:
         problem = f"was built from another '{changed[0]}' than the bundle has now"
     elif restricted(profiles(manifest, sidecar.graph), axes) != sidecar.profiles:
@@ -199,12 +206,15 @@ def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> 
     elif environment.gpu is not None and environment.gpu not in sidecar.targets:
         problem = f"does not fit the GPU here, which is {environment.gpu}"
         wanted = (environment.gpu,)
+        if flavour == "tensorrt-rtx" and environment.gpu not in RTX_TARGETS:
+            problem += f", and {flavour} builds none for it"
+            flavour = "tensorrt"
     else:
         return None
-    flavour = "" if sidecar.flavour == "tensorrt-rtx" else f" --flavour {sidecar.flavour}"
+    option = "" if flavour == "tensorrt-rtx" else f" --flavour {flavour}"
     return (
         f"{who} {problem}: run 'grefine-rt engine build {environment.bundle} --target {','.join(wanted)} --component "
-        f"{names[0]}{flavour}'."
+        f"{names[0]}{option}'."
     )
 
 
@@ -263,14 +273,14 @@ def engines(folder: Path, manifest: Manifest, environment: Environment) -> Itera
             yield check(engine, manifest, environment)
 
 
-def gpu_target() -> str | None:
-    """The first GPU of this machine as a target such as "sm89"; None when there is no GPU or no driver."""
+def gpu_target(index: int = 0) -> str | None:
+    """A GPU of this machine as a target such as "sm89"; None when there is no such GPU or no driver."""
     try:
         cuda = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
         return None
     device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
-    if cuda.cuInit(0) != 0 or cuda.cuDeviceGet(ctypes.byref(device), 0) != 0:
+    if cuda.cuInit(0) != 0 or cuda.cuDeviceGet(ctypes.byref(device), index) != 0:
         return None
     for number, attribute in ((major, _MAJOR), (minor, _MINOR)):
         cuda.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)

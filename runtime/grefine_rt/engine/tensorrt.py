@@ -73,7 +73,7 @@ class TensorRTEngine:
             self._log = callbacks.logger(self._trt)
             self._runtime = self._trt.Runtime(self._log)
             self._engine = self._load(path)
-            if budget is not None and "WEIGHT_STREAMING" in sidecar.options.get("flags", "").split():
+            if budget is not None and sidecar.streams:
                 self._engine.weight_streaming_budget_v2 = min(budget, self._engine.streamable_weights_size)
             self._graphs = Graphs(own=True, note="captured at the second run of a size")
             self._kernels: jit_cache.JitCache | None = None

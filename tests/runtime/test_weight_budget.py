@@ -1,0 +1,35 @@
+"""How much of an engine's weights lies on the GPU when not all do: the arithmetic."""
+
+from grefine_rt.bundle.manifest import FileEntry
+from grefine_rt.engine.weight_budget import HEADROOM, weight_budget
+from tests.runtime.test_engine_sidecar import manifest, sidecar
+
+GB = 10**9
+
+
+def engine(size, streams=True, activations=(GB,)):
+    flags = "TF32 WEIGHT_STREAMING" if streams else "TF32"
+    entry = FileEntry(size, "a" * 64)
+    return sidecar(manifest(), options={"flags": flags}, activations=activations, engine=entry)
+
+
+def test_an_engine_that_cannot_stream_has_no_budget():
+    assert weight_budget(engine(8 * GB, streams=False), [], GB) is None
+
+
+def test_what_fits_to_the_byte_is_not_streamed():
+    enough = 6 * GB + 2 * GB + 3 * GB + HEADROOM  # own weights, another's, the larger activations
+    own, other = engine(6 * GB), engine(2 * GB, streams=False, activations=(GB, 3 * GB))
+    assert weight_budget(own, [other], enough) is None
+    assert weight_budget(own, [other], enough - 1) == 6 * GB - 1
+
+
+def test_those_that_stream_share_by_their_size():
+    step, restore = engine(6 * GB), engine(2 * GB)
+    free = 4 * GB + GB + HEADROOM
+    assert weight_budget(step, [restore], free) == 3 * GB
+    assert weight_budget(restore, [step], free) == GB
+
+
+def test_with_nothing_left_all_weights_stay_in_host_memory():
+    assert weight_budget(engine(6 * GB), [engine(9 * GB, streams=False)], 8 * GB) == 0
