@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,9 @@ from typing import Any
 from grefine_export.mini import heldout
 from grefine_export.mini.heldout import Sample
 from grefine_rt import Refiner
+from grefine_rt.errors import OutputError
+from grefine_rt.files import write_whole
+from grefine_rt.imaging.image import check_writable
 
 SPLITS = {"test": heldout.TEST, "validation": heldout.VALIDATION}
 
@@ -36,6 +38,12 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str] | None) -> a
     options = parser.parse_args(arguments)
     if options.limit is not None and options.limit < 1:
         parser.error("--limit must be 1 or more")
+    for path in (options.json, getattr(options, "markdown", None)):
+        if path is not None:
+            try:
+                check_writable(path)
+            except OutputError as error:
+                parser.error(str(error))
     return options
 
 
@@ -52,11 +60,4 @@ def set_of(options: argparse.Namespace, samples: Sequence[Sample]) -> dict[str, 
 
 def write_json(path: Path, results: object) -> None:
     """Writes the file whole or not at all."""
-    write_whole(path, json.dumps(results, indent=2, allow_nan=False) + "\n")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes the file whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text)
-    os.replace(part, path)
+    write_whole(path, (json.dumps(results, indent=2, allow_nan=False) + "\n").encode())

@@ -21,11 +21,12 @@ from rich.console import Console
 from benchmarks import readings
 from benchmarks.figures import HEADLINE, details, passes
 from benchmarks.judge import CARD, Judge
-from benchmarks.options import heldout_parser, opened, parse, set_of, write_json, write_whole
+from benchmarks.options import heldout_parser, opened, parse, set_of, write_json
 from benchmarks.outcomes import Outcome, Variant, same_twice, try_variants
 from benchmarks.tables import markdown, show
 from grefine_export.mini.heldout import Sample
 from grefine_rt import GRefineError, RefineOptions, Refiner
+from grefine_rt.files import write_whole
 
 MAIN = "main"
 REPORT_SECONDS = 15.0
@@ -146,9 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         write_json(options.json, results)
     if options.markdown:
-        write_whole(
-            options.markdown, f"# What the bundle {manifest.name} does\n\n{_SOURCE}\n\n{markdown(results)}"
-        )
+        text = f"# What the bundle {manifest.name} does\n\n{_SOURCE}\n\n{markdown(results)}"
+        write_whole(options.markdown, text.encode())
     return 0
 
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from grefine_export.hub import fetch, is_hub_id, listing
+from grefine_export.hub import Unreachable, fetch, is_hub_id, listing
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -73,7 +73,10 @@ def locate(checkpoint: str) -> Path:
     """
     if not is_hub_id(checkpoint):
         return Path(checkpoint).expanduser()
-    names = [file.name for file in listing(checkpoint, None, ["*"])]
+    try:
+        names = [file.name for file in listing(checkpoint, None, ["*"])]
+    except Unreachable:
+        return fetch(checkpoint, None, ["*"])  # what an earlier run left in the cache
     weights = next((name for name in WEIGHT_FILES if name in names), None)
     if weights is None:
         raise ValueError(f"the model '{checkpoint}' has no file of weights: one of {', '.join(WEIGHT_FILES)}")

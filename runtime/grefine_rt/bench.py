@@ -249,7 +249,8 @@ def _nvidia(query: str) -> list[str]:
 
 def rows(result: Mapping[str, Any]) -> dict[str, float]:
     """The figures of a result that can be compared with another's, by name."""
-    found = {f"cold start, {name}": float(value) for name, value in result.get("cold_start", {}).items()}
+    cold = result.get("cold_start", {}).items()
+    found = {f"cold start, {name}": float(value) for name, value in cold if value is not None}
     found |= {f"load {name} (ms)": float(value) for name, value in result["load"].items()}
     for name, row in (*result["components"].items(), ("refine", result["refine"])):
         found |= {f"{name}, {key} (ms)": float(row[key]) for key in ("median", "p95")}

@@ -5,7 +5,7 @@ answers None to every question. Sizes are (width, height) in pixels at which a s
 whole pictures: tiles make more, for they overlap.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from grefine_rt.bundle.manifest import Decoding, Manifest
@@ -124,15 +124,23 @@ def assess_flops(manifest: Manifest, texts: int, pictures: int = 1) -> float | N
 
 
 def memory_plan(
-    manifest: Manifest, size: Size, device: str = "cpu", restore_size: Size | None = None
+    manifest: Manifest,
+    size: Size,
+    device: str = "cpu",
+    restore_size: Size | None = None,
+    components: Collection[str] | None = None,
 ) -> tuple[ComponentMemory, ...] | None:
     """What every graph of a bundle takes when stage 1 works at `size` and stage 2 at `restore_size`, or `size` too.
+
+    components: only the graphs of these.
 
     A refine call needs the sum: graphs stay loaded, and each session keeps the memory it once had. Steps are guided
     where the bundle says so; autoencoders that work in tiles, and tiled steps of stage 2, take those of one tile.
     """
     plan = {}
     for component, file in manifest.components.items():
+        if components is not None and component not in components:
+            continue
         entry = memory(manifest, component, *_work(manifest, component, size, restore_size or size), device)
         if entry is None:
             return None
@@ -141,7 +149,11 @@ def memory_plan(
 
 
 def largest_fitting(
-    manifest: Manifest, free_bytes: int, aspect: float = 1.0, device: str = "cpu"
+    manifest: Manifest,
+    free_bytes: int,
+    aspect: float = 1.0,
+    device: str = "cpu",
+    components: Collection[str] | None = None,
 ) -> Size | None:
     """The largest size of stage 1 with which a refine call fits into `free_bytes`; None where none does.
 
@@ -154,7 +166,7 @@ def largest_fitting(
         scale = resolution / stage1.resolution
         size = work_size(round(resolution * aspect), resolution, resolution, stage1.multiple)
         other = max(round(stage2.resolution * scale), stage2.multiple)
-        plan = memory_plan(manifest, size, device, work_size(*size, other, stage2.multiple))
+        plan = memory_plan(manifest, size, device, work_size(*size, other, stage2.multiple), components)
         if plan is None or needed(plan) > free_bytes:
             break
         largest = size
@@ -167,16 +179,17 @@ def check_memory(
     free_bytes: int | None,
     device: str = "cpu",
     restore_size: Size | None = None,
+    components: Collection[str] | None = None,
 ) -> None:
     """Raise MemoryLimitError when a refine call at these sizes (see `memory_plan`) does not fit into `free_bytes`.
 
-    free_bytes: on a CPU, `system_memory.usable_memory`. Nothing is refused where it (None) or the bundle's costs are
-    unknown.
+    free_bytes: on a CPU, `system_memory.usable_memory`. components: those that run there; all when None. Nothing is
+    refused where `free_bytes` (None) or the bundle's costs are unknown.
     """
-    plan = memory_plan(manifest, size, device, restore_size)
+    plan = memory_plan(manifest, size, device, restore_size, components)
     if plan is None or free_bytes is None or needed(plan) <= free_bytes:
         return
-    fitting = largest_fitting(manifest, free_bytes, size[0] / size[1], device)
+    fitting = largest_fitting(manifest, free_bytes, size[0] / size[1], device, components)
     advice = (
         f"the largest that fits is {fitting[0]} x {fitting[1]}"
         if fitting

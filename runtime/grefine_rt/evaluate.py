@@ -15,7 +15,8 @@ from grefine_rt.assess.indicator import Assessment, AssessOptions, check_prompt
 from grefine_rt.assessor import Assessor
 from grefine_rt.databases import Rated
 from grefine_rt.errors import ImageError, OptionError, OutputError, PromptError
-from grefine_rt.imaging.image import Picture, load, write_whole
+from grefine_rt.files import write_whole
+from grefine_rt.imaging.image import Picture, load
 
 _SCORES = ("perceptual", "technical", "rationality", "naturalness", "alignment")
 _OTHERS = ("ip_iqa_quality", "ip_iqa_alignment", "image_reward")

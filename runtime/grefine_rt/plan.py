@@ -29,7 +29,7 @@ from grefine_rt.reasons import (
     LEFT_TO_STAGE2,
     RESTORE_FIRST,
     RESTORED_FIRST,
-    cost_reasons,
+    edited_reasons,
     plan_reasons,
     strength_reason,
 )
@@ -126,23 +126,25 @@ class RefinePlan:
     def with_mask(self, mask: Mask) -> RefinePlan:
         """The same plan for another mask, bool (H, W): an empty one switches stage 1 off, any other on, at once.
 
-        Raises OptionError when the mask is not bool or not of the picture's size.
+        Stage 2 then follows, where the options have it. Raises OptionError when the mask is not bool or not of the
+        picture's size.
         """
-        if mask.dtype != np.bool_ or mask.shape != self.mask.shape:
+        given = np.asarray(mask)
+        if given.dtype != np.bool_ or given.shape != self.mask.shape:
             raise OptionError(
-                f"The mask must be a bool array of shape {self.mask.shape}, but is {mask.dtype} {mask.shape}."
+                f"The mask must be a bool array of shape {self.mask.shape}, but is {given.dtype} {given.shape}."
             )
+        stage2 = 2 in self.options.stages and unet_calls(self.stage2_steps, self.delta) > 0
         plan = replace(
             self,
             mask=mask,
             regenerate=bool(mask.any()),
+            restore=self.restore or (self.restore_first and stage2),
             restore_first=False,
             boxes=tuple(masks.boxes(mask)),
             coverage=float(mask.mean()),
         )._with_crops()
-        gone = (RESTORE_FIRST, RESTORED_FIRST, *cost_reasons(self))
-        kept = [reason for reason in self.reasons if reason not in gone]
-        return replace(plan, reasons=(*kept, "The mask was changed by hand.", *cost_reasons(plan)))
+        return replace(plan, reasons=edited_reasons(plan))
 
     def again(self, restored: Assessment) -> RefinePlan:
         """The plan of what is still to do for the picture that stage 2 `restored` first, made with the same options;

@@ -95,9 +95,9 @@ class PlanOptions:
         for name in ("grow", "feather", "emphasis"):
             _in_range(name, getattr(self, name), 0.0, 64.0)
         for name in ("stage1_steps", "stage2_steps"):
-            _in_range(name, getattr(self, name), 1, 1000)
-        _in_range("drafts", self.drafts, 1, MAX_DRAFTS)
-        _in_range("sketch_steps", self.sketch_steps, 0, 1000)
+            _count(name, getattr(self, name), 1, 1000)
+        _count("drafts", self.drafts, 1, MAX_DRAFTS)
+        _count("sketch_steps", self.sketch_steps, 0, 1000)
         _in_range("window", self.window, 0.0, 1.0)
         _in_range("context", self.context, 0.0, 1.0)
         if self.window == 0:
@@ -119,6 +119,12 @@ def _in_range(name: str, value: float | None, low: float, high: float, also: str
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise OptionError(f"The option '{name}' must be from {low:g} to {high:g}{also}, not {value!r}.")
+
+
+def _count(name: str, value: int | None, low: int, high: int) -> None:
+    _in_range(name, value, low, high)
+    if value is not None and value != int(value):
+        raise OptionError(f"The option '{name}' must be a whole number, not {value!r}.")
 
 
 def _rising(name: str, value: Sequence[float]) -> None:

@@ -45,15 +45,27 @@ def plan_reasons(
             reasons.append("The whole picture is redrawn, because the option 'full_image' is set.")
         else:
             reasons += _mask_reasons(plan, assessment, poor, missing)
-        reasons.append(f"Stage 1 has strength {plan.strength:.2f}, {strength_why}.")
-        reasons += _saving_reasons(plan)
-    else:
-        reasons.append("Stage 1 is skipped.")
+    return (*reasons, *_stage_reasons(plan, f", {strength_why}"))
+
+
+def edited_reasons(plan: RefinePlan) -> tuple[str, ...]:
+    """All sentences on a plan whose mask was drawn by hand."""
+    what = (
+        f"what is redrawn is {100 * plan.coverage:.0f} % of the picture" if plan.regenerate else "it is empty"
+    )
+    return (f"The mask was changed by hand: {what}.", *_stage_reasons(plan, ""))
+
+
+def _stage_reasons(plan: RefinePlan, strength_why: str) -> list[str]:
+    """What both stages do, and what that costs."""
+    reasons = ["Stage 1 is skipped."]
+    if plan.regenerate:
+        reasons = [f"Stage 1 has strength {plan.strength:.2f}{strength_why}.", *_saving_reasons(plan)]
     if plan.restore:
         reasons.append(f"Stage 2 restores the whole picture mildly (strength {plan.delta:.2f}).")
     elif not plan.restore_first:
         reasons.append("Stage 2 is skipped.")
-    return (*reasons, *cost_reasons(plan))
+    return [*reasons, *cost_reasons(plan)]
 
 
 def strength_reason(quality: float, deficit: bool, absent: bool) -> str:

@@ -233,16 +233,25 @@ class Refiner(Assessor):
         return add_difference(rgb, picture, restored.image)
 
     def _check_memory(self, plan: RefinePlan) -> None:
-        """Raises MemoryLimitError before anything is loaded that would not fit into this machine's memory."""
-        if self.bundle.engine("perceptual").device != "cpu":
-            return  # what is free on a GPU is the business of its backend
+        """Raises MemoryLimitError before anything is loaded that would not fit into this machine's memory.
+
+        What is free on a GPU is the business of its backend.
+        """
+        skipped = {
+            *(() if plan.regenerate or plan.restore_first else SECTION_COMPONENTS["inpaint"]),
+            *(() if plan.restore or plan.restore_first else SECTION_COMPONENTS["restore"]),
+        }
+        choices = {
+            choice.component: choice.device for choice in (*self.bundle.foresee(), *self.bundle.choices)
+        }
+        here = {component for component, device in choices.items() if device == "cpu"} - skipped
         rows, columns = plan.mask.shape
         (width, height), tile = restore_work(self.bundle.manifest.stage2, columns, rows, plan.work)
         if not fits(height, width, tile):
             width, height = min(width, tile), min(height, tile)
         sizes = [crop.size for crop in plan.crops] if plan.regenerate else []
         stage1 = max(sizes, key=math.prod, default=(width, height))
-        check_memory(self.bundle.manifest, stage1, usable_memory(), "cpu", (width, height))
+        check_memory(self.bundle.manifest, stage1, usable_memory(), "cpu", (width, height), here)
 
 
 class _Run:
@@ -278,6 +287,8 @@ def _check_fits(plan: RefinePlan, picture: Picture) -> None:
             f"The plan is for a picture of {width} x {height} pixels, but this one has "
             f"{picture.size[0]} x {picture.size[1]}: make a plan for it."
         )
+    if plan.regenerate and not plan.mask.any():
+        raise OptionError("The plan has an empty mask, but redraws it: change the mask with 'with_mask'.")
     shown = np.zeros_like(plan.mask)
     for crop in plan.crops:
         for x0, y0, x1, y1 in crop.regions:

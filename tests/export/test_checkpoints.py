@@ -252,6 +252,12 @@ def test_fetching_one_form_of_the_weights(hub, wanted, others):
     assert (folder / wanted[0]).read_text() == wanted[0]
 
 
+def test_what_was_fetched_serves_without_the_hub(hub):
+    there = locate(_model(hub, "config.json", "model.safetensors"))
+    hub.offline = True
+    assert locate("some/model") == there
+
+
 def test_no_hub(hub):
     hub.offline = True
     with pytest.raises(

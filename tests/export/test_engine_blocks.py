@@ -68,7 +68,7 @@ def built(tmp_path_factory):
 def test_full_width_blocks_stay_in_half_precision_and_take_little_memory(built):
     stored, sidecar = built
     assert (sidecar.precision, sidecar.storage) == ("fp16", "fp16")
-    assert stored < sidecar.engine.size < stored + 50e6  # weights as they are, and the code of three profiles
+    assert stored < sidecar.engine.size < stored + 50e6  # weights as they are, and the code of five profiles
     assert sidecar.memory is not None
     assert sidecar.memory < 3e9
 
@@ -80,6 +80,13 @@ def test_self_and_cross_attention_of_both_transformer_layers_are_fused(built):
 
 def test_every_bucket_has_a_profile_and_takes_more_memory_than_the_one_before(built):
     _, sidecar = built
-    assert [profile["h"] for profile in sidecar.profiles] == [(32, 64, 96), (48, 96, 144), (64, 128, 192)]
-    first, second, third = sidecar.activations
-    assert first < second < third
+    assert [profile["h"] for profile in sidecar.profiles] == [
+        (32, 64, 96),
+        (48, 96, 144),
+        (64, 80, 96),
+        (64, 128, 192),
+        (192, 224, 272),
+    ]
+    first, second, wide, third, high = sidecar.activations
+    assert first < second < wide < third
+    assert high < third

@@ -204,6 +204,27 @@ def test_alpha_of_the_metadata(modules, tmp_path):
     assert updates["unet", UNET[7]].factor == pytest.approx(1 / RANK)
 
 
+def test_alpha_of_the_settings_that_peft_keeps_beside_the_file(modules, tmp_path):
+    name = UNET[6]
+    made = {key: value for key, value in factors(modules).items() if key == ("unet", name)}
+    names = {"lora_A": "down", "lora_B": "up"}
+    tensors = {
+        f"base_model.model.{name}.{half}.weight": made["unet", name][index]
+        for index, half in enumerate(names)
+    }
+    path = saved(tensors, tmp_path / "adapter_model.safetensors")
+    assert read_lora(path).updates["unet", name].factor == 1
+    settings = tmp_path / "adapter_config.json"
+    settings.write_text(json.dumps({"lora_alpha": 6, "r": RANK, "alpha_pattern": None}))
+    assert read_lora(path).updates["unet", name].factor == pytest.approx(6 / RANK)
+    settings.write_text(json.dumps({"lora_alpha": 6, "use_rslora": True}))
+    with pytest.raises(ValueError, match="use_rslora"):
+        read_lora(path)
+    settings.write_text("[")
+    with pytest.raises(ValueError, match="is no JSON of a LoRA's settings"):
+        read_lora(path)
+
+
 @pytest.mark.parametrize("key", ["use_dora", "use_rslora"])
 def test_metadata_of_another_kind(modules, tmp_path, key):
     metadata = {"lora_adapter_metadata": json.dumps({f"unet.{key}": True})}

@@ -391,3 +391,31 @@ def test_hub_ids_bring_what_is_needed_and_no_pickle_beside_safetensors(tmp_path,
     assert PasdCheckpoint.find("someone/pasd", lines.append) == pasd
     with pytest.raises(FileNotFoundError, match="someone/other"):
         PasdCheckpoint.find("someone/other", lines.append)
+
+
+def test_of_several_models_of_a_repository_only_one_is_fetched(tmp_path, monkeypatch):
+    hub = FakeHub(monkeypatch, tmp_path / "hub", tmp_path / "cache")
+    for name in ("pasd/checkpoint-5", "pasd/checkpoint-12", "pasd_light"):
+        tiny_pasd.save_pasd(hub.root / "someone" / "models" / name, "flat")
+    with pytest.raises(
+        ValueError, match="holds several PASD models: give one of 'someone/models/pasd/checkpoint-12'"
+    ):
+        PasdCheckpoint.find("someone/models", print)
+    with pytest.raises(ValueError, match=r"'someone/models/none' on the hub has no unet/config\.json"):
+        PasdCheckpoint.find("someone/models/none", print)
+    assert hub.fetched == []
+    found = PasdCheckpoint.find("someone/models/pasd", print)
+    assert found.folder.parts[-2:] == ("pasd", "checkpoint-12")
+    assert {name.rsplit("/", 2)[0] for name in hub.fetched} == {"pasd/checkpoint-12"}
+    assert found.load().light is False
+    hub.offline = True
+    assert PasdCheckpoint.find("someone/models/pasd", print) == found
+
+
+def test_a_model_at_the_root_of_a_repository_serves_from_the_cache(tmp_path, monkeypatch):
+    hub = FakeHub(monkeypatch, tmp_path / "hub", tmp_path / "cache")
+    tiny_pasd.save_pasd(hub.root / "someone" / "pasd", "flat")
+    tiny_pasd.save_base(hub.root / "someone" / "sd15", "flat")
+    found = PasdCheckpoint.find("someone/pasd", print), Sd15.find("someone/sd15")
+    hub.offline = True
+    assert (PasdCheckpoint.find("someone/pasd", print), Sd15.find("someone/sd15")) == found

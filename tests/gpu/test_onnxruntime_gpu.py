@@ -194,4 +194,4 @@ def test_auto_takes_the_gpu_and_says_why(cuda):
         for choice in result.backends:
             assert choice.device == "cuda:0"
             assert choice.reason.endswith(".")
-            assert choice.backend != "onnxruntime-cuda" or "TensorRT engine" in choice.reason
+            assert choice.backend != "onnxruntime-cuda" or "TensorRT" in choice.reason

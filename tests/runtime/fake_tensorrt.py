@@ -305,12 +305,17 @@ def module(stream=True, on_step=None, refuse=(), cuda=None, context=Context):
             return data is not None and writer.write(data[:5]) + writer.write(data[5:]) == len(data)
 
     class Runtime:
+        engine_host_code_allowed = False
+
         def __init__(self, log):
             self._log = log
 
         def deserialize_cuda_engine(self, data):
             if data[:1] != b"[":
                 self._log.log(Severity.ERROR, "Magic tag does not match")
+                return None
+            if not stream and not self.engine_host_code_allowed:  # version-compatible
+                self._log.log(Severity.ERROR, "The engine has host code, which is not allowed")
                 return None
             engines.append(Engine(bytes(data), cuda, self._log, context))
             return engines[-1]

@@ -8,7 +8,7 @@ from grefine_rt.engine.batch import run_rows
 from tests.runtime.fake_bundle import Engine
 
 
-def engine(batch):
+def engine(batch, largest=None):
     seen = []
 
     def run(a, b):
@@ -16,11 +16,20 @@ def engine(batch):
         return {"sum": a.sum(axis=1) + b, "unused": a}
 
     made = Engine(run)
+    made.largest = largest or {}
     made.inputs = {
         "a": TensorSpec("a", np.dtype(np.float32), (batch, 3)),
         "b": TensorSpec("b", np.dtype(np.float32), (batch,)),
     }
     return made, seen
+
+
+@pytest.mark.parametrize(("rows", "runs"), [(3, [3]), (4, [4]), (9, [4, 4, 1])])
+def test_an_engine_gets_no_more_rows_than_it_takes(rows, runs):
+    graph, seen = engine("b", {"b": 4, "h": 1})
+    a, b = np.ones((rows, 3), np.float32), np.arange(rows, dtype=np.float32)
+    np.testing.assert_array_equal(run_rows(graph, {"a": a, "b": b}, ["sum"])["sum"], b + 3)
+    assert seen == runs
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from grefine_rt.bundle.store import Bundle, bundle_dir, find, list_bundles, veri
 from grefine_rt.errors import BundleError, DeviceError
 from tests.runtime import tiny
 
-MENDS = r"grefine-rt bundle fetch .*grefine-export bundle"
+MENDS = r"grefine-rt bundle fetch' .*grefine-export bundle'|pip install --force-reinstall"
 STEP = "components/inpaint_step.onnx"
 
 
@@ -211,6 +211,26 @@ def test_changed_byte_is_found_before_anything_runs(folder):
         bundle.engine("inpaint_step")
 
 
+def test_a_changed_manifest_is_found(folder):
+    edit(folder, lambda data: data["plan"].update(tau=0.123))
+    with pytest.raises(
+        BundleError, match=r"bundle\.json of bundle 'tiny' was changed after.*" + MENDS
+    ) as error:
+        verify(folder)
+    one_sentence(error)
+    edit(folder, lambda data: data.update(checksum=None))  # of a bundle from before there were checksums
+    assert verify(folder).plan.tau == 0.123
+
+
+def test_a_bundle_may_be_read_by_whom_the_umask_lets(folder):
+    before = os.umask(0o022)
+    try:
+        write(folder, tiny.manifest())
+    finally:
+        os.umask(before)
+    assert (folder / "bundle.json").stat().st_mode & 0o777 == 0o644
+
+
 def test_changed_tokenizer_is_found(folder):
     flip_byte(folder / "tokenizers" / "words.json")
     with pytest.raises(BundleError, match="was changed"):
@@ -277,7 +297,10 @@ def test_find_by_folder_name_and_hub_id(folder, cache):
     ("name", "message"),
     [
         ("someone/big-model", r"run 'grefine-rt bundle fetch someone/big-model'"),
-        ("nothing", r"run 'grefine-rt bundle fetch nothing'"),
+        (
+            "nothing",
+            r"is here \(there is: mini\): run 'grefine-rt bundle fetch' and the address of one, or give",
+        ),
         ("/no/such/folder", "No bundle folder '/no/such/folder' exists"),
     ],
 )

@@ -195,6 +195,16 @@ def test_engines_that_stream_their_weights_share_what_is_free(folder, machine, t
     assert tensorrt.budgets == [6_500_000_000 * 2 // 3, None, 2_500_000_000]
 
 
+def test_engines_run_without_onnxruntime(folder, machine, tensorrt, monkeypatch):
+    machine(built=[found()])
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert select(folder).open(STEP)[1].backend == "tensorrt"
+    machine(gpu=None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(DeviceError, match="ONNX Runtime is not installed"):
+        select(folder)
+
+
 def test_engines_are_judged_for_the_gpu_that_was_asked_for(folder, machine, tensorrt, monkeypatch):
     machine()
     seen = []

@@ -75,6 +75,11 @@ def test_weights(prompt, expected):
     ]
 
 
+def test_weights_beyond_all_bounds_stay_numbers():
+    huge = "(" * 13 + "(boat:0)" + f":{'9' * 30})" * 13
+    assert {chunk.weight for chunk in parse_weights(huge)} == {0.0}
+
+
 def test_plain_text_joins_the_pieces():
     assert plain_text("a (red car:1.2), [old] <lora:a:1> house") == "a red car, old house"
 

@@ -88,14 +88,18 @@ def test_a_sidecar_holds_what_was_built(bundle, use):
     assert made.sources == {
         "components/inpaint_step.onnx": manifest["files"]["components/inpaint_step.onnx"]["sha256"]
     }
-    assert made.profiles == ({"h": (2, 4, 6), "w": (2, 4, 6), "n": (1, 2, 2), "l": (1, 6, 6)},)
+    rows = {"n": (1, 2, 2), "l": (1, 6, 6)}
+    wide, square, high = made.profiles
+    assert square == {"h": (2, 4, 6), "w": (2, 4, 6), **rows}
+    assert wide == {"h": (2, 2, 2), "w": (6, 6, 12), **rows}
+    assert high == {"h": (6, 6, 12), "w": (2, 2, 2), **rows}
     assert made.activations == (4096,)
     assert made.attention == (1, 1)
     assert made.precision == "fp32"
     assert made.options["flags"] == "TF32 WEIGHT_STREAMING"
     content = Path(row["path"]).read_bytes()
     assert (made.engine.size, made.engine.sha256) == (len(content), build.hashlib.sha256(content).hexdigest())
-    (profile,) = fake.configs[0].profiles
+    _, profile, _ = fake.configs[0].profiles
     assert profile["sample"] == ((1, 4, 2, 2), (1, 4, 4, 4), (1, 4, 6, 6))
     assert profile["context"] == ((1, 1, 5), (2, 6, 5), (2, 6, 5))
     assert "timestep" not in profile
@@ -213,7 +217,7 @@ def test_a_full_disk_is_seen_before_and_during_the_build(bundle, use, monkeypatc
         Path,
         "open",
         lambda path, mode="r", *more, **options: (
-            Full(path, "w") if path.suffix == ".part" and mode == "wb" else real(path, mode, *more, **options)
+            Full(path, "w") if path.suffix == ".tmp" and mode == "wb" else real(path, mode, *more, **options)
         ),
     )
     assert "No space left on device): free some space" in fails(bundle)

@@ -12,7 +12,9 @@ from grefine_rt.engine import sidecar as sidecars
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.profiles import profiles, restricted
 from grefine_rt.engine.sidecar import Environment, Sidecar, Tensor, validity
+from grefine_rt.engine.tensorrt import profile_for
 from grefine_rt.errors import BundleError
+from grefine_rt.imaging.image import work_size
 from tests.runtime import tiny
 
 STEP = "components/inpaint_step.onnx"
@@ -59,24 +61,51 @@ def axes_of(found, axis):
     return [profile[axis] for profile in found]
 
 
+def squares(found):
+    """The sides of the profiles that are neither wide nor high."""
+    return [profile["H"] for profile in found if profile["H"] == profile["W"]]
+
+
 def test_a_stage_has_a_profile_for_each_bucket_up_to_its_native_resolution():
     found = profiles(manifest(), STEP)
-    assert axes_of(found, "H") == [(256, 512, 768), (384, 768, 1152), (512, 1024, 1536)]
-    assert axes_of(found, "h") == axes_of(found, "w") == [(32, 64, 96), (48, 96, 144), (64, 128, 192)]
-    assert axes_of(found, "n") == [(1, 2, 2)] * 3
-    assert axes_of(found, "L") == axes_of(found, "l") == [(1, tiny.LENGTH, tiny.LENGTH)] * 3
+    short, long = (512, 640, 768), (1536, 1792, 2176)
+    assert axes_of(found, "H") == [(256, 512, 768), (384, 768, 1152), short, (512, 1024, 1536), long]
+    assert axes_of(found, "W") == [(256, 512, 768), (384, 768, 1152), long, (512, 1024, 1536), short]
+    assert [tuple(side // 8 for side in one["W"]) for one in found] == axes_of(found, "w")
+    assert axes_of(found, "n") == [(1, 2, 2)] * 5
+    assert axes_of(found, "L") == axes_of(found, "l") == [(1, tiny.LENGTH, tiny.LENGTH)] * 5
     assert axes_of(profiles(manifest(), "components/restore_step.onnx"), "W") == [
         (256, 512, 768),
+        (1152, 1344, 1664),
         (384, 768, 1152),
+        (384, 448, 576),
     ]
+
+
+@pytest.mark.parametrize(
+    ("resolution", "multiple"), [(1024, 64), (1024, 32), (768, 64), (512, 8), (128, 16), (704, 64)]
+)
+def test_every_work_size_has_a_profile(resolution, multiple):
+    found = profiles(manifest(inpaint={"resolution": resolution, "multiple": multiple}), STEP)
+    odd = [
+        (w, h)
+        for w in range(multiple, 3 * resolution, multiple)
+        for h in range(multiple, 3 * resolution, multiple)
+    ]
+    even = [(round(1000 * 1.05**k), 1000) for k in range(-40, 41)]
+    for size in {work_size(*picture, resolution, multiple) for picture in odd + even}:
+        for axes, scale in ((("W", "H"), 1), (("w", "h"), 8)):
+            sizes = {axis: side // scale for axis, side in zip(axes, size, strict=True)}
+            assert profile_for(found, sizes) is not None, size
 
 
 def test_a_small_bundle_has_its_own_resolution_alone_and_a_tile_is_a_bucket():
     small = manifest(inpaint={"resolution": 128, "multiple": 16})
-    assert axes_of(profiles(small, STEP), "h") == [(8, 16, 24)]
+    assert axes_of(profiles(small, STEP), "h") == [(8, 10, 12), (8, 16, 24), (24, 28, 36)]
     tiled = manifest(inpaint={"resolution": 1024, "tile": 640})
-    assert axes_of(profiles(tiled, STEP), "H")[1] == (320, 640, 960)
-    assert len(profiles(tiled, STEP)) == 4
+    assert squares(profiles(tiled, STEP))[1] == (320, 640, 960)
+    assert len(squares(profiles(tiled, STEP))) == 4
+    assert len(profiles(tiled, STEP)) == 8
 
 
 def test_ends_of_ranges_are_multiples_that_the_stage_takes():
@@ -84,7 +113,7 @@ def test_ends_of_ranges_are_multiples_that_the_stage_takes():
     for low, best, high in axes_of(profiles(odd, STEP), "H"):
         assert low % 64 == best % 64 == high % 64 == 0
         assert low <= best <= high
-    assert axes_of(profiles(odd, STEP), "H")[-1] == (320, 704, 1024)
+    assert squares(profiles(odd, STEP))[-1] == (320, 704, 1024)
 
 
 def test_a_file_of_several_components_gets_what_all_of_them_need():
@@ -97,7 +126,7 @@ def test_a_file_of_several_components_gets_what_all_of_them_need():
         inpaint={"resolution": 512},
         restore={"resolution": 640},
     )
-    assert axes_of(profiles(of, "components/inpaint_decode.onnx"), "H") == [(256, 512, 768), (320, 640, 960)]
+    assert squares(profiles(of, "components/inpaint_decode.onnx")) == [(256, 512, 768), (320, 640, 960)]
     assert profiles(of, "components/alignment_text.onnx")[0]["n"] == (1, 8, 32)
 
 
@@ -110,7 +139,7 @@ def test_images_of_the_indicators_have_one_size_and_any_number_of_rows():
 
 def test_restricted_keeps_each_profile_once():
     found = profiles(manifest(), STEP)
-    assert len(restricted(found, {"h", "w"})) == 3
+    assert len(restricted(found, {"h", "w"})) == 5
     assert restricted(found, {"n"}) == ({"n": (1, 2, 2)},)
     assert restricted(found, set()) == ({},)
     with pytest.raises(KeyError, match="batch"):
@@ -271,6 +300,12 @@ def test_a_cut_off_engine_and_a_missing_sidecar_are_problems(home):
     assert found.sidecar is None
 
 
+def test_an_engine_that_streams_its_weights_is_built_so_again():
+    of = manifest()
+    streaming = sidecar(of, version="1.6", options={"flags": "TF32 WEIGHT_STREAMING"})
+    assert validity(streaming, of, HERE).endswith("--component inpaint_step --weight-streaming'.")
+
+
 def test_a_gpu_that_tensorrt_for_rtx_does_not_know_is_sent_to_classic_tensorrt():
     of = manifest()
     here = dataclasses.replace(HERE, gpu="sm90")
@@ -285,8 +320,8 @@ def test_the_environment_is_known_without_loading_tensorrt(monkeypatch):
 
     for name in ("tensorrt", "tensorrt_rtx"):
         monkeypatch.setitem(sys.modules, name, None)  # an import would raise
-    monkeypatch.setattr(sidecars, "version", lambda name: {"tensorrt_rtx": "1.7"}[name])
+    monkeypatch.setattr(sidecars, "version", {"tensorrt_rtx": "1.7", "tensorrt-cu12": "10.14.1"}.__getitem__)
     monkeypatch.setattr(sidecars, "PackageNotFoundError", KeyError)
     here = Environment.here("mini")
-    assert here.versions == {"tensorrt-rtx": "1.7"}
+    assert here.versions == {"tensorrt-rtx": "1.7", "tensorrt": "10.14.1"}
     assert here.gpu is None or here.gpu.startswith("sm")

@@ -377,18 +377,3 @@ def test_inputs_are_never_overwritten(tmp_path):
         cannot_save(path, "overwrite", not_over=[source])
     assert source.read_bytes() == before
     im.save(Image.fromarray(scene()), tmp_path / "out.png", not_over=[source])
-
-
-@pytest.mark.parametrize("interruption", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_files_appear_whole_or_not_at_all(tmp_path, monkeypatch, interruption):
-    path = im.write_whole(tmp_path / "out.txt", b"first")
-
-    def interrupted(_):
-        raise interruption
-
-    monkeypatch.setattr(os, "fsync", interrupted)
-    expected = OutputError if isinstance(interruption, OSError) else KeyboardInterrupt
-    with pytest.raises(expected):
-        im.write_whole(path, b"second")
-    assert path.read_bytes() == b"first"
-    assert os.listdir(tmp_path) == ["out.txt"]

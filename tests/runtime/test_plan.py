@@ -441,9 +441,22 @@ def test_a_mask_can_be_drawn_by_hand():
     assert changed.boxes == ((80, 48, 120, 72),)
     assert changed.coverage == pytest.approx(mask.mean())
     assert not changed.with_mask(np.zeros_like(mask)).regenerate
-    for bad in (mask[:-1], mask.astype(np.uint8)):
+    for bad in (mask[:-1], mask.astype(np.uint8), [[1]]):
         with pytest.raises(OptionError, match="bool array of shape"):
             plan.with_mask(bad)
+
+
+def test_reasons_of_a_mask_by_hand_are_those_of_the_new_plan():
+    poor = make_plan(assessment(hole()), MANIFEST, PlanOptions())
+    emptied = poor.with_mask(np.zeros_like(poor.mask)).reasons
+    assert emptied[:2] == ("The mask was changed by hand: it is empty.", "Stage 1 is skipped.")
+    assert not any("redrawn" in reason or "strength 0.9" in reason for reason in emptied)
+    good = make_plan(assessment(), MANIFEST, PlanOptions())
+    assert "Stage 1 is skipped." in good.reasons
+    drawn = good.with_mask(hole(0.5, 0.5, 0.25)).reasons
+    assert drawn[0].startswith("The mask was changed by hand: what is redrawn is ")
+    assert drawn[1].startswith(f"Stage 1 has strength {good.strength:.2f}.")
+    assert "Stage 1 is skipped." not in drawn
 
 
 @pytest.mark.parametrize(

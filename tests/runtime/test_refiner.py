@@ -546,7 +546,10 @@ def test_an_empty_prompt_is_one_sentence(refiner, prompt):
         assert str(error.value).count(".") == 1
 
 
-@pytest.mark.parametrize("prompt", ["🏠", "!?", "((a house", "дом у моря", "(a house:1.3), [sea]"])
+@pytest.mark.parametrize(
+    "prompt",
+    ["🏠", "!?", "((a house", "дом у моря", "(a house:1.3), [sea]", r"a house\(red\) on the sea\(side\)"],
+)
 def test_unusual_prompts_work(refiner, prompt):
     result = refiner.refine(scene(GOOD, 64, 64), prompt)
     assert result.image.size == (64, 64)
@@ -631,3 +634,33 @@ def test_what_cannot_fit_is_refused_before_anything_is_drawn(bundle, refiner, mo
         refiner.refine(scene(POOR), PROMPT)
     monkeypatch.setattr(refiner_module, "usable_memory", lambda: 10**12)
     refiner.refine(scene(POOR), PROMPT)
+
+
+def test_memory_is_counted_for_what_runs_on_the_cpu(bundle, refiner, monkeypatch):
+    cost = Cost((1e9, 0.0, 0.0), (1e9, 0.0, 0.0))
+    components = {name: f"{name}.onnx" for name in bundle.engines}
+    files = {file: FileEntry(1, "0" * 64) for file in components.values()}
+    bundle.manifest = dataclasses.replace(
+        bundle.manifest, components=components, files=files, costs=dict.fromkeys(files, cost)
+    )
+    steps = [name for name in components if name.startswith(("inpaint", "restore"))]
+    each = 1.4e9 + 2
+    monkeypatch.setattr(refiner_module, "usable_memory", lambda: round(each * (len(components) - 3.5)))
+    poor = scene(POOR)
+    with pytest.raises(MemoryLimitError):
+        refiner.refine(poor, PROMPT)
+    refiner.refine(
+        poor, PROMPT, options=RefineOptions(plan=PlanOptions(stages=(2,)))
+    )  # stage 1 is never loaded
+    on_gpu = [
+        dataclasses.replace(c, device="cuda:0") if c.component in steps else c for c in bundle.foresee()
+    ]
+    monkeypatch.setattr(bundle, "foresee", lambda: tuple(on_gpu), raising=False)
+    refiner.refine(poor, PROMPT)
+
+
+def test_a_plan_that_redraws_nothing_is_refused(refiner):
+    picture = scene(GOOD)
+    plan = dataclasses.replace(refiner.plan(picture, PROMPT), regenerate=True)
+    with pytest.raises(OptionError, match="empty mask, but redraws it: change the mask with 'with_mask'"):
+        refiner.refine(picture, PROMPT, plan=plan)

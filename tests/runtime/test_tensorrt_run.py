@@ -227,7 +227,7 @@ def test_scratch_memory_is_shared_and_as_large_as_the_largest_need(folder, machi
     for seed in range(3):  # it grows after the graph of the first one was captured
         arrays = inputs_of(folder, STEP, seed=seed)
         assert_same(step.run(arrays), OnnxEngine(folder / STEP, "cpu").run(arrays))
-    assert scratch.size == fake_tensorrt.SCRATCH
+    assert scratch.size == 2 * fake_tensorrt.SCRATCH  # of the second profile, neither wide nor high
     images = inputs_of(folder, DECODE)
     for _ in range(2):
         assert_same(decode.run(images), OnnxEngine(folder / DECODE, "cpu").run(images))

@@ -224,11 +224,19 @@ def _layer(path: Path, name: str) -> tuple[str, str]:
 
 
 def _given_alpha(path: Path) -> Callable[[str, str, int], float]:
-    """alpha by (part, layer, rank) as the file's metadata say it (diffusers with peft); the rank where they do not."""
+    """alpha by (part, layer, rank) as the file's metadata say it (diffusers with peft) or the settings beside it
+    (peft); the rank where neither does."""
     metadata = {}
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
+    beside = path.with_name("adapter_config.json")
+    if not metadata and beside.is_file():  # peft's own layout: one model, its settings beside it
+        try:
+            own = dict(json.loads(beside.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"'{beside}' is no JSON of a LoRA's settings: fetch the LoRA again") from error
+        metadata = {f"{_PREFIXES['base_model.model.']}.{name}": value for name, value in own.items()}
     for key in ("use_dora", "use_rslora"):
         if any(metadata.get(f"{part}.{key}") for part in set(_PREFIXES.values())):
             raise ValueError(
@@ -236,7 +244,7 @@ def _given_alpha(path: Path) -> Callable[[str, str, int], float]:
             )
 
     def alpha(part: str, layer: str, rank: int) -> float:
-        for pattern, value in metadata.get(f"{part}.alpha_pattern", {}).items():
+        for pattern, value in (metadata.get(f"{part}.alpha_pattern") or {}).items():
             if layer == pattern or layer.endswith(f".{pattern}"):
                 return float(value)
         return float(metadata.get(f"{part}.lora_alpha", rank))

@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
@@ -46,12 +46,16 @@ class PasdCheckpoint:
 
     @classmethod
     def find(cls, checkpoint: str, say: Callable[[str], None] = print) -> PasdCheckpoint:
-        """`checkpoint`: the folder itself, one above its `checkpoint-N` (the latest is taken), or a hub id.
+        """`checkpoint`: the folder itself, one above its `checkpoint-N` (the latest is taken), or a hub id, with a
+        folder behind it where the repository has several models ("yangtao9009/PASD/pasd").
 
         Raises FileNotFoundError, ConnectionError or ValueError, one sentence each.
         """
-        hub = is_hub_id(checkpoint)
-        root = _fetched(checkpoint, _PASD_PARTS, say) if hub else Path(checkpoint).expanduser()
+        owner, _, rest = checkpoint.partition("/")
+        name, _, under = rest.strip("/").partition("/")
+        if is_hub_id(f"{owner}/{name}") and not Path(checkpoint).exists():
+            return cls(_fetched_model(f"{owner}/{name}", under, say))
+        root = Path(checkpoint).expanduser()
         if not root.is_dir():
             raise FileNotFoundError(
                 f"there is no folder '{checkpoint}': give a PASD checkpoint with 'unet' and 'controlnet'"
@@ -65,7 +69,7 @@ class PasdCheckpoint:
         if len({folder.parent for folder in found}) > 1:
             names = ", ".join(sorted(str(folder.relative_to(root)) for folder in found))
             raise ValueError(f"the folder '{checkpoint}' holds several PASD models: give one of {names}")
-        return cls(max(found, key=lambda folder: int(re.sub(r"\D", "", folder.name) or 0)))
+        return cls(max(found, key=_number))
 
     def files(self) -> list[Path]:
         """The files that decide the model, for telling whether they changed."""
@@ -198,14 +202,49 @@ class Sd15:
         return sorted(file for file in (self.path / part).rglob("*") if file.is_file())
 
 
-def _fetched(repo: str, parts: Sequence[str], say: Callable[[str], None]) -> Path:
-    """A hub's model in the cache: weights, configuration and tokenizer in folders of these names; no pickle where there
-    are safetensors."""
+def _fetched_model(repo: str, under: str, say: Callable[[str], None]) -> Path:
+    """The PASD of a hub's repository in the cache: the only one in its folder `under`, or the latest of its
+    `checkpoint-N`. Raises ValueError before anything is fetched where there are several, or none."""
+    try:
+        names = {file.name for file in listing(repo, None, ["*"])}
+    except Unreachable as error:
+        root = _fetched(repo, _PASD_PARTS, say, under)  # what an earlier run left
+        names = {file.relative_to(root).as_posix() for file in root.rglob("config.json")}
+        unreachable: Unreachable | None = error
+    else:
+        root, unreachable = Path(), None
+    folders = {PurePosixPath(name).parent.parent for name in names if name.endswith("unet/config.json")}
+    found = [
+        folder
+        for folder in folders
+        if str(folder / "controlnet/config.json") in names and folder.is_relative_to(under or ".")
+    ]
+    where = f"'{repo}/{under}' on the hub" if under else f"'{repo}' on the hub"
+    if not found:
+        raise unreachable or ValueError(
+            f"{where} has no unet/config.json with controlnet/config.json: give a PASD checkpoint"
+        )
+    if len({folder.parent for folder in found}) > 1:
+        choices = ", ".join(sorted(f"'{repo}/{folder}'" for folder in found))
+        raise ValueError(f"{where} holds several PASD models: give one of {choices}")
+    chosen = max(found, key=_number)
+    return (root if unreachable else _fetched(repo, _PASD_PARTS, say, str(chosen))) / chosen
+
+
+def _number(folder: PurePath) -> int:
+    """N of `checkpoint-N`, 0 for other names."""
+    return int(re.sub(r"\D", "", folder.name) or 0)
+
+
+def _fetched(repo: str, parts: Sequence[str], say: Callable[[str], None], under: str = "") -> Path:
+    """A hub's model in the cache: weights, configuration and tokenizer in folders of these names, of all that lies in
+    its folder `under`; no pickle where there are safetensors."""
+    before = "" if under in ("", ".") else f"{under}/"
     try:
         files = [match for file in listing(repo, None, ["*"]) if (match := _HUB_FILES.fullmatch(file.name))]
     except Unreachable:
-        return fetch(repo, None, [f"**/{part}/*" for part in parts], say)  # what an earlier run left
-    found = [match for match in files if match["part"] in parts]
+        return fetch(repo, None, [f"{before}*{part}/*" for part in parts], say)  # what an earlier run left
+    found = [match for match in files if match["part"] in parts and match[0].startswith(before)]
     safe = {Path(match[0]).parent for match in found if match["kind"] == "safetensors"}
     names = [match[0] for match in found if match["kind"] != "bin" or Path(match[0]).parent not in safe]
     return fetch(repo, None, names, say)

@@ -55,7 +55,7 @@ def pipeline_path(checkpoint: str, say: Callable[[str], None] = print) -> Path:
     try:
         names = _needed([file.name for file in listing(checkpoint, None, ["*"])])
     except Unreachable:
-        names = ["**/*.json", "**/*.safetensors"]  # what an earlier run left in the cache
+        names = ["*.json", "*.safetensors"]  # what an earlier run left in the cache
     if not any(name.endswith(".safetensors") for name in names):
         raise ValueError(
             f"the model '{checkpoint}' on the hub is not laid out for diffusers: fetch its safetensors file and give it"

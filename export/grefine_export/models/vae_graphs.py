@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,9 +40,10 @@ class Decode(nn.Module):
 
 def as_vae(kl: AutoencoderKL) -> Vae:
     """`kl` with its scaling factor: nothing of it is copied."""
-    config = {name: value for name, value in kl.config.items() if not name.startswith("_")}
+    # A configuration may hold what this version of diffusers does not know, which it then ignores.
+    known = inspect.signature(AutoencoderKL.__init__).parameters.keys() - {"in_channels", "out_channels"}
     with torch.device("meta"):
-        vae = Vae({name: config[name] for name in config.keys() - {"in_channels", "out_channels"}})
+        vae = Vae({name: value for name, value in kl.config.items() if name in known})
     vae.kl, vae.scaling = kl, torch.tensor(float(kl.config.scaling_factor))
     return vae.eval()
 

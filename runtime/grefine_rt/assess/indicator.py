@@ -149,7 +149,8 @@ def assess_batch(
         ("pairs", perceptual.calibrated) if scoring == "calibrated" else ("published", perceptual.published)
     )
     quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
-    parsed = {text: parse(text) for text in dict.fromkeys(texts)}
+    # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
+    parsed = {text: parse(prompt) for text, prompt in zip(texts, prompts, strict=True)}
     spoken = {
         text: ["", text, *(p.noun for p in phrases), *(p.text for p in phrases)]
         for text, phrases in ((text, found[:MAX_PHRASES]) for text, found in parsed.items())

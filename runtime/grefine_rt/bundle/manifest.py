@@ -1,6 +1,7 @@
 """`bundle.json`: what a bundle holds, and the constants that belong to its weights. Typed and strict."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import re
@@ -190,7 +191,7 @@ class Manifest:
 
     A bundle that only assesses has null for `inpaint` and `restore`, one without IP-IQA null for `ip_iqa` or no
     such key, and likewise `image_reward`; their components and tokenizers are then absent. `costs` by graph file, where
-    they were counted.
+    they were counted. `checksum`: SHA-256 of all the rest, see `digest`.
     """
 
     format: int
@@ -209,6 +210,7 @@ class Manifest:
     ip_iqa: IpIqa | None = None
     image_reward: Reward | None = None
     costs: Mapping[str, Cost] | None = None
+    checksum: str | None = None
 
     @classmethod
     def from_json(cls, text: str) -> "Manifest":
@@ -232,6 +234,11 @@ class Manifest:
     def to_json(self) -> str:
         """The text of `bundle.json`; `from_json` gives back an equal manifest."""
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the manifest says, `checksum` aside, in hexadecimal."""
+        return hashlib.sha256(dataclasses.replace(self, checksum=None).to_json().encode()).hexdigest()
 
     @property
     def refines(self) -> bool:
@@ -281,7 +288,19 @@ class Manifest:
         return tuple(path for path in self.files if belongs(path))
 
 
-_MEND = "run 'grefine-rt bundle fetch NAME' to fetch it again or 'grefine-export bundle' to make it again"
+REINSTALL = "pip install --force-reinstall --no-deps grefine-rt"
+"""The command that mends the embedded bundle."""
+
+
+def mend(name: str = "") -> str:
+    """How to get a bundle again that is not the embedded one; `name` is its hub id, if it is one."""
+    fetch = (
+        f"'grefine-rt bundle fetch {name}'" if "/" in name else "'grefine-rt bundle fetch' and its address"
+    )
+    return f"run {fetch} to fetch it again, or 'grefine-export bundle' and its recipe to make it again"
+
+
+_MEND = f"{mend()}, or '{REINSTALL}' for the embedded one"
 T = TypeVar("T")
 
 

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -13,11 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from grefine_rt.bundle.manifest import FILE_NAME, FORMAT, FileEntry, Manifest
+from grefine_rt.bundle.manifest import FILE_NAME, FORMAT, REINSTALL, FileEntry, Manifest, mend
 from grefine_rt.engine.base import Engine
 from grefine_rt.engine.devices import Choice
 from grefine_rt.engine.selection import Selection
 from grefine_rt.errors import BundleError
+from grefine_rt.files import whole
 from grefine_rt.text.tokenizer import PromptTokenizer
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -69,9 +69,11 @@ def find(name_or_path: str | Path) -> Path:
             f"Folder '{folder}' is no bundle, for it has no bundle.json: give a folder that has one."
         )
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(name_or_path)):
+        fetch = f"'grefine-rt bundle fetch {name_or_path}'"
+        if "/" not in str(name_or_path):
+            fetch = "'grefine-rt bundle fetch' and the address of one, or give a bundle's folder"
         raise BundleError(
-            f"No bundle '{name_or_path}' is here (there is: {', '.join(known) or 'none'}): run 'grefine-rt "
-            f"bundle fetch {name_or_path}'."
+            f"No bundle '{name_or_path}' is here (there is: {', '.join(known) or 'none'}): run {fetch}."
         )
     raise BundleError(f"No bundle folder '{folder}' exists: see 'grefine-rt bundle list' for those that do.")
 
@@ -93,6 +95,11 @@ def verify(folder: Path) -> Manifest:
         )
     for path in manifest.files:
         _check_hash(folder, manifest, path)
+    if manifest.checksum not in (None, manifest.digest):
+        raise BundleError(
+            f"bundle.json of bundle '{manifest.name}' was changed after it was written, its SHA-256 differs: "
+            f"{_mend(manifest)}."
+        )
     return manifest
 
 
@@ -100,18 +107,20 @@ def write(folder: Path, manifest: Mapping[str, Any] | Manifest) -> Manifest:
     """Make a bundle of a folder whose files are in place: list them, check all, and write `bundle.json`
     whole.
 
-    manifest: a Manifest, or what its JSON holds; `format` and `files` are filled in. External data of a graph
-    `components/NAME.onnx` must have a name that begins with `NAME.onnx.` or `NAME.onnx_`. Raises BundleError
+    manifest: a Manifest, or what its JSON holds; `format`, `files` and `checksum` are filled in. External data of a
+    graph `components/NAME.onnx` must have a name that begins with `NAME.onnx.` or `NAME.onnx_`. Raises BundleError
     when something does not fit.
     """
     data = dataclasses.asdict(manifest) if isinstance(manifest, Manifest) else dict(manifest)
-    data["format"] = FORMAT
+    data |= {"format": FORMAT, "checksum": None}
     data["files"] = {
         path: dataclasses.asdict(FileEntry((folder / path).stat().st_size, sha256(folder / path)))
         for path in sorted(files_in(folder))
     }
     result = Manifest.from_json(json.dumps(data))
-    _write_whole(folder / FILE_NAME, result.to_json())
+    result = dataclasses.replace(result, checksum=result.digest)
+    with whole(folder / FILE_NAME) as temporary:
+        temporary.write_text(result.to_json(), encoding="utf-8")
     return result
 
 
@@ -217,17 +226,15 @@ def _read_manifest(folder: Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(
-            f"'{path}' cannot be read ({type(error).__name__}): fetch the bundle again with 'grefine-rt "
-            f"bundle fetch'."
+            f"'{path}' cannot be read ({type(error).__name__}): give its user the right to, or {mend()}."
         ) from error
     return Manifest.from_json(text)
 
 
 def _mend(manifest: Manifest) -> str:
-    return (
-        f"run 'grefine-rt bundle fetch {manifest.name}' to fetch it again or 'grefine-export bundle' to make "
-        f"it again"
-    )
+    if manifest.name == "mini":
+        return f"run '{REINSTALL}' to get it again"
+    return mend(manifest.name)
 
 
 def files_in(folder: Path) -> Iterator[str]:
@@ -275,21 +282,10 @@ def _check_before_use(folder: Path, manifest: Manifest, path: str) -> None:
     _check_hash(folder, manifest, path)
     with suppress(OSError):  # a cache that cannot be written only costs time
         note.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(note, stamp)
+        with whole(note) as temporary:
+            temporary.write_text(stamp, encoding="utf-8")
 
 
 def sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file that appears complete or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

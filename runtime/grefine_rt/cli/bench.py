@@ -102,9 +102,10 @@ def _show(result: Mapping[str, Any]) -> None:
             out.print(f"{name.replace('_mb', '').replace('_', ' ')} memory: {value:.0f} MB")
     if "cold_start" in result:
         cold = result["cold_start"]
+        peak = cold["host_peak_mb"]
         out.print(
             f"cold start: first assessment after {cold['assess_s']:.2f} s, first refined picture after "
-            f"{cold['refine_s']:.2f} s, peak {cold['host_peak_mb']:.0f} MB",
+            f"{cold['refine_s']:.2f} s" + ("" if peak is None else f", peak {peak:.0f} MB"),
             soft_wrap=True,
         )
 

@@ -18,8 +18,9 @@ from grefine_rt import __version__
 from grefine_rt.assess.indicator import Assessment, check_prompt
 from grefine_rt.engine.devices import summary
 from grefine_rt.errors import OptionError, OutputError, PromptError
+from grefine_rt.files import write_whole
 from grefine_rt.imaging import heatmap
-from grefine_rt.imaging.image import Picture, check_output, check_writable, load, write_whole
+from grefine_rt.imaging.image import Picture, check_output, check_writable, load
 from grefine_rt.imaging.report import ReportData, render
 
 if TYPE_CHECKING:

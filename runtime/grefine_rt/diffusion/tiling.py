@@ -129,6 +129,10 @@ class TiledStep:
         return self._engine.inputs
 
     @property
+    def largest(self) -> Mapping[str, int]:
+        return self._engine.largest
+
+    @property
     def outputs(self) -> Mapping[str, TensorSpec]:
         return self._engine.outputs
 

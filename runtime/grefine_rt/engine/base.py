@@ -93,6 +93,11 @@ class Engine(Protocol):
     def outputs(self) -> Mapping[str, TensorSpec]: ...
 
     @property
+    def largest(self) -> Mapping[str, int]:
+        """The largest sizes of free axes, by name, where the engine has any."""
+        ...
+
+    @property
     def device(self) -> str:
         """Where it runs: "cpu" or "cuda:N"."""
         ...

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import re
 import shutil
-import tempfile
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grefine_rt.bundle.manifest import FileEntry, Manifest
+from grefine_rt.bundle.manifest import FileEntry, Manifest, mend
 from grefine_rt.bundle.store import cache_dir, sha256
 from grefine_rt.diffusion.loop import Cancels
 from grefine_rt.engine import callbacks, memory
@@ -38,6 +37,7 @@ from grefine_rt.engine.sidecar import (
     tensors,
 )
 from grefine_rt.errors import BundleError, Cancelled, DeviceError, OptionError, OutputError
+from grefine_rt.files import whole
 from grefine_rt.system_memory import free_memory, peak_memory, resident_memory
 
 T = TypeVar("T")
@@ -122,21 +122,16 @@ class EngineBuilder:
         report = on_progress or (lambda fraction: None)
         try:
             engine.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=engine.parent, prefix=engine.stem, suffix=".part")
-        except OSError as error:
-            raise _unwritable(engine, error) from error
-        os.close(handle)
-        partial = Path(temporary)
-        try:
-            sidecar = _aside(lambda: self._build(folder, manifest, graph, sources, partial, report, cancel))
-            engine.with_suffix(".json").unlink(missing_ok=True)
-            partial.replace(engine)
-            partial.write_text(sidecar.to_json(), encoding="utf-8")
-            partial.replace(engine.with_suffix(".json"))
+            with whole(engine) as partial:
+                sidecar = _aside(
+                    lambda: self._build(folder, manifest, graph, sources, partial, report, cancel)
+                )
+                engine.with_suffix(".json").unlink(missing_ok=True)
+            with whole(engine.with_suffix(".json")) as written:
+                written.write_text(sidecar.to_json(), encoding="utf-8")
         except OSError as error:
             raise _unwritable(engine, error) from error
         finally:
-            partial.unlink(missing_ok=True)
             memory.give_back()
         return sidecar
 
@@ -198,8 +193,10 @@ class EngineBuilder:
                 f"version's 'grefine-export'."
             )
         if self.flavour == "tensorrt":
-            timings.parent.mkdir(parents=True, exist_ok=True)
-            timings.write_bytes(bytes(config.get_timing_cache().serialize()))
+            with suppress(OSError):  # without it the next build only takes longer
+                timings.parent.mkdir(parents=True, exist_ok=True)
+                with whole(timings) as temporary:
+                    temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
         peak = peak_memory()
         return Sidecar(
             format=FORMAT,
@@ -252,8 +249,8 @@ def _proven(folder: Path, manifest: Manifest, graph: str) -> dict[str, str]:
     for path, expected in sources.items():
         if not (folder / path).is_file() or sha256(folder / path) != expected:
             raise BundleError(
-                f"'{folder / path}' is missing or was changed, its SHA-256 differs from bundle.json: run 'grefine-rt "
-                f"bundle fetch' to fetch the bundle again, or make it again with 'grefine-export'."
+                f"'{folder / path}' is missing or was changed, its SHA-256 differs from bundle.json: "
+                f"{mend(manifest.name)}."
             )
     return sources
 

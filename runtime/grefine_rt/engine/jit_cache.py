@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from grefine_rt.bundle.store import cache_dir
+from grefine_rt.files import whole
 
 
 def place(gpu: str, version: str, engine: str) -> Path:
@@ -49,11 +48,6 @@ class JitCache:
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if not self._path.exists() or self._path.stat().st_size < data.nbytes:
-                handle, temporary = tempfile.mkstemp(dir=self._path.parent, suffix=".part")
-                try:
-                    with os.fdopen(handle, "wb") as file:
-                        file.write(data)
-                    Path(temporary).replace(self._path)
-                finally:
-                    Path(temporary).unlink(missing_ok=True)
+                with whole(self._path) as temporary:
+                    temporary.write_bytes(data)
         self._known = data.nbytes

@@ -150,6 +150,7 @@ class OnnxEngine:
             raise DeviceError(f"'{wanted}' is no device of ONNX Runtime: use 'cpu', 'cuda' or 'rtx'.")
         self.name = path.stem
         self.device = wanted.place
+        self.largest: dict[str, int] = {}
         self._session, self._memory = _open(path, wanted, threads, cuda)
         self._run_options = None
         if wanted.kind == "cuda" and cuda.shrink:

@@ -20,24 +20,23 @@ _TEXTS = (1, 8, 32)
 
 
 def profiles(manifest: Manifest, graph: str) -> tuple[Profile, ...]:
-    """The profiles of a graph file, one a bucket, smallest first; each has a range for every known axis name.
+    """The profiles of a graph file, smallest first; each has a range for every known axis name.
 
     Axis names are those of ARCHITECTURE.md: b and n (rows), l or L (text length), H and W (pixels), h and w (latent
     cells). A stage's buckets are its native resolution, its tile, and those of `BUCKETS` below; sides go from half the
-    bucket to half above it, so that a picture of the bucket's area may be 2.25 times as long as it is high. A file
-    that serves several components gets what all of them need.
+    bucket to half above it, so that a picture of the bucket's area may be 2.25 times as long as it is high. For longer
+    ones, up to 4 : 1 (`imaging.image.work_size`), the native resolution and the tile have a wide and a high profile,
+    too. A file that serves several components gets what all of them need.
     """
     components = [component for component, file in manifest.components.items() if file == graph]
     rows = _widest([_rows(component) for component in components])
     lengths = [length for component in components for length in _lengths(manifest, component)]
-    sides = sorted({side for component in components for side in _sides(manifest, component)})
+    shapes = sorted({shape for component in components for shape in _shapes(manifest, component)})
     found = []
-    for side in sides:
-        profile = {"b": rows, "n": rows, "H": side, "W": side}
+    for height, width in shapes:
+        profile = {"b": rows, "n": rows, "H": height, "W": width, "h": _cells(height), "w": _cells(width)}
         if lengths:
             profile |= dict.fromkeys(("l", "L"), (1, max(lengths), max(lengths)))
-        smallest, best, largest = (pixels // _CELL for pixels in side)
-        profile |= dict.fromkeys(("h", "w"), (smallest, best, largest))
         found.append(profile)
     return tuple(found)
 
@@ -63,23 +62,37 @@ def _lengths(manifest: Manifest, component: str) -> list[int]:
     return [spec.length for spec in specs]
 
 
-def _sides(manifest: Manifest, component: str) -> list[Range]:
-    """Ranges of a picture's side in pixels, one a bucket."""
+def _cells(pixels: Range) -> Range:
+    smallest, best, largest = (side // _CELL for side in pixels)
+    return smallest, best, largest
+
+
+def _shapes(manifest: Manifest, component: str) -> list[tuple[Range, Range]]:
+    """Ranges of a picture's height and width in pixels."""
     stage = {"inpaint": manifest.inpaint, "restore": manifest.restore}.get(component.split("_")[0])
     if stage is None:
         sections = {"perceptual": manifest.perceptual, "ip_iqa_image": manifest.ip_iqa}
         side = getattr(sections.get(component), "resolution", manifest.alignment.resolution)
-        return [(side, side, side)]
+        return [((side, side, side),) * 2]
     smaller = {bucket for bucket in BUCKETS if bucket < stage.resolution}
-    tile = {stage.tile} if stage.tile else set()
-    return [_around(stage, bucket) for bucket in smaller | {stage.resolution} | tile]
+    whole = {stage.resolution} | ({stage.tile} if stage.tile else set())
+    shapes = [(_range(stage, bucket, 1 / 2, 1, 3 / 2),) * 2 for bucket in smaller | whole]
+    for bucket in whole:
+        short, (lowest, best, highest) = (
+            _range(stage, bucket, 1 / 2, 5 / 8, 3 / 4),
+            _range(stage, bucket, 3 / 2, 7 / 4, 2),
+        )
+        # A picture that has such a size already may be this much longer (`work_size`).
+        long = lowest, best, highest + 2 * stage.multiple
+        shapes += [(short, long), (long, short)]
+    return shapes
 
 
-def _around(stage: Inpaint | Restore, bucket: int) -> Range:
-    def snapped(pixels: int) -> int:
-        return max(stage.multiple, pixels // stage.multiple * stage.multiple)
-
-    return snapped(bucket // 2), snapped(bucket), snapped(bucket + bucket // 2)
+def _range(stage: Inpaint | Restore, bucket: int, *shares: float) -> Range:
+    """Shares of a bucket, in multiples of the stage's."""
+    sides = (max(stage.multiple, int(bucket * share) // stage.multiple * stage.multiple) for share in shares)
+    lowest, best, highest = sides
+    return lowest, best, highest
 
 
 def _widest(ranges: list[Range]) -> Range:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -40,7 +41,12 @@ class Selection:
         self._name = name or str(folder)
         self._wanted = parse(device)
         self._loaded: set[Path] = set()
-        if self._wanted.kind in ("auto", "cpu"):
+        self._shared: Any = None
+        self._guard = threading.Lock()
+        if self._wanted.kind == "auto":
+            if self._gpu is None:
+                module()
+        elif self._wanted.kind == "cpu":
             module()
         elif obstacle := self._missing(BACKENDS[self._wanted.kind]):
             raise self._refusal(obstacle)
@@ -163,11 +169,14 @@ class Selection:
 
         return list(engines(self._folder, self._manifest, Environment.here(self._name, self._wanted.index)))
 
-    @cached_property
+    @property
     def _scratch(self) -> Any:
         from grefine_rt.engine.device_memory import Scratch
 
-        return Scratch(self._wanted.place)
+        with self._guard:
+            if self._shared is None:
+                self._shared = Scratch(self._wanted.place)
+            return self._shared
 
     def _serving(self, graph: str) -> list[str]:
         """The components that a graph file serves."""

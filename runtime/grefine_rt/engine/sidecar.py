@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
@@ -24,7 +25,10 @@ FORMAT = 2
 Flavour = Literal["tensorrt-rtx", "tensorrt"]
 Precision = Literal["fp16", "mixed", "fp32"]
 
-_DISTRIBUTIONS: dict[str, str] = {"tensorrt-rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+_DISTRIBUTIONS = {
+    "tensorrt-rtx": ("tensorrt_rtx",),
+    "tensorrt": ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"),
+}
 RTX_TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """The GPUs that TensorRT for RTX builds engines for, as of 1.7."""
 INSTALL = {"tensorrt-rtx": "pip install grefine-rt[tensorrt]", "tensorrt": "pip install tensorrt"}
@@ -124,12 +128,11 @@ class Environment:
     @classmethod
     def here(cls, bundle: str, index: int = 0) -> Environment:
         """That of this machine and its GPU number `index`; nothing of TensorRT is loaded for it."""
-        versions = {}
-        for flavour, distribution in _DISTRIBUTIONS.items():
-            try:
-                versions[flavour] = version(distribution)
-            except PackageNotFoundError:
-                continue
+        versions: dict[str, str] = {}
+        for flavour, distributions in _DISTRIBUTIONS.items():
+            for distribution in distributions:
+                with suppress(PackageNotFoundError):
+                    versions.setdefault(flavour, version(distribution))
         return cls(bundle, versions, gpu_target(index))
 
 
@@ -212,6 +215,7 @@ def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> 
     else:
         return None
     option = "" if flavour == "tensorrt-rtx" else f" --flavour {flavour}"
+    option += " --weight-streaming" if sidecar.streams else ""
     return (
         f"{who} {problem}: run 'grefine-rt engine build {environment.bundle} --target {','.join(wanted)} --component "
         f"{names[0]}{option}'."

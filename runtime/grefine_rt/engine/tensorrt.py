@@ -66,12 +66,18 @@ class TensorRTEngine:
             )
         self._gpu = self._scratch.gpu
         self._profiles = sidecar.profiles
+        self.largest = {
+            axis: max(profile[axis][2] for profile in self._profiles) for axis in self._profiles[0]
+        }
         self._plans: OrderedDict[tuple[Shape, ...], Plan] = OrderedDict()
         self._seconds = 0.0
         self._runs = 0
         with self._scratch.lock, self._failures():
             self._log = callbacks.logger(self._trt)
             self._runtime = self._trt.Runtime(self._log)
+            if sidecar.flavour == "tensorrt":
+                # Version-compatible engines bring the library that runs them; it is not loaded unasked.
+                self._runtime.engine_host_code_allowed = True
             self._engine = self._load(path)
             if budget is not None and sidecar.streams:
                 self._engine.weight_streaming_budget_v2 = min(budget, self._engine.streamable_weights_size)

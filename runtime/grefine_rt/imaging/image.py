@@ -6,7 +6,6 @@ Inside the runtime a picture is RGB: uint8 (H, W, 3) at rest, float32 (H, W, 3) 
 import io
 import math
 import os
-import uuid
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from grefine_rt.errors import ImageError, OptionError, OutputError
+from grefine_rt.files import write_whole
 
 Pixels = NDArray[np.uint8]
 FloatArray = NDArray[np.float32]
@@ -387,25 +387,3 @@ def save(
     except (OSError, ValueError) as error:
         raise OutputError(f'The picture cannot be written as {writer} to "{path}": {error}.') from None
     return write_whole(path, buffer.getvalue())
-
-
-def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
-    """Write a file so that it appears whole or not at all: a temporary file beside it, then a rename.
-
-    Raises OutputError when the folder is missing, not writable or full.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.tmp")
-    try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OutputError(f'"{path}" cannot be written: {reason}.') from None
-    return path

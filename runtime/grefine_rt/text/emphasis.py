@@ -25,6 +25,7 @@ _BRACKET_FACTOR = {"(": 1.1, "[": 1 / 1.1}
 _CLOSES = {")": "(", "]": "["}
 _WEIGHT_SUFFIX = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\Z", re.ASCII)
 _DIGITS = 4
+_HUGE = 1e30
 _EXTRA_NETWORK = re.compile(r"<(?:lora|lyco|lycoris|hypernet|embedding)\s*:[^<>]*>", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[\s,]{0,8}\b(?:BREAK|AND)\b[\s,]{0,8}")
 _BLANKS = re.compile(r"[^\S\n]{2,}")
@@ -160,7 +161,8 @@ def _read_brackets(prompt: str) -> tuple[str, list[float]]:
     for index, (character, _) in enumerate(tokens):
         if index in partner:
             product = (enclosing[-1][1] if enclosing else 1.0) * factors[index]
-            enclosing.append((partner[index], product))
+            # Within bounds: infinity times a weight of 0 would be no number.
+            enclosing.append((partner[index], min(max(product, -_HUGE), _HUGE)))
         elif enclosing and enclosing[-1][0] == index:
             enclosing.pop()
         if index not in silent:
