@@ -11,7 +11,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,10 @@ def _add_stages(recipe: Recipe, bundle: Path, progress: _Progress) -> None:
         progress.forget(ADDERS)
     for name, table in tables.items():
         own = {place: path for place, path in paths.items() if place.startswith(f"{name}.")}
-        inputs = (table, {place: _fingerprint(path) for place, path in own.items()})
+        named = {
+            path: path for path in _strings(dataclasses.astuple(table)) if Path(path).expanduser().exists()
+        }
+        inputs = (table, {place: _fingerprint(path) for place, path in (named | own).items()})
         if name == "clip" and not progress.has(name, inputs):
             progress.forget(ADDERS)
             shutil.rmtree(bundle, ignore_errors=True)
@@ -140,6 +143,15 @@ class _Progress:
 def _key(inputs: Any) -> str:
     text = json.dumps(inputs, default=dataclasses.asdict, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _strings(values: Iterable[Any]) -> Iterator[str]:
+    """The texts in nested values that are not empty: names of files among them."""
+    for value in values:
+        if isinstance(value, str):
+            yield from [value] if value else []
+        elif isinstance(value, list | tuple):
+            yield from _strings(value)
 
 
 def _fingerprint(path: str) -> list[tuple[str, int, int]]:

@@ -220,6 +220,18 @@ def test_a_stage_with_other_inputs_is_made_again(recipe, made, tmp_path):
     assert made.ran == ["restore", "costs", "verify"]
 
 
+def test_a_stage_is_made_again_when_a_file_of_its_options_changed(recipe, made, tmp_path):
+    lora = tmp_path / "style.safetensors"
+    lora.write_text("first")
+    options = dataclasses.replace(recipe.inpaint.options, loras=((str(lora), 0.5),))
+    own = dataclasses.replace(recipe, inpaint=dataclasses.replace(recipe.inpaint, options=options))
+    _break_at(made, own, tmp_path / "out", "costs")
+    (tmp_path / "out.partial" / "components" / "inpaint.onnx").unlink()
+    lora.write_text("another")
+    assemble(own, tmp_path / "out", _quiet)
+    assert made.ran == ["inpaint", "costs", "verify"]
+
+
 def test_another_clip_begins_anew(recipe, made, tmp_path):
     _break_at(made, recipe, tmp_path / "out", "costs")
     other = dataclasses.replace(recipe, clip=dataclasses.replace(recipe.clip, size=96))
