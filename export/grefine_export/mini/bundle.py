@@ -27,7 +27,7 @@ from grefine_export.onnx.step import InpaintStep, RestoreStep
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.bundle.store import write
 
-VERSION = "0.6.0"
+VERSION = "0.7.0"
 ORIGIN = "trained from scratch on the storybook world by `grefine-export mini`"
 
 
@@ -150,40 +150,9 @@ def _schedule() -> dict[str, Any]:
     return {"train_steps": TRAIN_STEPS, **ends, "spacing": "leading", "offset": 1}
 
 
-def draft_manifest(models: Models) -> dict[str, Any]:
-    """The manifest before calibration: a_bound, beta, tau and the strengths are replaced by fitted values."""
-    grid = sizes.CLIP_VISION["image_size"] // sizes.CLIP_VISION["patch_size"]
-    clip_tokens = [{"file": "tokenizers/clip.json", "input": "ids", "length": sizes.CLIP_LENGTH}]
-    shared = {
-        "alignment_image": "perceptual",
-        "alignment_text": "clip_text",
-        "restore_text": "inpaint_text",
-    }
-    own = ("perceptual", *SECTION_COMPONENTS["inpaint"], *SECTION_COMPONENTS["restore"])
-    files = {name: name for name in own} | shared
+def refining() -> dict[str, Any]:
+    """The manifest's sections `plan`, `inpaint` and `restore` before calibration."""
     return {
-        "name": "mini",
-        "version": VERSION,
-        "description": "The storybook world: small versions of all models, a demonstration and a test bed.",
-        "weights": [
-            {"component": name, "origin": ORIGIN, "license": "Apache-2.0"}
-            for name in sorted(set(files.values()))
-        ],
-        "perceptual": {
-            "resolution": SIZE,
-            "grid": grid,
-            "alpha": [round(a, 4) for a in models.alpha],
-            "scoring": "calibrated",
-            "attention": models.clip.attention,
-        },
-        "alignment": {
-            "resolution": SIZE,
-            "grid": grid,
-            "temperature": round(float(models.clip.scale), 4),
-            "a_bound": 0.5,
-            "beta": 0.5,
-            "encoder": "clip",
-        },
         "plan": {
             "tau": 0.5,
             "strength_min": 0.6,
@@ -224,6 +193,44 @@ def draft_manifest(models: Models) -> dict[str, Any]:
             "schedule": _schedule(),
             "decoding": "quality",
         },
+    }
+
+
+def draft_manifest(models: Models) -> dict[str, Any]:
+    """The manifest before calibration: a_bound, beta, tau and the strengths are replaced by fitted values."""
+    grid = sizes.CLIP_VISION["image_size"] // sizes.CLIP_VISION["patch_size"]
+    clip_tokens = [{"file": "tokenizers/clip.json", "input": "ids", "length": sizes.CLIP_LENGTH}]
+    shared = {
+        "alignment_image": "perceptual",
+        "alignment_text": "clip_text",
+        "restore_text": "inpaint_text",
+    }
+    own = ("perceptual", *SECTION_COMPONENTS["inpaint"], *SECTION_COMPONENTS["restore"])
+    files = {name: name for name in own} | shared
+    return {
+        "name": "mini",
+        "version": VERSION,
+        "description": "The storybook world: small versions of all models, a demonstration and a test bed.",
+        "weights": [
+            {"component": name, "origin": ORIGIN, "license": "Apache-2.0"}
+            for name in sorted(set(files.values()))
+        ],
+        "perceptual": {
+            "resolution": SIZE,
+            "grid": grid,
+            "alpha": [round(a, 4) for a in models.alpha],
+            "scoring": "calibrated",
+            "attention": models.clip.attention,
+        },
+        "alignment": {
+            "resolution": SIZE,
+            "grid": grid,
+            "temperature": round(float(models.clip.scale), 4),
+            "a_bound": 0.5,
+            "beta": 0.5,
+            "encoder": "clip",
+        },
+        **refining(),
         "tokenizers": dict.fromkeys(("alignment_text", "inpaint_text", "restore_text"), clip_tokens),
         "components": {name: f"components/{file}.onnx" for name, file in files.items()},
     }

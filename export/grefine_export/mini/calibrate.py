@@ -16,7 +16,7 @@ import numpy as np
 
 from grefine_export.mini.defects import FACTORS
 from grefine_export.mini.heldout import VALIDATION, Sample, samples
-from grefine_rt import Refiner
+from grefine_rt import Assessor
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import FILE_NAME, Redraw
 from grefine_rt.bundle.store import write
@@ -109,8 +109,8 @@ def calibrate(folder: Path, count: int) -> dict[str, float]:
 
     Returns the constants, what they find and what they alarm falsely.
     """
-    with Refiner.load(folder) as refiner:
-        pairs = [(s, refiner.assess(s.image, s.prompt)) for s in samples(count, VALIDATION)]
+    with Assessor.load(folder) as assessor:
+        pairs = [(s, assessor.assess(s.image, s.prompt)) for s in samples(count, VALIDATION)]
     sound, misaligned, local = (
         [pair for pair in pairs if pair[0].category == category]
         for category in ("clean", "alignment", "local")

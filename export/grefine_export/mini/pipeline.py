@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
 
+from grefine_export import clip_bundle
 from grefine_export.learn.t_p import PromptContexts, Rated, fit_alpha, learn
 from grefine_export.mini import sizes, train_ip_iqa
-from grefine_export.mini.bundle import ORIGIN, Models, write_bundle
+from grefine_export.mini.bundle import ORIGIN, Models, refining, write_bundle
 from grefine_export.mini.calibrate import calibrate
 from grefine_export.mini.damaged import Damaged, open_damaged
 from grefine_export.mini.pool import Pool, open_pool
 from grefine_export.mini.rated import open_rated
-from grefine_export.mini.redrawing_pairs import make_latents
+from grefine_export.mini.redrawing_pairs import BATCH, Planner, make_latents
 from grefine_export.mini.train_clip import pooled_patches, train_clip
 from grefine_export.mini.train_inpaint import train_inpaint
 from grefine_export.mini.train_removal import train_removal
@@ -30,6 +33,9 @@ from grefine_export.models.clip_surgery import Attention, ClipSurgery
 from grefine_export.onnx.cost import add_costs
 from grefine_export.onnx.ip_iqa import add_to_bundle
 from grefine_export.onnx.shared import share_weights
+from grefine_rt import Assessor
+from grefine_rt.bundle import store
+from grefine_rt.bundle.manifest import Inpaint, Restore, read_strictly
 
 CLASS_WORD = "picture good quality"  # three tokens, in the middle of every learned context
 
@@ -126,6 +132,30 @@ def learn_t_p(
     return state["t_p"], tuple(state["alpha"].tolist())
 
 
+def make_planner(
+    clip: ClipSurgery,
+    t_p: torch.Tensor,
+    alpha: Sequence[float],
+    tokenizer: Tokenizer,
+    folder: Path,
+    validation: int,
+) -> Planner:
+    """Plans as the whole bundle will make them, from a bundle of the indicators alone, made anew in `folder` with its
+    constants fitted on `validation` pictures."""
+    shutil.rmtree(folder, ignore_errors=True)
+    source, batch = clip_bundle.Source(ORIGIN, "Apache-2.0"), clip_bundle.Batch(1, BATCH)
+    indicators = clip_bundle.write_bundle(folder, clip.cpu(), t_p, tokenizer, source, alpha, batch=batch)
+    settings = refining()
+    store.write(folder, asdict(indicators) | {"plan": settings["plan"]})
+    calibrate(folder, validation)
+    assessor = Assessor.load(folder, "cpu")
+    stages = {
+        name: read_strictly(kind, settings[name], name)
+        for name, kind in (("inpaint", Inpaint), ("restore", Restore))
+    }
+    return Planner(assessor, replace(assessor.bundle.manifest, **stages))
+
+
 def run(
     budget: Budget,
     work: Path,
@@ -163,9 +193,9 @@ def run(
     clip.attention = attention
     t_p, alpha = learn_t_p(clip, pool, damaged, tokenizer, work / f"t_p-{attention}.pt", budget)
     stage(f"inpainting UNet: {budget.inpaint} steps")
-    inpaint = train_inpaint(
-        pool, make_latents(pool, vae, work, device), tokenizer, work, budget.inpaint, device
-    )
+    plans = partial(make_planner, clip, t_p, alpha, tokenizer, work / "indicators", budget.validation)
+    latents = make_latents(pool, vae, plans, work, device)
+    inpaint = train_inpaint(pool, latents, tokenizer, work, budget.inpaint, device)
     stage("decoder, encoder frozen")
     vae = train_decoder(vae, pool, work, budget.decoder, device)
     stage(f"stage 2's autoencoder: {budget.restore_vae} + {budget.decoder} steps")

@@ -1,7 +1,13 @@
-"""What stage 1 learns from: pictures as a weak generator drew them, masks as a plan makes them, and the truth."""
+"""What stage 1 learns from: pictures as a weak generator drew them, masks as a plan makes them, and the truth.
+
+The masks are those of real plans, where these cover the damage. One that follows it closely would betray the shape of
+what is to be drawn, which no mask does at run time: a UNet that learned with such masks alone mended half as much with
+those of plans.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,21 +17,30 @@ import torch
 from grefine_export.mini.defects import NATURALNESS, RATIONALITY, TECHNICAL, changed, damage, spot
 from grefine_export.mini.heldout import ALIGNMENT, misalign
 from grefine_export.mini.pool import Pool
+from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.world import SIZE, Rendered, Scene, render
 from grefine_export.models.vae import Vae
+from grefine_rt import Assessor
+from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.diffusion.loop import LATENT_SCALE
+from grefine_rt.files import whole
 from grefine_rt.imaging.mask import grow
+from grefine_rt.plan import make_plan
+from grefine_rt.plan_options import PlanOptions
 
 PAIRS_PER_SCENE = 2
+BATCH = 64
 SHARES = {"sound": 0.25, "misshapen": 0.45, "misaligned": 0.15, "poor": 0.15}
-ANY_MASK_SHARE = 0.2
+ANY_MASK_SHARE = 0.1
+COVERED = 0.6
+"""The share of what is wrong that a plan's mask must cover: what lies outside of it can not be mended."""
 
 
 @dataclass(frozen=True)
 class Latents:
     """Training examples: `start`, `clean` and `masked` float16 (k, 4, 16, 16), the latents of the picture that stage 1
-    finds, of what it should be, and of the first one without its mask; `mask` bool (k, 16, 16); `scene` int (k,) the
-    index of each in the pool."""
+    finds, of the same with the truth in its mask, and of the same without its mask; `mask` bool (k, 16, 16); `scene`
+    int (k,) the index of each in the pool."""
 
     start: np.ndarray
     clean: np.ndarray
@@ -74,49 +89,83 @@ def as_found(scene: Scene, drawn: Rendered, rng: np.random.Generator) -> np.ndar
     return damage(drawn, str(rng.choice(kinds)), "local", rng)[0]
 
 
-def found_mask(found: np.ndarray, scene: Scene, drawn: Rendered, rng: np.random.Generator) -> np.ndarray:
-    """A mask bool (128, 128): around what is wrong in the picture `found`, and sometimes anywhere."""
+@dataclass(frozen=True)
+class Planner:
+    """Masks of plans: an assessor, and the manifest with the settings of both stages that the plans are made with."""
+
+    assessor: Assessor
+    manifest: Manifest
+
+    def masks(
+        self, pictures: Sequence[np.ndarray], prompts: Sequence[str], rng: np.random.Generator
+    ) -> list[np.ndarray]:
+        """Where plans would redraw the pictures, uint8 (128, 128, 3), for their prompts: bool (128, 128) each.
+
+        P is looked at however good the picture is, and its threshold and the growth of the mask vary.
+        """
+        seen = self.assessor.assess_batch(pictures, prompts, batch=len(pictures))
+        options = (
+            PlanOptions(p_bound=1.0, tau=rng.uniform(0.6, 0.85), grow=rng.uniform(0.5, 1.5)) for _ in pictures
+        )
+        return [make_plan(one, self.manifest, option).mask for one, option in zip(seen, options, strict=True)]
+
+
+def found_mask(
+    found: np.ndarray, planned: np.ndarray, scene: Scene, drawn: Rendered, rng: np.random.Generator
+) -> np.ndarray:
+    """A mask bool (128, 128) for the picture `found`: the `planned` one where it covers what is wrong, else one around
+    that; and sometimes anywhere."""
     wrong = changed(drawn.image, found)
     if not wrong.any() or rng.random() < ANY_MASK_SHARE:
         return random_mask(drawn, [thing.box for thing in scene.things], rng)
+    if (planned & wrong).sum() >= COVERED * wrong.sum():
+        return planned
     return grow(wrong, float(rng.uniform(1, 9)))
 
 
 @torch.no_grad()
-def make_latents(pool: Pool, vae: Vae, folder: Path, device: torch.device) -> Latents:
+def make_latents(
+    pool: Pool, vae: Vae, planner: Callable[[], Planner], folder: Path, device: torch.device
+) -> Latents:
     """Encodes every scene as it was found, as it should be, and with a hole, `PAIRS_PER_SCENE` times; once, kept in
     `folder`."""
-    file = folder / f"redrawing-{len(pool.scenes)}.npz"
+    file = folder / f"planned-{len(pool.scenes)}.npz"
     if file.exists():
         return Latents(**np.load(file))
+    plans = planner()
     rows = np.tile(np.arange(len(pool.scenes)), PAIRS_PER_SCENE)
     parts = [
-        _encoded(pool, vae, rows[start : start + 64], start, device) for start in range(0, len(rows), 64)
+        _encoded(pool, vae, plans, rows[start : start + BATCH], start, device)
+        for start in range(0, len(rows), BATCH)
     ]
     start, clean, masked, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
     latents = Latents(start, clean, masked, mask, rows)
-    np.savez(file, **vars(latents))
+    with whole(file) as temporary, temporary.open("wb") as out:
+        np.savez(out, **vars(latents))
     return latents
 
 
 def _encoded(
-    pool: Pool, vae: Vae, rows: np.ndarray, seed: int, device: torch.device
+    pool: Pool, vae: Vae, planner: Planner, rows: np.ndarray, seed: int, device: torch.device
 ) -> tuple[np.ndarray, ...]:
     """`start`, `clean`, `masked` and `mask` of some scenes, half of them mirrored."""
     rng = np.random.default_rng((31, seed))
     cells = SIZE // LATENT_SCALE
     images = np.empty((3, len(rows), SIZE, SIZE, 3), np.float32)
     masks = np.empty((len(rows), cells, cells), bool)
-    for place, row in enumerate(rows):
-        scene, drawn = pool.scenes[row], Rendered(pool.images[row], pool.owners[row])
-        found = as_found(scene, drawn, rng)
-        mask = found_mask(found, scene, drawn, rng)
+    scenes = [pool.scenes[row] for row in rows]
+    drawn = [Rendered(pool.images[row], pool.owners[row]) for row in rows]
+    found = [as_found(scene, one, rng) for scene, one in zip(scenes, drawn, strict=True)]
+    planned = planner.masks(found, [prompt_of(scene, rng) for scene in scenes], rng)
+    for place, (scene, truth, picture) in enumerate(zip(scenes, drawn, found, strict=True)):
+        mask = found_mask(picture, planned[place], scene, truth, rng)
         # As the runtime does: every cell that holds a masked pixel, whole.
         mask = mask.reshape(cells, LATENT_SCALE, cells, LATENT_SCALE).any((1, 3))
-        both = np.stack([found, drawn.image]).astype(np.float32) / 127.5 - 1
-        hole = both[0] * ~mask.repeat(LATENT_SCALE, 0).repeat(LATENT_SCALE, 1)[..., None]
+        inside = mask.repeat(LATENT_SCALE, 0).repeat(LATENT_SCALE, 1)[..., None]
+        start = picture.astype(np.float32) / 127.5 - 1
+        clean = np.where(inside, truth.image.astype(np.float32) / 127.5 - 1, start)
         turn = -1 if rng.random() < 0.5 else 1
-        images[:, place] = np.concatenate([both, hole[None]])[:, :, ::turn]
+        images[:, place] = np.stack([start, clean, start * ~inside])[:, :, ::turn]
         masks[place] = mask[:, ::turn]
     pixels = torch.from_numpy(images).flatten(0, 1).permute(0, 3, 1, 2).to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16):
