@@ -210,6 +210,10 @@ def _key(refiner: Refiner, plan: RefinePlan, options: RefineOptions) -> tuple[ob
     )
     decoding = options.decoding or refiner.bundle.manifest.restore.decoding
     color_fix = options.color_fix or refiner.bundle.manifest.restore.color_fix
-    stage2 = (plan.delta, plan.stage2_steps, plan.work, decoding, color_fix) if plan.restore else ()
+    stage2 = (
+        (plan.delta, plan.stage2_steps, plan.work, plan.keep_good, decoding, color_fix)
+        if plan.restore
+        else ()
+    )
     again = options.plan if plan.restore_first else None
     return (options.assess, plan.prompt, again, stage1, stage2)

@@ -32,6 +32,9 @@ def _planned(**options: Any) -> RefineOptions:
     return RefineOptions(plan=PlanOptions(**options))
 
 
+_ASSESS, _ALWAYS = AssessOptions(), PlanOptions(keep_good=False)
+"""How readings of stage 2 are measured: on good pictures, too."""
+
 READINGS: dict[str, Reading] = {
     "scoring": Reading(
         "Eq. 3",
@@ -77,13 +80,13 @@ READINGS: dict[str, Reading] = {
     ),
     "decoding": Reading(
         "Eq. 10",
-        {name: RefineOptions(decoding=name) for name in ("difference", "plain", "quality")},
+        {name: RefineOptions(_ASSESS, _ALWAYS, decoding=name) for name in ("difference", "plain", "quality")},
         lambda m: m.restore.decoding,
         ("refine_rmse_reduction", "clean_psnr_db"),
     ),
     "color_fix": Reading(
         "Eq. 10",
-        {name: RefineOptions(color_fix=name) for name in ("whole", "quality", "off")},
+        {name: RefineOptions(_ASSESS, _ALWAYS, color_fix=name) for name in ("whole", "quality", "off")},
         lambda m: m.restore.color_fix,
         ("refine_rmse_reduction", "clean_psnr_db"),
     ),
@@ -99,6 +102,7 @@ ABLATIONS: dict[str, RefineOptions] = {
     "no mask": _planned(full_image=True),
     "one draft": _planned(drafts=1),
     "stages always in order": _planned(restore_first=False),
+    "good pictures restored": _planned(keep_good=False),
 }
 ABLATION_FIGURES = (
     "perceptual_after",

@@ -56,6 +56,7 @@ class RefinePlan:
     prompt: with the weights of Eq. 7, as both stages read it.
     regenerate, restore: whether stage 1 and stage 2 run.
     restore_first: whether stage 2 runs before stage 1, too; what stage 1 redraws is then planned anew, see `again`.
+    keep_good: whether the picture is given back as it is when stage 1 draws nothing and stage 2 lowers its p.
     delta: strength of stage 2, in [0, 1].
     stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
     drafts, all_drafts: how often stage 1 draws, at most or always; the best is kept.
@@ -80,6 +81,7 @@ class RefinePlan:
     regenerate: bool
     restore: bool
     restore_first: bool
+    keep_good: bool
     stage1_steps: int
     stage2_steps: int
     drafts: int
@@ -212,7 +214,8 @@ def make_plan(
     redraw: Redraw = _choose(options.redraw, defaults.redraw) if restore else "poor"
     places: tuple[Region, ...] = ()
     poor, missing, left = (np.zeros(shape, np.float32) for _ in range(3))
-    if with_quality and assessment.perceptual <= _choose(options.p_bound, defaults.p_bound):
+    good = with_quality and assessment.perceptual > _choose(options.p_bound, defaults.p_bound)
+    if with_quality and not good:
         poor, left = poor_places(assessment, manifest.perceptual.alpha, redraw)
     if with_alignment:
         places = regions(
@@ -259,6 +262,12 @@ def make_plan(
         regenerate=regenerate,
         restore=restore and (regenerate or not restored),
         restore_first=restored or (options.restore_first and bool(doubtful)),
+        keep_good=options.keep_good
+        and good
+        and with_alignment
+        and restore
+        and not restored
+        and 1 in options.stages,
         stage1_steps=stage1_steps,
         stage2_steps=stage2_steps,
         drafts=_choose(options.drafts, inpaint.drafts),

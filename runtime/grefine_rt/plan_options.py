@@ -38,6 +38,8 @@ class PlanOptions:
     restore_first: where only phrases call for stage 1, and more than a fifth of their places is left to stage 2 as
         poor, that damage may be why they were not found: stage 2 then runs first, and what is still to redraw is
         decided on what it gives.
+    keep_good: a picture whose p is above p_bound, and in which stage 1 drew nothing, is given back as it is when stage
+        2 lowers its p. Eq. 10 has no such rule; rows of Table 8, which leave a stage or an indicator out, have it not.
     emphasis: weight added to each defective phrase in the prompt (Eq. 7), 0 or more.
     indicators: which maps and scores count; ("perceptual",) and ("alignment",) are rows of Table 8.
     stages: which stages run; (1,) and (2,) are ablations.
@@ -71,6 +73,7 @@ class PlanOptions:
     p_bound: float | None = None
     redraw: Redraw | None = None
     restore_first: bool = True
+    keep_good: bool = True
     emphasis: float = 0.1
     indicators: tuple[Indicator, ...] = ("perceptual", "alignment")
     stages: tuple[int, ...] = (1, 2)

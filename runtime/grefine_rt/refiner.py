@@ -174,7 +174,7 @@ class Refiner(Assessor):
                 plan = plan.again(seen)
                 self._check_memory(plan)
         with run.part("regenerate"):
-            stage1, made, kept = found, Drawn(0, 0), ""
+            stage1, made, kept, lowered = found, Drawn(0, 0), "", ""
             if plan.regenerate:
                 on_call = run.on_step("regenerate")
                 drafts = Drafts(self.bundle, stage1, plan, seed, options.match_rim, on_call, run.cancel)
@@ -190,6 +190,12 @@ class Refiner(Assessor):
         with run.part("assess_after"):
             mended = plan.restore_first and not plan.restore
             after = seen if mended else assess(stage2)
+            if plan.keep_good and not drawn and after.perceptual < before.perceptual:
+                lowered = (
+                    f"Stage 2 would have lowered p from {before.perceptual:.2f} to {after.perceptual:.2f}, so the "
+                    f"picture is given back as it was."
+                )
+                stage2, after = stage1, before
         return RefineResult(
             image=picture.to_pil(stage2),
             found=picture.to_pil(found),
@@ -199,7 +205,7 @@ class Refiner(Assessor):
             plan=plan,
             timings=run.timings(),
             seed=seed,
-            notes=(*picture.notes, *before.notes, *filter(None, [kept])),
+            notes=(*picture.notes, *before.notes, *filter(None, [kept, lowered])),
             costs=plan_costs(plan, made),
             backends=self.bundle.choices,
         )

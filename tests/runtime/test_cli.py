@@ -83,7 +83,8 @@ def test_refine_prints_one_json_object_with_exactly_the_documented_keys(run, fak
     assert set(result["mask"]) == {"coverage", "boxes"}
     assert 0 < result["mask"]["coverage"] < 1
     assert all(len(box) == 4 for box in result["mask"]["boxes"])
-    assert set(result["plan"]) == {"stage1_steps", "stage2_steps", "restore_first", "strength", "prompt"}
+    keys = {"stage1_steps", "stage2_steps", "restore_first", "keep_good", "strength", "prompt"}
+    assert set(result["plan"]) == keys
     assert result["plan"]["stage1_steps"] == fake.engines["inpaint_step"].calls > 0
     assert result["plan"]["stage2_steps"] == fake.engines["restore_step"].calls > 0
     assert result["timings_ms"]["total"] >= result["timings_ms"]["load"] > 0

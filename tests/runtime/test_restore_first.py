@@ -13,6 +13,7 @@ from grefine_rt.reasons import RESTORE_FIRST, RESTORED_FIRST
 
 PROMPT = "a house, the sea"
 DAMAGED = [["sea"] * 4, ["sea", "poor", "poor", "sea"], ["sea", "poor", "poor", "sea"], ["sea"] * 4]
+GOOD = [["house", "house", "sea", "sea"]] * 4
 GONE = [["sea"] * 4] * 4
 FREE = {"redraw": "misshapen", "missing_region": "free", "window": 0.2, "drafts": 1}
 OPTIONS = RefineOptions(plan=PlanOptions(**FREE))
@@ -168,3 +169,42 @@ def test_costs_count_both_restorations_and_the_look_between():
     costs = plan_costs(mended, Drawn(0, 0))
     assert (costs.stage1, costs.stage2) == (0, straight.costs.stage2)
     assert costs.assess == straight.costs.assess
+
+
+def refiner_whose_stage_2_spoils():
+    """Stage 2 makes every picture poor."""
+    bundle = Bundle()
+
+    def step(sample, control, coefficients, **_):
+        poor = 2 * np.array(COLOURS["poor"], np.float32)[None, :, None, None] / 255 - 1
+        clean = np.concatenate([poor, poor[:, :1]], axis=1) + np.zeros_like(sample)
+        return solve(sample, clean.astype(np.float32), coefficients)
+
+    bundle.engines["restore_step"] = Engine(
+        step, ["sample", "noise", "control", "context", "timestep", "coefficients"]
+    )
+    return Refiner(bundle)
+
+
+def test_a_good_picture_that_stage_2_spoils_is_given_back():
+    refiner, picture = refiner_whose_stage_2_spoils(), scene(GOOD)
+    options = RefineOptions(plan=PlanOptions(p_bound=0.9), color_fix="off")
+    plan = refiner.plan(picture, PROMPT, options.plan)
+    assert plan.keep_good
+    assert any("stays as it is" in reason for reason in plan.reasons)
+    result = refiner.refine(picture, PROMPT, options=options)
+    assert (pixels(result.image) == pixels(result.found)).all()
+    assert result.after is result.before
+    assert any(note.startswith("Stage 2 would have lowered p from 0.9") for note in result.notes)
+
+
+@pytest.mark.parametrize(
+    "changed", [{"keep_good": False}, {"stages": (2,)}, {"indicators": ("perceptual",)}, {"p_bound": 1.0}]
+)
+def test_elsewhere_stage_2_has_the_last_word(changed):
+    refiner, picture = refiner_whose_stage_2_spoils(), scene(GOOD)
+    options = RefineOptions(plan=PlanOptions(**{"p_bound": 0.9, **changed}), color_fix="off")
+    assert not refiner.plan(picture, PROMPT, options.plan).keep_good
+    result = refiner.refine(picture, PROMPT, options=options)
+    assert (pixels(result.image) != pixels(result.found)).any()
+    assert result.after.perceptual < result.before.perceptual

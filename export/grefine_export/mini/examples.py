@@ -27,10 +27,15 @@ _LOCAL = Scene(
     (Thing("tent", "blue", "large", 44, 86, False), Thing("sun", "yellow", "medium", 98, 28, False)),
     10_002,
 )
+_BROKEN = Scene(
+    "meadow",
+    (Thing("tent", "blue", "large", 44, 86, False), Thing("sun", "yellow", "medium", 98, 28, False)),
+    10_205,
+)
 _MISSING = Scene(
     "snow",
     (Thing("house", "purple", "medium", 36, 84, False), Thing("balloon", "orange", "medium", 90, 34, False)),
-    10_003,
+    10_303,
 )
 _COLOUR = Scene(
     "sunset",
@@ -42,12 +47,14 @@ _COLOUR = Scene(
 def examples() -> dict[str, tuple[np.ndarray, str]]:
     """Name -> (picture uint8 (128, 128, 3), prompt)."""
     local, _ = damage(render(_LOCAL), "contrast", "local", np.random.default_rng((EXAMPLES, 5)))
+    broken, _ = damage(render(_BROKEN), "moved", "local", np.random.default_rng((EXAMPLES, 24)))
     rng = np.random.default_rng((EXAMPLES, 1))
     missing = misalign(_MISSING, 1, "missing", rng)
     coloured = misalign(_COLOUR, 0, "other-colour", rng)
     return {
         "clean": (render(_CLEAN).image, "a large red boat under a yellow sun on a beach"),
         "local_defect": (local, "a large blue tent under a yellow sun in a meadow"),
+        "broken_shape": (broken, "a large blue tent under a yellow sun in a meadow"),
         "missing_thing": (render(missing).image, "a purple house and an orange balloon in the snow"),
         "wrong_colour": (render(coloured).image, "a picture of a large green car and a white bird at sunset"),
     }

@@ -44,12 +44,13 @@ CLASS_WORD = "picture good quality"  # three tokens, in the middle of every lear
 class Budget:
     """How much of everything: scenes in the pool and updates of each model.
 
-    `validation` pictures fit the constants. The defaults take two CPU cores about eleven hours. The bundle in
+    `validation` pictures fit the constants. The defaults take two CPU cores about twelve hours. The bundle in
     `engines/mini` has as many steps, made in several runs whose rates each fell to nothing: CLIP 3,800 (loss weights
     changed on the way) and 4,200 on one damage a scene, then 520 and 3,500 of the image side alone with three times the
     weight on overall quality, the last ones on fresh damage; inpainting 5,200, 860, then 1,900 and 3,700 with the text
-    encoder frozen, all on sound pictures, and 10,200 on pictures as they are found; restoration 3,900 on one damage a
-    scene, 3,800 on fresh damage of every kind and 2,200 behind the degradation removal; 1,500 of stage 2's decoder.
+    encoder frozen, all on sound pictures, 10,200 on pictures as they are found, with masks that follow the damage, and
+    7,500 with those of plans; restoration 3,900 on one damage a scene, 3,800 on fresh damage of every kind and 2,200
+    behind the degradation removal; 1,500 of stage 2's decoder.
     `GPU` is meant for a data-centre card; nobody has run it yet.
     """
 
@@ -59,7 +60,7 @@ class Budget:
     decoder: int = 2_000
     clip: int = 12_000
     t_p_epochs: int = 50
-    inpaint: int = 21_900
+    inpaint: int = 29_400
     restore_vae: int = 3_600
     removal: int = 15_000
     restore: int = 9_900
