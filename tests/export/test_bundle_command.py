@@ -281,7 +281,7 @@ def test_the_mini_recipe_trains(made, tmp_path, monkeypatch):
     lines = []
     assert assemble(load("mini"), tmp_path / "out", lines.append).name == "mini"
     assert made.ran == ["costs", "verify"]
-    assert "time: about 11.0 hours (as measured on two CPU cores)" in lines
+    assert "time: about 12.0 hours (as measured on two CPU cores)" in lines
 
 
 def test_estimate_counts_what_is_left(recipe, hub):
