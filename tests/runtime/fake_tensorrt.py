@@ -294,10 +294,11 @@ def module(stream=True, on_step=None, refuse=(), cuda=None, context=Context):
                 if not config.progress_monitor.step_complete("Building engine", step):
                     return None
             config.progress_monitor.phase_finish("Building engine")
-            self._log.log(Severity.INFO, "Total Activation Memory: 4096 bytes")
-            self._log.log(
-                Severity.VERBOSE, "Engine Layer Information:\nName: _gemm_mha_v2_myl0_7, LayerType: kgen"
-            )
+            for _ in config.profiles or [None]:
+                self._log.log(Severity.INFO, "Total Activation Memory: 4096 bytes")
+                self._log.log(
+                    Severity.VERBOSE, "Engine Layer Information:\nName: _gemm_mha_v2_myl0_7, LayerType: kgen"
+                )
             return json.dumps(config.profiles).encode() + b"\n" + network.model.SerializeToString()
 
         def build_serialized_network_to_stream(self, network, config, writer):

@@ -93,7 +93,7 @@ def test_a_sidecar_holds_what_was_built(bundle, use):
     assert square == {"h": (2, 4, 6), "w": (2, 4, 6), **rows}
     assert wide == {"h": (2, 2, 2), "w": (6, 6, 12), **rows}
     assert high == {"h": (6, 6, 12), "w": (2, 2, 2), **rows}
-    assert made.activations == (4096,)
+    assert made.activations == (4096, 4096, 4096)
     assert made.attention == (1, 1)
     assert made.precision == "fp32"
     assert made.options["flags"] == "TF32 WEIGHT_STREAMING"
