@@ -269,6 +269,7 @@ def test_costs_enter_a_bundle_and_change_nothing_else(tmp_path):
 counted = functools.cache(count)
 
 MEASURE = """
+import ctypes
 import sys
 from pathlib import Path
 import numpy as np
@@ -280,6 +281,7 @@ def status(key):
 
 sizes = dict(pair.split("=") for pair in sys.argv[2:])
 engine = OnnxEngine(Path(sys.argv[1]), "cpu", threads=1)
+ctypes.CDLL(None).malloc_trim(0)  # else a run takes, unseen, what loading has left in the heap
 shapes = {name: [int(sizes.get(axis, axis)) for axis in spec.shape] for name, spec in engine.inputs.items()}
 inputs = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
 Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
@@ -291,7 +293,8 @@ print(status("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of resident memory")
-@pytest.mark.parametrize("side", [256, 512])
+# Below 512 px the few MB that any run takes, whatever the picture's size, are a third of the whole.
+@pytest.mark.parametrize("side", [512, 768])
 @pytest.mark.parametrize(
     ("component", "rows"), [("inpaint_step", 2), ("restore_step", 1), ("inpaint_decode", 1)]
 )
@@ -307,4 +310,4 @@ def test_predicted_memory_is_not_below_what_a_run_takes(component, rows, side):
     cells = (side // 8) ** 2
     predicted = ARENA * rows * sum(c * cells**power for power, c in enumerate(factors))
     print(f"{component} at {side}: predicted / measured = {predicted / int(measured):.2f}")
-    assert 0.9 * int(measured) <= predicted <= 2 * int(measured)
+    assert int(measured) <= predicted <= 1.5 * int(measured)
