@@ -128,8 +128,7 @@ def add_inpaint(
     side = max(manifest["inpaint"]["resolution"], options.tile)
     adapters = [(identity([path]), scale) for path, scale in loras]
     vae = options.vae_precision
-    # Tiles share the statistics of group norms, which takes single precision.
-    shared = bool(options.tile) and vae != "fp16"
+    tiled = bool(options.tile)
     # What takes longest comes last, when nothing else can fail.
     errors = {
         "inpaint_text": component(
@@ -138,11 +137,11 @@ def add_inpaint(
         **{
             f"inpaint_{name}": component(
                 f"inpaint_{name}",
-                partial(job, source.vae, vae, side, shared),
+                partial(job, source.vae, vae, side, tiled),
                 vae,
                 "vae",
                 side=side,
-                shared=shared,
+                tiled=tiled,
             )
             for name, job in (("encode", encode_job), ("decode", decode_job))
         },

@@ -117,8 +117,7 @@ def add_restore(
         return export_component(bundle / _files()[name], build, precision, made_from, say)
 
     side, vae = max(options.resolution, options.tile), options.vae_precision
-    # Tiles share the statistics of group norms, which takes single precision.
-    shared = bool(options.tile) and vae != "fp16"
+    tiled = bool(options.tile)
     parts = {part: identity(sd15.files(part)) for part in ("text_encoder", "vae", "unet")}
     # What takes longest comes last, when nothing else can fail.
     errors = {
@@ -128,11 +127,11 @@ def add_restore(
         **{
             name: component(
                 name,
-                partial(job, sd15.vae, vae, side, shared),
+                partial(job, sd15.vae, vae, side, tiled),
                 vae,
                 vae=parts["vae"],
                 side=side,
-                shared=shared,
+                tiled=tiled,
             )
             for name, job in (("restore_encode", encode_job), ("restore_decode", decode_job))
         },

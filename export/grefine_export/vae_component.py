@@ -13,7 +13,8 @@ from grefine_export.component import Job, Precision, number_bytes
 from grefine_export.models.pasd_attention import chunk_vae
 from grefine_export.models.vae import Vae
 from grefine_export.models.vae_graphs import Decode, Encode, as_vae, extreme_latents, peak_activation
-from grefine_export.onnx.statistics import share_statistics
+from grefine_export.onnx.tiles import connect_tiles
+from grefine_rt.diffusion.tile_sharing import OTHERS
 
 _FP16_LIMIT = 65504.0
 _REMEDY = "give --vae-precision fp32, or for stage 1 an FP16-safe autoencoder with --vae"
@@ -21,25 +22,25 @@ _REMEDY = "give --vae-precision fp32, or for stage 1 an FP16-safe autoencoder wi
 Load = Callable[[], AutoencoderKL]
 
 
-def encode_job(load: Load, precision: Precision, side: int, shared: bool) -> Job:
+def encode_job(load: Load, precision: Precision, side: int, tiled: bool) -> Job:
     """`image` -> `latent`. side: of the largest picture or tile, in pixels, which bounds the attention's memory.
-    shared: tiles share the statistics of group norms."""
+    tiled: larger pictures are worked on in tiles of that side, see `onnx.tiles`."""
     axes = {"image": {0: "b", 2: "H", 3: "W"}}
     image, other = (
         torch.rand(*shape, generator=_generator()) * 2 - 1 for shape in ((2, 3, 64, 96), (1, 3, 96, 64))
     )
 
     def finish(file: Path) -> None:
-        if shared:
-            share_statistics(file)
+        if tiled:
+            connect_tiles(file)
 
-    encoder = Encode(_vae(load, precision, side))
+    encoder = Encode(_vae(load, precision, side, tiled))
     return Job(encoder, {"image": image}, {"image": other}, ["latent"], axes, finish)
 
 
-def decode_job(load: Load, precision: Precision, side: int, shared: bool) -> Job:
+def decode_job(load: Load, precision: Precision, side: int, tiled: bool) -> Job:
     """`latent` -> `image`, as `encode_job`. Raises ValueError for an autoencoder that FP16 cannot hold."""
-    decoder = Decode(_vae(load, precision, side))
+    decoder = Decode(_vae(load, precision, side, tiled))
     if precision == "fp16" and not (peak := peak_activation(decoder)) < _FP16_LIMIT:
         raise ValueError(
             f"the autoencoder's activations reach {peak:.0f}, above what FP16 holds (65504): {_REMEDY}"
@@ -49,8 +50,8 @@ def decode_job(load: Load, precision: Precision, side: int, shared: bool) -> Job
 
     def finish(file: Path) -> None:
         check_decoder(file)
-        if shared:
-            share_statistics(file)
+        if tiled:
+            connect_tiles(file)
 
     return Job(decoder, {"latent": latent}, {"latent": other}, ["image"], axes, finish)
 
@@ -68,9 +69,9 @@ def check_decoder(file: Path) -> None:
             )
 
 
-def _vae(load: Load, precision: Precision, side: int) -> Vae:
+def _vae(load: Load, precision: Precision, side: int, tiled: bool) -> Vae:
     kl = load()
-    chunk_vae(kl, side, number_bytes(precision))
+    chunk_vae(kl, side, number_bytes(precision), OTHERS if tiled else 0)
     return as_vae(kl)
 
 

@@ -22,8 +22,10 @@ from grefine_export.models.inpaint import inpaint_unet
 from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.vae import Vae
 from grefine_export.onnx.cost import add_costs, cost_at, count
+from grefine_export.onnx.tiles import connect_tiles
 from grefine_rt.bundle import store
 from grefine_rt.costs import ARENA
+from grefine_rt.diffusion.tile_sharing import OTHERS
 
 FLOAT = TensorProto.FLOAT
 MINI = Path(__file__).resolve().parents[2] / "engines" / "mini"
@@ -247,6 +249,19 @@ def test_weights_need_not_be_there(inpaint_step, tmp_path):
     )
     (tmp_path / "weights").unlink()
     assert count(tmp_path / "step.onnx") == inpaint_step
+
+
+def test_tiles_that_attend_to_others_cost_memory_and_no_operations_of_whole_pictures(vae_graphs, tmp_path):
+    path = shutil.copy(vae_graphs[2], tmp_path / "decode.onnx")
+    alone, cells = count(path), 128**2
+    connect_tiles(path)
+    told = count(path)
+    flops, memory = (
+        [sum(c * cells**power for power, c in enumerate(cost)) for cost in pair]
+        for pair in ((alone.flops, told.flops), (alone.memory, told.memory))
+    )
+    assert flops[1] == pytest.approx(flops[0], rel=1e-2)
+    assert memory[1] >= memory[0] + 4 * OTHERS * cells**2  # scores of a tile's cells for all others
 
 
 def test_costs_enter_a_bundle_and_change_nothing_else(tmp_path):

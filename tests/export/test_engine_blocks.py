@@ -2,13 +2,17 @@
 
 import importlib.util
 import os
+from functools import partial
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D, DownBlock2D
 from torch import nn
 
+from grefine_export.component import export_component
 from grefine_export.onnx.convert import export
+from grefine_export.vae_component import decode_job
 from grefine_rt.bundle.store import write
 from grefine_rt.engine.build import EngineBuilder
 from tests.runtime import tiny
@@ -39,12 +43,17 @@ class DownPath(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory):
-    """The graph's size in bytes, and the sidecar of its engine."""
+def real_builder():
+    """TensorRT for RTX is here."""
     if importlib.util.find_spec("tensorrt_rtx") is None:
         if os.environ.get("CI"):
             pytest.fail("TensorRT for RTX is missing: pip install grefine-rt[tensorrt]")
         pytest.skip("TensorRT for RTX is not installed: pip install grefine-rt[tensorrt]")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, real_builder):
+    """The graph's size in bytes, and the sidecar of its engine."""
     folder = tiny.save(tmp_path_factory.mktemp("blocks") / "bundle")
     torch.manual_seed(0)
     export(
@@ -90,3 +99,28 @@ def test_every_bucket_has_a_profile_and_takes_more_memory_than_the_one_before(bu
     first, second, wide, third, high = sidecar.activations
     assert first < second < wide < third
     assert high < third
+
+
+def test_an_autoencoder_whose_tiles_attend_to_others(tmp_path, real_builder):
+    """One head as wide as SDXL's, which no fused kernel takes: its scores are bounded by the sizes of profiles."""
+    torch.manual_seed(0)
+    levels = 4
+    vae = AutoencoderKL(
+        down_block_types=["DownEncoderBlock2D"] * levels,
+        up_block_types=["UpDecoderBlock2D"] * levels,
+        block_out_channels=[32, 32, 32, 512],
+        layers_per_block=1,
+        latent_channels=4,
+        norm_num_groups=8,
+    ).eval()
+    folder = tiny.save(tmp_path / "bundle")
+    graph = "components/inpaint_decode.onnx"
+    job = partial(decode_job, lambda: vae, "fp16", 1024, True)
+    export_component(folder / graph, job, "fp16", {}, lambda text: None)
+    (folder / f"{graph}.json").unlink()
+    data = tiny.manifest()
+    data["inpaint"] |= {"resolution": 1024, "multiple": 64, "tile": 1024}
+    manifest = write(folder, data)
+    sidecar = EngineBuilder(("sm89",)).build(folder, manifest, graph, folder / "decode.engine")
+    assert "others" in {tensor.name for tensor in sidecar.inputs}
+    assert max(sidecar.activations) < 6.5e9

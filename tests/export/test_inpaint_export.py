@@ -185,7 +185,7 @@ def test_the_autoencoder_is_ready_for_tiles(bundle, model):
     """Its graphs share the statistics of group norms, and on a whole picture compute what the module does."""
     run, whole = opened(bundle[0]), 2 * picture() - 1
     encoder, decoder = run.engine("inpaint_encode"), run.engine("inpaint_decode")
-    assert {"weight", "rest"} <= encoder.inputs.keys() & decoder.inputs.keys()
+    assert {"weight", "rest", "others"} <= encoder.inputs.keys() & decoder.inputs.keys()
     scaling = model.vae.config.scaling_factor
     with torch.no_grad():
         latent = model.vae.encode(torch.from_numpy(whole.transpose(2, 0, 1)[None].copy())).latent_dist.mean
@@ -423,11 +423,14 @@ def test_a_decoder_must_give_numbers(tmp_path):
         check_decoder(tmp_path / "broken.onnx")
 
 
-def test_attention_is_cut_up_for_1024_pixels(checkpoint):
-    """No score matrix above 1 GB, as it would be in FP32 for the 16384 positions of the autoencoder."""
-    source = SdxlCheckpoint(checkpoint)
-    attention = vae_component._vae(source.vae, "fp32", 1024).kl.decoder.mid_block.attentions[0]
-    assert attention.processor.chunks >= 2
+@pytest.mark.parametrize("tiled", [False, True])
+def test_attention_is_cut_up_for_1024_pixels(checkpoint, tiled):
+    """No score matrix above 1 GB, as it would be in FP32 for the 16384 positions of the autoencoder; a tile attends to
+    four times as many beside its own."""
+    job = vae_component.decode_job(SdxlCheckpoint(checkpoint).vae, "fp32", 1024, tiled)
+    attention = job.module.vae.kl.decoder.mid_block.attentions[0]
+    keys = 16384 * (5 if tiled else 1)
+    assert 16384 / attention.processor.chunks * keys * 4 < 1e9
 
 
 # --- failures

@@ -1,15 +1,21 @@
 """Autoencoders in tiles against the same autoencoders on the whole picture."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_models
 import torch
 
+from grefine_export.component import export_component
 from grefine_export.mini.heldout import sample
+from grefine_export.models import pasd_attention
 from grefine_export.onnx.convert import export
-from grefine_export.onnx.statistics import share_statistics
+from grefine_export.onnx.tiles import connect_tiles
+from grefine_export.vae_component import decode_job, encode_job
+from grefine_rt.diffusion import tile_sharing
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.onnxruntime import OnnxEngine
 from grefine_rt.imaging.image import resize, to_float
@@ -40,7 +46,7 @@ def autoencoder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
     for part in ("encode", "decode"):
         shutil.copy(MINI / f"{request.param}_{part}.onnx", folder / f"{part}.onnx")
-        share_statistics(folder / f"{part}.onnx")
+        connect_tiles(folder / f"{part}.onnx")
     return load(folder / "encode.onnx"), load(folder / "decode.onnx")
 
 
@@ -63,8 +69,8 @@ def rewritten(vae_graphs, tmp_path):
     pairs = []
     for path in vae_graphs[1:]:
         copy = shutil.copy(path, tmp_path / path.name)
-        count = share_statistics(copy)
-        assert share_statistics(copy) == count  # once is enough
+        connect_tiles(copy)
+        connect_tiles(copy)  # once is enough
         pairs.append((load(path), load(copy)))
     return pairs
 
@@ -77,16 +83,46 @@ def test_a_whole_picture_is_what_it_was(rewritten):
     assert error(tiled_decode(new_decoder, latent, 0), tiled_decode(decoder, latent, 0)) < 1e-4
 
 
-def test_shared_statistics_are_what_tiles_lack(rewritten, picture):
-    """With random weights and the attention of the middle block, which sees a tile, nothing is exact; measured: 18 %
-    becomes 4 % for latents, 19 % becomes 6 % for pictures."""
+def test_tiles_share_statistics_and_attention(rewritten, picture):
+    """Random weights and the attention of the middle block, which sees the whole picture: measured, 19 % becomes
+    0.2 % for latents and 19 % 0.5 % for pictures."""
     (encoder, new_encoder), (decoder, new_decoder) = rewritten
     latent = tiled_encode(encoder, picture, 0)
     image = tiled_decode(decoder, latent, 0)
-    own, shared = (error(tiled_encode(engine, picture, TILE), latent) for engine in (encoder, new_encoder))
-    assert shared < own / 2
-    own, shared = (error(tiled_decode(engine, latent, TILE), image) for engine in (decoder, new_decoder))
-    assert shared < own / 2
+    assert error(tiled_encode(encoder, picture, TILE), latent) > 0.1
+    assert error(tiled_decode(decoder, latent, TILE), image) > 0.1
+    assert error(tiled_encode(new_encoder, picture, TILE), latent) < 1e-2
+    assert error(tiled_decode(new_decoder, latent, TILE), image) < 1e-2
+
+
+def test_cells_far_away_are_taken_together(rewritten, picture, monkeypatch):
+    """As in pictures of more than twice a tile's side; measured: 2.8 % and 3.8 %, where tiles alone have 19 %."""
+    monkeypatch.setattr(tile_sharing, "OTHERS", 1)
+    (encoder, new_encoder), (decoder, new_decoder) = rewritten
+    latent = tiled_encode(encoder, picture, 0)
+    assert 1e-2 < error(tiled_encode(new_encoder, picture, TILE), latent) < 0.06
+    image = tiled_decode(decoder, latent, 0)
+    assert 1e-2 < error(tiled_decode(new_decoder, latent, TILE), image) < 0.06
+
+
+@pytest.mark.parametrize("part", ["encode", "decode"])
+def test_half_precision_and_attention_in_chunks(part, picture, tmp_path, monkeypatch):
+    """As the recipes for GPUs are exported; measured: 0.2 % and 0.5 %, where tiles alone have 19 %."""
+    monkeypatch.setattr(pasd_attention, "LIMIT", 2**21)  # 16 chunks
+    job, run = {"encode": (encode_job, tiled_encode), "decode": (decode_job, tiled_decode)}[part]
+    latent = np.random.default_rng(3).standard_normal((1, 4, 48, 48), np.float32)
+    latent *= np.linspace(0, 2, 48, dtype=np.float32)
+    source = picture if part == "encode" else latent
+    engines = {}
+    for precision, tiled in (("fp32", False), ("fp16", True)):
+        path = tmp_path / f"{precision}.onnx"
+        build = partial(job, lambda: tiny_models.vae().kl, precision, TILE, tiled)
+        export_component(path, build, precision, {}, lambda text: None)
+        engines[precision] = load(path)
+    whole = run(engines["fp32"], source, 0)
+    assert error(run(engines["fp32"], source, TILE), whole) > 0.1
+    assert error(run(engines["fp16"], source, 0), whole) < 1e-2
+    assert error(run(engines["fp16"], source, TILE), whole) < 1e-2
 
 
 def test_half_precision_sums_in_single(tmp_path):
@@ -105,7 +141,7 @@ def test_half_precision_sums_in_single(tmp_path):
     image = torch.full((1, 3, 256, 320), 9.0) + torch.randn(1, 3, 256, 320)
     path = export(Half(), {"image": image}, ["latent"], axes, tmp_path / "half.onnx")
     before = load(path).run({"image": image.numpy()})["latent"]
-    assert share_statistics(path) == 2
+    connect_tiles(path)
     extra = {"weight": np.ones((1, 1, 32, 40), np.float32), "rest": np.zeros((1, 2, 2), np.float32)}
     after = load(path).run({"image": image.numpy(), **extra})["latent"]
     assert error(after, before) < 1e-2
@@ -116,4 +152,4 @@ def test_a_graph_without_group_norms_is_refused(tmp_path):
         torch.nn.Conv2d(3, 4, 1), {"input": torch.randn(1, 3, 8, 8)}, ["latent"], {}, tmp_path / "conv.onnx"
     )
     with pytest.raises(ValueError, match="no group norms"):
-        share_statistics(path)
+        connect_tiles(path)

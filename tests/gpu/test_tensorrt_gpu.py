@@ -80,7 +80,7 @@ def copying(folder, tmp_path, monkeypatch):
 
     def make(scratch=None, need=10**6):
         engine = TensorRTEngine(path, sidecar, "cuda:0", scratch=scratch)
-        module.engines[-1].get_device_memory_size_for_profile_v2 = lambda profile: need
+        module.engines[-1].need = lambda profile: need
         return engine
 
     return make

@@ -162,7 +162,8 @@ class Engine:
     def create_runtime_config(self):
         return RuntimeConfig()
 
-    def get_device_memory_size_for_profile_v2(self, profile):
+    def need(self, profile):
+        """Bytes of scratch memory; not TensorRT's, it only tells a context."""
         return SCRATCH * (profile + 1)
 
     def create_execution_context(self, how):
@@ -196,6 +197,10 @@ class Context:
             for given in self._engine.session.get_inputs()
         }
         return self._engine.session.run([name], zeros)[0].shape
+
+    def update_device_memory_size_for_shapes(self):
+        assert {given.name for given in self._engine.session.get_inputs()} == self._shapes.keys()
+        return self._engine.need(self._profile)
 
     def set_tensor_address(self, name, address):
         self._addresses[name] = address

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest
+from grefine_rt.diffusion.tile_sharing import HIDDEN
 from grefine_rt.engine import sidecar as sidecars
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.profiles import profiles, restricted
@@ -106,6 +107,18 @@ def test_a_small_bundle_has_its_own_resolution_alone_and_a_tile_is_a_bucket():
     assert squares(profiles(tiled, STEP))[1] == (320, 640, 960)
     assert len(squares(profiles(tiled, STEP))) == 4
     assert len(profiles(tiled, STEP)) == 8
+
+
+def test_tiles_of_an_autoencoder_that_attend_to_others_have_a_profile_of_their_own():
+    tiled = manifest(inpaint={"resolution": 1024, "tile": 512, "multiple": 64})
+    found = profiles(tiled, "components/inpaint_decode.onnx")
+    assert {profile["b"] for profile in found} == {(1, 1, 1)}
+    whole = [profile for profile in found if profile["m"] == (HIDDEN, HIDDEN, HIDDEN)]
+    assert len(whole) == len(found) - 1
+    for sizes in ({"h": 64, "w": 64, "m": 4 * 64**2}, {"h": 8, "w": 64, "m": 64 * 65}):
+        assert found[profile_for(found, sizes)] not in whole
+    assert found[profile_for(found, {"h": 64, "w": 64, "m": HIDDEN})] in whole
+    assert len(profiles(tiled, STEP)) == len(whole)
 
 
 def test_ends_of_ranges_are_multiples_that_the_stage_takes():

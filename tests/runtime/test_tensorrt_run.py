@@ -223,7 +223,7 @@ def test_scratch_memory_is_shared_and_as_large_as_the_largest_need(folder, machi
     scratch = Scratch()
     step, decode = (here.load(graph, scratch=scratch) for graph in (STEP, DECODE))
     assert scratch.size == 0
-    here.trt.engines[1].get_device_memory_size_for_profile_v2 = lambda profile: 50_000
+    here.trt.engines[1].need = lambda profile: 50_000
     for seed in range(3):  # it grows after the graph of the first one was captured
         arrays = inputs_of(folder, STEP, seed=seed)
         assert_same(step.run(arrays), OnnxEngine(folder / STEP, "cpu").run(arrays))
@@ -351,7 +351,7 @@ def test_scratch_that_cannot_grow_leaves_the_engines_usable(folder, machine):
     arrays = inputs_of(folder, STEP, (2, 2))
     wanted = engine.run(arrays)
     (inner,) = here.trt.engines
-    inner.get_device_memory_size_for_profile_v2 = lambda profile: 10**6
+    inner.need = lambda profile: 10**6
     with pytest.raises(DeviceError, match="OUT_OF_MEMORY"):
         engine.run(inputs_of(folder, STEP, (2, 3)))
     assert_same(engine.run(arrays), wanted)
@@ -534,8 +534,9 @@ def test_every_name_of_tensorrt_is_there_in_the_real_library(tmp_path, folder, m
 
     named(trt.Runtime, "deserialize_cuda_engine")
     named(trt.ICudaEngine, "create_execution_context", "create_runtime_config", "streamable_weights_size")
-    named(trt.ICudaEngine, "get_device_memory_size_for_profile_v2", "weight_streaming_budget_v2")
+    named(trt.ICudaEngine, "weight_streaming_budget_v2")
     named(trt.IExecutionContext, "set_optimization_profile_async", "set_input_shape", "get_tensor_shape")
+    named(trt.IExecutionContext, "update_device_memory_size_for_shapes")
     named(trt.IExecutionContext, "set_tensor_address", "set_device_memory", "execute_async_v3")
     named(trt.IRuntimeConfig, "set_execution_context_allocation_strategy", "cuda_graph_strategy")
     named(trt.IRuntimeConfig, "create_runtime_cache", "set_runtime_cache")

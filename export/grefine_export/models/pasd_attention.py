@@ -89,19 +89,27 @@ def chunk_unet(unet: UNet2DConditionModel | ControlNetModel, side: int, number_b
                 _set(attention, side, level, top, number_bytes)
 
 
-def chunk_vae(vae: AutoencoderKL, side: int, number_bytes: int) -> None:
+def chunk_vae(vae: AutoencoderKL, side: int, number_bytes: int, others: int = 0) -> None:
     """As `chunk_pasd`, for the one attention layer in the encoder and in the decoder of an autoencoder; sides must be
-    multiples of 32, as the UNets want them, where more than one chunk is needed."""
+    multiples of 32, as the UNets want them, where more than one chunk is needed. others: how many keys there are for
+    each query beside those of the picture itself."""
     for _, attention in _attentions(vae):
-        _set(attention, side, 0, 2, number_bytes, passes=1)
+        _set(attention, side, 0, 2, number_bytes, passes=1, spread=1 + others)
 
 
 def _set(
-    attention: Attention, side: int, level: int, top: int, number_bytes: int, passes: int = _PASSES
+    attention: Attention,
+    side: int,
+    level: int,
+    top: int,
+    number_bytes: int,
+    passes: int = _PASSES,
+    spread: int = 1,
 ) -> None:
+    """spread: keys for each query."""
     tokens = (side // _CELL) ** 2 >> 2 * level
     chunks = 1
-    while passes * attention.heads * tokens**2 * number_bytes > chunks * LIMIT:
+    while passes * attention.heads * tokens**2 * spread * number_bytes > chunks * LIMIT:
         chunks *= 2
     # Height and width of every picture are multiples of the deepest level's cells, hence the tokens of 4 ** below.
     if chunks > 4 ** (top - level):

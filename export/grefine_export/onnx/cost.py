@@ -24,6 +24,7 @@ from onnx.shape_inference import infer_node_outputs
 from grefine_rt.bundle.manifest import FILE_NAME, Cost, Manifest
 from grefine_rt.bundle.store import write
 from grefine_rt.diffusion.loop import LATENT_SCALE
+from grefine_rt.diffusion.tile_sharing import HIDDEN, OTHERS
 
 TEXT_LENGTH = 77
 """Tokens of a prompt, of all of CLIP's text encoders."""
@@ -109,7 +110,12 @@ def _count(model: ModelProto, length: int) -> Cost:
 
     def at(side: int) -> GraphCost:
         pixels = side * LATENT_SCALE
-        return cost_at(model, {"h": side, "w": side, "H": pixels, "W": pixels, "l": length, "L": length})
+        axes = {"h": side, "w": side, "H": pixels, "W": pixels, "l": length, "L": length}
+        cost = cost_at(model, {**axes, "m": HIDDEN})
+        if "m" not in names:
+            return cost
+        # Operations are those of whole pictures; memory has to do for tiles, too.
+        return dataclasses.replace(cost, memory=cost_at(model, {**axes, "m": OTHERS * side**2}).memory)
 
     if not names & {"h", "w", "H", "W"}:
         cost = at(1)

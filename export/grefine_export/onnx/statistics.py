@@ -2,8 +2,7 @@
 
 A convolution needs the surroundings of a pixel and no more, so overlapping tiles give what the whole picture gives. A
 group norm divides by statistics of the whole picture, and with those of a tile every tile gets colours of its own. A
-graph rewritten here is told what the other tiles contribute to its statistics, and tells what this one does
-(`grefine_rt.diffusion.tiling` carries them around):
+graph rewritten here is told what the other tiles contribute to its statistics, and tells what this one does:
 
     weight (1, 1, h, w): input; what each latent cell counts in the means over this tile, 1 in a picture run whole
     rest (1, K, 2): input; contributions of the other tiles to mean and mean square of the K groups of all norms
@@ -14,51 +13,32 @@ It normalises by rest + share. With ones and zeros it computes what it did befor
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import onnx_ir as ir
-import onnx_ir.passes.common  # not loaded by onnx_ir itself
 
-from grefine_export.onnx.convert import EXTERNAL_DATA_BYTES
-
-_FLOAT = ir.TensorType(ir.DataType.FLOAT)
+from grefine_export.onnx.nodes import Nodes
 
 
-def share_statistics(path: Path) -> int:
-    """Rewrite the encoder or decoder graph at `path` in place; returns K.
-
-    The graph is one of `convert.export`, which writes a group norm as Reshape, InstanceNormalization, Reshape, Mul,
-    Add. A graph that was rewritten before stays as it is. Raises ValueError for a graph without group norms.
-    """
-    model = ir.load(path)
-    graph = model.graph
-    for value in graph.inputs:
-        if value.name == "rest":
-            return int(value.shape[1])
+def share_statistics(graph: ir.Graph, weight: ir.Value) -> None:
+    """Add `rest` and `share` to a graph of `convert.export`, which writes a group norm as Reshape,
+    InstanceNormalization, Reshape, Mul, Add. Raises ValueError for a graph without group norms."""
     norms = [node for node in graph if node.op_type == "InstanceNormalization"]
     if not norms:
-        raise ValueError(f"'{path.name}' has no group norms whose statistics tiles could share")
+        raise ValueError("it has no group norms whose statistics tiles could share")
     groups = [norm.inputs[1].const_value.shape[0] for norm in norms]
     count = sum(groups)
-    weight = ir.Value(name="weight", shape=ir.Shape((1, 1, "h", "w")), type=_FLOAT)
-    rest = ir.Value(name="rest", shape=ir.Shape((1, count, 2)), type=_FLOAT)
+    single = ir.TensorType(ir.DataType.FLOAT)
+    rest = ir.Value(name="rest", shape=ir.Shape((1, count, 2)), type=single)
     ends = np.cumsum(groups).tolist()
     shares = [
         _rewrite(graph, norm, weight, rest, slice(end - size, end))
         for norm, size, end in zip(norms, groups, ends, strict=True)
     ]
     joined = ir.node("Concat", shares, {"axis": 1}, name="share").outputs[0]
-    joined.name, joined.shape, joined.type = "share", ir.Shape(("b", count, 2)), _FLOAT
+    joined.name, joined.shape, joined.type = "share", ir.Shape(("b", count, 2)), single
     graph.append(joined.producer())
-    graph.inputs.extend([weight, rest])
+    graph.inputs.append(rest)
     graph.outputs.append(joined)
-    ir.passes.common.RemoveUnusedNodesPass()(model)
-    size = sum(value.const_value.nbytes for value in graph.initializers.values())
-    ir.save(model, path, external_data=f"{path.name}.data" if size > EXTERNAL_DATA_BYTES else None)
-    return count
 
 
 def _rewrite(graph: ir.Graph, norm: ir.Node, weight: ir.Value, rest: ir.Value, own: slice) -> ir.Value:
@@ -77,7 +57,7 @@ def _rewrite(graph: ir.Graph, norm: ir.Node, weight: ir.Value, rest: ir.Value, o
     own_type = ir.DataType.from_numpy(gamma.dtype)
     groups, channels = own.stop - own.start, len(gamma)
     axes = gamma.ndim - 1  # 2 for a feature map, 1 for the tokens of the middle block's attention
-    new = _Nodes(graph, f"norm_{own.start}")
+    new = Nodes(graph, f"norm_{own.start}")
 
     # Moments: a matrix product sums over the pixels without a copy of the feature map.
     if axes == 2:
@@ -109,26 +89,3 @@ def _rewrite(graph: ir.Graph, norm: ir.Node, weight: ir.Value, rest: ir.Value, o
     graph.insert_before(norm, new.nodes)
     ir.convenience.replace_all_uses_with(shifted.outputs[0], result)
     return share
-
-
-class _Nodes:
-    """Collects new nodes with names that begin alike; calling it gives the output of a new one."""
-
-    def __init__(self, graph: ir.Graph, prefix: str) -> None:
-        self.nodes: list[ir.Node] = []
-        self._graph, self._prefix, self._constants = graph, prefix, 0
-
-    def __call__(self, kind: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        node = ir.node(kind, inputs, attributes, name=f"{self._prefix}_{kind}_{len(self.nodes)}")
-        node.outputs[0].name = node.name
-        self.nodes.append(node)
-        return node.outputs[0]
-
-    def const(self, values: Sequence[Any] | np.ndarray, dtype: type | None = None) -> ir.Value:
-        array = np.asarray(values, dtype)
-        name = f"{self._prefix}_{self._constants}"
-        self._constants += 1
-        tensor = ir.Tensor(array, name=name)
-        value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-        self._graph.register_initializer(value)
-        return value

@@ -5,9 +5,7 @@ at the far edges move inwards. Where tiles overlap, their windows share the resu
 
 A step graph is run on the tiles and its results are averaged in every step (MultiDiffusion, Bar-Tal et al.,
 2302.08113, Eq. 5, with smooth weights). An autoencoder should give what it gives for the whole picture. Its
-convolutions do, given enough overlap; its group norms, with the statistics of a tile, give every tile other colours.
-Graphs with the inputs `weight` and `rest` (ARCHITECTURE.md) therefore take the statistics of the other tiles, and the
-tiles are gone over until these settle. The attention of the middle block still sees one tile.
+convolutions do, given enough overlap; what reaches further is carried from tile to tile (`tile_sharing.py`).
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,17 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, Floats, OnStep, to_planes
+from grefine_rt.diffusion.tile_sharing import Sharing
 from grefine_rt.engine.base import Array, Buffer, Engine, TensorSpec
 from grefine_rt.errors import Cancelled
 
-OVERLAP = 128
+OVERLAP = 192
 """Pixels that tiles of an autoencoder overlap at least; half a tile where that is less."""
+MARGIN = 0.25
+"""Share of the overlap at an autoencoder's tile's edge that counts nothing: it lacks surroundings."""
 STEP_OVERLAP = 4
 """Tiles of the UNet overlap by this part of their side or more."""
 ROUNDS = 8
-"""Most rounds over the tiles until the statistics of an autoencoder's group norms settle."""
-SETTLED = 3e-2
-"""Change of a group's mean or deviation in a round, in deviations, below which it is settled."""
+"""Most rounds over the tiles of an autoencoder until what they share settles."""
 
 _FULL, _LONG = (
     1.25,
@@ -64,17 +63,19 @@ class Tile:
         return planes[..., rows, columns]
 
 
-def cut(height: int, width: int, tile: int, overlap: int, multiple: int = 1) -> list[Tile]:
+def cut(
+    height: int, width: int, tile: int, overlap: int, multiple: int = 1, margin: float = 0.0
+) -> list[Tile]:
     """Tiles of one shape, at most (tile, tile), that cover (height, width) and start at multiples of `multiple`.
 
-    Neighbours overlap by `overlap` or more, at most by half of `tile` if not the picture's size forces more. All
-    lengths are in one unit; height, width and tile are multiples of `multiple`.
+    Neighbours overlap by `overlap` or more, at most by half of `tile` if not the picture's size forces more, and share
+    all of it but `margin` at each end. All lengths are in one unit; height, width and tile are multiples of `multiple`.
     """
     overlap = min(overlap, tile // 2)
     return [
         Tile(slice(y, y + len(down)), slice(x, x + len(across)), down, across)
-        for y, down in _windows(height, tile, overlap, multiple)
-        for x, across in _windows(width, tile, overlap, multiple)
+        for y, down in _windows(height, tile, overlap, multiple, margin)
+        for x, across in _windows(width, tile, overlap, multiple, margin)
     ]
 
 
@@ -83,12 +84,15 @@ def step_tiles(height: int, width: int, tile: int, multiple: int) -> list[Tile]:
     return cut(*(n // LATENT_SCALE for n in (height, width, tile, tile // STEP_OVERLAP, multiple)))
 
 
-def _windows(length: int, tile: int, overlap: int, multiple: int) -> Iterator[tuple[int, Floats]]:
+def _windows(
+    length: int, tile: int, overlap: int, multiple: int, margin: float
+) -> Iterator[tuple[int, Floats]]:
     """Start and window of every tile along one axis."""
     tile = min(tile, length)
-    # From each end a rise over the overlap, never 0: the far side of the first and the last tile has no other.
     depth = np.minimum(np.arange(tile), np.arange(tile)[::-1]) + 0.5
-    rise = np.sin(np.pi / 2 * np.minimum(depth / max(overlap, 1), 1)) ** 2
+    share = (depth / max(overlap, 1) - margin) / (1 - 2 * margin)
+    # A rise from each end, never 0: the far side of the first and the last tile has no other.
+    rise = np.sin(np.pi / 2 * np.clip(share, 1e-6, 1)) ** 2
     starts = _starts(length, tile, overlap, multiple)
     total = np.zeros(length)
     for start in starts:
@@ -229,11 +233,9 @@ def _autoencode(
     height, width = (side // near * LATENT_SCALE for side in source.shape[2:])
     if fits(height, width, tile):
         tile = max(height, width)
-    pixels = cut(height, width, tile, overlap, LATENT_SCALE)
+    pixels = cut(height, width, tile, overlap, LATENT_SCALE, MARGIN)
     cells = [_in_cells(tile) for tile in pixels]
-    shared = None
-    if "rest" in engine.inputs:
-        shared = _Statistics([tile.window for tile in cells], engine.inputs["rest"].shape[1])
+    shared = Sharing(cells, engine.inputs, (tile // LATENT_SCALE) ** 2) if "rest" in engine.inputs else None
     for _ in range(ROUNDS):
         whole = np.zeros((1, channels, height * far // LATENT_SCALE, width * far // LATENT_SCALE), np.float32)
         for index, (cell, pixel) in enumerate(zip(cells, pixels, strict=True)):
@@ -244,7 +246,7 @@ def _autoencode(
                 made = engine.run(arrays)
             else:
                 made = engine.run({**arrays, **shared.inputs(index)})
-                shared.take(index, made["share"])
+                shared.take(index, made)
             here = cell.of(whole, far)
             here += (cell if encode else pixel).window * made[result]
         if shared is None or shared.settled():
@@ -259,50 +261,6 @@ def _in_cells(tile: Tile) -> Tile:
     )
     down, across = (each.reshape(-1, LATENT_SCALE).mean(axis=1) for each in (tile.down, tile.across))
     return Tile(rows, columns, down, across)
-
-
-class _Statistics:
-    """Means and mean squares that the tiles of a picture contribute to its group norms.
-
-    Every tile meets what the others contributed last, those before it in this very round. In the first round, those
-    that are known stand for the whole picture.
-    """
-
-    def __init__(self, windows: Sequence[Floats], groups: int | str) -> None:
-        """windows: of the tiles, in latent cells. groups: K, of all norms together."""
-        cells = sum(window.sum(dtype=np.float64) for window in windows)
-        # The graph takes means over its tile; these weights turn them into shares of the mean over the picture.
-        self._weights = [window * (window.size / cells) for window in windows]
-        self._shares = np.zeros((len(windows), 1, int(groups), 2))
-        self._known = np.zeros(len(windows))
-        self._scale = 1.0
-        self._before = self._moments()
-
-    def inputs(self, index: int) -> dict[str, Floats]:
-        """What the graph wants to know for a tile."""
-        self._known[index] = self._weights[index].mean()
-        self._scale = 1 / self._known.sum()
-        rest = self._shares.sum(axis=0) - self._shares[index]
-        weight = self._weights[index][None, None]
-        return {
-            "weight": (weight * self._scale).astype(np.float32),
-            "rest": (rest * self._scale).astype(np.float32),
-        }
-
-    def take(self, index: int, share: Floats) -> None:
-        """What the graph found in the tile that `inputs` was asked for last."""
-        self._shares[index] = share / self._scale
-
-    def settled(self) -> bool:
-        """Whether the last round over the tiles changed little; a single tile knows all at once."""
-        before, (mean, deviation) = self._before, self._moments()
-        self._before = mean, deviation
-        change = np.maximum(abs(mean - before[0]), abs(deviation - before[1]))
-        return len(self._weights) == 1 or bool((change <= SETTLED * deviation).all())
-
-    def _moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        mean, square = np.moveaxis(self._shares.sum(axis=0), -1, 0)
-        return mean, np.sqrt(np.maximum(square - mean**2, 0))
 
 
 def _check(cancel: Cancels | None) -> None:

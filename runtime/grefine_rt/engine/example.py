@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from grefine_rt.diffusion.tile_sharing import HIDDEN
 from grefine_rt.errors import BundleError
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def example_inputs(bundle: Bundle, component: str, side: int | None = None) -> d
         spec.input: tokenizer
         for spec, tokenizer in zip(manifest.tokenizers[owner], bundle.tokenizer(owner), strict=True)
     }
-    sizes = {"b": 1, "n": 2, "H": whole, "W": whole, "h": whole // 8, "w": whole // 8}
+    sizes = {"b": 1, "n": 2, "H": whole, "W": whole, "h": whole // 8, "w": whole // 8, "m": HIDDEN}
     rng = np.random.default_rng(0)
 
     def array(spec: TensorSpec) -> Array:

@@ -25,8 +25,8 @@ class Graphs:
 class Plan:
     """An execution context for one set of input sizes, with a buffer for every tensor, used under the scratch's lock.
 
-    context: with memory that its user gives, `memory` bytes. log: says why TensorRT refused something. shapes: of all
-    tensors. Raises RuntimeError, or what the driver raises; what was allocated is freed then.
+    context: with memory that its user gives. log: says why TensorRT refused something. shapes: of all tensors. Raises
+    RuntimeError, or what the driver raises; what was allocated is freed then.
     """
 
     def __init__(
@@ -36,12 +36,10 @@ class Plan:
         scratch: Scratch,
         graphs: Graphs,
         profile: int,
-        memory: int,
         inputs: Mapping[str, Shape],
         specs: Mapping[str, TensorSpec],
     ) -> None:
         self._context, self._log, self._scratch, self._graphs = context, log, scratch, graphs
-        self._memory = max(memory, 1)
         self._address = 0
         self._graph: Any = None
         self._warm = False
@@ -51,6 +49,8 @@ class Plan:
         for name, shape in inputs.items():
             self._see(context.set_input_shape(name, shape), f"the shape {shape} of '{name}'")
         self.shapes: dict[str, Shape] = {name: tuple(context.get_tensor_shape(name)) for name in specs}
+        # Of these sizes: what the profile's largest would take can be many times as much.
+        self._memory = max(int(context.update_device_memory_size_for_shapes()), 1)
         self._buffers: dict[str, Any] = {}
         with ExitStack() as undo:
             for name, spec in specs.items():

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Set
 
 from grefine_rt.bundle.manifest import Inpaint, Manifest, Restore
+from grefine_rt.diffusion.tile_sharing import HIDDEN, OTHERS
 
 Range = tuple[int, int, int]
 """Smallest, best and largest size of a free axis."""
@@ -13,28 +14,32 @@ BUCKETS = (512, 768, 1024)
 """Sides in pixels at which a stage may work below its native resolution."""
 
 _CELL = 8  # pixels a latent cell
+_AUTOENCODERS = ("_encode", "_decode")
+_WHOLE = (HIDDEN, HIDDEN, HIDDEN)
 _GUIDANCE = (1, 2, 2)
-_TILES = (1, 1, 2)
+_ONE = (1, 1, 1)
 _IMAGES = (1, 1, 16)
 _TEXTS = (1, 8, 32)
 
 
 def profiles(manifest: Manifest, graph: str) -> tuple[Profile, ...]:
-    """The profiles of a graph file, smallest first; each has a range for every known axis name.
+    """The profiles of a graph file; each has a range for every known axis name.
 
     Axis names are those of ARCHITECTURE.md: b and n (rows), l or L (text length), H and W (pixels), h and w (latent
-    cells). A stage's buckets are its native resolution, its tile, and those of `BUCKETS` below; sides go from half the
-    bucket to half above it, so that a picture of the bucket's area may be 2.25 times as long as it is high. For longer
-    ones, up to 4 : 1 (`imaging.image.work_size`), the native resolution and the tile have a wide and a high profile,
-    too. A file that serves several components gets what all of them need.
+    cells), m (those of other tiles). A stage's buckets are its native resolution, its tile, and `BUCKETS` below it;
+    sides go from half the bucket to half above it, so that a picture of the bucket's area may be 2.25 times as long as
+    it is high. For longer ones, up to 4 : 1 (`imaging.image.work_size`), the native resolution and the tile have a wide
+    and a high profile, too; autoencoders have one for tiles that attend to others. A file that serves several
+    components gets what all of them need.
     """
     components = [component for component, file in manifest.components.items() if file == graph]
     rows = _widest([_rows(component) for component in components])
     lengths = [length for component in components for length in _lengths(manifest, component)]
     shapes = sorted({shape for component in components for shape in _shapes(manifest, component)})
     found = []
-    for height, width in shapes:
+    for height, width, others in shapes:
         profile = {"b": rows, "n": rows, "H": height, "W": width, "h": _cells(height), "w": _cells(width)}
+        profile["m"] = others
         if lengths:
             profile |= dict.fromkeys(("l", "L"), (1, max(lengths), max(lengths)))
         found.append(profile)
@@ -48,8 +53,8 @@ def restricted(found: tuple[Profile, ...], axes: Set[str]) -> tuple[Profile, ...
 
 
 def _rows(component: str) -> Range:
-    if component.endswith(("_encode", "_decode")):
-        return _TILES
+    if component.endswith(_AUTOENCODERS):
+        return _ONE
     if component.startswith(("inpaint_", "restore_")):
         return _GUIDANCE
     return _TEXTS if component.endswith("_text") else _IMAGES
@@ -67,16 +72,17 @@ def _cells(pixels: Range) -> Range:
     return smallest, best, largest
 
 
-def _shapes(manifest: Manifest, component: str) -> list[tuple[Range, Range]]:
-    """Ranges of a picture's height and width in pixels."""
+def _shapes(manifest: Manifest, component: str) -> list[tuple[Range, Range, Range]]:
+    """Ranges of a picture's height and width in pixels, and of the cells of other tiles."""
     stage = {"inpaint": manifest.inpaint, "restore": manifest.restore}.get(component.split("_")[0])
     if stage is None:
         sections = {"perceptual": manifest.perceptual, "ip_iqa_image": manifest.ip_iqa}
         side = getattr(sections.get(component), "resolution", manifest.alignment.resolution)
-        return [((side, side, side),) * 2]
+        return [((side, side, side), (side, side, side), _WHOLE)]
     smaller = {bucket for bucket in BUCKETS if bucket < stage.resolution}
     whole = {stage.resolution} | ({stage.tile} if stage.tile else set())
-    shapes = [(_range(stage, bucket, 1 / 2, 1, 3 / 2),) * 2 for bucket in smaller | whole]
+    squares = [_range(stage, bucket, 1 / 2, 1, 3 / 2) for bucket in smaller | whole]
+    shapes = [(square, square, _WHOLE) for square in squares]
     for bucket in whole:
         short, (lowest, best, highest) = (
             _range(stage, bucket, 1 / 2, 5 / 8, 3 / 4),
@@ -84,7 +90,11 @@ def _shapes(manifest: Manifest, component: str) -> list[tuple[Range, Range]]:
         )
         # A picture that has such a size already may be this much longer (`work_size`).
         long = lowest, best, highest + 2 * stage.multiple
-        shapes += [(short, long), (long, short)]
+        shapes += [(short, long, _WHOLE), (long, short, _WHOLE)]
+    if stage.tile and component.endswith(_AUTOENCODERS):
+        side = (stage.multiple, stage.tile, stage.tile)
+        cells = (stage.tile // _CELL) ** 2
+        shapes.append((side, side, (HIDDEN + 1, OTHERS * cells, OTHERS * cells)))
     return shapes
 
 

@@ -149,11 +149,8 @@ class TensorRTEngine:
                 self._plans.popitem(last=False)[1].close()
             strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
             context = self._engine.create_execution_context(self._config or strategy)
-            memory = int(self._engine.get_device_memory_size_for_profile_v2(profile))
             specs = self.inputs | self.outputs
-            self._plans[key] = Plan(
-                context, self._log, self._scratch, self._graphs, profile, memory, shapes, specs
-            )
+            self._plans[key] = Plan(context, self._log, self._scratch, self._graphs, profile, shapes, specs)
         return self._plans[key]
 
     def _profile(self, shapes: Mapping[str, Shape]) -> int:
