@@ -81,7 +81,8 @@ def pull(
     for name, choice in options.items():
         plan = refiner.plan(assessment, options=choice)
         drawing = (plan.crops, plan.stage1_steps, plan.interval, plan.sketch_steps, plan.all_drafts)
-        key = drawing if plan.regenerate else None
+        # A plan that is made again for the restored picture reads all of the options.
+        key = choice if plan.restore_first else drawing if plan.regenerate else None
         if key not in repaired:
             result = refiner.refine(sample.image, sample.prompt, seed, plan=plan)
             if result.costs is None:

@@ -30,7 +30,7 @@ from grefine_rt.files import write_whole
 
 MAIN = "main"
 REPORT_SECONDS = 15.0
-_SOURCE = "Written by `python -m benchmarks.quality --markdown FILE`; nothing in it was typed by hand."
+_SOURCE = "Written by `python -m benchmarks.quality {}`; nothing in it was typed by hand."
 
 
 def run(
@@ -147,7 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         write_json(options.json, results)
     if options.markdown:
-        text = f"# What the bundle {manifest.name} does\n\n{_SOURCE}\n\n{markdown(results)}"
+        told = "--no-readings" if options.no_readings else f"--readings-limit {options.readings_limit}"
+        told += " --other-attention BUNDLE" if options.other_attention else ""
+        source = _SOURCE.format(f"{told} --markdown FILE")
+        text = f"# What the bundle {manifest.name} does\n\n{source}\n\n{markdown(results)}"
         write_whole(options.markdown, text.encode())
     return 0
 

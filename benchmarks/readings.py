@@ -32,7 +32,7 @@ def _planned(**options: Any) -> RefineOptions:
     return RefineOptions(plan=PlanOptions(**options))
 
 
-_ASSESS, _ALWAYS = AssessOptions(), PlanOptions(keep_good=False)
+_ALWAYS = PlanOptions(keep_good=False)
 """How readings of stage 2 are measured: on good pictures, too."""
 
 READINGS: dict[str, Reading] = {
@@ -80,13 +80,13 @@ READINGS: dict[str, Reading] = {
     ),
     "decoding": Reading(
         "Eq. 10",
-        {name: RefineOptions(_ASSESS, _ALWAYS, decoding=name) for name in ("difference", "plain", "quality")},
+        {name: RefineOptions(plan=_ALWAYS, decoding=name) for name in ("difference", "plain", "quality")},
         lambda m: m.restore.decoding,
         ("refine_rmse_reduction", "clean_psnr_db"),
     ),
     "color_fix": Reading(
         "Eq. 10",
-        {name: RefineOptions(_ASSESS, _ALWAYS, color_fix=name) for name in ("whole", "quality", "off")},
+        {name: RefineOptions(plan=_ALWAYS, color_fix=name) for name in ("whole", "quality", "off")},
         lambda m: m.restore.color_fix,
         ("refine_rmse_reduction", "clean_psnr_db"),
     ),

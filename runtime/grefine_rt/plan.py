@@ -131,17 +131,16 @@ class RefinePlan:
         Stage 2 then follows, where the options have it. Raises OptionError when the mask is not bool or not of the
         picture's size.
         """
-        given = np.asarray(mask)
-        if given.dtype != np.bool_ or given.shape != self.mask.shape:
+        mask = np.asarray(mask)
+        if mask.dtype != np.bool_ or mask.shape != self.mask.shape:
             raise OptionError(
-                f"The mask must be a bool array of shape {self.mask.shape}, but is {given.dtype} {given.shape}."
+                f"The mask must be a bool array of shape {self.mask.shape}, but is {mask.dtype} {mask.shape}."
             )
-        stage2 = 2 in self.options.stages and unet_calls(self.stage2_steps, self.delta) > 0
         plan = replace(
             self,
             mask=mask,
             regenerate=bool(mask.any()),
-            restore=self.restore or (self.restore_first and stage2),
+            restore=self.restore or self.restore_first,
             restore_first=False,
             boxes=tuple(masks.boxes(mask)),
             coverage=float(mask.mean()),

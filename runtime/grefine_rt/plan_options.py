@@ -39,7 +39,7 @@ class PlanOptions:
         poor, that damage may be why they were not found: stage 2 then runs first, and what is still to redraw is
         decided on what it gives.
     keep_good: a picture whose p is above p_bound, and in which stage 1 drew nothing, is given back as it is when stage
-        2 lowers its p. Eq. 10 has no such rule; rows of Table 8, which leave a stage or an indicator out, have it not.
+        2 lowers its p. Eq. 10 has no such rule; rows of Table 8, which leave a stage or an indicator out, do without.
     emphasis: weight added to each defective phrase in the prompt (Eq. 7), 0 or more.
     indicators: which maps and scores count; ("perceptual",) and ("alignment",) are rows of Table 8.
     stages: which stages run; (1,) and (2,) are ablations.
@@ -126,7 +126,7 @@ def _in_range(name: str, value: float | None, low: float, high: float, also: str
 
 def _count(name: str, value: int | None, low: int, high: int) -> None:
     _in_range(name, value, low, high)
-    if value is not None and value != int(value):
+    if isinstance(value, float):
         raise OptionError(f"The option '{name}' must be a whole number, not {value!r}.")
 
 

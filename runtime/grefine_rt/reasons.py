@@ -65,7 +65,7 @@ def _stage_reasons(plan: RefinePlan, strength_why: str) -> list[str]:
         reasons.append(f"Stage 2 restores the whole picture mildly (strength {plan.delta:.2f}).")
         if plan.keep_good:
             reasons.append(
-                "P finds the picture good: where stage 1 draws nothing and stage 2 lowers p, it stays as it is."
+                "p is above its bound: if stage 1 draws nothing and stage 2 lowers p, the picture stays as it is."
             )
     elif not plan.restore_first:
         reasons.append("Stage 2 is skipped.")

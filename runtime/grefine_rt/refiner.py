@@ -174,7 +174,7 @@ class Refiner(Assessor):
                 plan = plan.again(seen)
                 self._check_memory(plan)
         with run.part("regenerate"):
-            stage1, made, kept, lowered = found, Drawn(0, 0), "", ""
+            stage1, made, kept = found, Drawn(0, 0), ""
             if plan.regenerate:
                 on_call = run.on_step("regenerate")
                 drafts = Drafts(self.bundle, stage1, plan, seed, options.match_rim, on_call, run.cancel)
@@ -188,11 +188,12 @@ class Refiner(Assessor):
             if plan.restore:
                 stage2 = self._restore(stage1, plan, good, seed, options, run, "restore")
         with run.part("assess_after"):
+            lowered = ""
             mended = plan.restore_first and not plan.restore
             after = seen if mended else assess(stage2)
             if plan.keep_good and not drawn and after.perceptual < before.perceptual:
                 lowered = (
-                    f"Stage 2 would have lowered p from {before.perceptual:.2f} to {after.perceptual:.2f}, so the "
+                    f"Stage 2 would have lowered p from {before.perceptual:.3f} to {after.perceptual:.3f}, so the "
                     f"picture is given back as it was."
                 )
                 stage2, after = stage1, before
@@ -247,10 +248,11 @@ class Refiner(Assessor):
             *(() if plan.regenerate or plan.restore_first else SECTION_COMPONENTS["inpaint"]),
             *(() if plan.restore or plan.restore_first else SECTION_COMPONENTS["restore"]),
         }
+        needed = self.bundle.manifest.components.keys() - skipped
         choices = {
-            choice.component: choice.device for choice in (*self.bundle.foresee(), *self.bundle.choices)
+            choice.component: choice.device for choice in (*self.bundle.foresee(needed), *self.bundle.choices)
         }
-        here = {component for component, device in choices.items() if device == "cpu"} - skipped
+        here = {component for component in needed if choices[component] == "cpu"}
         rows, columns = plan.mask.shape
         (width, height), tile = restore_work(self.bundle.manifest.stage2, columns, rows, plan.work)
         if not fits(height, width, tile):
@@ -294,7 +296,9 @@ def _check_fits(plan: RefinePlan, picture: Picture) -> None:
             f"{picture.size[0]} x {picture.size[1]}: make a plan for it."
         )
     if plan.regenerate and not plan.mask.any():
-        raise OptionError("The plan has an empty mask, but redraws it: change the mask with 'with_mask'.")
+        raise OptionError(
+            "The plan's mask is empty, but 'regenerate' is on: change the mask with 'with_mask'."
+        )
     shown = np.zeros_like(plan.mask)
     for crop in plan.crops:
         for x0, y0, x1, y1 in crop.regions:

@@ -225,9 +225,11 @@ class Bundle:
         self.asked[component] += 1
         return self.engines[component]
 
-    def foresee(self):
+    def foresee(self, components=None):
         (choice,) = self.choices
-        return tuple(replace(choice, component=component) for component in self.engines)
+        return tuple(
+            replace(choice, component=name) for name in self.engines if name in (components or [name])
+        )
 
     def tokenizer(self, component):
         return [Tokenizer()]

@@ -441,6 +441,7 @@ def test_a_mask_can_be_drawn_by_hand():
     assert changed.boxes == ((80, 48, 120, 72),)
     assert changed.coverage == pytest.approx(mask.mean())
     assert not changed.with_mask(np.zeros_like(mask)).regenerate
+    assert changed.with_mask(mask.tolist()).boxes == changed.boxes
     for bad in (mask[:-1], mask.astype(np.uint8), [[1]]):
         with pytest.raises(OptionError, match="bool array of shape"):
             plan.with_mask(bad)
@@ -478,6 +479,7 @@ def test_reasons_of_a_mask_by_hand_are_those_of_the_new_plan():
         {"indicators": "perceptual"},
         {"stages": (3,)},
         {"stage1_steps": 0},
+        {"stage2_steps": 10.0},
         {"drafts": 0},
         {"drafts": 65},
         {"sketch_steps": -1},

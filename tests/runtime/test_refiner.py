@@ -622,13 +622,19 @@ def test_native_work_keeps_the_pictures_own_size_in_stage_2(bundle, refiner):
         PlanOptions(work="huge")
 
 
-def test_what_cannot_fit_is_refused_before_anything_is_drawn(bundle, refiner, monkeypatch):
+@pytest.fixture
+def costly(bundle):
+    """The bundle with a graph for each component that takes 1.4 GB and two bytes on a CPU."""
     cost = Cost((1e9, 0.0, 0.0), (1e9, 0.0, 0.0))
     components = {name: f"{name}.onnx" for name in bundle.engines}
     files = {file: FileEntry(1, "0" * 64) for file in components.values()}
     bundle.manifest = dataclasses.replace(
         bundle.manifest, components=components, files=files, costs=dict.fromkeys(files, cost)
     )
+    return bundle
+
+
+def test_what_cannot_fit_is_refused_before_anything_is_drawn(costly, refiner, monkeypatch):
     monkeypatch.setattr(refiner_module, "usable_memory", lambda: 10**8)
     with pytest.raises(MemoryLimitError, match=r"GB of memory, but 0\.10 GB are free"):
         refiner.refine(scene(POOR), PROMPT)
@@ -636,31 +642,31 @@ def test_what_cannot_fit_is_refused_before_anything_is_drawn(bundle, refiner, mo
     refiner.refine(scene(POOR), PROMPT)
 
 
-def test_memory_is_counted_for_what_runs_on_the_cpu(bundle, refiner, monkeypatch):
-    cost = Cost((1e9, 0.0, 0.0), (1e9, 0.0, 0.0))
-    components = {name: f"{name}.onnx" for name in bundle.engines}
-    files = {file: FileEntry(1, "0" * 64) for file in components.values()}
-    bundle.manifest = dataclasses.replace(
-        bundle.manifest, components=components, files=files, costs=dict.fromkeys(files, cost)
-    )
-    steps = [name for name in components if name.startswith(("inpaint", "restore"))]
+def test_memory_is_counted_for_what_runs_on_the_cpu(costly, refiner, monkeypatch):
+    components = costly.manifest.components
+    steps, here = [name for name in components if name.startswith(("inpaint", "restore"))], costly.foresee
     each = 1.4e9 + 2
     monkeypatch.setattr(refiner_module, "usable_memory", lambda: round(each * (len(components) - 3.5)))
     poor = scene(POOR)
     with pytest.raises(MemoryLimitError):
         refiner.refine(poor, PROMPT)
-    refiner.refine(
-        poor, PROMPT, options=RefineOptions(plan=PlanOptions(stages=(2,)))
-    )  # stage 1 is never loaded
-    on_gpu = [
-        dataclasses.replace(c, device="cuda:0") if c.component in steps else c for c in bundle.foresee()
-    ]
-    monkeypatch.setattr(bundle, "foresee", lambda: tuple(on_gpu), raising=False)
+    asked = []
+    monkeypatch.setattr(costly, "foresee", lambda names: asked.append({*names}) or here(names))
+    stage2 = RefineOptions(plan=PlanOptions(stages=(2,)))
+    refiner.refine(poor, PROMPT, options=stage2)  # stage 1 is never loaded, so nothing has to run it
+    assert asked == [{name for name in components if not name.startswith("inpaint")}]
+
+    def on_gpu(names):
+        return [dataclasses.replace(c, device="cuda:0") if c.component in steps else c for c in here(names)]
+
+    monkeypatch.setattr(costly, "foresee", on_gpu)
     refiner.refine(poor, PROMPT)
 
 
 def test_a_plan_that_redraws_nothing_is_refused(refiner):
     picture = scene(GOOD)
     plan = dataclasses.replace(refiner.plan(picture, PROMPT), regenerate=True)
-    with pytest.raises(OptionError, match="empty mask, but redraws it: change the mask with 'with_mask'"):
+    with pytest.raises(
+        OptionError, match="mask is empty, but 'regenerate' is on: change the mask with 'with_mask'"
+    ):
         refiner.refine(picture, PROMPT, plan=plan)

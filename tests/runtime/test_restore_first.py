@@ -123,12 +123,12 @@ def test_otherwise_the_stages_keep_their_order(rows, changed):
     assert RESTORED_FIRST not in plan.reasons
 
 
-def test_damage_that_covers_little_of_the_mask_explains_nothing(monkeypatch):
-    monkeypatch.setattr("grefine_rt.plan.DAMAGED", 0.5)
-    refiner = Refiner(Bundle())
-    picture = scene(DAMAGED)
-    assert refiner.plan(picture, PROMPT, PlanOptions(**FREE)).restore_first
-    assert not refiner.plan(picture, PROMPT, PlanOptions(**{**FREE, "grow": 6})).restore_first
+@pytest.mark.parametrize(("grow", "first"), [(0, True), (1, False)])
+def test_damage_that_covers_a_sixth_of_the_mask_explains_nothing_and_a_quarter_may(grow, first):
+    little = [["sea", "sea", "sea", "sea"], ["sea", "poor", "sea", "sea"], *2 * [["sea"] * 4]]
+    plan = Refiner(Bundle()).plan(scene(little), PROMPT, PlanOptions(**{**FREE, "grow": grow}))
+    assert 1 / 16 / plan.coverage == pytest.approx(1 / 4 if first else 1 / 6, rel=0.05)
+    assert plan.restore_first is first
 
 
 def test_a_misshapen_place_is_redrawn_at_once():

@@ -7,10 +7,10 @@ from tests.runtime.test_engine_sidecar import manifest, sidecar
 GB = 10**9
 
 
-def engine(size, streams=True, activations=(GB,)):
+def engine(size, streams=True):
     flags = "TF32 WEIGHT_STREAMING" if streams else "TF32"
     entry = FileEntry(size, "a" * 64)
-    return sidecar(manifest(), options={"flags": flags}, activations=activations, engine=entry)
+    return sidecar(manifest(), options={"flags": flags}, engine=entry)
 
 
 def test_an_engine_that_cannot_stream_has_no_budget():
@@ -18,15 +18,15 @@ def test_an_engine_that_cannot_stream_has_no_budget():
 
 
 def test_what_fits_to_the_byte_is_not_streamed():
-    enough = 6 * GB + 2 * GB + 3 * GB + HEADROOM  # own weights, another's, the larger activations
-    own, other = engine(6 * GB), engine(2 * GB, streams=False, activations=(GB, 3 * GB))
+    enough = 6 * GB + 2 * GB + HEADROOM  # own weights, another's
+    own, other = engine(6 * GB), engine(2 * GB, streams=False)
     assert weight_budget(own, [other], enough) is None
     assert weight_budget(own, [other], enough - 1) == 6 * GB - 1
 
 
 def test_those_that_stream_share_by_their_size():
     step, restore = engine(6 * GB), engine(2 * GB)
-    free = 4 * GB + GB + HEADROOM
+    free = 4 * GB + HEADROOM
     assert weight_budget(step, [restore], free) == 3 * GB
     assert weight_budget(restore, [step], free) == GB
 

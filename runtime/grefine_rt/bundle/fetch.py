@@ -11,9 +11,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request
 
-from grefine_rt.bundle.manifest import FILE_NAME, FileEntry, Manifest
+from grefine_rt.bundle.manifest import FILE_NAME, REINSTALL, FileEntry, Manifest
 from grefine_rt.bundle.store import bundle_dir, files_in, sha256, verify
 from grefine_rt.errors import BundleError, OutputError
+from grefine_rt.files import whole
 
 OnBytes = Callable[[int, int], None]
 """Called with (bytes at hand, bytes of the whole bundle)."""
@@ -52,9 +53,8 @@ def fetch(source: str, on_bytes: OnBytes | None = None) -> tuple[Path, Manifest]
             _fetch_file(f"{base}/{quote(path)}", folder / path, entry, done, total, report)
             done += entry.size
             report(done, total)
-        partial = folder / f"{FILE_NAME}.part"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / FILE_NAME)
+        with whole(folder / FILE_NAME) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
@@ -76,8 +76,7 @@ def _base_url(source: str) -> str:
         return f"{hub}/{source}/resolve/main"
     raise BundleError(
         f"'{source}' is no address to fetch a bundle from: give the https address of its folder, or a hub id "
-        f"of the form owner/name; a bundle that came with grefine-rt returns with 'pip install "
-        f"--force-reinstall --no-deps grefine-rt'."
+        f"of the form owner/name; a bundle that came with grefine-rt returns with '{REINSTALL}'."
     )
 
 

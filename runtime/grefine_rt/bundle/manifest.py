@@ -236,11 +236,6 @@ class Manifest:
         return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @property
-    def digest(self) -> str:
-        """SHA-256 of what the manifest says, `checksum` aside, in hexadecimal."""
-        return hashlib.sha256(dataclasses.replace(self, checksum=None).to_json().encode()).hexdigest()
-
-    @property
     def refines(self) -> bool:
         """Whether the bundle has both stages of the refiner; without them it only assesses."""
         return self.inpaint is not None and self.restore is not None
@@ -292,16 +287,17 @@ REINSTALL = "pip install --force-reinstall --no-deps grefine-rt"
 """The command that mends the embedded bundle."""
 
 
-def mend(name: str = "") -> str:
-    """How to get a bundle again that is not the embedded one; `name` is its hub id, if it is one."""
-    fetch = (
-        f"'grefine-rt bundle fetch {name}'" if "/" in name else "'grefine-rt bundle fetch' and its address"
-    )
-    return f"run {fetch} to fetch it again, or 'grefine-export bundle' and its recipe to make it again"
+MEND = "run 'grefine-rt bundle fetch ADDRESS' to fetch it again, or 'grefine-export bundle RECIPE' to make it again"
+"""How to get another bundle again."""
 
-
-_MEND = f"{mend()}, or '{REINSTALL}' for the embedded one"
+_MEND = f"{MEND}, or '{REINSTALL}' for the embedded one"
 T = TypeVar("T")
+
+
+def digest(text: str) -> str:
+    """SHA-256 of what a `bundle.json` says, its `checksum` aside, in hexadecimal: order and blanks do not count."""
+    said = {key: value for key, value in json.loads(text).items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def read_strictly(kind: type[T], value: Any, where: str) -> T:

@@ -7,12 +7,12 @@ import os
 import re
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from grefine_rt.bundle.manifest import FILE_NAME, FORMAT, REINSTALL, FileEntry, Manifest, mend
+from grefine_rt.bundle.manifest import FILE_NAME, FORMAT, MEND, REINSTALL, FileEntry, Manifest, digest
 from grefine_rt.engine.base import Engine
 from grefine_rt.engine.devices import Choice
 from grefine_rt.engine.selection import Selection
@@ -69,11 +69,10 @@ def find(name_or_path: str | Path) -> Path:
             f"Folder '{folder}' is no bundle, for it has no bundle.json: give a folder that has one."
         )
     if re.fullmatch(r"[\w.-]+(/[\w.-]+)?", str(name_or_path)):
-        fetch = f"'grefine-rt bundle fetch {name_or_path}'"
-        if "/" not in str(name_or_path):
-            fetch = "'grefine-rt bundle fetch' and the address of one, or give a bundle's folder"
+        address = name_or_path if "/" in str(name_or_path) else "ADDRESS"
         raise BundleError(
-            f"No bundle '{name_or_path}' is here (there is: {', '.join(known) or 'none'}): run {fetch}."
+            f"No bundle '{name_or_path}' is here (there is: {', '.join(known) or 'none'}): run 'grefine-rt bundle "
+            f"fetch {address}', or give a bundle's folder."
         )
     raise BundleError(f"No bundle folder '{folder}' exists: see 'grefine-rt bundle list' for those that do.")
 
@@ -84,21 +83,22 @@ def verify(folder: Path) -> Manifest:
 
     Raises BundleError for the first file that is missing, changed or not listed, and for a bad `bundle.json`.
     """
-    manifest = _read_manifest(folder)
+    text = _read(folder)
+    manifest = Manifest.from_json(text)
     for path in manifest.files:
         _check_size(folder, manifest, path)
     extra = sorted(set(files_in(folder)) - manifest.files.keys())
     if extra:
         raise BundleError(
             f"Bundle '{manifest.name}' has the file '{extra[0]}', which its bundle.json does not list: "
-            f"delete it, or {_mend(manifest)}."
+            f"delete it, or {mend(folder)}."
         )
     for path in manifest.files:
         _check_hash(folder, manifest, path)
-    if manifest.checksum not in (None, manifest.digest):
+    if manifest.checksum not in (None, digest(text)):
         raise BundleError(
             f"bundle.json of bundle '{manifest.name}' was changed after it was written, its SHA-256 differs: "
-            f"{_mend(manifest)}."
+            f"{mend(folder)}."
         )
     return manifest
 
@@ -118,7 +118,7 @@ def write(folder: Path, manifest: Mapping[str, Any] | Manifest) -> Manifest:
         for path in sorted(files_in(folder))
     }
     result = Manifest.from_json(json.dumps(data))
-    result = dataclasses.replace(result, checksum=result.digest)
+    result = dataclasses.replace(result, checksum=digest(result.to_json()))
     with whole(folder / FILE_NAME) as temporary:
         temporary.write_text(result.to_json(), encoding="utf-8")
     return result
@@ -149,7 +149,7 @@ class Bundle:
         to ONNX Runtime. Contents are checked when a component is loaded. Raises BundleError and DeviceError.
         """
         folder = find(name_or_path)
-        manifest = _read_manifest(folder)
+        manifest = Manifest.from_json(_read(folder))
         for path in manifest.files:
             _check_size(folder, manifest, path)
         return cls(folder, manifest, device, threads, str(name_or_path))
@@ -186,11 +186,13 @@ class Bundle:
             if file in chosen
         )
 
-    def foresee(self) -> tuple[Choice, ...]:
-        """What would run each component, if what is installed works; nothing is loaded. Raises DeviceError."""
+    def foresee(self, components: Collection[str] | None = None) -> tuple[Choice, ...]:
+        """What would run these components, or all, if what is installed works; nothing is loaded. Raises
+        DeviceError."""
         return tuple(
             dataclasses.replace(self._selection.foresee(file), component=component)
             for component, file in self.manifest.components.items()
+            if components is None or component in components
         )
 
     def tokenizer(self, component: str) -> list[PromptTokenizer]:
@@ -198,7 +200,7 @@ class Bundle:
         specs = self.manifest.tokenizers.get(component, ())
         if not specs:
             raise BundleError(
-                f"Bundle '{self.manifest.name}' has no tokenizer for '{component}': {_mend(self.manifest)}."
+                f"Bundle '{self.manifest.name}' has no tokenizer for '{component}': {mend(self.folder)}."
             )
         with self._lock(f"tokenizer {component}"):
             if component not in self._tokenizers:
@@ -220,21 +222,20 @@ def _embedded_roots() -> tuple[Path, ...]:
     return _PACKAGE / "bundles", _PACKAGE.parent.parent / "engines"
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def mend(folder: Path) -> str:
+    """What to run when something is wrong with the bundle in `folder`."""
+    embedded = folder.resolve().parent in [root.resolve() for root in _embedded_roots()]
+    return f"run '{REINSTALL}' to get it again" if embedded else MEND
+
+
+def _read(folder: Path) -> str:
     path = folder / FILE_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(
-            f"'{path}' cannot be read ({type(error).__name__}): give its user the right to, or {mend()}."
+            f"'{path}' cannot be read ({type(error).__name__}): see who may read it, or {mend(folder)}."
         ) from error
-    return Manifest.from_json(text)
-
-
-def _mend(manifest: Manifest) -> str:
-    if manifest.name == "mini":
-        return f"run '{REINSTALL}' to get it again"
-    return mend(manifest.name)
 
 
 def files_in(folder: Path) -> Iterator[str]:
@@ -249,11 +250,11 @@ def _check_size(folder: Path, manifest: Manifest, path: str) -> None:
     try:
         size = (folder / path).stat().st_size
     except OSError as error:
-        raise BundleError(f"Bundle '{manifest.name}' lacks its file '{path}': {_mend(manifest)}.") from error
+        raise BundleError(f"Bundle '{manifest.name}' lacks its file '{path}': {mend(folder)}.") from error
     if size != manifest.files[path].size:
         raise BundleError(
             f"Bundle '{manifest.name}': file '{path}' has {size} bytes instead of "
-            f"{manifest.files[path].size}: {_mend(manifest)}."
+            f"{manifest.files[path].size}: {mend(folder)}."
         )
 
 
@@ -262,7 +263,7 @@ def _check_hash(folder: Path, manifest: Manifest, path: str) -> None:
     if sha256(folder / path) != manifest.files[path].sha256:
         raise BundleError(
             f"Bundle '{manifest.name}': file '{path}' was changed, its SHA-256 differs from bundle.json: "
-            f"{_mend(manifest)}."
+            f"{mend(folder)}."
         )
 
 

@@ -139,6 +139,8 @@ def _bundles() -> list[dict[str, Any]]:
 
 
 def _hints(facts: dict[str, Any]) -> list[str]:
+    from grefine_rt.bundle.manifest import REINSTALL
+
     packages = facts["packages"]
     works = {entry["device"].partition(":")[0] for entry in facts["devices"] if entry["works"]}
     hints = []
@@ -156,7 +158,7 @@ def _hints(facts: dict[str, Any]) -> list[str]:
     if packages["cuda-core"] is None or not (packages["tensorrt-rtx"] or packages["tensorrt"]):
         hints.append(_TENSORRT_HINT)
     if not any(entry["works"] for entry in facts["bundles"]):
-        hints.append("To get the embedded bundle: pip install --force-reinstall --no-deps grefine-rt")
+        hints.append(f"To get the embedded bundle: {REINSTALL}")
     hints.append("To make bundles of your own: pip install 'grefine-rt[export]'")
     return hints
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from grefine_rt.bundle.manifest import FileEntry, Manifest, mend
-from grefine_rt.bundle.store import cache_dir, sha256
+from grefine_rt.bundle.manifest import FileEntry, Manifest
+from grefine_rt.bundle.store import cache_dir, mend, sha256
 from grefine_rt.diffusion.loop import Cancels
 from grefine_rt.engine import callbacks, memory
 from grefine_rt.engine.profiles import Profile, profiles, restricted
@@ -250,7 +250,7 @@ def _proven(folder: Path, manifest: Manifest, graph: str) -> dict[str, str]:
         if not (folder / path).is_file() or sha256(folder / path) != expected:
             raise BundleError(
                 f"'{folder / path}' is missing or was changed, its SHA-256 differs from bundle.json: "
-                f"{mend(manifest.name)}."
+                f"{mend(folder)}."
             )
     return sources
 

@@ -132,6 +132,9 @@ class Selection:
             return str(found[0].problem)
         build = f"grefine-rt engine build {self._name} --component {self._serving(graph)[0]}"
         if self._gpu not in sidecar.RTX_TARGETS:
+            # Classic TensorRT builds for the first GPU that it sees.
+            index = self._wanted.index
+            build = f"CUDA_VISIBLE_DEVICES={index} {build}" if index else build
             return (
                 f"TensorRT for RTX builds no engines for the GPU here, which is {self._gpu}: run '{build} --target "
                 f"{self._gpu} --flavour tensorrt' for one of classic TensorRT"
@@ -144,13 +147,12 @@ class Selection:
             return None
         from grefine_rt.engine.weight_budget import weight_budget
 
-        built = (self._built(graph) for graph in dict.fromkeys(self._manifest.components.values()))
-        later = [
-            found[1]
-            for found in built
-            if not isinstance(found, str) and found[0] not in self._loaded | {path}
-        ]
-        return weight_budget(sidecar, later, self._scratch.gpu.free_memory + self._scratch.size)
+        built = [self._built(graph) for graph in dict.fromkeys(self._manifest.components.values())]
+        valid = {found[0]: found[1] for found in built if not isinstance(found, str)}
+        activations = max(size for engine in valid.values() for size in engine.activations)
+        later = [engine for place, engine in valid.items() if place not in self._loaded | {path}]
+        free = self._scratch.gpu.free_memory + self._scratch.size - activations
+        return weight_budget(sidecar, later, free)
 
     @property
     def _no_gpu(self) -> str:

@@ -198,7 +198,7 @@ def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> 
     if changed:
         problem = f"was built from another '{changed[0]}' than the bundle has now"
     elif restricted(profiles(manifest, sidecar.graph), axes) != sidecar.profiles:
-        problem = "was built for other picture sizes or text lengths than the bundle declares now"
+        problem = "was built for other picture sizes or text lengths than are wanted now"
     elif installed is None:
         return (
             f"{who} needs {sidecar.flavour} {sidecar.version}, which is not installed: run "

@@ -7,21 +7,20 @@ from collections.abc import Sequence
 from grefine_rt.engine.sidecar import Sidecar
 
 HEADROOM = 500_000_000
-"""Bytes that stay free for inputs, outputs, compiled kernels and the driver."""
+"""Bytes that stay free for inputs, outputs, compiled kernels, weights on their way, and the driver."""
 
 
 def weight_budget(own: Sidecar, later: Sequence[Sidecar], free: int) -> int | None:
     """Bytes of device memory for the weights of an engine; None for all of them, also where it cannot stream them.
 
-    later: the engines of the bundle that are still to be loaded. free: bytes that all of them may take. Activations lie
-    in one memory as large as the largest need. What is left beside them and beside weights that have to be there is
-    shared among the engines that stream theirs, in proportion to their size.
+    later: the engines of the bundle that are still to be loaded. free: bytes that the weights of all of them may take.
+    What is left beside weights that have to be there is shared among the engines that stream theirs, in proportion to
+    their size.
     """
     if not own.streams:
         return None
     engines = (own, *later)
-    activations = max(size for engine in engines for size in engine.activations)
     resident = sum(engine.engine.size for engine in engines if not engine.streams)
     streamed = sum(engine.engine.size for engine in engines if engine.streams)
-    left = free - HEADROOM - activations - resident
+    left = free - HEADROOM - resident
     return None if left >= streamed else max(0, left * own.engine.size // streamed)
