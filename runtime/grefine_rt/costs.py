@@ -148,6 +148,15 @@ def memory_plan(
     return tuple(plan.values())
 
 
+def sizes_at(manifest: Manifest, resolution: int, aspect: float = 1.0) -> tuple[Size, Size]:
+    """At which sizes stage 1 and stage 2 work when stage 1 works at `resolution`; stage 2 is larger or smaller by as
+    much as the manifest has it. aspect: width / height. Raises BundleError for a bundle that only assesses."""
+    stage1, stage2 = manifest.stages
+    size = work_size(round(resolution * aspect), resolution, resolution, stage1.multiple)
+    other = max(round(stage2.resolution * resolution / stage1.resolution), stage2.multiple)
+    return size, work_size(*size, other, stage2.multiple)
+
+
 def largest_fitting(
     manifest: Manifest,
     free_bytes: int,
@@ -157,16 +166,13 @@ def largest_fitting(
 ) -> Size | None:
     """The largest size of stage 1 with which a refine call fits into `free_bytes`; None where none does.
 
-    aspect: width / height. Stage 2 works larger or smaller by as much as the manifest has it. Raises BundleError for a
-    bundle that only assesses.
+    aspect: width / height; stage 2 as in `sizes_at`. Raises BundleError for a bundle that only assesses.
     """
-    stage1, stage2 = manifest.stages
+    stage1, _ = manifest.stages
     largest = None
     for resolution in range(stage1.multiple, LARGEST + 1, stage1.multiple):
-        scale = resolution / stage1.resolution
-        size = work_size(round(resolution * aspect), resolution, resolution, stage1.multiple)
-        other = max(round(stage2.resolution * scale), stage2.multiple)
-        plan = memory_plan(manifest, size, device, work_size(*size, other, stage2.multiple), components)
+        size, restore_size = sizes_at(manifest, resolution, aspect)
+        plan = memory_plan(manifest, size, device, restore_size, components)
         if plan is None or needed(plan) > free_bytes:
             break
         largest = size

@@ -23,8 +23,8 @@ from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
-from grefine_rt.plan_costs import Drawn, PlanCosts, Work, draw_cost, plan_costs
-from grefine_rt.plan_options import PlanOptions, StrengthRule
+from grefine_rt.plan_costs import ALL_CALLS, Drawn, PlanCosts, Work, draw_cost, plan_costs
+from grefine_rt.plan_options import Cropping, PlanOptions, StrengthRule
 from grefine_rt.reasons import (
     LEFT_TO_STAGE2,
     RESTORE_FIRST,
@@ -103,6 +103,26 @@ class RefinePlan:
     def costs(self) -> PlanCosts | None:
         """What the plan as it stands costs, with all of its drafts; None where the bundle's costs were not counted."""
         return plan_costs(self)
+
+    @property
+    def alternatives(self) -> dict[str, float]:
+        """What the whole call would cost with one option changed, TFLOP by option and value, such as "crop off": those
+        that would change it. Empty where the bundle's costs were not counted."""
+        changed: dict[str, RefinePlan] = {}
+        if self.regenerate:
+            crop: Cropping = "off" if self.cropped else "auto"
+            options = replace(self.options, crop=crop)
+            changed |= {
+                f"crop {crop}": replace(self, options=options)._with_crops(),
+                "sketch_steps 0": replace(self, sketch_steps=0),
+                "drafts 1": replace(self, drafts=1),
+                "interval 0 1": replace(self, interval=ALL_CALLS),
+            }
+        if self.restore or self.restore_first:
+            work: Work = "native" if self.work == "trained" else "trained"
+            changed[f"work {work}"] = replace(self, work=work)
+        costs = {name: plan.costs for name, plan in changed.items()}
+        return {name: cost.total for name, cost in costs.items() if cost is not None and cost != self.costs}
 
     @property
     def sketches(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from grefine_rt.bundle.manifest import Manifest, Restore
+from grefine_rt.bundle.manifest import Decoding, Manifest, Restore
 from grefine_rt.costs import assess_flops, draw_flops, encode_flops, stage2_flops
 from grefine_rt.crops import Cost, Size
 from grefine_rt.diffusion.solver import Solver, guidance_row, unet_calls
@@ -53,8 +53,12 @@ class PlanCosts:
         return self.stage1 + self.stage2 + self.assess
 
 
-def plan_costs(plan: RefinePlan, drawn: Drawn | None = None) -> PlanCosts | None:
+def plan_costs(
+    plan: RefinePlan, drawn: Drawn | None = None, decoding: Decoding | None = None
+) -> PlanCosts | None:
     """The costs of a plan of which so much is `drawn`, all when None; None where the bundle's costs were not counted.
+
+    decoding: of stage 2, the bundle's when None.
 
     Texts count as if all were as long as the encoders read; shorter ones cost less. Tiles count as so many pictures; an
     autoencoder whose tiles share statistics goes over them more than once.
@@ -74,7 +78,7 @@ def plan_costs(plan: RefinePlan, drawn: Drawn | None = None) -> PlanCosts | None
         if not fits(size[1], size[0], tile):
             count = len(step_tiles(size[1], size[0], tile, restoration.multiple))
             size = min(size[0], tile), min(size[1], tile)
-        stage2 = count * (stage2_flops(manifest, size, *calls) or 0.0)
+        stage2 = count * (stage2_flops(manifest, size, *calls, decoding=decoding) or 0.0)
     # The picture and the result, and drafts; a single draft is kept unseen.
     between = plan.restore_first and plan.regenerate
     assess, assess_fully = (

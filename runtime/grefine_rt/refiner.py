@@ -207,7 +207,7 @@ class Refiner(Assessor):
             timings=run.timings(),
             seed=seed,
             notes=(*picture.notes, *before.notes, *filter(None, [kept, lowered])),
-            costs=plan_costs(plan, made),
+            costs=plan_costs(plan, made, options.decoding),
             backends=self.bundle.choices,
         )
 

@@ -7,11 +7,13 @@ import pytest
 from PIL import Image
 
 from grefine_rt.bundle.manifest import Cost
+from grefine_rt.bundle.store import write
 from grefine_rt.plan_options import MAX_DRAFTS
+from tests.runtime import tiny
 from tests.runtime.fake_bundle import scene
 
 POOR = [*[["sea"] * 8] * 3, ["sea", "poor", *["sea"] * 6], *[["sea"] * 8] * 4]
-TFLOP = {"stage1", "stage2", "assess", "full", "total"}
+TFLOP = {"stage1", "stage2", "assess", "full", "total", "alternatives"}
 
 
 @pytest.fixture
@@ -72,6 +74,65 @@ def test_levers_of_the_command_lower_the_costs(run, counted, picture):
     assert (
         2 * whole["tflop"]["stage1"] < plan("--drafts", 3)["tflop"]["stage1"] < 3 * whole["tflop"]["stage1"]
     )
+
+
+def test_what_other_options_would_cost_is_what_they_cost(run, counted, picture):
+    def tflop(*more):
+        done = run("refine", picture, "-p", "the sea", "--plan-only", "--json", "--drafts", 3, *more)
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)["plan"]["tflop"]
+
+    told = tflop("--interval", 0, 0.3)["alternatives"]
+    assert told.keys() == {"crop auto", "drafts 1", "interval 0 1"}, "nothing is sketched, and it is small"
+    assert told["crop auto"] == pytest.approx(tflop("--interval", 0, 0.3, "--crop", "auto")["total"])
+    assert told["interval 0 1"] == pytest.approx(tflop()["total"])
+    assert told["drafts 1"] == pytest.approx(tflop("--interval", 0, 0.3, "--drafts", 1)["total"])
+    text = run("refine", picture, "-p", "the sea", "--plan-only", "--drafts", 3).stdout
+    assert f"  --drafts 1 makes it {tflop('--drafts', 1)['total']:.3g} TFLOP" in text
+
+
+def test_a_plain_decoding_costs_one_decoding_less(run, counted, picture):
+    def stage2(*more):
+        done = run("refine", picture, "-p", "the sea", "--json", "--force", *more)
+        assert done.exit_code == 0, done.stderr
+        return json.loads(done.stdout)["plan"]["tflop"]["stage2"]
+
+    restore = counted.manifest.restore
+    decode = 1e9 * (restore.resolution // 8) ** 2 / 1e12
+    assert stage2("--decoding", "difference") - stage2("--decoding", "plain") == pytest.approx(decode)
+
+
+def test_memory_by_component_and_bucket(run, tmp_path):
+    cells = tiny.manifest()["inpaint"]["resolution"] // 8
+    side = 8 * cells
+    data = tiny.manifest()
+    cost = {"flops": (0.0, 0.0, 0.0), "memory": (0.0, 1e6, 0.0)}
+    folder = tiny.save(tmp_path / "b")
+    size = (folder / "components" / "inpaint_encode.onnx").stat().st_size
+    write(folder, {**data, "costs": dict.fromkeys(data["components"].values(), cost)})
+    done = run("bundle", "memory", folder, "--json")
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    entries = told["buckets"][str(side)]
+    of = {name: entry for entry in entries for name in entry["components"]}
+    assert of.keys() == data["components"].keys()
+    assert of["inpaint_encode"]["weights"] == 2 * size
+    assert of["inpaint_encode"]["activations"] == pytest.approx(1.4e6 * cells**2)
+    assert told["total"][str(side)] == sum(entry["weights"] + entry["activations"] for entry in entries)
+    assert told["largest"] is not None
+    on_gpu = json.loads(run("bundle", "memory", folder, "--device", "cuda", "--json").stdout)
+    assert on_gpu["total"][str(side)] < told["total"][str(side)]
+    text = run("bundle", "memory", folder).stdout
+    assert f"at {side}" in text
+    assert "free here" in text
+
+
+def test_memory_of_a_bundle_whose_costs_were_not_counted(run, tmp_path):
+    folder = tiny.save(tmp_path / "b")
+    write(folder, tiny.manifest())
+    done = run("bundle", "memory", folder)
+    assert done.exit_code == 1
+    assert "says nothing of its costs" in done.stderr
 
 
 def test_drafts_that_are_not_made_cost_nothing(run, counted, picture):

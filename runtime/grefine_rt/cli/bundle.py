@@ -1,7 +1,9 @@
-"""`grefine-rt bundle`: which bundles are here, what they hold, whether they are whole; fetching others."""
+"""`grefine-rt bundle`: which bundles are here, what they hold and need, whether they are whole; fetching others."""
 
 import json
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -57,8 +59,6 @@ def list_(as_json: shared.Json = False) -> None:
 @one_line_failures
 def show(name: Name = "mini", as_json: shared.Json = False) -> None:
     """Show what a bundle holds: constants, components, origin and licence of its weights."""
-    import dataclasses
-
     from grefine_rt.bundle.manifest import FILE_NAME, Manifest
     from grefine_rt.bundle.store import find
     from grefine_rt.errors import BundleError
@@ -80,7 +80,7 @@ def show(name: Name = "mini", as_json: shared.Json = False) -> None:
         if settings is None:
             continue
         out.print(f"\n{section}", style="bold")
-        for key, value in dataclasses.asdict(settings).items():
+        for key, value in asdict(settings).items():
             out.print(f"  {key}: {value}", soft_wrap=True)
     out.print("\ncomponents", style="bold")
     for component, path in manifest.components.items():
@@ -89,6 +89,59 @@ def show(name: Name = "mini", as_json: shared.Json = False) -> None:
     out.print("\nweights", style="bold")
     for weight in manifest.weights:
         out.print(f"  {weight.component}: {weight.origin} ({weight.license})", soft_wrap=True)
+
+
+@app.command()
+@one_line_failures
+def memory(
+    name: Name = "mini",
+    device: Annotated[
+        Literal["cpu", "cuda"], typer.Option(help="A CPU keeps weights in single precision.")
+    ] = "cpu",
+    as_json: shared.Json = False,
+) -> None:
+    """Predict what each component takes when stage 1 works at each resolution bucket; nothing is loaded."""
+    from rich.table import Table
+
+    from grefine_rt import costs
+    from grefine_rt.bundle.store import Bundle
+    from grefine_rt.engine.profiles import buckets
+    from grefine_rt.errors import BundleError
+    from grefine_rt.system_memory import usable_memory
+
+    manifest = Bundle.open(name, "cpu").manifest
+    plans: dict[int, Sequence[costs.ComponentMemory]] = {}
+    for side in buckets(manifest.stages[0]):
+        size, restore_size = costs.sizes_at(manifest, side)
+        plan = costs.memory_plan(manifest, size, device, restore_size)
+        if plan is None:
+            raise BundleError(
+                f"Bundle '{manifest.name}' says nothing of its costs: make it again with 'grefine-export bundle'."
+            )
+        plans[side] = plan
+    free = usable_memory() if device == "cpu" else None
+    fitting = None if free is None else costs.largest_fitting(manifest, free)
+    if as_json:
+        print_json(
+            {
+                "device": device,
+                "buckets": {side: [asdict(entry) for entry in plan] for side, plan in plans.items()},
+                "total": {side: costs.needed(plan) for side, plan in plans.items()},
+                "free": free,
+                "largest": fitting,
+            }
+        )
+        return
+    table = Table("MB", "weights", *(f"at {side}" for side in plans), box=None)
+    for rows in zip(*plans.values(), strict=True):
+        cells = (rows[0].weights, *(row.activations for row in rows))
+        table.add_row(", ".join(rows[0].components), *(f"{value / 1e6:.0f}" for value in cells))
+    table.add_row("all", "", *(f"{costs.needed(plan) / 1e6:.0f}" for plan in plans.values()))
+    out = console()
+    out.print(table)
+    if free is not None:
+        largest = f"{fitting[0]} x {fitting[1]}" if fitting else "none"
+        out.print(f"free here: {free / 1e6:.0f} MB; largest square of stage 1 that fits: {largest}")
 
 
 @app.command()

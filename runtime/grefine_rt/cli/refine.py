@@ -307,8 +307,8 @@ def _plan_json(
     plan: "RefinePlan",
     costs: "PlanCosts | None",
 ) -> dict[str, object]:
-    """What is known before anything is drawn; `crops` where stage 1 does not work on the whole picture, `tflop` where
-    the bundle says what its graphs cost."""
+    """What is known before anything is drawn; `crops` where stage 1 does not work on the whole picture; `tflop`, and
+    what other options would make of it, where the bundle says what its graphs cost."""
     from dataclasses import asdict
 
     from grefine_rt.cli import pictures
@@ -332,7 +332,11 @@ def _plan_json(
             "keep_good": plan.keep_good,
             "prompt": plan.prompt,
             **({} if crops is None else {"crops": crops}),
-            **({} if costs is None else {"tflop": {**asdict(costs), "total": costs.total}}),
+            **(
+                {}
+                if costs is None
+                else {"tflop": {**asdict(costs), "total": costs.total, "alternatives": plan.alternatives}}
+            ),
         },
     }
 
@@ -419,3 +423,5 @@ def _show_plan(before: "Assessment", plan: "RefinePlan") -> None:
         out.print(pictures.phrases_table(before))
     for reason in plan.reasons:
         out.print(f"- {reason}", soft_wrap=True)
+    for option, tflop in plan.alternatives.items():
+        out.print(f"  --{option.replace('_', '-')} makes it {tflop:.3g} TFLOP", soft_wrap=True)

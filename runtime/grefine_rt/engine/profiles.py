@@ -46,6 +46,12 @@ def profiles(manifest: Manifest, graph: str) -> tuple[Profile, ...]:
     return tuple(found)
 
 
+def buckets(stage: Inpaint | Restore) -> list[int]:
+    """The sides in pixels at which a stage may work, ascending: its resolution and tile, and `BUCKETS` below it."""
+    smaller = {bucket for bucket in BUCKETS if bucket < stage.resolution}
+    return sorted((smaller | {stage.resolution, stage.tile}) - {0})
+
+
 def restricted(found: tuple[Profile, ...], axes: Set[str]) -> tuple[Profile, ...]:
     """The profiles with these axes alone, each once. An axis without a range raises KeyError."""
     distinct = dict.fromkeys(tuple((axis, profile[axis]) for axis in sorted(axes)) for profile in found)
@@ -79,11 +85,9 @@ def _shapes(manifest: Manifest, component: str) -> list[tuple[Range, Range, Rang
         sections = {"perceptual": manifest.perceptual, "ip_iqa_image": manifest.ip_iqa}
         side = getattr(sections.get(component), "resolution", manifest.alignment.resolution)
         return [((side, side, side), (side, side, side), _WHOLE)]
-    smaller = {bucket for bucket in BUCKETS if bucket < stage.resolution}
-    whole = {stage.resolution} | ({stage.tile} if stage.tile else set())
-    squares = [_range(stage, bucket, 1 / 2, 1, 3 / 2) for bucket in smaller | whole]
+    squares = [_range(stage, bucket, 1 / 2, 1, 3 / 2) for bucket in buckets(stage)]
     shapes = [(square, square, _WHOLE) for square in squares]
-    for bucket in whole:
+    for bucket in {stage.resolution, stage.tile} - {0}:
         short, (lowest, best, highest) = (
             _range(stage, bucket, 1 / 2, 5 / 8, 3 / 4),
             _range(stage, bucket, 3 / 2, 7 / 4, 2),
