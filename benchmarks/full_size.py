@@ -123,14 +123,14 @@ def job(component: str, width: float) -> tuple[Any, str]:
         part, options.vae_precision
     )
     pasd: Any = SimpleNamespace(load=lambda weights: source.pasd())
-    side, shared = LARGEST, precision != "fp16"
+    side = LARGEST
     jobs: dict[str, Callable[[], Any]] = {
         "inpaint_step": lambda: inpaint_bundle.step_job(source, [], options, side),
         "inpaint_text": lambda: inpaint_bundle.text_job(source, []),
         "restore_step": lambda: pasd_bundle.step_job(pasd, source, options, side),
         "restore_text": lambda: pasd_bundle.text_job(source),
-        f"{stage}_encode": lambda: encode_job(source.vae, precision, side, shared),
-        f"{stage}_decode": lambda: decode_job(source.vae, precision, side, shared),
+        f"{stage}_encode": lambda: encode_job(source.vae, precision, side, True),
+        f"{stage}_decode": lambda: decode_job(source.vae, precision, side, True),
     }
     return jobs[component](), precision
 

@@ -17,7 +17,7 @@ from grefine_export.onnx.tiles import connect_tiles
 from grefine_rt.diffusion.tile_sharing import OTHERS
 
 _FP16_LIMIT = 65504.0
-_REMEDY = "give --vae-precision fp32, or for stage 1 an FP16-safe autoencoder with --vae"
+_REMEDY = "give --vae-precision fp32 (vae_precision in a recipe), or for stage 1 an FP16-safe autoencoder with --vae"
 
 Load = Callable[[], AutoencoderKL]
 

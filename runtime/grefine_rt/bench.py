@@ -89,6 +89,7 @@ def measure(
     return {
         "bundle": {"name": bundle.manifest.name, "version": bundle.manifest.version},
         "device": bundle.engine("perceptual").device,
+        "backends": {choice.component: choice.backend for choice in bundle.choices},
         "resolution": side,
         "load": load,
         "components": components,
@@ -245,6 +246,20 @@ def _nvidia(query: str) -> list[str]:
     except (OSError, subprocess.SubprocessError):
         return []
     return done.stdout.splitlines() if done.returncode == 0 else []
+
+
+def setup(result: Mapping[str, Any]) -> dict[str, str]:
+    """What two results must have in common for their figures to be compared, by name."""
+    bundle, here = result["bundle"], result["machine"]
+    return {
+        "bundle": f"{bundle['name']} {bundle['version']}",
+        "resolution": str(result["resolution"]),
+        "device": result["device"],
+        "backends": ", ".join(sorted({*result.get("backends", {}).values()})),
+        "processor": f"{here['cores']} cores of {here['processor']}",
+        "GPUs": "; ".join(row.split(", ")[0] for row in here["gpus"]) or "none",
+        **here["versions"],
+    }
 
 
 def rows(result: Mapping[str, Any]) -> dict[str, float]:

@@ -89,7 +89,20 @@ def test_two_results_are_compared(result, run, tmp_path):
     found = json.loads(done.stdout)
     assert found["refine, median (ms)"]["ratio"] == pytest.approx(2)
     assert found["refine, p95 (ms)"]["ratio"] == pytest.approx(1)
+    assert done.stderr == ""
     assert "B / A" in run("bench", "--compare", tmp_path / "a.json", tmp_path / "b.json").stdout
+
+
+def test_results_of_other_machines_are_said_to_be(result, run, tmp_path):
+    other = json.loads(json.dumps(result))
+    other["machine"]["versions"]["onnxruntime"] = "1.0"
+    other["backends"]["perceptual"] = "tensorrt"
+    for name, content in (("a", result), ("b", other)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    told = run("bench", "--compare", tmp_path / "a.json", tmp_path / "b.json").stderr
+    assert "note: backends differs: A has onnxruntime-cpu, B has onnxruntime-cpu, tensorrt" in told
+    assert "note: onnxruntime differs: A has" in told
+    assert told.count("\n") == 2
 
 
 def test_what_is_no_result_is_one_line(run, tmp_path):

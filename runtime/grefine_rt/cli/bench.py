@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from grefine_rt.cli import options as shared
-from grefine_rt.cli.output import console, print_json
+from grefine_rt.cli.output import console, print_json, say_notes
 
 
 def bench(
@@ -111,8 +111,11 @@ def _show(result: Mapping[str, Any]) -> None:
 
 
 def _show_comparison(first: Mapping[str, Any], second: Mapping[str, Any], as_json: bool) -> None:
-    from grefine_rt.bench import rows
+    from grefine_rt.bench import rows, setup
 
+    setups = setup(first), setup(second)
+    pairs = {name: [found.get(name, "none") for found in setups] for name in setups[0] | setups[1]}
+    say_notes(tuple(f"{name} differs: A has {a}, B has {b}" for name, (a, b) in pairs.items() if a != b))
     before, after = rows(first), rows(second)
     both = {name: (before[name], after[name]) for name in before if name in after}
     if as_json:
