@@ -23,6 +23,7 @@ from grefine_export.onnx.cost import add_costs
 from grefine_export.recipes import OPTIONS, Checkpoint, Recipe
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import FILE_NAME, Manifest
+from grefine_rt.files import whole
 
 Say = Callable[[str], None]
 ADDERS: dict[str, Callable[..., None]] = {
@@ -75,10 +76,8 @@ def _add_stages(recipe: Recipe, bundle: Path, progress: _Progress) -> None:
         progress.forget(ADDERS)
     for name, table in tables.items():
         own = {place: path for place, path in paths.items() if place.startswith(f"{name}.")}
-        named = {
-            path: path for path in _strings(dataclasses.astuple(table)) if Path(path).expanduser().exists()
-        }
-        inputs = (table, {place: _fingerprint(path) for place, path in (named | own).items()})
+        named = {*own.values(), *_strings(dataclasses.astuple(table))}
+        inputs = (table, {path: _fingerprint(path) for path in named})
         if name == "clip" and not progress.has(name, inputs):
             progress.forget(ADDERS)
             shutil.rmtree(bundle, ignore_errors=True)
@@ -135,9 +134,8 @@ class _Progress:
         self.paths[place] = str(folder / checkpoint.part)
 
     def _save(self) -> None:
-        part = self.file.with_name(f"{self.file.name}.part")
-        part.write_text(json.dumps({"done": self.done, "paths": self.paths}, indent=1), encoding="utf-8")
-        part.replace(self.file)
+        with whole(self.file) as part:
+            part.write_text(json.dumps({"done": self.done, "paths": self.paths}, indent=1), encoding="utf-8")
 
 
 def _key(inputs: Any) -> str:
@@ -155,7 +153,7 @@ def _strings(values: Iterable[Any]) -> Iterator[str]:
 
 
 def _fingerprint(path: str) -> list[tuple[str, int, int]]:
-    """Name, size and time of every file: enough to see that a checkpoint is another one."""
+    """Name, size and time of every file, if any: enough to see that a checkpoint is another one."""
     root = Path(path).expanduser()
     files = sorted(root.rglob("*")) if root.is_dir() else [root]
     return [(str(f.relative_to(root)), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from grefine_export.hub import Unreachable, fetch, is_hub_id, listing
+from grefine_export.hub import fetch, file_names, is_hub_id
 
 WEIGHT_FILES = (
     "model.safetensors",
@@ -73,16 +73,26 @@ def locate(checkpoint: str) -> Path:
     """
     if not is_hub_id(checkpoint):
         return Path(checkpoint).expanduser()
-    try:
-        names = [file.name for file in listing(checkpoint, None, ["*"])]
-    except Unreachable:
-        return fetch(checkpoint, None, ["*"])  # what an earlier run left in the cache
+    names = file_names(checkpoint)
     weights = next((name for name in WEIGHT_FILES if name in names), None)
     if weights is None:
         raise ValueError(f"the model '{checkpoint}' has no file of weights: one of {', '.join(WEIGHT_FILES)}")
     parts = re.sub(r"\.(safetensors|bin)\.index\.json$", r"-*.\1", weights)
     wanted = {weights, *COMPANIONS, *fnmatch.filter(names, parts)}
     return fetch(checkpoint, None, sorted(wanted & {*names}))
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object, such as a model's configuration; nothing where there is no such file. Raises ValueError."""
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"'{file}' is no JSON ({error}): fetch it again") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"'{file}' holds no JSON object: fetch it again")
+    return content
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

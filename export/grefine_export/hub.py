@@ -59,6 +59,17 @@ def listing(repo: str, revision: str | None, patterns: Sequence[str]) -> tuple[H
     )
 
 
+def file_names(repo: str, *needed: str) -> list[str]:
+    """The names of a model's files as the hub lists them; where it cannot be asked, of those in the cache, provided
+    that each of the patterns `needed` matches one. Raises what `listing` raises."""
+    try:
+        return [file.name for file in listing(repo, None, ["*"])]
+    except Unreachable:
+        if there := cached(repo, None, ["*", *needed]):
+            return sorted(there)
+        raise
+
+
 def not_cached(repo: str, revision: str | None, files: Sequence[HubFile]) -> int:
     """Bytes of `files` that are not in huggingface_hub's cache yet."""
     from huggingface_hub import try_to_load_from_cache

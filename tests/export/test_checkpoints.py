@@ -258,6 +258,18 @@ def test_what_was_fetched_serves_without_the_hub(hub):
     assert locate("some/model") == there
 
 
+def test_a_hub_that_answers_only_later_is_asked_for_no_more(hub):
+    there, ask = locate(_model(hub, "model.safetensors", "tf_model.h5")), hub.model_info
+
+    def fail_once(*_, **__):
+        hub.model_info = ask
+        raise OSError("no route")
+
+    hub.model_info = fail_once
+    assert locate("some/model") == there
+    assert hub.fetched == ["model.safetensors"]
+
+
 def test_no_hub(hub):
     hub.offline = True
     with pytest.raises(

@@ -3,7 +3,7 @@
 import pytest
 from fake_hub import FakeHub
 
-from grefine_export.hub import Unreachable, fetch, gigabytes, is_hub_id, listing, not_cached
+from grefine_export.hub import Unreachable, fetch, file_names, gigabytes, is_hub_id, listing, not_cached
 
 REPO, NAMES = "owner/model", ["config.json", "unet/weights.safetensors"]
 
@@ -60,6 +60,15 @@ def test_without_the_hub_the_cache_serves(hub):
     lines = []
     assert (fetch(REPO, None, NAMES, lines.append) / "config.json").read_text() == "{}"
     assert lines == ["owner/model: the hub does not answer, its files are in the cache"]
+
+
+def test_names_of_the_hub_or_else_of_the_cache(hub):
+    fetch(REPO, None, NAMES, _quiet)
+    assert file_names(REPO, "vae/*") == ["config.json", "unet/weights.bin", NAMES[1]]
+    hub.offline = True
+    assert file_names(REPO, "unet/*") == NAMES
+    with pytest.raises(Unreachable, match="'owner/model' cannot be had"):
+        file_names(REPO, "vae/*")
 
 
 @pytest.mark.parametrize("names", [NAMES, ["**/*.bin"]])

@@ -217,11 +217,14 @@ def test_alpha_of_the_settings_that_peft_keeps_beside_the_file(modules, tmp_path
     settings = tmp_path / "adapter_config.json"
     settings.write_text(json.dumps({"lora_alpha": 6, "r": RANK, "alpha_pattern": None}))
     assert read_lora(path).updates["unet", name].factor == pytest.approx(6 / RANK)
+    settings.write_text(json.dumps({"lora_alpha": None}))
+    assert read_lora(path).updates["unet", name].factor == 1
     settings.write_text(json.dumps({"lora_alpha": 6, "use_rslora": True}))
+    assert read_lora(saved(tensors, tmp_path / "style.safetensors")).updates["unet", name].factor == 1
     with pytest.raises(ValueError, match="use_rslora"):
         read_lora(path)
     settings.write_text("[")
-    with pytest.raises(ValueError, match="is no JSON of a LoRA's settings"):
+    with pytest.raises(ValueError, match=r"adapter_config\.json' is no JSON"):
         read_lora(path)
 
 

@@ -177,7 +177,9 @@ def test_the_latest_checkpoint_is_taken(tmp_path):
         tiny_pasd.save_pasd(tmp_path / "runs" / f"checkpoint-{number}")
     assert PasdCheckpoint.find(str(tmp_path)).folder.name == "checkpoint-1000"
     tiny_pasd.save_pasd(tmp_path / "other" / "checkpoint-2000", light=True)
-    with pytest.raises(ValueError, match=r"several PASD models: give one of other/checkpoint-2000, runs"):
+    with pytest.raises(
+        ValueError, match=r"several PASD models: give one of '.*/other/checkpoint-2000', '.*/runs/"
+    ):
         PasdCheckpoint.find(str(tmp_path))
 
 
@@ -403,6 +405,10 @@ def test_of_several_models_of_a_repository_only_one_is_fetched(tmp_path, monkeyp
         PasdCheckpoint.find("someone/models", print)
     with pytest.raises(ValueError, match=r"'someone/models/none' on the hub has no unet/config\.json"):
         PasdCheckpoint.find("someone/models/none", print)
+    with pytest.raises(
+        FileNotFoundError, match=r"no folder 'runs/pasd/checkpoint-5', and 'runs/pasd' cannot be"
+    ):
+        PasdCheckpoint.find("runs/pasd/checkpoint-5", print)
     assert hub.fetched == []
     found = PasdCheckpoint.find("someone/models/pasd", print)
     assert found.folder.parts[-2:] == ("pasd", "checkpoint-12")
@@ -410,6 +416,17 @@ def test_of_several_models_of_a_repository_only_one_is_fetched(tmp_path, monkeyp
     assert found.load().light is False
     hub.offline = True
     assert PasdCheckpoint.find("someone/models/pasd", print) == found
+
+
+def test_models_side_by_side_are_several(tmp_path, monkeypatch):
+    hub = FakeHub(monkeypatch, tmp_path / "hub", tmp_path / "cache")
+    for name in ("pasd", "pasd_light"):
+        tiny_pasd.save_pasd(hub.root / "someone" / "models" / name, "flat")
+    with pytest.raises(ValueError, match="several PASD models: give one of 'someone/models/pasd', 'someone/"):
+        PasdCheckpoint.find("someone/models", print)
+    assert PasdCheckpoint.find("someone/models/pasd_light", print).folder.name == "pasd_light"
+    hub.offline = True
+    assert PasdCheckpoint.find("someone/models", print).folder.name == "pasd_light"  # all that the cache has
 
 
 def test_a_model_at_the_root_of_a_repository_serves_from_the_cache(tmp_path, monkeypatch):

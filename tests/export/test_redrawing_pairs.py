@@ -89,7 +89,7 @@ def test_pictures_are_found_sound_or_with_one_flaw(pool, flaw, monkeypatch):
         found = as_found(scene, Rendered(image, owner), rng)
         assert found.shape == image.shape
         assert found.dtype == np.uint8
-        shares_changed.append(float((np.abs(found.astype(int) - image).max(2) > 12).mean()))
+        shares_changed.append(float(changed(image, found).mean()))
     if flaw == "sound":
         assert max(shares_changed) == 0
     else:

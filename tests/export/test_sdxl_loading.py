@@ -290,9 +290,7 @@ HUB = [
 
 def test_of_a_hub_each_part_is_fetched_once(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(
-        sdxl_loading, "listing", lambda *_: [type("File", (), {"name": name}) for name in HUB]
-    )
+    monkeypatch.setattr(sdxl_loading, "file_names", lambda *_: HUB)
     monkeypatch.setattr(sdxl_loading, "fetch", lambda *request: asked.append(request) or tmp_path)
     assert pipeline_path("someone/turbo", print) == tmp_path
     ((repo, revision, names, _),) = asked
@@ -312,8 +310,8 @@ def test_of_a_hub_each_part_is_fetched_once(monkeypatch, tmp_path):
 
 
 def test_a_hub_without_a_diffusers_model(monkeypatch):
-    files = [type("File", (), {"name": name}) for name in ("README.md", "sdxl_lightning_4step.safetensors")]
-    monkeypatch.setattr(sdxl_loading, "listing", lambda *_: files)
+    files = ["README.md", "sdxl_lightning_4step.safetensors"]
+    monkeypatch.setattr(sdxl_loading, "file_names", lambda *_: files)
     with pytest.raises(ValueError, match="not laid out for diffusers") as error:
         pipeline_path("someone/lightning", print)
     sentence(error)

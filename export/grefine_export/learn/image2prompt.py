@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from grefine_export.learn.epochs import Pictures, Recipe, Say, run_epochs
 from grefine_export.models.ip_iqa import ImageEncoder, PromptEncoder
 from grefine_rt.errors import ImageError
+from grefine_rt.files import whole
 from grefine_rt.text.emphasis import plain_text
 from grefine_rt.text.tokenizer import PromptTokenizer
 
@@ -122,10 +123,8 @@ def matching_pairs(
                 for images, read in DataLoader(pictures, 64, num_workers=workers)
             ]
             cosines = F.cosine_similarity(torch.cat(rows), prompts, dim=-1).numpy()
-            partial = file.with_suffix(".partial")
-            with partial.open("wb") as stream:
+            with whole(file) as partial, partial.open("wb") as stream:
                 np.savez(stream, cosines=cosines, features=prompts.half().numpy())
-            partial.replace(file)
         with np.load(file) as arrays:
             above = np.flatnonzero(arrays["cosines"] > threshold)
             unreadable += int(np.isnan(arrays["cosines"]).sum())

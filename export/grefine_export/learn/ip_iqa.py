@@ -18,6 +18,7 @@ from grefine_export.learn.epochs import Pictures, Recipe, Say, run_epochs
 from grefine_export.models.ip_iqa import IpIqa
 from grefine_rt import correlation
 from grefine_rt.databases import Rated
+from grefine_rt.files import whole
 from grefine_rt.text.emphasis import plain_text
 from grefine_rt.text.tokenizer import PromptTokenizer
 
@@ -172,9 +173,8 @@ def cross_validate(
                 name: asdict(correlations(scores[:, i], opinions[:, i]))
                 for i, name in enumerate(model.design.outputs)
             }
-            partial = file.with_suffix(".partial")
-            partial.write_text(json.dumps(result))
-            partial.replace(file)
+            with whole(file) as partial:
+                partial.write_text(json.dumps(result))
             checkpoint.unlink()
         results.append({name: Correlations(**c) for name, c in json.loads(file.read_text()).items()})
     return results

@@ -6,6 +6,7 @@ same name.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,11 +28,8 @@ _LOCAL = Scene(
     (Thing("tent", "blue", "large", 44, 86, False), Thing("sun", "yellow", "medium", 98, 28, False)),
     10_002,
 )
-_BROKEN = Scene(
-    "meadow",
-    (Thing("tent", "blue", "large", 44, 86, False), Thing("sun", "yellow", "medium", 98, 28, False)),
-    10_205,
-)
+_BROKEN = replace(_LOCAL, seed=10_205)
+_TENT = "a large blue tent under a yellow sun in a meadow"
 _MISSING = Scene(
     "snow",
     (Thing("house", "purple", "medium", 36, 84, False), Thing("balloon", "orange", "medium", 90, 34, False)),
@@ -53,8 +51,8 @@ def examples() -> dict[str, tuple[np.ndarray, str]]:
     coloured = misalign(_COLOUR, 0, "other-colour", rng)
     return {
         "clean": (render(_CLEAN).image, "a large red boat under a yellow sun on a beach"),
-        "local_defect": (local, "a large blue tent under a yellow sun in a meadow"),
-        "broken_shape": (broken, "a large blue tent under a yellow sun in a meadow"),
+        "local_defect": (local, _TENT),
+        "broken_shape": (broken, _TENT),
         "missing_thing": (render(missing).image, "a purple house and an orange balloon in the snow"),
         "wrong_colour": (render(coloured).image, "a picture of a large green car and a white bird at sunset"),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig
 
-from grefine_export.checkpoints import read_tensors
+from grefine_export.checkpoints import read_json, read_tensors
 from grefine_export.models.clip_resnet import STRIDE, AttentionPool2d, ModifiedResNet, resized_positions
 from grefine_export.models.clip_resnet_surgery import ResNetClip, ResNetSurgery
 from grefine_export.models.clip_surgery import Attention, ClipEncoder, ClipSurgery
@@ -61,7 +60,7 @@ def load_clip(path: Path) -> Clip:
     folder = path if path.is_dir() else path.parent
     # open_clip's newer form keeps its text transformer apart.
     tensors = {name.removeprefix("text."): value for name, value in tensors.items()}
-    known = _json(folder / "open_clip_config.json").get("model_cfg", {})
+    known = read_json(folder / "open_clip_config.json").get("model_cfg", {})
     try:
         if "vision_model.embeddings.patch_embedding.weight" in tensors:
             return _filled(CLIPModel(_given_config(folder) or _config(tensors, {})), tensors, path)
@@ -172,18 +171,8 @@ def _filled(model: Clip, state: Mapping[str, Tensor], path: Path) -> Clip:
 # --- sizes
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"'{path}' is no JSON ({error}): fetch the checkpoint again") from error
-    return content if isinstance(content, dict) else {}
-
-
 def _given_config(folder: Path) -> CLIPConfig | None:
-    content = _json(folder / "config.json")
+    content = read_json(folder / "config.json")
     return CLIPConfig.from_dict(content) if content.get("model_type") == "clip" else None
 
 

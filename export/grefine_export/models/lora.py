@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from grefine_export.checkpoints import read_tensors
+from grefine_export.checkpoints import read_json, read_tensors
 from grefine_export.hub import fetch, is_hub_id
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -230,12 +230,8 @@ def _given_alpha(path: Path) -> Callable[[str, str, int], float]:
     if path.suffix == ".safetensors":
         with safe_open(path, "pt") as file:
             metadata = json.loads((file.metadata() or {}).get("lora_adapter_metadata", "{}"))
-    beside = path.with_name("adapter_config.json")
-    if not metadata and beside.is_file():  # peft's own layout: one model, its settings beside it
-        try:
-            own = dict(json.loads(beside.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"'{beside}' is no JSON of a LoRA's settings: fetch the LoRA again") from error
+    if not metadata and path.name.startswith("adapter_model"):  # peft's own layout: settings beside one model
+        own = read_json(path.with_name("adapter_config.json"))
         metadata = {f"{_PREFIXES['base_model.model.']}.{name}": value for name, value in own.items()}
     for key in ("use_dora", "use_rslora"):
         if any(metadata.get(f"{part}.{key}") for part in set(_PREFIXES.values())):
@@ -247,6 +243,7 @@ def _given_alpha(path: Path) -> Callable[[str, str, int], float]:
         for pattern, value in (metadata.get(f"{part}.alpha_pattern") or {}).items():
             if layer == pattern or layer.endswith(f".{pattern}"):
                 return float(value)
-        return float(metadata.get(f"{part}.lora_alpha", rank))
+        value = metadata.get(f"{part}.lora_alpha")
+        return float(rank if value is None else value)
 
     return alpha

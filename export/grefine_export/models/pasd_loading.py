@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint, con
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from grefine_export.checkpoints import read_tensors
-from grefine_export.hub import Unreachable, fetch, is_hub_id, listing
+from grefine_export.checkpoints import read_json, read_tensors
+from grefine_export.hub import Unreachable, fetch, file_names, is_hub_id
 from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.sdxl_loading import SdxlCheckpoint
 
@@ -61,15 +60,7 @@ class PasdCheckpoint:
                 f"there is no folder '{checkpoint}': give a PASD checkpoint with 'unet' and 'controlnet'"
             )
         found = [root] if _is_pasd(root) else [one for one in root.rglob("checkpoint-*") if _is_pasd(one)]
-        if not found:
-            raise ValueError(
-                f"the folder '{checkpoint}' has no unet/config.json with controlnet/config.json: give a PASD "
-                f"checkpoint, such as runs/pasd/checkpoint-100000"
-            )
-        if len({folder.parent for folder in found}) > 1:
-            names = ", ".join(sorted(str(folder.relative_to(root)) for folder in found))
-            raise ValueError(f"the folder '{checkpoint}' holds several PASD models: give one of {names}")
-        return cls(max(found, key=_number))
+        return cls(Path(_only(found, f"the folder '{checkpoint}'")))
 
     def files(self) -> list[Path]:
         """The files that decide the model, for telling whether they changed."""
@@ -126,7 +117,8 @@ class Sd15:
         Raises FileNotFoundError, ConnectionError or ValueError, one sentence each.
         """
         if is_hub_id(base):
-            return cls(_fetched(base, (*_BASE_PARTS, *(["unet"] if unet else [])), say))
+            parts = (*_BASE_PARTS, *(["unet"] if unet else []))
+            return cls(_fetched(base, file_names(base, *(f"{part}/*" for part in parts)), parts, say))
         path = Path(base).expanduser()
         if not path.exists():
             raise FileNotFoundError(
@@ -173,7 +165,7 @@ class Sd15:
     def vocabulary(self) -> int:
         """Number of token embeddings. Raises ValueError."""
         if self.path.is_dir():
-            return int(_json(self.path / "text_encoder" / "config.json").get("vocab_size", 0))
+            return int(read_json(self.path / "text_encoder" / "config.json").get("vocab_size", 0))
         return int(self.text_encoder().config.vocab_size)
 
     def tokenizer_folder(self) -> Path | None:
@@ -205,69 +197,55 @@ class Sd15:
 def _fetched_model(repo: str, under: str, say: Callable[[str], None]) -> Path:
     """The PASD of a hub's repository in the cache: the only one in its folder `under`, or the latest of its
     `checkpoint-N`. Raises ValueError before anything is fetched where there are several, or none."""
+    place = PurePosixPath(repo, under)
     try:
-        names = {file.name for file in listing(repo, None, ["*"])}
+        names = file_names(repo, *(str(PurePosixPath(under, f"*{part}/config.json")) for part in _PASD_PARTS))
     except Unreachable as error:
-        root = _fetched(repo, _PASD_PARTS, say, under)  # what an earlier run left
-        names = {file.relative_to(root).as_posix() for file in root.rglob("config.json")}
-        unreachable: Unreachable | None = error
-    else:
-        root, unreachable = Path(), None
+        raise Unreachable(f"there is no folder '{place}', and {error}" if under else str(error)) from error
     folders = {PurePosixPath(name).parent.parent for name in names if name.endswith("unet/config.json")}
     found = [
-        folder
+        PurePosixPath(repo, folder)
         for folder in folders
-        if str(folder / "controlnet/config.json") in names and folder.is_relative_to(under or ".")
+        if str(folder / "controlnet/config.json") in names and folder.is_relative_to(under)
     ]
-    where = f"'{repo}/{under}' on the hub" if under else f"'{repo}' on the hub"
+    chosen = _only(found, f"'{place}' on the hub").relative_to(repo)
+    return _fetched(repo, names, _PASD_PARTS, say, str(chosen)) / chosen
+
+
+def _only(found: Sequence[PurePath], where: str) -> PurePath:
+    """The only model in `where`, of its `checkpoint-N` the latest. Raises ValueError for none, or several."""
     if not found:
-        raise unreachable or ValueError(
-            f"{where} has no unet/config.json with controlnet/config.json: give a PASD checkpoint"
+        raise ValueError(
+            f"{where} has no unet/config.json with controlnet/config.json: give a PASD checkpoint, such as "
+            f"runs/pasd/checkpoint-100000"
         )
-    if len({folder.parent for folder in found}) > 1:
-        choices = ", ".join(sorted(f"'{repo}/{folder}'" for folder in found))
+    numbers = {folder: re.fullmatch(r"checkpoint-(\d+)", folder.name) for folder in found}
+    if len({folder.parent if number else folder for folder, number in numbers.items()}) > 1:
+        choices = ", ".join(sorted(f"'{folder}'" for folder in found))
         raise ValueError(f"{where} holds several PASD models: give one of {choices}")
-    chosen = max(found, key=_number)
-    return (root if unreachable else _fetched(repo, _PASD_PARTS, say, str(chosen))) / chosen
+    return max(numbers, key=lambda folder: int(number[1]) if (number := numbers[folder]) else -1)
 
 
-def _number(folder: PurePath) -> int:
-    """N of `checkpoint-N`, 0 for other names."""
-    return int(re.sub(r"\D", "", folder.name) or 0)
-
-
-def _fetched(repo: str, parts: Sequence[str], say: Callable[[str], None], under: str = "") -> Path:
-    """A hub's model in the cache: weights, configuration and tokenizer in folders of these names, of all that lies in
-    its folder `under`; no pickle where there are safetensors."""
-    before = "" if under in ("", ".") else f"{under}/"
-    try:
-        files = [match for file in listing(repo, None, ["*"]) if (match := _HUB_FILES.fullmatch(file.name))]
-    except Unreachable:
-        return fetch(repo, None, [f"{before}*{part}/*" for part in parts], say)  # what an earlier run left
-    found = [match for match in files if match["part"] in parts and match[0].startswith(before)]
+def _fetched(
+    repo: str, names: Sequence[str], parts: Sequence[str], say: Callable[[str], None], under: str = "."
+) -> Path:
+    """A hub's model in the cache: of its files `names` weights, configuration and tokenizer in folders called as
+    `parts`, of all that lies in its folder `under`; no pickle where there are safetensors."""
+    files = [match for name in names if (match := _HUB_FILES.fullmatch(name))]
+    found = [m for m in files if m["part"] in parts and PurePosixPath(m[0]).is_relative_to(under)]
     safe = {Path(match[0]).parent for match in found if match["kind"] == "safetensors"}
-    names = [match[0] for match in found if match["kind"] != "bin" or Path(match[0]).parent not in safe]
-    return fetch(repo, None, names, say)
+    wanted = [match[0] for match in found if match["kind"] != "bin" or Path(match[0]).parent not in safe]
+    return fetch(repo, None, wanted, say)
 
 
 def _is_pasd(folder: Path) -> bool:
     return all((folder / part / "config.json").is_file() for part in ("unet", "controlnet"))
 
 
-def _json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"'{file}' is no JSON: fetch the checkpoint again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"'{file}' holds no JSON object: fetch the checkpoint again")
-    return content
-
-
 def _config(folder: Path, kind: type[UNet2DConditionModel] | type[ControlNetModel]) -> dict[str, Any]:
     """What `kind` takes of the folder's configuration, with its defaults."""
     defaults = {name: value.default for name, value in inspect.signature(kind.__init__).parameters.items()}
-    content = _json(folder / "config.json")
+    content = read_json(folder / "config.json")
     return {name: content.get(name, default) for name, default in defaults.items() if name != "self"}
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging as of_transformers
 
-from grefine_export.checkpoints import read_tensors
-from grefine_export.hub import Unreachable, fetch, is_hub_id, listing
+from grefine_export.checkpoints import read_json, read_tensors
+from grefine_export.hub import fetch, file_names, is_hub_id
 from grefine_export.models.inpaint import TIME_IDS
 
 SCALING = 0.13025
@@ -52,10 +51,7 @@ def pipeline_path(checkpoint: str, say: Callable[[str], None] = print) -> Path:
                 f"there is no checkpoint '{checkpoint}': give a diffusers folder, a safetensors file or a hub id"
             )
         return path
-    try:
-        names = _needed([file.name for file in listing(checkpoint, None, ["*"])])
-    except Unreachable:
-        names = ["*.json", "*.safetensors"]  # what an earlier run left in the cache
+    names = _needed(file_names(checkpoint, "*.json", "*.safetensors"))
     if not any(name.endswith(".safetensors") for name in names):
         raise ValueError(
             f"the model '{checkpoint}' on the hub is not laid out for diffusers: fetch its safetensors file and give it"
@@ -89,11 +85,11 @@ class SdxlCheckpoint:
 
     def scheduler(self) -> dict[str, Any]:
         """`scheduler_config.json`, or nothing where there is none. Raises ValueError when it is no JSON object."""
-        return _json(self.path / "scheduler" / "scheduler_config.json")
+        return read_json(self.path / "scheduler" / "scheduler_config.json")
 
     def zeros_for_empty(self) -> bool:
         """Whether an empty negative prompt stands for zeros, as SDXL was trained, instead of being encoded."""
-        return bool(_json(self.path / "model_index.json").get("force_zeros_for_empty_prompt", True))
+        return bool(read_json(self.path / "model_index.json").get("force_zeros_for_empty_prompt", True))
 
     def tokenizer_folders(self) -> tuple[Path, Path] | None:
         """The folders of both tokenizers; a single file has none."""
@@ -103,7 +99,7 @@ class SdxlCheckpoint:
     def vocabularies(self) -> tuple[int, int]:
         """Token embeddings of both text encoders. Raises ValueError."""
         if self.path.is_dir():
-            sizes = [_json(self.path / name / "config.json").get("vocab_size") for name in _PARTS[2:4]]
+            sizes = [read_json(self.path / name / "config.json").get("vocab_size") for name in _PARTS[2:4]]
         else:
             tensors = read_tensors(self.path)
             names = (
@@ -162,7 +158,7 @@ class SdxlCheckpoint:
         path = self.unet_path or self.path
         if path.is_dir():
             file = _model_folder(path, "unet") / "config.json"
-            config = _json(file)
+            config = read_json(file)
             if not config:
                 raise ValueError(f"there is no UNet in '{path}': give the folder of one, or of a pipeline")
         else:
@@ -267,18 +263,6 @@ def _unreadable(path: Path, what: str, reason: str) -> ValueError:
     return ValueError(
         f"'{path}' cannot be loaded as {what} ({reason}): fetch it again, or give another checkpoint"
     )
-
-
-def _json(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"'{file}' is no JSON: fetch the checkpoint again") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"'{file}' holds no JSON object: fetch the checkpoint again")
-    return content
 
 
 # --- single files: sizes from the tensors
