@@ -1,5 +1,6 @@
 """`grefine-export pasd` end to end: a bundle that assesses gets stage 2, and computes what torch computes."""
 
+import dataclasses
 import json
 import shutil
 
@@ -92,18 +93,22 @@ def test_the_runtime_restores_with_it(folder):
     assert np.abs(result.image - picture()).mean() > 1e-3
 
 
-@pytest.mark.parametrize("guidance", [9.0, 1.0])
-def test_ten_steps_equal_a_plain_torch_loop(folder, sources, guidance):
+@pytest.mark.parametrize(("guidance", "delta"), [(9.0, 1.0), (1.0, 1.0), (9.0, 0.5), (9.0, 0.2)])
+def test_ten_steps_equal_a_plain_torch_loop(folder, sources, guidance, delta):
+    """All ten, and the share of them that mild restoration runs, from the noised latent of a picture."""
     model, scale = PasdCheckpoint.find(str(sources[0])).load(), OPTIONS.conditioning_scale
     torch.manual_seed(5)
     noise, context = torch.randn(1, 4, 6, 8), torch.randn(2, 77, tiny_pasd.WIDTH)
+    original = torch.randn(1, 4, 6, 8)
     control = torch.rand(1, 3, 48, 64)
     scheduler = DPMSolverMultistepScheduler(
         1000, 0.00085, 0.012, "scaled_linear", algorithm_type="dpmsolver++", timestep_spacing="linspace"
     )
     scheduler.set_timesteps(STEPS)
-    latent = noise
-    for timestep in scheduler.timesteps:
+    timesteps = scheduler.timesteps[-round(delta * STEPS) :]
+    scheduler.set_begin_index(STEPS - len(timesteps))
+    latent = noise if delta == 1 else scheduler.add_noise(original, noise, timesteps[:1])
+    for timestep in timesteps:
         rows = context if guidance != 1 else context[1:]
         sample = latent.expand(len(rows), -1, -1, -1)
         with torch.no_grad():
@@ -113,8 +118,8 @@ def test_ten_steps_equal_a_plain_torch_loop(folder, sources, guidance):
     settings = store.verify(folder).restore
     got = denoise(
         OnnxEngine(folder / "components" / "restore_step.onnx", "cpu", threads=1),
-        table(settings.schedule, settings.solver, STEPS, 1.0, settings.prediction, guidance),
-        np.zeros_like(noise.numpy()),
+        table(settings.schedule, settings.solver, STEPS, delta, settings.prediction, guidance),
+        original.numpy(),
         noise.numpy(),
         {"control": control.numpy()},
         {"context": context.numpy()},
@@ -133,6 +138,17 @@ def test_fp16_weights_keep_the_stage_within_40_db(folder, tmp_path):
     whole, stored = (restore(opened(bundle), picture(), "a cat", seed=3).image for bundle in (folder, half))
     error = np.mean((whole - stored) ** 2)
     assert 0 < error < 1e-4  # 40 dB
+
+
+def test_half_precision_throughout_keeps_the_stage_within_40_db(folder, sources, tmp_path):
+    """As the recipes for GPUs have it."""
+    half = assess_bundle.save(tmp_path / "half")
+    kinds = dict.fromkeys(("unet_precision", "text_precision", "vae_precision"), "fp16")
+    add_restore(half, *map(str, sources), dataclasses.replace(OPTIONS, **kinds), lambda line: None)
+    whole, less = (
+        restore(opened(path), picture(), "a (red:1.2) cat", seed=3).image for path in (folder, half)
+    )
+    assert 40 < -10 * np.log10(np.mean((np.clip(whole, 0, 1) - np.clip(less, 0, 1)) ** 2)) < 100
 
 
 def test_a_second_run_exports_nothing_again(folder, sources):
