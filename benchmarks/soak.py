@@ -1,11 +1,11 @@
-"""A server's day in short: one refiner, several threads, pictures of all sizes, rubbish in between.
+"""A server's day in short: one refiner, several threads, pictures of all sizes, rubbish and cancelled calls in between.
 
     python -m benchmarks.soak [--bundle mini] [--minutes 30] [--workers 4]
 
 Every answer is compared with the one that the same request got alone before: the same pixels, or the same sentence, and
-that is a sentence for rubbish alone.
-Resident memory (Linux) is read after each answer. It fails on any other answer, and when memory in the last third of
-the time rises by more than 5 % above that of the second third.
+that is a sentence for rubbish alone. A call that is cancelled may say so instead, as fast as a step takes.
+Resident memory (Linux) is read after each answer. It fails on any other answer, when a cancelled call goes on for more
+than 5 s, and when memory in the last third of the time rises by more than 5 % above that of the second third.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import hashlib
 import io
 import itertools
+import math
 import sys
 import threading
 import time
@@ -23,13 +24,18 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from grefine_rt import GRefineError, PlanOptions, RefineOptions, Refiner
+from grefine_rt import CancelToken, GRefineError, Refiner
+from grefine_rt.errors import Cancelled
 from grefine_rt.system_memory import resident_memory
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 SIZES = ((128, 128), (96, 160), (257, 63), (300, 300))
-OPTIONS = RefineOptions(plan=PlanOptions(drafts=1))
 GROWTH = 0.05
+CANCELLED = 0.1
+"""Share of the calls that are cancelled, within their first `PATIENCE` seconds."""
+PATIENCE = 3.0
+LATE = 5.0
+"""Seconds that a cancelled call may go on, where several share the processor."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Report:
 
     refined: int = 0
     refused: int = 0
+    cancelled: int = 0
     wrong: list[str] = field(default_factory=list)
     memory: list[tuple[float, int]] = field(default_factory=list)
 
@@ -81,10 +88,12 @@ def rubbish() -> list[Request]:
     return [*broken, Request(whole, ""), Request(whole, " \n ")]
 
 
-def answer(refiner: Refiner, request: Request) -> tuple[bool, str]:
-    """Whether it was refined, and the SHA-256 of the pixels or the sentence."""
+def answer(refiner: Refiner, request: Request, cancel: CancelToken | None = None) -> tuple[bool, str]:
+    """Whether it was refined, and the SHA-256 of the pixels or the sentence. Raises Cancelled."""
     try:
-        result = refiner.refine(request.picture, request.prompt, request.seed, OPTIONS)
+        result = refiner.refine(request.picture, request.prompt, request.seed, cancel=cancel)
+    except Cancelled:
+        raise
     except GRefineError as error:
         return False, str(error)
     return True, hashlib.sha256(np.asarray(result.image).tobytes()).hexdigest()
@@ -106,9 +115,23 @@ def soak(refiner: Refiner, seconds: float, workers: int) -> Report:
     def work(number: int) -> None:
         rng = np.random.default_rng(number)
         while time.monotonic() - start < seconds:
-            which = int(rng.integers(len(asked)))
+            which, token = int(rng.integers(len(asked))), CancelToken()
+            given_up = math.inf
+            if rng.random() < CANCELLED:
+                wait = float(rng.uniform(0, PATIENCE))
+                given_up = time.monotonic() + wait
+                threading.Timer(wait, token.cancel).start()
             try:
-                got = answer(refiner, asked[which])
+                got = answer(refiner, asked[which], token)
+            except Cancelled:
+                late = time.monotonic() - given_up
+                with guard:
+                    report.cancelled += 1
+                    if not 0 <= late < LATE:
+                        report.wrong.append(
+                            f"request {which} was cancelled {late:.1f} s after it was asked to"
+                        )
+                continue
             except Exception as error:  # whatever it is, it is the finding
                 got = False, f"{type(error).__name__}: {error}"
             with guard:
@@ -143,7 +166,10 @@ def main() -> None:
     with Refiner.load(options.bundle, options.device, threads=1).warm_up() as refiner:
         report = soak(refiner, 60 * options.minutes, options.workers)
     used = [used / 1e6 for _, used in report.memory]
-    print(f"{report.refined} refined, {report.refused} refused, {len(report.wrong)} wrong answers")
+    print(
+        f"{report.refined} refined, {report.refused} refused, {report.cancelled} cancelled, "
+        f"{len(report.wrong)} wrong answers"
+    )
     print(
         f"memory {used[0]:.0f} MB at first, {max(used):.0f} MB at most, growth {100 * report.growth():.1f} %"
     )
