@@ -18,8 +18,8 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from grefine_rt.bundle.manifest import FILE_NAME, FileEntry, Manifest
-from grefine_rt.bundle.store import find, sha256
+from grefine_rt.bundle.manifest import FileEntry
+from grefine_rt.bundle.store import find, read_manifest, sha256
 from grefine_rt.engine.build import EngineBuilder, Weights
 
 Kind = Literal["FP16", "FP16 stored, FP32 computed", "FP32"]
@@ -69,7 +69,7 @@ def chain(folder: Path, products: int, kind: Kind, external: bool, side: int) ->
 
 def row(products: int, kind: Kind, external: bool, side: int, target: str) -> str:
     """A chain's line of the table."""
-    mini = Manifest.from_json((find("mini") / FILE_NAME).read_text(encoding="utf-8"))
+    mini = read_manifest(find("mini"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = chain(folder, products, kind, external, side)

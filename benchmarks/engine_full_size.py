@@ -21,8 +21,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
-from grefine_rt.bundle.manifest import FILE_NAME, FileEntry, Manifest, TokenizerSpec
-from grefine_rt.bundle.store import find, sha256
+from grefine_rt.bundle.manifest import FileEntry, Manifest, TokenizerSpec
+from grefine_rt.bundle.store import find, read_manifest, sha256
 from grefine_rt.cli.output import progress
 from grefine_rt.engine.build import EngineBuilder
 from grefine_rt.engine.sidecar import Environment, Sidecar
@@ -43,7 +43,7 @@ COLUMNS += ("memory of the build (GiB)", "activations at the largest sizes (GiB)
 
 def manifest_of(graphs: Path, components: Sequence[str], resolutions: Mapping[str, int]) -> Manifest:
     """The embedded bundle's manifest with these components, each the file `graphs/COMPONENT.onnx`, in its place."""
-    mini = Manifest.from_json((find("mini") / FILE_NAME).read_text(encoding="utf-8"))
+    mini = read_manifest(find("mini"))
     inpaint, restore = mini.stages
     paths = [path for name in components for path in sorted(graphs.glob(f"{name}.onnx*"))]
     spec = TokenizerSpec("", "ids", LENGTH)

@@ -21,8 +21,8 @@ from onnx import AttributeProto, ModelProto, NodeProto, TypeProto, helper, numpy
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
-from grefine_rt.bundle.manifest import FILE_NAME, Cost, Manifest
-from grefine_rt.bundle.store import write
+from grefine_rt.bundle.manifest import Cost, Manifest
+from grefine_rt.bundle.store import read_manifest, write
 from grefine_rt.diffusion.loop import LATENT_SCALE
 from grefine_rt.diffusion.tile_sharing import HIDDEN, OTHERS
 
@@ -68,7 +68,7 @@ def count(path: str | os.PathLike[str], length: int = TEXT_LENGTH) -> Cost:
 
 def costs_of(bundle: Path) -> dict[str, Cost]:
     """The cost of every graph of a bundle folder, by file as in its manifest. Raises BundleError and ValueError."""
-    manifest = Manifest.from_json((bundle / FILE_NAME).read_text(encoding="utf-8"))
+    manifest = read_manifest(bundle)
     lengths = {name: specs[0].length for name, specs in manifest.tokenizers.items() if specs}
     costs: dict[str, Cost] = {}
     for component, file in manifest.components.items():
@@ -84,7 +84,7 @@ def add_costs(bundle: Path) -> Manifest:
 
     Raises BundleError and ValueError.
     """
-    manifest = Manifest.from_json((bundle / FILE_NAME).read_text(encoding="utf-8"))
+    manifest = read_manifest(bundle)
     return write(bundle, dataclasses.replace(manifest, costs=costs_of(bundle)))
 
 

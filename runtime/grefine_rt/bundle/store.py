@@ -77,6 +77,11 @@ def find(name_or_path: str | Path) -> Path:
     raise BundleError(f"No bundle folder '{folder}' exists: see 'grefine-rt bundle list' for those that do.")
 
 
+def read_manifest(folder: Path) -> Manifest:
+    """What the bundle in `folder` says of itself; no other file is looked at. Raises BundleError."""
+    return Manifest.from_json(_read(folder))
+
+
 def verify(folder: Path) -> Manifest:
     """The manifest of a bundle whose files are exactly those listed, by size and SHA-256; `engines/` is left
     out.
@@ -149,7 +154,7 @@ class Bundle:
         to ONNX Runtime. Contents are checked when a component is loaded. Raises BundleError and DeviceError.
         """
         folder = find(name_or_path)
-        manifest = Manifest.from_json(_read(folder))
+        manifest = read_manifest(folder)
         for path in manifest.files:
             _check_size(folder, manifest, path)
         return cls(folder, manifest, device, threads, str(name_or_path))

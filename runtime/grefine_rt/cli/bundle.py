@@ -27,17 +27,16 @@ def list_(as_json: shared.Json = False) -> None:
     from rich import box
     from rich.table import Table
 
-    from grefine_rt.bundle.manifest import FILE_NAME, Manifest
-    from grefine_rt.bundle.store import list_bundles
+    from grefine_rt.bundle.store import list_bundles, read_manifest
     from grefine_rt.errors import GRefineError
 
     rows: list[dict[str, object]] = []
     for name, folder in list_bundles().items():
         row: dict[str, object] = {"name": name, "folder": str(folder)}
         try:
-            manifest = Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
+            manifest = read_manifest(folder)
             row |= {"version": manifest.version, "size": _size(manifest), "description": manifest.description}
-        except (GRefineError, OSError, UnicodeDecodeError) as error:
+        except GRefineError as error:
             row |= {"version": None, "size": None, "description": f"cannot be used: {error}"}
         rows.append(row)
     if as_json:
@@ -59,15 +58,10 @@ def list_(as_json: shared.Json = False) -> None:
 @one_line_failures
 def show(name: Name = "mini", as_json: shared.Json = False) -> None:
     """Show what a bundle holds: constants, components, origin and licence of its weights."""
-    from grefine_rt.bundle.manifest import FILE_NAME, Manifest
-    from grefine_rt.bundle.store import find
-    from grefine_rt.errors import BundleError
+    from grefine_rt.bundle.store import find, read_manifest
 
     folder = find(name)
-    try:
-        manifest = Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"'{folder / FILE_NAME}' cannot be read: {error}.") from None
+    manifest = read_manifest(folder)
     if as_json:
         print_json({"folder": str(folder), **json.loads(manifest.to_json())})
         return
@@ -104,12 +98,12 @@ def memory(
     from rich.table import Table
 
     from grefine_rt import costs
-    from grefine_rt.bundle.store import Bundle
+    from grefine_rt.bundle.store import find, read_manifest
     from grefine_rt.engine.profiles import buckets
     from grefine_rt.errors import BundleError
     from grefine_rt.system_memory import usable_memory
 
-    manifest = Bundle.open(name, "cpu").manifest
+    manifest = read_manifest(find(name))
     plans: dict[int, Sequence[costs.ComponentMemory]] = {}
     for side in buckets(manifest.stages[0]):
         size, restore_size = costs.sizes_at(manifest, side)

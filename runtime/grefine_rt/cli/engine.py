@@ -64,14 +64,14 @@ def build(
 
     Needs no GPU, only pip install 'grefine-rt[tensorrt]'.
     """
-    from grefine_rt.bundle.store import find
+    from grefine_rt.bundle.store import find, read_manifest
     from grefine_rt.diffusion.loop import CancelToken
     from grefine_rt.engine.build import EngineBuilder
     from grefine_rt.engine.sidecar import Environment, homes
     from grefine_rt.errors import Cancelled
 
     folder = find(bundle)
-    manifest = _manifest(folder)
+    manifest = read_manifest(folder)
     graphs = _graphs(manifest, component)
     environment = Environment.here(bundle)
     builder = EngineBuilder(_targets(target, environment.gpu), flavour, weight_streaming)
@@ -121,14 +121,14 @@ def list_(
     as_json: shared.Json = False,
 ) -> None:
     """List the engines of a bundle, or of all, and say of each whether it can be used here and what mends it."""
-    from grefine_rt.bundle.store import find, list_bundles
+    from grefine_rt.bundle.store import find, list_bundles, read_manifest
     from grefine_rt.engine.sidecar import Environment, engines
     from grefine_rt.errors import GRefineError
 
     rows: list[dict[str, Any]] = []
     for name, folder in ({bundle: find(bundle)} if bundle else list_bundles()).items():
         try:
-            manifest = _manifest(folder)
+            manifest = read_manifest(folder)
         except GRefineError as error:
             if bundle:
                 raise
@@ -155,16 +155,6 @@ def list_(
                 soft_wrap=True,
             )
         out.print(f"  {row['problem'] or 'valid'}", soft_wrap=True)
-
-
-def _manifest(folder: Path) -> "Manifest":
-    from grefine_rt.bundle.manifest import FILE_NAME, Manifest
-    from grefine_rt.errors import BundleError
-
-    try:
-        return Manifest.from_json((folder / FILE_NAME).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"'{folder / FILE_NAME}' cannot be read: {error}.") from None
 
 
 def _graphs(manifest: "Manifest", wanted: list[str] | None) -> dict[str, str]:
