@@ -141,5 +141,7 @@ def module(memory=10**9, captures=True):
         CUresult=SimpleNamespace(CUDA_SUCCESS=0), cuMemGetInfo=lambda: (0, held.size - held.used, held.size)
     )
     fake.DeviceMemoryResource, fake.DeviceMemoryResourceOptions = Resource, object
-    fake.system = SimpleNamespace(get_user_mode_driver_version=lambda: (13, 0))
+    fake.system = SimpleNamespace(
+        get_kernel_mode_driver_version=lambda: (580, 65, 6), get_user_mode_driver_version=lambda: (13, 0)
+    )
     return fake

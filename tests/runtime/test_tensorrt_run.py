@@ -453,9 +453,18 @@ def test_compiled_kernels_are_kept_for_the_next_process(folder, machine, tmp_pat
     engine = here.load(STEP)
     engine.run(inputs_of(folder, STEP))
     (name,) = kernels(tmp_path / "cache")
-    assert name.startswith("kernels/Pretended_GPU_4090-sm89-cuda13.0-tensorrt1.7.1.116/")
+    assert name.startswith("kernels/Pretended_GPU_4090-sm89-driver580.65.6-tensorrt1.7.1.116/")
     again = here.load(STEP)
     assert again._kernels.cache.kernels == engine._kernels.cache.kernels != set()
+
+
+def test_where_the_driver_does_not_tell_its_version_it_is_known_by_its_cuda(machine):
+    def unknown():
+        raise RuntimeError("NVML is not there")
+
+    here = machine()
+    here.cuda.system.get_kernel_mode_driver_version = unknown
+    assert Scratch().gpu.key == "Pretended GPU 4090-sm89-driver13.0"
 
 
 def test_a_cache_is_written_when_it_grew_and_never_by_a_smaller_one(tmp_path):
@@ -574,7 +583,7 @@ def test_every_name_of_cuda_core_is_there_in_the_real_one():
     named(core.Buffer, "from_handle", "copy_from", "handle", "size", "close")
     named(core.DeviceMemoryResource, "allocate")
     named(core, "DeviceMemoryResourceOptions")
-    named(core.system, "get_user_mode_driver_version")
+    named(core.system, "get_kernel_mode_driver_version", "get_user_mode_driver_version")
     named(GraphBuilder, "begin_building", "end_building", "complete", "stream")
     named(Graph, "launch")
 

@@ -49,8 +49,11 @@ class CudaDevice:
         """What machine code that was compiled for this GPU depends on: name, compute capability, driver."""
         here = self.use()
         capability = here.compute_capability
-        driver = ".".join(map(str, self._core.system.get_user_mode_driver_version()))
-        return f"{here.name}-sm{capability.major}{capability.minor}-cuda{driver}"
+        try:
+            driver = self._core.system.get_kernel_mode_driver_version()
+        except RuntimeError:  # NVML is missing, as in some containers: the CUDA version that the driver has
+            driver = self._core.system.get_user_mode_driver_version()
+        return f"{here.name}-sm{capability.major}{capability.minor}-driver{'.'.join(map(str, driver))}"
 
     @property
     def free_memory(self) -> int:
