@@ -7,21 +7,26 @@ with tests/runtime/fake_cuda.py in the place of a GPU.
 
 import gc
 import importlib.util
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from grefine_rt.bundle.store import Bundle, write
+from grefine_rt import Refiner
+from grefine_rt.bundle.store import Bundle, read_manifest, write
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.solver import Schedule, table
 from grefine_rt.engine import build
 from grefine_rt.engine.build import EngineBuilder
 from grefine_rt.engine.device_memory import Scratch
 from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.sidecar import homes
 from grefine_rt.engine.tensorrt import TensorRTEngine
 from grefine_rt.errors import DeviceError
+from tests.gpu.conftest import MINI
+from tests.gpu.test_onnxruntime_gpu import apart, work
 from tests.runtime import fake_tensorrt, tiny
 
 core = pytest.importorskip("cuda.core", exc_type=ImportError, reason="pip install grefine-rt[tensorrt]")
@@ -269,3 +274,16 @@ def test_two_hundred_real_loops_take_no_more_memory(engines, taken):
     for _ in range(200):
         loop(engines[STEP])
     assert taken() - before < GROWTH
+
+
+def test_a_whole_refine_of_the_embedded_bundle_agrees_with_the_cpu(engines, gpu, on_cpu, tmp_path):
+    bundle = shutil.copytree(MINI, tmp_path / "mini")
+    manifest, builder = read_manifest(bundle), EngineBuilder((gpu,))
+    for graph in {*manifest.components.values()}:
+        builder.build(bundle, manifest, graph, builder.place(homes(bundle, manifest)[0], graph))
+    here = work(on_cpu)
+    with Refiner.load(bundle, "tensorrt") as refiner:
+        there = work(refiner)
+    assert {choice.backend for choice in there.backends} == {"tensorrt"}
+    for name in ("stage1", "image"):
+        assert apart(getattr(there, name), getattr(here, name)) < 2e-2
