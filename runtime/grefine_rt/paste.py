@@ -24,7 +24,7 @@ def paste_region(rgb: Rgb, generated: FloatImage, weight: NDArray[np.float32]) -
     window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     old = to_float(rgb[window])
     share = weight[window][..., None]
-    mixed = old + share * (_at_size(generated, rgb.shape)[window] - old)
+    mixed = old + share * (_window(generated, rgb.shape, window) - old)
     out[window] = np.where(share > 0, to_uint8(mixed), rgb[window])
     return out
 
@@ -39,6 +39,16 @@ def add_difference(rgb: Rgb, before: FloatImage, after: FloatImage) -> Rgb:
     if before.shape == rgb.shape:
         return to_uint8(after)
     return to_uint8(to_float(rgb) + _at_size(after - before, rgb.shape))
+
+
+def _window(image: FloatImage, shape: tuple[int, ...], window: tuple[slice, slice]) -> FloatImage:
+    """A window of `image` at the size of `shape`; of a large picture most is never made."""
+    if image.shape == shape:
+        return image[window]
+    rows, columns = window
+    down, across = image.shape[0] / shape[0], image.shape[1] / shape[1]
+    box = (columns.start * across, rows.start * down, columns.stop * across, rows.stop * down)
+    return resize(image, (columns.stop - columns.start, rows.stop - rows.start), box=box)
 
 
 def _at_size(image: FloatImage, shape: tuple[int, ...]) -> FloatImage:

@@ -155,9 +155,13 @@ class Refiner(Assessor):
             picture = load(image)
         encoders = Encoders(self.bundle, _TEXTS)
 
-        def assess(rgb: Rgb) -> Assessment:
-            (assessment,) = assess_batch(self.bundle, [rgb], [prompt], options.assess, encoders)
+        def assess(rgb: Rgb, map_size: tuple[int, int] | None = None) -> Assessment:
+            (assessment,) = assess_batch(self.bundle, [rgb], [prompt], options.assess, encoders, map_size)
             return assessment
+
+        def judge(draft: Rgb) -> Assessment:
+            # By scores alone: maps as large as the picture would take longer than drawing it.
+            return assess(draft, (1, 1))
 
         with run.part("assess_before"):
             before = assess(picture.rgb)
@@ -178,7 +182,7 @@ class Refiner(Assessor):
             if plan.regenerate:
                 on_call = run.on_step("regenerate")
                 drafts = Drafts(self.bundle, stage1, plan, seed, options.match_rim, on_call, run.cancel)
-                stage1, made, kept = best(drafts, stage1, plan, seen, assess)
+                stage1, made, kept = best(drafts, stage1, plan, seen, judge)
             drawn = stage1 is not found
             weight = plan.weight() if drawn else np.zeros(plan.mask.shape, np.float32)
         with run.part("restore"):

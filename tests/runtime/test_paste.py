@@ -36,6 +36,18 @@ def test_values_that_are_no_number_cannot_leave_the_mask():
     np.testing.assert_array_equal(out[weight == 0], rgb[weight == 0])
 
 
+@given(sides, sides, st.integers(0, 40), st.integers(0, 40))
+def test_what_is_pasted_into_a_larger_picture_is_resized_with_all_of_its_surroundings(
+    height, width, top, left
+):
+    rgb, generated = picture(3 * height, 2 * width + 5), to_float(picture(height, width, 1))
+    weight = np.zeros(rgb.shape[:2], np.float32)
+    weight[top : top + 9, left : left + 13] = 1
+    whole = resize(generated, (rgb.shape[1], rgb.shape[0])) * 255
+    out = paste_region(rgb, generated, weight)
+    assert np.abs(out - np.clip(whole, 0, 255))[weight == 1].max(initial=0) < 0.51
+
+
 def test_an_empty_weight_copies():
     rgb = picture(20, 30)
     out = paste_region(rgb, np.zeros((16, 16, 3), np.float32), np.zeros((20, 30), np.float32))

@@ -340,6 +340,19 @@ def test_the_picture_is_encoded_once_for_all_drafts(bundle, refiner):
     assert bundle.engines["inpaint_decode"].calls == 3
 
 
+def test_no_map_of_a_draft_is_made_at_the_picture_s_size(refiner, monkeypatch):
+    sizes = []
+    real = refiner_module.assess_batch
+
+    def noting(*arguments):
+        sizes.append(arguments[5])
+        return real(*arguments)
+
+    monkeypatch.setattr(refiner_module, "assess_batch", noting)
+    refiner.refine(scene(POOR), PROMPT, options=RefineOptions(plan=PlanOptions(drafts=3, all_drafts=True)))
+    assert sizes == [None, (1, 1), (1, 1), (1, 1), None]
+
+
 def test_drafts_differ_in_their_noise_and_the_first_is_that_of_a_single_one(bundle, refiner):
     seen = []
     denoised = bundle.engines["inpaint_decode"]

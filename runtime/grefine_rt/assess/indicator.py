@@ -131,11 +131,13 @@ def assess_batch(
     prompts: Sequence[str],
     options: AssessOptions,
     encoders: Encoders,
+    map_size: tuple[int, int] | None = None,
 ) -> list[Assessment]:
     """Both indicators for 1 or more pictures, each uint8 RGB (H, W, 3) of its own size, and as many prompts.
 
-    Every picture is resized to the encoders' input, so one run of an encoder serves them all. Raises PromptError
-    when a prompt says nothing, and OptionError for an option that the bundle can not serve.
+    map_size: (H, W) of all maps, for who wants the scores alone; None for that of each picture. Every picture is
+    resized to the encoders' input, so one run of an encoder serves them all. Raises PromptError when a prompt says
+    nothing, and OptionError for an option that the bundle can not serve.
     """
     texts = [check_prompt(prompt) for prompt in prompts]
     manifest = bundle.manifest
@@ -167,7 +169,7 @@ def assess_batch(
     assessments = []
     for i, (rgb, text) in enumerate(zip(pictures, texts, strict=True)):
         quality = score(quality_tokens[i], manifest.perceptual.alpha)
-        size = (rgb.shape[0], rgb.shape[1])
+        size = map_size or (rgb.shape[0], rgb.shape[1])
         whole, scored, redraw = _align(
             manifest,
             image_tokens[i],

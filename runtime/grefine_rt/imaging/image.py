@@ -267,20 +267,26 @@ def to_uint8(values: NDArray[np.floating]) -> Pixels:
     return np.asarray(np.rint(np.clip(values, 0, 1) * 255), np.uint8)
 
 
-def resize(values: FloatArray, size: tuple[int, int], method: Resampling = "bicubic") -> FloatArray:
+def resize(
+    values: FloatArray,
+    size: tuple[int, int],
+    method: Resampling = "bicubic",
+    box: tuple[float, float, float, float] | None = None,
+) -> FloatArray:
     """Resize float32 (H, W) or (H, W, C) to `size` = (width, height), antialiased as Pillow does.
 
-    Not clipped: bicubic and lanczos may overshoot the range by a little. Returns a new array.
+    box: (x0, y0, x1, y1), the part of `values` that becomes the result, in its pixels; all of it when None. Not
+    clipped: bicubic and lanczos may overshoot the range by a little. Returns a new array.
     """
     if method not in _FILTERS:
         raise OptionError(f'Unknown resampling "{method}"; choose one of {", ".join(_FILTERS)}.')
-    if (values.shape[1], values.shape[0]) == tuple(size):
+    if box is None and (values.shape[1], values.shape[0]) == tuple(size):
         return values.astype(np.float32)
     channels = values[..., None] if values.ndim == 2 else values
     out = np.empty((size[1], size[0], channels.shape[2]), np.float32)
     for index in range(channels.shape[2]):
         plane = Image.fromarray(np.ascontiguousarray(channels[..., index], np.float32))
-        out[..., index] = np.asarray(plane.resize(size, _FILTERS[method]))
+        out[..., index] = np.asarray(plane.resize(size, _FILTERS[method], box))
     return out[..., 0] if values.ndim == 2 else out
 
 
