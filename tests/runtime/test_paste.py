@@ -77,7 +77,7 @@ def test_a_change_of_brightness_reaches_the_picture_and_detail_stays():
 
 
 def test_a_window_at_the_far_edge_stays_inside_the_image():
-    """Of these sizes 147 * (20 / 147) is above 20, which no resampling would take."""
+    """Of these sizes 147 * (20 / 147) is above 20."""
     rgb, generated = picture(147, 147), to_float(picture(20, 20, 1))
     out = paste_region(rgb, generated, np.ones((147, 147), np.float32))
     whole = resize(generated, (147, 147)) * 255
