@@ -15,7 +15,7 @@ from grefine_rt.errors import OutputError
 def whole(path: Path) -> Iterator[Path]:
     """An empty file beside `path`, readable as any new file is, that takes its place when the block ends without an
     exception, and else is deleted. Raises OSError where it cannot be made or renamed."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}.tmp")  # names end at 255 bytes
     try:
         temporary.open("xb").close()
         yield temporary

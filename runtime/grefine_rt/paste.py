@@ -46,7 +46,6 @@ def _window(image: FloatImage, shape: tuple[int, ...], window: tuple[slice, slic
     if image.shape == shape:
         return image[window]
     rows, columns = window
-    # Multiplied first: the far edge of the picture is then that of the image to the last bit, and never beyond.
     x0, x1 = (edge * image.shape[1] / shape[1] for edge in (columns.start, columns.stop))
     y0, y1 = (edge * image.shape[0] / shape[0] for edge in (rows.start, rows.stop))
     return resize(image, (columns.stop - columns.start, rows.stop - rows.start), box=(x0, y0, x1, y1))

@@ -121,8 +121,8 @@ class RefinePlan:
         if self.restore or self.restore_first:
             work: Work = "native" if self.work == "trained" else "trained"
             changed[f"work {work}"] = replace(self, work=work)
-        costs = {name: plan.costs for name, plan in changed.items()}
-        return {name: cost.total for name, cost in costs.items() if cost is not None and cost != self.costs}
+        own, costs = self.costs, {name: plan.costs for name, plan in changed.items()}
+        return {name: cost.total for name, cost in costs.items() if cost is not None and cost != own}
 
     @property
     def sketches(self) -> bool:

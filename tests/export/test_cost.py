@@ -283,6 +283,9 @@ def test_costs_enter_a_bundle_and_change_nothing_else(tmp_path):
 
 counted = functools.cache(count)
 
+ANY_RUN = 3e6
+"""Bytes that a run takes whatever the picture's size."""
+
 MEASURE = """
 import ctypes
 import sys
@@ -308,8 +311,7 @@ print(status("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of resident memory")
-# Below 512 px the few MB that any run takes, whatever the picture's size, are a third of the whole.
-@pytest.mark.parametrize("side", [512, 768])
+@pytest.mark.parametrize("side", [256, 512, 768])
 @pytest.mark.parametrize(
     ("component", "rows"), [("inpaint_step", 2), ("restore_step", 1), ("inpaint_decode", 1)]
 )
@@ -325,4 +327,5 @@ def test_predicted_memory_is_not_below_what_a_run_takes(component, rows, side):
     cells = (side // 8) ** 2
     predicted = ARENA * rows * sum(c * cells**power for power, c in enumerate(factors))
     print(f"{component} at {side}: predicted / measured = {predicted / int(measured):.2f}")
-    assert int(measured) <= predicted <= 1.5 * int(measured)
+    assert int(measured) <= predicted + ANY_RUN
+    assert predicted <= 1.5 * int(measured)

@@ -13,10 +13,6 @@ def engine(size, streams=True):
     return sidecar(manifest(), options={"flags": flags}, engine=entry)
 
 
-def test_an_engine_that_cannot_stream_has_no_budget():
-    assert weight_budget(engine(8 * GB, streams=False), [], GB) is None
-
-
 def test_what_fits_to_the_byte_is_not_streamed():
     enough = 6 * GB + 2 * GB + HEADROOM  # own weights, another's
     own, other = engine(6 * GB), engine(2 * GB, streams=False)

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from grefine_rt.diffusion.loop import Floats
 from grefine_rt.engine.base import Array, TensorSpec
 
 if TYPE_CHECKING:
     from grefine_rt.diffusion.tiling import Tile
-
-Floats = npt.NDArray[np.float32]
 
 SETTLED = 1e-2
 """Change of a group's mean or deviation in a round, in deviations, below which it is settled."""

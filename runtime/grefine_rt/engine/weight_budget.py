@@ -11,14 +11,12 @@ HEADROOM = 500_000_000
 
 
 def weight_budget(own: Sidecar, later: Sequence[Sidecar], free: int) -> int | None:
-    """Bytes of device memory for the weights of an engine; None for all of them, also where it cannot stream them.
+    """Bytes of device memory for the weights of an engine that can stream them; None for all of them.
 
     later: the engines of the bundle that are still to be loaded. free: bytes that the weights of all of them may take.
     What is left beside weights that have to be there is shared among the engines that stream theirs, in proportion to
     their size.
     """
-    if not own.streams:
-        return None
     engines = (own, *later)
     resident = sum(engine.engine.size for engine in engines if not engine.streams)
     streamed = sum(engine.engine.size for engine in engines if engine.streams)
