@@ -12,7 +12,7 @@ from grefine_rt.assess.indicator import Assessment, AssessOptions, Encoders, ass
 from grefine_rt.assess.phrases import parse
 from grefine_rt.bundle.manifest import ASSESS_COMPONENTS, SECTION_COMPONENTS
 from grefine_rt.bundle.store import Bundle
-from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
+from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each, step_rows
 from grefine_rt.errors import BundleError, OptionError
 from grefine_rt.imaging.image import Source, load
 
@@ -67,7 +67,8 @@ class Assessor:
         bundle = self.bundle
         parts = [name for section in self.sections for name in SECTION_COMPONENTS[section]]
         for name in one_of_each(bundle.manifest, (*ASSESS_COMPONENTS, *parts)):
-            bundle.engine(name).run(example_inputs(bundle, name, side))
+            for rows in step_rows(bundle.manifest, name):
+                bundle.engine(name).run(example_inputs(bundle, name, side, rows))
         parse(PROMPT)
         return self
 

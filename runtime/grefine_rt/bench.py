@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grefine_rt import __version__
+from grefine_rt.engine.devices import cores
 from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
 from grefine_rt.errors import GRefineError, OptionError
 from grefine_rt.system_memory import peak_memory
@@ -215,7 +216,7 @@ def machine() -> dict[str, Any]:
             continue
     return {
         "system": platform.platform(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         **_processor(),
         "gpus": _nvidia("--query-gpu=name,driver_version,clocks.sm,clocks.max.sm"),
         "versions": versions,

@@ -37,7 +37,7 @@ NONE_FOR_SM90 = (
     "TensorRT for RTX builds no engines for the GPU here, which is sm90: run 'grefine-rt engine build mini "
     "--component inpaint_step --target sm90 --flavour tensorrt' for one of classic TensorRT."
 )
-NO_PLUGIN = "The TensorRT-RTX plugin of ONNX Runtime is not installed: run 'pip install grefine-rt[rtx]'."
+NO_CUDA_HERE = "This ONNX Runtime has no CUDA support"
 STALE = "Engine 'inpaint_step' for sm89 does not fit the GPU here, which is sm90: run 'grefine-rt engine build mini'."
 
 
@@ -120,22 +120,18 @@ def select(folder, device="auto"):
             {"plugged": True, "built": [found()]},
             *("tensorrt", "cuda:0", "A TensorRT engine for this GPU (sm89) is built and valid."),
         ),
-        ({"plugged": True}, "onnxruntime-rtx", "cuda:0", NOT_BUILT),
-        ({"gpu": "sm90", "plugged": True}, "onnxruntime-rtx", "cuda:0", NONE_FOR_SM90),
-        ({"built": [found(STALE)]}, "onnxruntime-cuda", "cuda:0", f"{STALE} {NO_PLUGIN}"),
-        ({"built": [found(name="perceptual")]}, "onnxruntime-cuda", "cuda:0", f"{NOT_BUILT} {NO_PLUGIN}"),
+        ({"plugged": True}, "onnxruntime-cuda", "cuda:0", NOT_BUILT),
+        ({"gpu": "sm90", "plugged": True}, "onnxruntime-cuda", "cuda:0", NONE_FOR_SM90),
+        ({"plugged": True, "providers": [CPU]}, "onnxruntime-rtx", "cuda:0", f"{NOT_BUILT} {NO_CUDA_HERE}"),
+        ({"built": [found(STALE)]}, "onnxruntime-cuda", "cuda:0", STALE),
+        ({"built": [found(name="perceptual")]}, "onnxruntime-cuda", "cuda:0", NOT_BUILT),
         (
             {"built": [found(STALE), found()]},
             "tensorrt",
             "cuda:0",
             "A TensorRT engine for this GPU (sm89) is",
         ),
-        (
-            {"providers": [CPU]},
-            "onnxruntime-cpu",
-            "cpu",
-            f"{NOT_BUILT} {NO_PLUGIN} This ONNX Runtime has no CUDA",
-        ),
+        ({"providers": [CPU]}, "onnxruntime-cpu", "cpu", f"{NOT_BUILT} {NO_CUDA_HERE}"),
     ],
 )
 def test_auto_takes_the_first_that_serves_and_says_why(

@@ -14,7 +14,7 @@ keep that latent; Euler (Karras et al., 2206.00364, Algorithm 1) keeps `x0 + s e
 Spacings, offsets and ends are those of diffusers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,6 +27,7 @@ Solver = Literal["euler", "ddim", "dpm++2m", "lcm"]
 Prediction = Literal["epsilon", "v_prediction"]
 Spacing = Literal["leading", "trailing", "linspace"]
 Floats = npt.NDArray[np.float64]
+Row = npt.NDArray[np.float32]
 
 PREVIOUS, NOISE, GUIDANCE, RESCALE = 5, 6, 7, 8
 """Columns of a coefficient row: factors of the previous clean estimate and of fresh noise, and both settings of
@@ -161,6 +162,36 @@ def table(
         rows[first:].astype(np.float32),
         _start(schedule, solver, levels, strength, first),
     )
+
+
+def model_alone(row: Row) -> Row:
+    """A coefficient row with which a step graph's `clean`, for one row of text, is what its UNet says."""
+    plain = row.copy()
+    plain[1:3], plain[GUIDANCE], plain[RESCALE:] = (0, 1), 1, 0
+    return plain
+
+
+def advance(negative: Row, positive: Row, row: Row, arrays: Mapping[str, Row]) -> dict[str, Row]:
+    """What a step graph makes of its UNet's answers, in its order of operations: `next` and `clean`, (1, 4, h, w).
+
+    negative, positive: (1, 4, h, w), for the negative prompt and for the prompt. row: of the graph's width, 8, 9 or 11.
+    arrays: the graph's inputs; of these `sample` and, where it has them, `previous` and `noise`, or `mask`, `original`
+    and `original_noise` are used. All float32.
+    """
+    guided = negative + row[GUIDANCE] * (positive - negative)
+    if len(row) > RESCALE and row[RESCALE]:
+        contrast = positive.std(ddof=1) / max(guided.std(ddof=1), np.float32(1e-12))
+        guided = guided * (1 + row[RESCALE] * (contrast - 1))
+    sample = arrays["sample"]
+    clean = row[1] * sample + row[2] * guided
+    following = row[3] * sample + row[4] * clean
+    for name, column in (("previous", PREVIOUS), ("noise", NOISE)):
+        if name in arrays:
+            following = following + row[column] * arrays[name]
+    if "original" in arrays:
+        outside = row[9] * arrays["original"] + row[10] * arrays["original_noise"]
+        following = arrays["mask"] * following + (1 - arrays["mask"]) * outside
+    return {"next": following, "clean": clean}
 
 
 def _timesteps(schedule: Schedule, solver: Solver, steps: int) -> Floats:

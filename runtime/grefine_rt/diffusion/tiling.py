@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, Floats, OnStep, to_planes
 from grefine_rt.diffusion.tile_sharing import Sharing
-from grefine_rt.engine.base import Array, Buffer, Engine, TensorSpec
+from grefine_rt.engine.base import Array, Engine, TensorSpec
+from grefine_rt.engine.host_binding import HostBinding
 from grefine_rt.errors import Cancelled
 
 OVERLAP = 192
@@ -169,39 +169,8 @@ class TiledStep:
                 self._on_step(self._made, self._total)
         return blended
 
-    def bind(self) -> "_HostBinding":
-        return _HostBinding(self)
-
-
-class _HostBinding:
-    """A `Binding` whose buffers are host arrays."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._inputs: dict[str, Array] = {}
-        self._outputs: dict[str, Array] = {}
-
-    def buffer(self, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> Array:
-        return np.empty(shape, dtype)
-
-    def upload(self, array: Array) -> Array:
-        return np.array(array)
-
-    def set_input(self, name: str, value: Buffer) -> None:
-        assert isinstance(value, np.ndarray)
-        self._inputs[name] = value
-
-    def set_output(self, name: str, value: Buffer) -> None:
-        assert isinstance(value, np.ndarray)
-        self._outputs[name] = value
-
-    def run(self) -> None:
-        for name, result in self._engine.run(self._inputs, list(self._outputs)).items():
-            np.copyto(self._outputs[name], result)
-
-    def fetch(self, value: Buffer) -> Array:
-        assert isinstance(value, np.ndarray)
-        return np.array(value)
+    def bind(self) -> HostBinding:
+        return HostBinding(self)
 
 
 def tiled_encode(

@@ -1,5 +1,6 @@
 """Names of devices, and what was chosen for each component."""
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from grefine_rt.errors import DeviceError
 Kind = Literal["auto", "cpu", "cuda", "tensorrt", "rtx"]
 Backend = Literal["tensorrt", "onnxruntime-rtx", "onnxruntime-cuda", "onnxruntime-cpu"]
 
-ORDER: tuple[Backend, ...] = ("tensorrt", "onnxruntime-rtx", "onnxruntime-cuda", "onnxruntime-cpu")
+ORDER: tuple[Backend, ...] = ("tensorrt", "onnxruntime-cuda", "onnxruntime-rtx", "onnxruntime-cpu")
 """What "auto" tries, in this order."""
 
 BACKENDS: dict[Kind, Backend] = {
@@ -46,6 +47,11 @@ class Choice:
     backend: Backend
     device: str
     reason: str
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def parse(name: str) -> Device:

@@ -27,11 +27,25 @@ def one_of_each(manifest: Manifest, components: Iterable[str]) -> list[str]:
     return list(first.values())
 
 
-def example_inputs(bundle: Bundle, component: str, side: int | None = None) -> dict[str, Array]:
-    """Arrays for one run of a component: batch 1, two guidance passes, `PROMPT`, random numbers in [0, 1).
+def step_rows(manifest: Manifest, component: str) -> tuple[int, ...]:
+    """With how many rows of text a step runs as the bundle has it: 2 where it is guided, 1 where not, perhaps both.
+    Other components read 2 texts here."""
+    stage = manifest.restore if component.startswith("restore") else manifest.inpaint
+    if stage is None or not component.endswith("_step"):
+        return (2,)
+    if stage.guidance == 1:
+        return (1,)
+    return (2,) if tuple(stage.interval) == (0.0, 1.0) else (2, 1)
 
-    side: of a stage's picture in pixels, rounded up to what the stage can take; None for its own resolution. Raises
-    BundleError for a graph with a free axis that ARCHITECTURE.md does not name.
+
+def example_inputs(
+    bundle: Bundle, component: str, side: int | None = None, rows: int | None = None
+) -> dict[str, Array]:
+    """Arrays for one run of a component: batch 1, `PROMPT`, random numbers in [0, 1).
+
+    side: of a stage's picture in pixels, rounded up to what the stage can take; None for its own resolution. rows: of
+    text; None for the first of `step_rows`. Raises BundleError for a graph with a free axis that ARCHITECTURE.md does
+    not name.
     """
     manifest = bundle.manifest
     stage = manifest.restore if component.startswith("restore") else manifest.inpaint
@@ -42,13 +56,14 @@ def example_inputs(bundle: Bundle, component: str, side: int | None = None) -> d
         spec.input: tokenizer
         for spec, tokenizer in zip(manifest.tokenizers[owner], bundle.tokenizer(owner), strict=True)
     }
-    sizes = {"b": 1, "n": 2, "H": whole, "W": whole, "h": whole // 8, "w": whole // 8, "m": HIDDEN}
+    texts = step_rows(manifest, component)[0] if rows is None else rows
+    sizes = {"b": 1, "n": texts, "H": whole, "W": whole, "h": whole // 8, "w": whole // 8, "m": HIDDEN}
     rng = np.random.default_rng(0)
 
     def array(spec: TensorSpec) -> Array:
         if spec.name in tokenizers:
-            rows = spec.shape[0] if isinstance(spec.shape[0], int) else sizes.get(spec.shape[0], 1)
-            return np.stack([tokenizers[spec.name].encode(PROMPT)] * rows)
+            count = spec.shape[0] if isinstance(spec.shape[0], int) else sizes.get(spec.shape[0], 1)
+            return np.stack([tokenizers[spec.name].encode(PROMPT)] * count)
         unknown = [axis for axis in spec.shape if isinstance(axis, str) and axis not in sizes]
         if unknown:
             raise BundleError(

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine import plugin
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, parse
+from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse
 from grefine_rt.engine.onnxruntime import NO_CUDA, CudaOptions, OnnxEngine, has_cuda, module
+from grefine_rt.engine.passes import THREADS, SidePasses, splits
 from grefine_rt.errors import DeviceError, GRefineError
 
 if TYPE_CHECKING:
@@ -98,7 +99,20 @@ class Selection:
         serves = self._serving(graph)
         # Autoencoders need much memory, but seldom.
         options = CudaOptions(shrink=any(name.endswith(_AUTOENCODERS) for name in serves))
-        return OnnxEngine(self._folder / graph, str(device), self._threads, options)
+
+        def on(threads: int | None) -> OnnxEngine:
+            return OnnxEngine(self._folder / graph, str(device), threads, options)
+
+        if device.kind == "cpu" and self._side_by_side(serves) and splits(single := on(1)):
+            return SidePasses(single.name, single, lambda: on(self._threads))
+        return on(self._threads)
+
+    def _side_by_side(self, serves: list[str]) -> bool:
+        """Whether a graph is a step that the bundle guides, with as many threads as its two passes are split for."""
+        if (self._threads or cores()) != THREADS:
+            return False
+        stages = {"inpaint_step": self._manifest.inpaint, "restore_step": self._manifest.restore}
+        return any((stage := stages.get(name)) is not None and stage.guidance != 1 for name in serves)
 
     def _missing(self, backend: Backend) -> str | None:
         """Why nothing can run on a backend here, known without loading anything; None when it may."""
