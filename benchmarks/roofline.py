@@ -4,18 +4,20 @@
                                   [--markdown FILE]
 
 The least time of a component is the larger of operations / peak and bytes / bandwidth. Operations are counted from the
-graph (`costs` in bundle.json, two a multiply-add). Bytes are what no implementation can avoid: every weight once, every
-input and output once. Peak and bandwidth are those that the same engine reaches in the same run with a large matrix
-product and with an operation that only copies.
+graph (`costs` in bundle.json, two a multiply-add). Bytes are what no implementation can avoid: every weight once, in
+the type that it is computed in, every input and output once. Peak and bandwidth are those that ONNX Runtime reaches on
+the same device in the same run with a large matrix product, FP16 for graphs that compute in it, and with an operation
+that only copies. TensorRT's engines are held against those of ONNX Runtime CUDA or of the plugin.
 
 The times for other cards are PREDICTIONS of the least time, from peaks that their makers publish (dense FP16 with FP32
-accumulation, bytes of FP16 weights). No such card was measured.
+accumulation, two bytes a weight). No such card was measured.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -29,9 +31,11 @@ import onnx
 
 from grefine_rt import Refiner, bench, costs
 from grefine_rt.bundle.store import Bundle
+from grefine_rt.engine import plugin
 from grefine_rt.engine.base import Array
+from grefine_rt.engine.devices import ORDER, Choice
 from grefine_rt.engine.example import example_inputs
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime import OnnxEngine, has_cuda
 
 CARDS = {
     "RTX 4090": (165e12, 1008e9),
@@ -64,7 +68,10 @@ def least_ms(operations: float, moved: float, peak: float, bandwidth: float) -> 
 
 
 def peaks(device: str, threads: int | None, half: bool = False) -> tuple[float, float]:
-    """Operations a second of a matrix product, bytes a second of a copy, on ONNX Runtime; `half`: in FP16."""
+    """Operations a second of a matrix product, bytes a second of a copy, on ONNX Runtime.
+
+    device: one of its own. half: in FP16.
+    """
     side = SIDE["cpu" if device == "cpu" else "cuda"]
     kind = onnx.TensorProto.FLOAT16 if half else onnx.TensorProto.FLOAT
     square = [side, side]
@@ -106,12 +113,58 @@ def _best(graph: bytes, device: str, threads: int | None, arrays: Mapping[str, A
     return min(times)
 
 
-def moved_bytes(bundle: Bundle, component: str, side: int | None, weights: float) -> float:
-    """Weights, `weights` bytes for one in the file, and the inputs and outputs of one run."""
+def measuring_device(choices: Sequence[Choice]) -> str:
+    """The device of ONNX Runtime on which the peaks of what `choices` run on can be measured."""
+    fastest = min(choices, key=lambda choice: ORDER.index(choice.backend))
+    if fastest.backend == "onnxruntime-cpu":
+        return "cpu"
+    index = fastest.device.partition(":")[2]
+    if fastest.backend == "onnxruntime-cuda" or (fastest.backend == "tensorrt" and has_cuda()):
+        return f"cuda:{index}"
+    if fastest.backend == "onnxruntime-rtx" or plugin.installed():
+        return f"rtx:{index}"
+    sys.exit("error: the device's peak is measured with ONNX Runtime: run 'pip install grefine-rt[gpu]'.")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Numbers among the weights of a graph. half: computed in FP16; widened: stored so and computed in FP32; single."""
+
+    half: int
+    widened: int
+    single: int
+
+    @classmethod
+    def of(cls, graph: Path) -> Weights:
+        """Those of an ONNX file, whose external data is not read."""
+        model = onnx.load(graph, load_external_data=False)
+        cast = {node.input[0] for node in model.graph.node if node.op_type == "Cast"}
+        counts = {"half": 0, "widened": 0, "single": 0}
+        for tensor in model.graph.initializer:
+            if tensor.data_type == onnx.TensorProto.FLOAT16:
+                counts["widened" if tensor.name in cast else "half"] += math.prod(tensor.dims)
+            elif tensor.data_type == onnx.TensorProto.FLOAT:
+                counts["single"] += math.prod(tensor.dims)
+        return cls(**counts)
+
+    @property
+    def count(self) -> int:
+        return self.half + self.widened + self.single
+
+    def computed(self, on_cpu: bool) -> int:
+        """Bytes in the types that are computed in; a CPU computes FP16 in FP32."""
+        return 4 * self.count - (0 if on_cpu else 2 * self.half)
+
+    def in_half(self, on_cpu: bool) -> bool:
+        """Whether most of the graph computes in FP16."""
+        return not on_cpu and 2 * self.half > self.count
+
+
+def moved_bytes(bundle: Bundle, component: str, side: int | None) -> float:
+    """Inputs and outputs of one run."""
     inputs = example_inputs(bundle, component, side)
     outputs = bundle.engine(component).run(inputs)
-    stored = sum(bundle.manifest.files[path].size for path in bundle.manifest.files_of(component))
-    return weights * stored + sum(array.nbytes for array in (*inputs.values(), *outputs.values()))
+    return sum(array.nbytes for array in (*inputs.values(), *outputs.values()))
 
 
 def operations(bundle: Bundle, component: str, side: int | None) -> float:
@@ -161,27 +214,38 @@ def main() -> None:
     refiner = Refiner.load(options.bundle, options.device, options.threads)
     bundle = refiner.bundle
     timed = bench.measure(refiner, options.resolution, options.runs)
-    side, on_cpu = options.resolution, timed["device"] == "cpu"
-    peak, bandwidth = peaks(timed["device"], options.threads, half=not on_cpu)
+    side, device = options.resolution, measuring_device(bundle.choices)
+    weights = {
+        name: Weights.of(bundle.folder / bundle.manifest.components[name]) for name in timed["components"]
+    }
+    on_cpu = device == "cpu"
+    reached = {
+        half: peaks(device, options.threads, half)
+        for half in sorted({count.in_half(on_cpu) for count in weights.values()})
+    }
     rows, predicted = [], []
     for name, row in timed["components"].items():
-        flop = operations(bundle, name, side)
-        moved = moved_bytes(bundle, name, side, costs.UPCAST if on_cpu else 1)
-        least, bound = least_ms(flop, moved, peak, bandwidth)
+        flop, count, through = operations(bundle, name, side), weights[name], moved_bytes(bundle, name, side)
+        moved = count.computed(on_cpu) + through
+        least, bound = least_ms(flop, moved, *reached[count.in_half(on_cpu)])
         rows.append(Row(name, flop / 1e9, moved / 1e6, least, row["median"], bound))
-        stored = moved_bytes(bundle, name, side, 1)
-        predicted.append({card: least_ms(flop, stored, *published)[0] for card, published in CARDS.items()})
-    reached = f"{peak / 1e9:.0f} GFLOP/s in a matrix product, {bandwidth / 1e9:.1f} GB/s in a copy"
+        moved = 2 * count.count + through
+        predicted.append({card: least_ms(flop, moved, *published)[0] for card, published in CARDS.items()})
+    told = [
+        f"{'FP16' if half else 'FP32'}: {peak / 1e9:.0f} GFLOP/s in a matrix product, {bandwidth / 1e9:.1f} GB/s in a "
+        f"copy"
+        for half, (peak, bandwidth) in reached.items()
+    ]
     share = statistics.median(row.least / row.measured for row in rows)
-    text = f"{timed['device']}: {reached}\n\n{markdown(rows, predicted)}\n\n"
+    text = f"{device}, {'; '.join(told)}\n\n{markdown(rows, predicted)}\n\n"
     text += f"median share of the limit: {100 * share:.0f} %"
     print(text)
     if options.markdown:
         options.markdown.write_text(text + "\n", encoding="utf-8")
     if options.json:
         result = {
-            "peak": peak,
-            "bandwidth": bandwidth,
+            "device": device,
+            "peaks": {"fp16" if half else "fp32": values for half, values in reached.items()},
             "components": [asdict(row) for row in rows],
             "predicted": {row.component: times for row, times in zip(rows, predicted, strict=True)},
             "machine": timed["machine"],

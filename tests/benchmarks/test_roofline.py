@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import onnx
 import pytest
 
 from benchmarks import roofline
 from grefine_export.onnx.cost import cost_at
 from grefine_rt.bundle.store import Bundle
+from grefine_rt.engine.devices import Choice
 
 
 def test_what_is_slower_bounds():
@@ -35,11 +37,56 @@ def test_runs_are_counted_with_their_rows(bundle):
     )
 
 
-def test_bytes_hold_the_weights_once(bundle):
-    stored = bundle.manifest.files[bundle.manifest.components["inpaint_decode"]].size
-    moved = roofline.moved_bytes(bundle, "inpaint_decode", 128, 1)
-    assert moved == stored + 4 * (4 * 16 * 16 + 3 * 128 * 128)
-    assert roofline.moved_bytes(bundle, "inpaint_decode", 128, 2) == moved + stored
+def test_what_goes_in_and_out_is_counted(bundle):
+    assert roofline.moved_bytes(bundle, "inpaint_decode", 128) == 4 * (4 * 16 * 16 + 3 * 128 * 128)
+
+
+def test_weights_are_counted_in_the_type_that_computes(tmp_path):
+    text = """<ir_version: 10, opset_import: ["" : 18]>
+        g (float16[2,2] a, float[2,2] b) => (float16[2,3] x, float[2,6] y) { x = MatMul(a, half) wide = Cast<to=1>(stored) z = MatMul(b, wide) y = MatMul(z, single) }"""
+    model = onnx.parser.parse_model(text)
+    kinds = {"half": (np.float16, (2, 3)), "stored": (np.float16, (2, 5)), "single": (np.float32, (5, 6))}
+    model.graph.initializer.extend(
+        onnx.numpy_helper.from_array(np.zeros(shape, kind), name) for name, (kind, shape) in kinds.items()
+    )
+    onnx.save(model, tmp_path / "g.onnx")
+    found = roofline.Weights.of(tmp_path / "g.onnx")
+    assert found == roofline.Weights(half=6, widened=10, single=30)
+    assert (found.computed(on_cpu=True), found.computed(on_cpu=False)) == (4 * 46, 2 * 6 + 4 * 40)
+    assert not found.in_half(on_cpu=False)
+    assert roofline.Weights(7, 3, 3).in_half(on_cpu=False)
+    assert not roofline.Weights(7, 3, 3).in_half(on_cpu=True)
+
+
+def test_weights_of_the_embedded_bundle_are_those_of_its_file(bundle):
+    path = bundle.folder / bundle.manifest.components["inpaint_step"]
+    found = roofline.Weights.of(path)
+    assert 0.9 < (2 * (found.half + found.widened) + 4 * found.single) / path.stat().st_size < 1
+    assert found.widened > found.single > found.half == 0
+
+
+@pytest.mark.parametrize(
+    ("backends", "cuda", "plugged", "device"),
+    [
+        (["onnxruntime-cpu"], False, False, "cpu"),
+        (["onnxruntime-cuda", "onnxruntime-cpu"], True, True, "cuda:1"),
+        (["onnxruntime-rtx"], False, True, "rtx:1"),
+        (["tensorrt", "onnxruntime-cuda"], True, False, "cuda:1"),
+        (["tensorrt"], False, True, "rtx:1"),
+        (["tensorrt"], False, False, None),
+    ],
+)
+def test_peaks_are_measured_where_the_components_run(monkeypatch, backends, cuda, plugged, device):
+    monkeypatch.setattr(roofline, "has_cuda", lambda: cuda)
+    monkeypatch.setattr(roofline.plugin, "installed", lambda: plugged)
+    choices = [
+        Choice("step", backend, "cpu" if backend.endswith("cpu") else "cuda:1", "") for backend in backends
+    ]
+    if device is None:
+        with pytest.raises(SystemExit, match=r"pip install grefine-rt\[gpu\]"):
+            roofline.measuring_device(choices)
+    else:
+        assert roofline.measuring_device(choices) == device
 
 
 def test_a_bundle_without_costs_is_one_sentence():
