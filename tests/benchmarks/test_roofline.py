@@ -43,7 +43,8 @@ def test_what_goes_in_and_out_is_counted(bundle):
 
 def test_weights_are_counted_in_the_type_that_computes(tmp_path):
     text = """<ir_version: 10, opset_import: ["" : 18]>
-        g (float16[2,2] a, float[2,2] b) => (float16[2,3] x, float[2,6] y) { x = MatMul(a, half) wide = Cast<to=1>(stored) z = MatMul(b, wide) y = MatMul(z, single) }"""
+        g (float16[2,2] a, float[2,2] b) => (float16[2,3] x, float[2,6] y) {
+        x = MatMul(a, half) wide = Cast<to=1>(stored) z = MatMul(b, wide) y = MatMul(z, single) }"""
     model = onnx.parser.parse_model(text)
     kinds = {"half": (np.float16, (2, 3)), "stored": (np.float16, (2, 5)), "single": (np.float32, (5, 6))}
     model.graph.initializer.extend(

@@ -485,6 +485,40 @@ def test_doctor_names_gpus_and_what_runs_each_bundle(run, mini, monkeypatch):
     assert {"tensorrt-rtx", "cuda-core", "onnxruntime-ep-nv-tensorrt-rtx"} <= facts["packages"].keys()
 
 
+@pytest.mark.parametrize(
+    ("packages", "gpu", "tried"),
+    [
+        ((), True, ["cpu", "cuda"]),
+        (("onnxruntime-ep-nv-tensorrt-rtx", "tensorrt-rtx", "cuda-core"), False, ["cpu", "cuda"]),
+        (("onnxruntime-ep-nv-tensorrt-rtx",), True, ["cpu", "cuda", "rtx"]),
+        (("tensorrt", "cuda-core"), True, ["cpu", "cuda", "tensorrt"]),
+        (("tensorrt-rtx",), True, ["cpu", "cuda"]),
+    ],
+)
+def test_doctor_tries_what_is_installed(packages, gpu, tried):
+    versions = dict.fromkeys(doctor._PACKAGES) | dict.fromkeys(packages, "1.0")
+    assert doctor._to_try(versions, gpu) == tried
+
+
+def test_doctor_tries_tensorrt_itself(monkeypatch):
+    asked = []
+    module = SimpleNamespace(probe=asked.append)
+    monkeypatch.setitem(sys.modules, "grefine_rt.engine.tensorrt", module)
+    assert doctor._try_device("tensorrt:1") == {
+        "device": "cuda:1",
+        "backend": "tensorrt",
+        "works": True,
+        "problem": None,
+    }
+
+    def refuse(place):
+        raise DeviceError(f"'{place}' is of no use.")
+
+    module.probe = refuse
+    found = doctor._try_device("tensorrt")
+    assert (found["works"], found["problem"], asked) == (False, "'cuda:0' is of no use.", ["cuda:1"])
+
+
 def test_gpus_are_asked_of_the_driver(monkeypatch):
     class Nvml:
         """Two GPUs; writes through the pointers it is given."""

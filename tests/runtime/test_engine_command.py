@@ -302,6 +302,22 @@ def test_list_says_what_is_wrong_and_what_mends_it(bundle, use):
     assert valid == {"inpaint_text": False, "inpaint_decode": True}
 
 
+def test_engines_in_another_folder_are_listed_from_there(bundle, use, tmp_path):
+    use()
+    elsewhere = tmp_path / "elsewhere"
+    (row,) = build_json(bundle, "--target", "sm89", "--component", "inpaint_text", "--out", elsewhere)
+    assert list_json(bundle) == []
+    (found,) = list_json(bundle, "--out", elsewhere)
+    assert (found["path"], found["valid"]) == (row["path"], True)
+    for arguments, words in (
+        (["--out", elsewhere], "the bundle that the engines were built from is needed"),
+        ([bundle, "--out", tmp_path / "nowhere"], "No folder"),
+    ):
+        done = run("list", *arguments)
+        assert done.exit_code == 2
+        assert words in done.stderr
+
+
 def test_an_unreadable_sidecar_is_listed_and_built_again(bundle, use):
     use()
     (row,) = build_json(bundle, "--target", "sm89", "--component", "inpaint_text")

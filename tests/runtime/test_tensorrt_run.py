@@ -1,5 +1,7 @@
 """Engines of TensorRT on stand-ins for the library and for cuda.core, which compute in host memory."""
 
+import dataclasses
+import hashlib
 import importlib.util
 import os
 import sys
@@ -10,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from grefine_rt.bundle.manifest import FileEntry
 from grefine_rt.bundle.store import Bundle, write
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.regenerate import regenerate
@@ -21,7 +24,7 @@ from grefine_rt.engine.build import EngineBuilder
 from grefine_rt.engine.device_memory import CudaDevice, Scratch
 from grefine_rt.engine.jit_cache import JitCache
 from grefine_rt.engine.onnxruntime import OnnxEngine
-from grefine_rt.engine.sidecar import RTX_TARGETS
+from grefine_rt.engine.sidecar import RTX_TARGETS, Environment
 from grefine_rt.engine.tensorrt import TensorRTEngine, axis_sizes, profile_for
 from grefine_rt.errors import BundleError, DeviceError
 from tests.runtime import fake_cuda, fake_tensorrt, tiny
@@ -378,9 +381,41 @@ def test_a_file_that_is_no_engine_or_missing_is_one_sentence(machine, tmp_path):
         (None, BundleError, "No such file"),
     ):
         path.unlink() if content is None else path.write_bytes(content)
+        built = FileEntry(len(content or b""), hashlib.sha256(content or b"").hexdigest())
         with pytest.raises(kind) as caught:
-            TensorRTEngine(path, sidecar)
+            TensorRTEngine(path, dataclasses.replace(sidecar, engine=built))
         assert words in one_line(caught)
+
+
+def test_an_engine_changed_after_it_was_built_is_not_loaded(machine, tmp_path):
+    machine().load(STEP)
+    path = next(tmp_path.rglob("inpaint_step.engine"))
+    sidecar = build.Sidecar.from_json(path.with_suffix(".json").read_text())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(BundleError) as caught:
+        TensorRTEngine(path, sidecar)
+    assert "inpaint_step.engine' was changed after it was built" in one_line(caught)
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt-rtx", "tensorrt"])
+def test_what_is_installed_can_be_tried_without_an_engine(machine, monkeypatch, flavour):
+    here = machine(flavour=flavour)
+    installed = Environment("", {flavour: "1.7"}, "sm89")
+    monkeypatch.setattr(Environment, "here", classmethod(lambda *_: installed))
+    tensorrt.probe("cuda:0")
+    with pytest.raises(DeviceError, match="'cuda:3' cannot be used"):
+        tensorrt.probe("cuda:3")
+
+    def failing(log):
+        log.log(here.trt.ILogger.Severity.ERROR, "CUDA driver is too old")
+        raise TypeError("factory function returned nullptr")
+
+    monkeypatch.setattr(here.trt, "Runtime", failing)
+    with pytest.raises(DeviceError) as caught:
+        tensorrt.probe("cuda:0")
+    assert "(factory function returned nullptr; CUDA driver is too old)" in one_line(caught)
 
 
 def test_a_missing_library_or_gpu_is_one_sentence(machine, monkeypatch):

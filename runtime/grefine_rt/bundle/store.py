@@ -266,30 +266,39 @@ def _check_size(folder: Path, manifest: Manifest, path: str) -> None:
 def _check_hash(folder: Path, manifest: Manifest, path: str) -> None:
     """Raise BundleError unless the file has its SHA-256."""
     if sha256(folder / path) != manifest.files[path].sha256:
-        raise BundleError(
-            f"Bundle '{manifest.name}': file '{path}' was changed, its SHA-256 differs from bundle.json: "
-            f"{mend(folder)}."
-        )
+        raise _changed(folder, manifest, path)
 
 
 def _check_before_use(folder: Path, manifest: Manifest, path: str) -> None:
-    """As `_check_hash`, but a large file proven once is not hashed again while its size and time stay."""
+    """As `_check_hash`, by size and `proven`."""
     _check_size(folder, manifest, path)
-    status = (folder / path).stat()
+    if not proven(folder / path, manifest.files[path].sha256):
+        raise _changed(folder, manifest, path)
+
+
+def _changed(folder: Path, manifest: Manifest, path: str) -> BundleError:
+    return BundleError(
+        f"Bundle '{manifest.name}': file '{path}' was changed, its SHA-256 differs from bundle.json: {mend(folder)}."
+    )
+
+
+def proven(path: Path, wanted: str) -> bool:
+    """Whether a file has this SHA-256; a large one proven once is not hashed again while its size and time stay."""
+    status = path.stat()
     if status.st_size < _STAMP_FROM:
-        _check_hash(folder, manifest, path)
-        return
-    stamp = f"{status.st_size} {status.st_mtime_ns} {manifest.files[path].sha256}"
-    key = hashlib.sha256(str((folder / path).resolve()).encode()).hexdigest()
-    note = cache_dir() / "verified" / key
+        return sha256(path) == wanted
+    stamp = f"{status.st_size} {status.st_mtime_ns} {wanted}"
+    note = cache_dir() / "verified" / hashlib.sha256(str(path.resolve()).encode()).hexdigest()
     with suppress(OSError, UnicodeDecodeError):
         if note.read_text(encoding="utf-8") == stamp:
-            return
-    _check_hash(folder, manifest, path)
+            return True
+    if sha256(path) != wanted:
+        return False
     with suppress(OSError):  # a cache that cannot be written only costs time
         note.parent.mkdir(parents=True, exist_ok=True)
         with whole(note) as temporary:
             temporary.write_text(stamp, encoding="utf-8")
+    return True
 
 
 def sha256(path: Path) -> str:

@@ -33,7 +33,7 @@ def doctor(
     device: Annotated[
         list[str] | None,
         typer.Option(
-            help="Devices to try, may be repeated. Default: cpu, cuda, and rtx where it is installed.",
+            help="Devices to try, may be repeated. Default: cpu, cuda, and where they are installed rtx and tensorrt.",
             show_default=False,
         ),
     ] = None,
@@ -45,17 +45,17 @@ def doctor(
     """
     from dataclasses import asdict
 
-    from grefine_rt.engine import nvidia, plugin
+    from grefine_rt.engine import nvidia
 
     found = nvidia.gpus()
-    tried = device or ["cpu", "cuda", *(["rtx"] if found and plugin.installed() else [])]
+    packages = {name: _version(name) for name in _PACKAGES}
     facts: dict[str, Any] = {
         "grefine_rt": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": packages,
         "gpus": [asdict(gpu) for gpu in found],
-        "devices": [_try_device(name) for name in tried],
+        "devices": [_try_device(name) for name in device or _to_try(packages, bool(found))],
         "bundles": _bundles(),
     }
     facts["hints"] = _hints(facts)
@@ -79,18 +79,37 @@ def _version(distribution: str) -> str | None:
         return None
 
 
+def _to_try(packages: dict[str, str | None], gpu: bool) -> list[str]:
+    names = ["cpu", "cuda"]
+    if gpu and packages["onnxruntime-ep-nv-tensorrt-rtx"]:
+        names.append("rtx")
+    if gpu and packages["cuda-core"] and (packages["tensorrt-rtx"] or packages["tensorrt"]):
+        names.append("tensorrt")
+    return names
+
+
 def _try_device(name: str) -> dict[str, Any]:
-    """Load and run a model of one node; nothing less shows that driver and libraries fit together."""
+    """Load and run a model of one node; nothing less shows that driver and libraries fit together. TensorRT runs no
+    model but engines: of it library, driver and GPU are tried."""
     import tempfile
     from pathlib import Path
 
     import numpy as np
 
+    from grefine_rt.engine.devices import BACKENDS, parse
     from grefine_rt.engine.onnxruntime import OnnxEngine
     from grefine_rt.errors import GRefineError
 
-    device, problem = name, None
+    device, problem, backend = name, None, "onnxruntime"
     try:
+        wanted = parse(name)
+        if wanted.kind in ("rtx", "tensorrt"):
+            backend = BACKENDS[wanted.kind]
+        if wanted.kind == "tensorrt":
+            from grefine_rt.engine.tensorrt import probe
+
+            probe(wanted.place)
+            return {"device": wanted.place, "backend": backend, "works": True, "problem": None}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "probe.onnx"
             path.write_bytes(_PROBE)
@@ -103,7 +122,6 @@ def _try_device(name: str) -> dict[str, Any]:
         problem = str(error)
     except OSError as error:
         problem = f"It could not be tried, for no temporary file can be written ({error})."
-    backend = "onnxruntime-rtx" if name.startswith("rtx") else "onnxruntime"
     return {"device": device, "backend": backend, "works": problem is None, "problem": problem}
 
 

@@ -118,13 +118,25 @@ def list_(
         str | None,
         typer.Argument(metavar="[BUNDLE]", help=f"{_BUNDLE_HELP} Default: all.", show_default=False),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Look at what 'engine build --out FOLDER' made of this bundle instead.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: shared.Json = False,
 ) -> None:
     """List the engines of a bundle, or of all, and say of each whether it can be used here and what mends it."""
     from grefine_rt.bundle.store import find, list_bundles, read_manifest
     from grefine_rt.engine.sidecar import Environment, engines
-    from grefine_rt.errors import GRefineError
+    from grefine_rt.errors import GRefineError, OptionError
 
+    if out is not None and bundle is None:
+        raise OptionError("With --out the bundle that the engines were built from is needed: name it.")
+    if out is not None and not out.is_dir():
+        raise OptionError(f"No folder '{out}' exists: give the one that 'engine build --out' was given.")
     rows: list[dict[str, Any]] = []
     for name, folder in ({bundle: find(bundle)} if bundle else list_bundles()).items():
         try:
@@ -135,26 +147,27 @@ def list_(
             say_notes((str(error),))
             continue
         rows += [
-            {"bundle": name, **_found(found)} for found in engines(folder, manifest, Environment.here(name))
+            {"bundle": name, **_found(found)}
+            for found in engines(folder, manifest, Environment.here(name), None if out is None else (out,))
         ]
     environment = Environment.here("")
     if as_json:
         print_json({"gpu": environment.gpu, "versions": dict(environment.versions), "engines": rows})
         return
-    out = console()
+    screen = console()
     gpu = environment.gpu or "none, so engines are judged without one"
-    out.print(f"GPU here: {gpu}", soft_wrap=True)
+    screen.print(f"GPU here: {gpu}", soft_wrap=True)
     if not rows:
-        out.print("No engine is here: build some with 'grefine-rt engine build'.", soft_wrap=True)
+        screen.print("No engine is here: build some with 'grefine-rt engine build'.", soft_wrap=True)
     for row in rows:
-        out.print(f"{row['bundle']}: {row['path']}", style="bold", soft_wrap=True)
+        screen.print(f"{row['bundle']}: {row['path']}", style="bold", soft_wrap=True)
         if row["graph"]:
-            out.print(
+            screen.print(
                 f"  {row['flavour']} {row['version']}, {', '.join(row['targets'])}, {_precision(row)}, "
                 f"{row['engine']['size'] / 1e6:.1f} MB",
                 soft_wrap=True,
             )
-        out.print(f"  {row['problem'] or 'valid'}", soft_wrap=True)
+        screen.print(f"  {row['problem'] or 'valid'}", soft_wrap=True)
 
 
 def _graphs(manifest: "Manifest", wanted: list[str] | None) -> dict[str, str]:

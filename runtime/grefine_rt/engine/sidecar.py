@@ -6,7 +6,7 @@ import ctypes
 import dataclasses
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -270,9 +270,11 @@ def check(engine: Path, manifest: Manifest, environment: Environment) -> Found:
     return Found(engine, sidecar, validity(sidecar, manifest, environment))
 
 
-def engines(folder: Path, manifest: Manifest, environment: Environment) -> Iterator[Found]:
-    """All engines of a bundle, in itself first, then in the cache."""
-    for home in homes(folder, manifest):
+def engines(
+    folder: Path, manifest: Manifest, environment: Environment, places: Sequence[Path] | None = None
+) -> Iterator[Found]:
+    """All engines of a bundle in `places`, by default in itself first, then in the cache."""
+    for home in homes(folder, manifest) if places is None else places:
         for engine in sorted(home.glob("*/*.engine")):
             yield check(engine, manifest, environment)
 

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from grefine_rt.bundle.store import proven
 from grefine_rt.engine import callbacks, jit_cache
 from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_inputs, declared
-from grefine_rt.engine.device_memory import Scratch, first_line
+from grefine_rt.engine.device_memory import CudaDevice, Scratch, first_line
 from grefine_rt.engine.execution import Graphs, Plan, Shape
-from grefine_rt.engine.sidecar import Sidecar, library
+from grefine_rt.engine.sidecar import Environment, Sidecar, library
 from grefine_rt.errors import BundleError, DeviceError, GRefineError
 
 Ranges = Mapping[str, tuple[int, ...]]
@@ -28,6 +29,21 @@ Ranges = Mapping[str, tuple[int, ...]]
 
 SIZES_KEPT = 8
 """Sets of input sizes whose contexts, buffers and graphs an engine keeps, those used last."""
+
+
+def probe(device: str) -> None:
+    """Raise DeviceError unless TensorRT, for RTX where both are installed, and cuda.core can use the GPU "cuda:N"."""
+    installed = Environment.here("").versions
+    trt = library("tensorrt" if installed.keys() == {"tensorrt"} else "tensorrt-rtx")
+    CudaDevice(device)
+    log = callbacks.logger(trt)
+    try:
+        trt.Runtime(log)
+    except Exception as error:  # the library has no kind of its own
+        raise DeviceError(
+            f"TensorRT cannot use '{device}' ({first_line(error)}; {log.reason}): check the NVIDIA driver, or use "
+            f"another device."
+        ) from error
 
 
 class TensorRTEngine:
@@ -78,7 +94,7 @@ class TensorRTEngine:
             if sidecar.flavour == "tensorrt":
                 # Version-compatible engines bring the library that runs them; it is not loaded unasked.
                 self._runtime.engine_host_code_allowed = True
-            self._engine = self._load(path)
+            self._engine = self._load(path, sidecar)
             if budget is not None and sidecar.streams:
                 self._engine.weight_streaming_budget_v2 = min(budget, self._engine.streamable_weights_size)
             self._graphs = Graphs(own=True, note="captured at the second run of a size")
@@ -114,8 +130,13 @@ class TensorRTEngine:
     def bind(self) -> TensorRTBinding:
         return TensorRTBinding(self)
 
-    def _load(self, path: Path) -> Any:
+    def _load(self, path: Path, sidecar: Sidecar) -> Any:
         try:
+            if not proven(path, sidecar.engine.sha256):
+                raise BundleError(
+                    f"Engine file '{path}' was changed after it was built, its SHA-256 differs from its sidecar: "
+                    f"delete it, and run 'grefine-rt engine build' again."
+                )
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 engine = self._runtime.deserialize_cuda_engine(data)
         except (OSError, ValueError) as error:
