@@ -1,6 +1,6 @@
 """A server's day in short: one refiner, several threads, pictures of all sizes, rubbish and cancelled calls in between.
 
-    python -m benchmarks.soak [--bundle mini] [--minutes 30] [--workers 4]
+    python -m benchmarks.soak [--bundle mini] [--minutes 30] [--workers 4] [--threads N]
 
 Every answer is compared with the one that the same request got alone before: the same pixels, or the same sentence, and
 that is a sentence for rubbish alone. A call that is cancelled may say so instead, as fast as a step takes.
@@ -162,8 +162,9 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--threads", type=int, help="CPU threads of a run; default: all cores")
     options = parser.parse_args()
-    with Refiner.load(options.bundle, options.device, threads=1).warm_up() as refiner:
+    with Refiner.load(options.bundle, options.device, options.threads).warm_up() as refiner:
         report = soak(refiner, 60 * options.minutes, options.workers)
     used = [used / 1e6 for _, used in report.memory]
     print(
