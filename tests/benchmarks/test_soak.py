@@ -11,7 +11,7 @@ from grefine_rt.errors import Cancelled
 
 @pytest.fixture(scope="module")
 def refiner():
-    with Refiner.load("mini", "cpu", threads=1).warm_up() as refiner:
+    with Refiner.load("mini", "cpu").warm_up() as refiner:
         yield refiner
 
 

@@ -136,6 +136,17 @@ def test_the_graph_is_on_all_threads_for_one_row_and_only_then(pair):
     assert asked == [1]
 
 
+@pytest.mark.parametrize(("free", "copies"), [(None, 1), (10**12, 1), (10**6, 0)])
+def test_weights_are_held_twice_only_where_there_is_room(monkeypatch, free, copies):
+    monkeypatch.setattr(selection, "free_memory", lambda: free)
+    step = Bundle.open("mini", "cpu", 2).engine("inpaint_step")
+    opened = []
+    monkeypatch.setattr(selection, "OnnxEngine", lambda *given: opened.append(given) or OnnxEngine(*given))
+    one = inputs(step, rows=1)
+    assert step.run(one)["next"].shape == one["sample"].shape
+    assert [threads for _, _, threads, _ in opened] == [2] * copies
+
+
 def test_a_warm_refiner_has_loaded_what_its_bundle_asks_for(monkeypatch):
     files = []
 

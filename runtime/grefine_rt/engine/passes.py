@@ -33,8 +33,8 @@ def splits(step: Engine) -> bool:
 class SidePasses:
     """A step graph on the CPU as an `Engine`, of which `splits` is true; any number of threads may call it at once.
 
-    single: the graph on one thread, which two guidance passes use at once. whole: opens it on all threads, for runs of
-    one row; called when the first of them comes.
+    single: the graph on one thread, which two guidance passes use at once. whole: opens it on all threads, with weights
+    of its own, for runs of one row; called when the first of them comes.
     """
 
     def __init__(self, name: str, single: Engine, whole: Callable[[], Engine]) -> None:

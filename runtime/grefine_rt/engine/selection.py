@@ -9,12 +9,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grefine_rt.bundle.manifest import Manifest
+from grefine_rt.costs import UPCAST
 from grefine_rt.engine import plugin
 from grefine_rt.engine.base import Engine
 from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse
 from grefine_rt.engine.onnxruntime import NO_CUDA, CudaOptions, OnnxEngine, has_cuda, module
 from grefine_rt.engine.passes import THREADS, SidePasses, splits
 from grefine_rt.errors import DeviceError, GRefineError
+from grefine_rt.system_memory import free_memory
 
 if TYPE_CHECKING:
     from grefine_rt.engine.sidecar import Found, Sidecar
@@ -104,7 +106,9 @@ class Selection:
             return OnnxEngine(self._folder / graph, str(device), threads, options)
 
         if device.kind == "cpu" and self._side_by_side(serves) and splits(single := on(1)):
-            return SidePasses(single.name, single, lambda: on(self._threads))
+            return SidePasses(
+                single.name, single, lambda: on(self._threads) if self._room(serves[0]) else single
+            )
         return on(self._threads)
 
     def _side_by_side(self, serves: list[str]) -> bool:
@@ -113,6 +117,12 @@ class Selection:
             return False
         stages = {"inpaint_step": self._manifest.inpaint, "restore_step": self._manifest.restore}
         return any((stage := stages.get(name)) is not None and stage.guidance != 1 for name in serves)
+
+    def _room(self, component: str) -> bool:
+        """Whether a second copy of a component's weights fits into free memory, with as much left over."""
+        stored = sum(self._manifest.files[path].size for path in self._manifest.files_of(component))
+        free = free_memory()
+        return free is None or free > 2 * UPCAST * stored
 
     def _missing(self, backend: Backend) -> str | None:
         """Why nothing can run on a backend here, known without loading anything; None when it may."""
