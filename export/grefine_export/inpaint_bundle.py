@@ -26,6 +26,7 @@ from grefine_export.component import (
     read_manifest,
 )
 from grefine_export.models.clip_tokenizer import read_tokenizer
+from grefine_export.models.gates import split_gates
 from grefine_export.models.inpaint import TIME_IDS, TextEncoderPair
 from grefine_export.models.lora import Lora, fuse, locate_lora, read_lora
 from grefine_export.models.pasd_attention import chunk_unet
@@ -207,6 +208,7 @@ def step_job(
         fuse(unet, lora, "unet", scale)
     fold_guidance(unet, options.embedded_guidance)
     chunk_unet(unet, side, number_bytes(options.unet_precision))
+    split_gates(unet)
     blended = unet.config.in_channels == 4
     inputs, check = (_step_inputs(unet, blended, *size) for size in ((16, 24), (24, 16)))
     latent = ("sample", "previous", "noise", "mask", "original", "original_noise", "masked_latent")

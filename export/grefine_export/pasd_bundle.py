@@ -23,6 +23,7 @@ from grefine_export.component import (
     number_bytes,
     read_manifest,
 )
+from grefine_export.models.gates import split_gates
 from grefine_export.models.inpaint import TextEncoder
 from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.pasd_attention import chunk_pasd
@@ -167,6 +168,7 @@ def step_job(pasd: PasdCheckpoint, sd15: Sd15, options: RestoreOptions, side: in
     weights = sd15.unet_weights(pasd.unet_config()) if options.personalised else {}
     model = pasd.load(weights)
     chunk_pasd(model, side, number_bytes(options.unet_precision))
+    split_gates(model)
     inputs, check = (_step_inputs(model, *size) for size in ((16, 24), (24, 16)))
     axes = {name: {2: "h", 3: "w"} for name in ("sample", "previous", "noise")}
     axes |= {"control": {2: "H", 3: "W"}, "context": {0: "n", 1: "L"}}
