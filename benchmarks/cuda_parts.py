@@ -94,7 +94,7 @@ def sdxl(options: Options) -> dict[str, Any]:
     """Stage 1."""
     unet, vae = _random(lambda: Random(options.width).unet(), lambda: Random(options.width).vae())
     settings = inpaint_bundle.InpaintOptions(unet_precision=options.precision)
-    source: Any = SimpleNamespace(unet=lambda: unet)
+    source: Any = SimpleNamespace(unet=lambda: _twin(unet))  # export changes layers
     step = partial(inpaint_bundle.step_job, source, [], settings, options.side)
     files = _export("inpaint", step, vae, options)
     if options.export:
@@ -161,7 +161,7 @@ def pasd(options: Options) -> dict[str, Any]:
     """Stage 2."""
     model, vae = _random(lambda: Random(options.width).pasd(), lambda: Random(options.width).vae())
     settings = pasd_bundle.RestoreOptions(unet_precision=options.precision)
-    checkpoint: Any = SimpleNamespace(load=lambda weights: model)
+    checkpoint: Any = SimpleNamespace(load=lambda weights: _twin(model))
     base: Any = None  # needed for personalised models alone
     step = partial(pasd_bundle.step_job, checkpoint, base, settings, options.side)
     files = _export("restore", step, vae, options)

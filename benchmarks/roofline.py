@@ -7,7 +7,8 @@ The least time of a component is the larger of operations / peak and bytes / ban
 graph (`costs` in bundle.json, two a multiply-add). Bytes are what no implementation can avoid: every weight once, in
 the type that it is computed in, every input and output once. Peak and bandwidth are those that ONNX Runtime reaches on
 the same device in the same run with a large matrix product, FP16 for graphs that compute in it, and with an operation
-that only copies. TensorRT's engines are held against those of ONNX Runtime CUDA or of the plugin.
+that only copies. TensorRT's engines are held against those of ONNX Runtime CUDA or of the plugin; of FP32 graphs these
+compute in TF32, and may pass 100 %.
 
 The times for other cards are PREDICTIONS of the least time, from peaks that their makers publish (dense FP16 with FP32
 accumulation, two bytes a weight). No such card was measured.

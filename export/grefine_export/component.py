@@ -25,6 +25,10 @@ Precision = Literal["fp16", "fp16-storage", "fp32"]
 """Of a graph: half precision throughout (GPUs); weights in half, computation in single precision (CPUs); single."""
 
 
+REVISION = 2
+"""Rises with every change of what graphs are made of: those of before are then made again."""
+
+
 def number_bytes(precision: Precision) -> int:
     """Bytes of a number while a graph computes."""
     return 2 if precision == "fp16" else 4
@@ -58,7 +62,7 @@ def export_component(
     build: loads the module; its memory is given back before the graph is run, so `build` must keep no reference.
     made_from: what decides the result, as JSON. Raises what `export` and `compare` raise.
     """
-    key = hashlib.sha256(json.dumps([precision, made_from], sort_keys=True).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([REVISION, precision, made_from], sort_keys=True).encode()).hexdigest()
     mark = file.with_name(f"{file.name}.json")
     name = file.stem
     if (error := _finished(file, mark, key)) is not None:

@@ -1,13 +1,16 @@
 """GEGLU in two products computes what diffusers' computes in one."""
 
 import pytest
+import tiny_pasd
 import tiny_sdxl
 import torch
 from diffusers.models.activations import GEGLU, GELU
 from torch import nn
 
+from grefine_export import pasd_bundle
 from grefine_export.inpaint_bundle import InpaintOptions, step_job
 from grefine_export.models.gates import SplitGEGLU, split_gates
+from grefine_export.models.pasd_loading import PasdCheckpoint
 from grefine_export.models.sdxl_loading import SdxlCheckpoint
 
 
@@ -37,4 +40,12 @@ def test_the_step_of_stage_1_is_exported_with_split_gates(tmp_path):
     source = SdxlCheckpoint(checkpoint, None, None)
     kinds = [type(layer) for layer in step_job(source, [], InpaintOptions(tile=512), 512).module.modules()]
     assert kinds.count(SplitGEGLU) == [type(layer) for layer in source.unet().modules()].count(GEGLU) > 0
+    assert GEGLU not in kinds
+
+
+def test_the_step_of_stage_2_is_exported_with_split_gates(tmp_path):
+    pasd = PasdCheckpoint.find(str(tiny_pasd.save_pasd(tmp_path / "pasd")))
+    job = pasd_bundle.step_job(pasd, None, pasd_bundle.RestoreOptions(personalised=False), 512)
+    kinds = [type(layer) for layer in job.module.modules()]
+    assert kinds.count(SplitGEGLU) == [type(layer) for layer in pasd.load().modules()].count(GEGLU) > 0
     assert GEGLU not in kinds

@@ -122,7 +122,7 @@ def select(folder, device="auto"):
         ),
         ({"plugged": True}, "onnxruntime-cuda", "cuda:0", NOT_BUILT),
         ({"gpu": "sm90", "plugged": True}, "onnxruntime-cuda", "cuda:0", NONE_FOR_SM90),
-        ({"plugged": True, "providers": [CPU]}, "onnxruntime-rtx", "cuda:0", f"{NOT_BUILT} {NO_CUDA_HERE}"),
+        ({"plugged": True, "providers": [CPU]}, "onnxruntime-rtx", "cuda:0", f"{NOT_BUILT} {NO_CUDA_HERE}."),
         ({"built": [found(STALE)]}, "onnxruntime-cuda", "cuda:0", STALE),
         ({"built": [found(name="perceptual")]}, "onnxruntime-cuda", "cuda:0", NOT_BUILT),
         (
@@ -486,18 +486,32 @@ def test_doctor_names_gpus_and_what_runs_each_bundle(run, mini, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("packages", "gpu", "tried"),
+    ("plugged", "core", "flavours", "gpu", "tried"),
     [
-        ((), True, ["cpu", "cuda"]),
-        (("onnxruntime-ep-nv-tensorrt-rtx", "tensorrt-rtx", "cuda-core"), False, ["cpu", "cuda"]),
-        (("onnxruntime-ep-nv-tensorrt-rtx",), True, ["cpu", "cuda", "rtx"]),
-        (("tensorrt", "cuda-core"), True, ["cpu", "cuda", "tensorrt"]),
-        (("tensorrt-rtx",), True, ["cpu", "cuda"]),
+        (False, None, {}, True, ["cpu", "cuda"]),
+        (True, "1.0", {"tensorrt-rtx": "1.7"}, False, ["cpu", "cuda"]),
+        (True, None, {}, True, ["cpu", "cuda", "rtx"]),
+        (False, "1.0", {"tensorrt": "10.13"}, True, ["cpu", "cuda", "tensorrt"]),
+        (False, None, {"tensorrt-rtx": "1.7"}, True, ["cpu", "cuda"]),
     ],
 )
-def test_doctor_tries_what_is_installed(packages, gpu, tried):
-    versions = dict.fromkeys(doctor._PACKAGES) | dict.fromkeys(packages, "1.0")
-    assert doctor._to_try(versions, gpu) == tried
+def test_doctor_tries_what_is_installed(monkeypatch, plugged, core, flavours, gpu, tried):
+    monkeypatch.setattr(plugin, "installed", lambda: plugged)
+    monkeypatch.setattr(doctor, "_version", {"cuda-core": core}.__getitem__)
+    here = sidecar.Environment("", flavours, None)
+    monkeypatch.setattr(sidecar.Environment, "here", classmethod(lambda *_: here))
+    assert doctor._to_try(gpu) == tried
+
+
+def test_tensorrt_alone_is_no_device_that_anything_runs_on():
+    """It needs engines: the hint how to install what runs graphs stays."""
+    tried = [
+        {"device": "cuda:0", "backend": "tensorrt", "works": True, "problem": None},
+        {"device": "cuda", "backend": "onnxruntime", "works": False, "problem": "no CUDA"},
+    ]
+    assert not any(entry["works"] for entry in doctor._that_run_graphs(tried))
+    facts = {"packages": dict.fromkeys(doctor._PACKAGES, "1.0"), "devices": tried, "gpus": [], "bundles": []}
+    assert doctor._GPU_HINT in doctor._hints(facts)
 
 
 def test_doctor_tries_tensorrt_itself(monkeypatch):

@@ -1,6 +1,8 @@
 """Guidance passes side by side: the numbers of one run of two rows."""
 
+import dataclasses
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -20,16 +22,16 @@ from grefine_rt.errors import BundleError, DeviceError
 from tests.runtime import tiny
 
 
-def opened(threads, device="cpu"):
-    return type(Bundle.open("mini", device, threads).engine("inpaint_step"))
+def opened(threads):
+    return type(Bundle.open("mini", "cpu", threads).engine("inpaint_step"))
 
 
 @pytest.fixture(scope="module")
 def pair():
-    """The embedded step with passes side by side, and in one run."""
-    return Bundle.open("mini", "cpu", 2).engine("inpaint_step"), Bundle.open("mini", "cpu", 1).engine(
-        "inpaint_step"
-    )
+    """The embedded step with passes side by side, and in one run on as many threads."""
+    bundle = Bundle.open("mini", "cpu", 2)
+    whole = OnnxEngine(bundle.folder / bundle.manifest.components["inpaint_step"], "cpu", 2)
+    return bundle.engine("inpaint_step"), whole
 
 
 def inputs(engine, rows=2, seed=0):
@@ -115,36 +117,42 @@ def test_two_threads_split_a_guided_step_and_no_other_number_does(monkeypatch):
 
 @pytest.mark.parametrize("lacking", ["clean", "free rows"])
 def test_a_graph_that_cannot_be_split_is_run_whole(tmp_path, lacking):
-    graph = tiny.step(tiny.RESTORE)
+    graph = tiny.step(tiny.INPAINT)
+    assert splits(_loaded(graph, tmp_path))
     if lacking == "clean":
         del graph.graph.output[1]
     else:
-        context = next(value for value in graph.graph.input if value.name == "context")
-        context.type.tensor_type.shape.dim[0].dim_value = 2
-    onnx.save(graph, tmp_path / "step.onnx")
-    assert not splits(OnnxEngine(tmp_path / "step.onnx", threads=1))
+        pooled = next(value for value in graph.graph.input if value.name == "pooled")
+        pooled.type.tensor_type.shape.dim[0].dim_value = 2
+    assert not splits(_loaded(graph, tmp_path))
 
 
-def test_the_graph_is_on_all_threads_for_one_row_and_only_then(pair):
-    arrays, asked = inputs(pair[1]), []
-    one = inputs(pair[1], rows=1)
-    step = SidePasses("step", pair[1], lambda: asked.append(1) or pair[1])
-    step.run(arrays)
-    assert asked == []
-    step.run(one)
-    step.run(one)
-    assert asked == [1]
+def _loaded(graph, folder):
+    onnx.save(graph, folder / "step.onnx")
+    return OnnxEngine(folder / "step.onnx", threads=1)
 
 
-@pytest.mark.parametrize(("free", "copies"), [(None, 1), (10**12, 1), (10**6, 0)])
-def test_weights_are_held_twice_only_where_there_is_room(monkeypatch, free, copies):
-    monkeypatch.setattr(selection, "free_memory", lambda: free)
-    step = Bundle.open("mini", "cpu", 2).engine("inpaint_step")
-    opened = []
-    monkeypatch.setattr(selection, "OnnxEngine", lambda *given: opened.append(given) or OnnxEngine(*given))
-    one = inputs(step, rows=1)
-    assert step.run(one)["next"].shape == one["sample"].shape
-    assert [threads for _, _, threads, _ in opened] == [2] * copies
+def test_a_bundle_that_is_not_guided_throughout_runs_as_before_and_is_warmed_up_with_both(monkeypatch):
+    whole = Bundle.open("mini", "cpu", 2)
+    inpaint = dataclasses.replace(whole.manifest.inpaint, interval=(0.0, 0.5))
+    bundle = Bundle(whole.folder, dataclasses.replace(whole.manifest, inpaint=inpaint), "cpu", 2)
+    step, run, rows = bundle.engine("inpaint_step"), OnnxEngine.run, []
+    assert type(step) is OnnxEngine
+
+    def noting(engine, arrays, outputs=None):
+        if engine is step:
+            rows.append(len(arrays["context"]))
+        return run(engine, arrays, outputs)
+
+    monkeypatch.setattr(OnnxEngine, "run", noting)
+    Refiner(bundle).warm_up()
+    assert rows == [2, 1]
+
+
+def test_a_run_of_one_row_is_one_run(pair):
+    single = Slow()
+    SidePasses("step", single).run(ARRAYS | {"context": ARRAYS["context"][:1]}, ["clean"])
+    assert single.threads == [threading.current_thread().name]
 
 
 def test_a_warm_refiner_has_loaded_what_its_bundle_asks_for(monkeypatch):
@@ -197,7 +205,7 @@ ARRAYS = {
 def test_passes_run_at_the_same_time():
     both = threading.Barrier(2, timeout=10)  # broken unless two runs meet
     single = Slow(lambda row: both.wait())
-    got = SidePasses("step", single, lambda: single).run(ARRAYS)
+    got = SidePasses("step", single).run(ARRAYS)
     np.testing.assert_array_equal(got["clean"], np.full((1, 4, 2, 2), 3 + 2 * (5 - 3)))
     assert len(set(single.threads)) == 2
 
@@ -206,18 +214,30 @@ def test_a_caller_that_finds_the_helper_busy_makes_both_passes_itself():
     held, go = threading.Event(), threading.Event()
 
     def wait(row):
-        if threading.current_thread().name.startswith("step-pass"):
+        if threading.current_thread().name == "grefine-pass":
             held.set()
             assert go.wait(10)
 
     single = Slow(wait)
-    step = SidePasses("step", single, lambda: single)
+    step = SidePasses("step", single)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(step.run, ARRAYS)
         assert held.wait(10)
         here = step.run(ARRAYS)  # would wait for `go` if it waited for the helper
         go.set()
         np.testing.assert_array_equal(here["clean"], first.result()["clean"])
+
+
+def test_without_another_thread_the_caller_makes_both_passes(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    single = Slow()
+    step = SidePasses("step", single)
+    for _ in range(2):
+        assert step.run(ARRAYS)["clean"][0, 0, 0, 0] == 7
+    assert set(single.threads) == {threading.current_thread().name}
 
 
 def test_many_callers_each_get_their_own(pair):
@@ -238,7 +258,7 @@ def test_what_fails_in_either_pass_is_told_and_the_next_run_works(failing):
             raise DeviceError("memory ran out")
 
     single = Slow(wait)
-    step = SidePasses("step", single, lambda: single)
+    step = SidePasses("step", single)
     with pytest.raises(DeviceError, match="memory ran out"):
         step.run(ARRAYS)
     broken.clear()
@@ -246,10 +266,18 @@ def test_what_fails_in_either_pass_is_told_and_the_next_run_works(failing):
 
 
 def test_time_is_that_of_the_clock_not_of_both_passes():
-    single = Slow(lambda row: threading.Event().wait(0.2))
-    step = SidePasses("step", single, lambda: single)
+    both, spent = threading.Barrier(2, timeout=10), []
+
+    def wait(row):
+        start = time.perf_counter()
+        both.wait()
+        time.sleep(0.3)
+        spent.append(time.perf_counter() - start)
+
+    single = Slow(wait)
+    step = SidePasses("step", single)
     step.run(ARRAYS)
-    assert 0.2 <= step.seconds < 0.4
+    assert max(spent) <= step.seconds < sum(spent)
 
 
 def test_wrong_inputs_are_told_as_by_any_engine(pair):

@@ -402,8 +402,11 @@ def test_an_engine_changed_after_it_was_built_is_not_loaded(machine, tmp_path):
 @pytest.mark.parametrize("flavour", ["tensorrt-rtx", "tensorrt"])
 def test_what_is_installed_can_be_tried_without_an_engine(machine, monkeypatch, flavour):
     here = machine(flavour=flavour)
-    installed = Environment("", {flavour: "1.7"}, "sm89")
+    # With both installed the GPU decides: TensorRT for RTX knows no sm90.
+    versions = dict.fromkeys(("tensorrt-rtx", "tensorrt"), "1.7")
+    installed = Environment("", versions, "sm90" if flavour == "tensorrt" else "sm89")
     monkeypatch.setattr(Environment, "here", classmethod(lambda *_: installed))
+    monkeypatch.setattr(tensorrt, "library", lambda name: {flavour: here.trt}[name])
     tensorrt.probe("cuda:0")
     with pytest.raises(DeviceError, match="'cuda:3' cannot be used"):
         tensorrt.probe("cuda:3")

@@ -15,12 +15,14 @@ class SplitGEGLU(nn.Module):
 
     def __init__(self, geglu: GEGLU) -> None:
         super().__init__()
-        self.value, self.gate = (nn.Linear(1, 1, device="meta") for _ in range(2))
-        for name, joined in geglu.proj.named_parameters():
+        proj = geglu.proj
+        self.value, self.gate = (
+            nn.Linear(proj.in_features, proj.out_features // 2, proj.bias is not None, device="meta")
+            for _ in range(2)
+        )
+        for name, joined in proj.named_parameters():
             for layer, half in zip((self.value, self.gate), joined.chunk(2), strict=True):
                 setattr(layer, name, nn.Parameter(half, requires_grad=joined.requires_grad))
-        if geglu.proj.bias is None:
-            self.value.bias = self.gate.bias = None
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """(..., C) -> (..., D), half as wide as the product of the GEGLU."""

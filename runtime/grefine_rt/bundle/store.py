@@ -150,8 +150,8 @@ class Bundle:
         """Open a bundle: find it, read its manifest, and see that every file is there with its size.
 
         device: "auto", "cpu", "cuda" for ONNX Runtime CUDA, "tensorrt" for built engines alone, or "rtx" for ONNX
-        Runtime's TensorRT-RTX plugin, the last three perhaps with ":N". threads: CPU threads of a run; None leaves it
-        to ONNX Runtime. Contents are checked when a component is loaded. Raises BundleError and DeviceError.
+        Runtime's TensorRT-RTX plugin, the last three perhaps with ":N". threads: CPU threads of a run; None for
+        all cores. Contents are checked when a component is loaded. Raises BundleError and DeviceError.
         """
         folder = find(name_or_path)
         manifest = read_manifest(folder)

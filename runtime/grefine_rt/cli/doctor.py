@@ -48,14 +48,13 @@ def doctor(
     from grefine_rt.engine import nvidia
 
     found = nvidia.gpus()
-    packages = {name: _version(name) for name in _PACKAGES}
     facts: dict[str, Any] = {
         "grefine_rt": __version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": packages,
+        "packages": {name: _version(name) for name in _PACKAGES},
         "gpus": [asdict(gpu) for gpu in found],
-        "devices": [_try_device(name) for name in device or _to_try(packages, bool(found))],
+        "devices": [_try_device(name) for name in device or _to_try(bool(found))],
         "bundles": _bundles(),
     }
     facts["hints"] = _hints(facts)
@@ -63,11 +62,19 @@ def doctor(
         print_json(facts)
     else:
         _show(facts)
-    for kind, problem in (("devices", "no device works"), ("bundles", "no bundle is whole")):
-        if not any(entry["works"] for entry in facts[kind]):
+    for entries, problem in (
+        (_that_run_graphs(facts["devices"]), "no device works"),
+        (facts["bundles"], "no bundle is whole"),
+    ):
+        if not any(entry["works"] for entry in entries):
             from grefine_rt.errors import GRefineError
 
             raise GRefineError(f"Nothing can be refined here, for {problem}: see the hints above.")
+
+
+def _that_run_graphs(devices: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """All but TensorRT, which needs engines that were built."""
+    return [entry for entry in devices if entry["backend"] != "tensorrt"]
 
 
 def _version(distribution: str) -> str | None:
@@ -79,37 +86,48 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _to_try(packages: dict[str, str | None], gpu: bool) -> list[str]:
+def _to_try(gpu: bool) -> list[str]:
+    """The devices that what is installed may serve; CPU and CUDA are always tried."""
+    from grefine_rt.engine import plugin
+    from grefine_rt.engine.sidecar import Environment
+
     names = ["cpu", "cuda"]
-    if gpu and packages["onnxruntime-ep-nv-tensorrt-rtx"]:
+    if gpu and plugin.installed():
         names.append("rtx")
-    if gpu and packages["cuda-core"] and (packages["tensorrt-rtx"] or packages["tensorrt"]):
+    if gpu and _version("cuda-core") and Environment.here("").versions:
         names.append("tensorrt")
     return names
 
 
+def _try_tensorrt(name: str) -> dict[str, Any]:
+    """Without an engine at hand there is nothing to run: library, driver and GPU are tried."""
+    from grefine_rt.engine.devices import parse
+    from grefine_rt.engine.tensorrt import probe
+    from grefine_rt.errors import GRefineError
+
+    device, problem = name, None
+    try:
+        device = parse(name).place
+        probe(device)
+    except GRefineError as error:
+        problem = str(error)
+    return {"device": device, "backend": "tensorrt", "works": problem is None, "problem": problem}
+
+
 def _try_device(name: str) -> dict[str, Any]:
-    """Load and run a model of one node; nothing less shows that driver and libraries fit together. TensorRT runs no
-    model but engines: of it library, driver and GPU are tried."""
+    """Load and run a model of one node; nothing less shows that driver and libraries fit together."""
     import tempfile
     from pathlib import Path
 
     import numpy as np
 
-    from grefine_rt.engine.devices import BACKENDS, parse
     from grefine_rt.engine.onnxruntime import OnnxEngine
     from grefine_rt.errors import GRefineError
 
-    device, problem, backend = name, None, "onnxruntime"
+    if name.startswith("tensorrt"):
+        return _try_tensorrt(name)
+    device, problem = name, None
     try:
-        wanted = parse(name)
-        if wanted.kind in ("rtx", "tensorrt"):
-            backend = BACKENDS[wanted.kind]
-        if wanted.kind == "tensorrt":
-            from grefine_rt.engine.tensorrt import probe
-
-            probe(wanted.place)
-            return {"device": wanted.place, "backend": backend, "works": True, "problem": None}
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "probe.onnx"
             path.write_bytes(_PROBE)
@@ -122,6 +140,7 @@ def _try_device(name: str) -> dict[str, Any]:
         problem = str(error)
     except OSError as error:
         problem = f"It could not be tried, for no temporary file can be written ({error})."
+    backend = "onnxruntime-rtx" if name.startswith("rtx") else "onnxruntime"
     return {"device": device, "backend": backend, "works": problem is None, "problem": problem}
 
 
@@ -160,7 +179,9 @@ def _hints(facts: dict[str, Any]) -> list[str]:
     from grefine_rt.bundle.manifest import REINSTALL
 
     packages = facts["packages"]
-    works = {entry["device"].partition(":")[0] for entry in facts["devices"] if entry["works"]}
+    works = {
+        entry["device"].partition(":")[0] for entry in _that_run_graphs(facts["devices"]) if entry["works"]
+    }
     hints = []
     if packages["onnxruntime"] and packages["onnxruntime-gpu"]:
         hints.append(

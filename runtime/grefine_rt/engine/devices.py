@@ -1,4 +1,4 @@
-"""Names of devices, and what was chosen for each component."""
+"""Names of devices, what there is of the CPU, and what was chosen for each component."""
 
 import os
 import re
@@ -50,7 +50,7 @@ class Choice:
 
 
 def cores() -> int:
-    """CPU cores that this process may use."""
+    """Processors that this process may use, as the system counts them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

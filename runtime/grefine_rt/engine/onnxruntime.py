@@ -31,10 +31,8 @@ _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
 _SHRINK = "memory.enable_memory_arena_shrinkage"
 
-NO_CUDA = (
-    "this ONNX Runtime has no CUDA support: run 'pip uninstall onnxruntime' and 'pip install grefine-rt[gpu]', or "
-    "use the device 'cpu'"
-)
+NO_CUDA_HERE = "this ONNX Runtime has no CUDA support"
+NO_CUDA = f"{NO_CUDA_HERE}: run 'pip uninstall onnxruntime' and 'pip install grefine-rt[gpu]', or use the device 'cpu'"
 
 _OUT_OF_MEMORY = re.compile(
     r"out of memory|failed to allocate|smaller than requested|bad_alloc", re.IGNORECASE

@@ -1,14 +1,12 @@
 """The two guidance passes of a step side by side, each on a core of its own.
 
 A run of two rows on two cores makes each operator wait for both; some use one core only. Two runs of one row wait once.
-The numbers are the same, bit for bit, but for guidance rescale, whose standard deviations numpy sums in another order
-(`tests/runtime/test_passes.py`).
+The numbers are the same, bit for bit, but for guidance rescale, whose standard deviations numpy sums in another order.
 """
 
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 from grefine_rt.diffusion.solver import advance, model_alone
 from grefine_rt.engine.base import Array, Engine, TensorSpec, check_inputs, declared
@@ -18,34 +16,30 @@ THREADS = 2
 """Threads with which a step is split. Two runs on more would share one pool of workers, which was never measured; with
 such a pool on two cores they took longer than one run."""
 
+ROWS = ("context", "pooled", "time_ids")
+"""Inputs with one row a guidance pass."""
+
 
 def splits(step: Engine) -> bool:
     """Whether a graph is a step whose rows of text can be run one by one."""
-    context = step.inputs.get("context")
-    return (
-        context is not None
-        and isinstance(context.shape[0], str)
-        and "coefficients" in step.inputs
-        and "clean" in step.outputs
-    )
+    axes = {spec.shape[:1] for name, spec in step.inputs.items() if name in ROWS}
+    free = all(axis and isinstance(axis[0], str) for axis in axes)
+    return {"context", "coefficients"} <= step.inputs.keys() and free and "clean" in step.outputs
 
 
 class SidePasses:
-    """A step graph on the CPU as an `Engine`, of which `splits` is true; any number of threads may call it at once.
+    """A step on the CPU as an `Engine`; any number of threads may call it at once.
 
-    single: the graph on one thread, which two guidance passes use at once. whole: opens it on all threads, with weights
-    of its own, for runs of one row; called when the first of them comes.
+    single: the step's graph, for which `splits` is true, on one thread. Runs of two rows use it twice at a time, others
+    as it is: a bundle that is guided in every step has none.
     """
 
-    def __init__(self, name: str, single: Engine, whole: Callable[[], Engine]) -> None:
+    def __init__(self, name: str, single: Engine) -> None:
         self.name = name
-        self._single, self._open_whole = single, whole
-        self._whole: Engine | None = None
+        self._single = single
         self._seconds = 0.0
         self._lock = threading.Lock()
-        self._helper = ThreadPoolExecutor(1, thread_name_prefix=f"{name}-pass")
-        rows = single.inputs["context"].shape[0]
-        self._by_row = [name for name, spec in single.inputs.items() if spec.shape[:1] == (rows,)]
+        self._helping = threading.Lock()
 
     @property
     def inputs(self) -> Mapping[str, TensorSpec]:
@@ -72,13 +66,12 @@ class SidePasses:
         names = list(self.outputs) if outputs is None else list(outputs)
         for name in names:
             declared(self.name, self.outputs, name)
-        one_row = len(arrays["context"]) != 2
-        engine = self._on_all_threads() if one_row else None
         start = time.perf_counter()
         try:
-            if engine is not None:
-                return engine.run(arrays, names)
-            made = self._guided(arrays)
+            if len(arrays["context"]) != 2:
+                return self._single.run(arrays, names)
+            negative, positive = self._both(arrays)
+            made = advance(negative, positive, arrays["coefficients"], arrays)
             return {name: made[name] for name in names}
         finally:
             with self._lock:
@@ -87,25 +80,52 @@ class SidePasses:
     def bind(self) -> HostBinding:
         return HostBinding(self)
 
-    def _guided(self, arrays: Mapping[str, Array]) -> dict[str, Array]:
-        prompt = self._helper.submit(self._model, arrays, 1)
+    def _both(self, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
+        """What the UNet says for the negative prompt and for the prompt.
+
+        One thread helps at a time: a caller that finds another one helped makes both passes itself, so that callers
+        do not wait for each other and memory is that of one pass more than there are callers.
+        """
+        helper = _Pass(lambda: self._model(arrays, 1))
+        if not self._helping.acquire(blocking=False):
+            return self._model(arrays, 0), self._model(arrays, 1)
         try:
-            negative = self._model(arrays, 0)
-        except BaseException:
-            prompt.cancel()
-            raise
-        # Where the helper is busy with another caller's pass, this thread makes its own.
-        positive = self._model(arrays, 1) if prompt.cancel() else prompt.result()
-        return advance(negative, positive, arrays["coefficients"], arrays)
+            try:
+                helper.start()
+            except RuntimeError:  # no more threads, or the interpreter is ending
+                return self._model(arrays, 0), self._model(arrays, 1)
+            try:
+                negative = self._model(arrays, 0)
+            finally:
+                helper.join()
+            return negative, helper.result()
+        finally:
+            self._helping.release()
 
     def _model(self, arrays: Mapping[str, Array], row: int) -> Array:
         """What the UNet says for one row of text."""
         fed = {**arrays, "coefficients": model_alone(arrays["coefficients"])}
-        fed |= {name: arrays[name][row : row + 1] for name in self._by_row}
+        fed |= {name: arrays[name][row : row + 1] for name in ROWS if name in arrays}
         return self._single.run(fed, ["clean"])["clean"]
 
-    def _on_all_threads(self) -> Engine:
-        with self._lock:
-            if self._whole is None:
-                self._whole = self._open_whole()
-            return self._whole
+
+class _Pass(threading.Thread):
+    """Makes one pass; `result` raises what it raised."""
+
+    def __init__(self, make: Callable[[], Array]) -> None:
+        super().__init__(name="grefine-pass")
+        self._make = make
+        self._made: Array | None = None
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        try:
+            self._made = self._make()
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> Array:
+        if self._error is not None:
+            raise self._error
+        assert self._made is not None
+        return self._made

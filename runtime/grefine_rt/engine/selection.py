@@ -1,4 +1,4 @@
-"""Which backend runs each graph of a bundle: a valid TensorRT engine, the TensorRT-RTX plugin, CUDA, or the CPU."""
+"""Which backend runs each graph of a bundle: a valid TensorRT engine, CUDA, the TensorRT-RTX plugin, or the CPU."""
 
 from __future__ import annotations
 
@@ -9,14 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grefine_rt.bundle.manifest import Manifest
-from grefine_rt.costs import UPCAST
 from grefine_rt.engine import plugin
 from grefine_rt.engine.base import Engine
 from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse
-from grefine_rt.engine.onnxruntime import NO_CUDA, CudaOptions, OnnxEngine, has_cuda, module
+from grefine_rt.engine.example import step_rows
+from grefine_rt.engine.onnxruntime import NO_CUDA, NO_CUDA_HERE, CudaOptions, OnnxEngine, has_cuda, module
 from grefine_rt.engine.passes import THREADS, SidePasses, splits
 from grefine_rt.errors import DeviceError, GRefineError
-from grefine_rt.system_memory import free_memory
 
 if TYPE_CHECKING:
     from grefine_rt.engine.sidecar import Found, Sidecar
@@ -105,24 +104,18 @@ class Selection:
         def on(threads: int | None) -> OnnxEngine:
             return OnnxEngine(self._folder / graph, str(device), threads, options)
 
-        if device.kind == "cpu" and self._side_by_side(serves) and splits(single := on(1)):
-            return SidePasses(
-                single.name, single, lambda: on(self._threads) if self._room(serves[0]) else single
-            )
+        if device.kind == "cpu" and self._side_by_side(serves):
+            single = on(1)
+            if splits(single):
+                return SidePasses(single.name, single)
+            del single  # before another copy of the weights is loaded
         return on(self._threads)
 
     def _side_by_side(self, serves: list[str]) -> bool:
-        """Whether a graph is a step that the bundle guides, with as many threads as its two passes are split for."""
+        """Whether a graph is a step that the bundle guides throughout, and threads are as many as it is split for."""
         if (self._threads or cores()) != THREADS:
             return False
-        stages = {"inpaint_step": self._manifest.inpaint, "restore_step": self._manifest.restore}
-        return any((stage := stages.get(name)) is not None and stage.guidance != 1 for name in serves)
-
-    def _room(self, component: str) -> bool:
-        """Whether a second copy of a component's weights fits into free memory, with as much left over."""
-        stored = sum(self._manifest.files[path].size for path in self._manifest.files_of(component))
-        free = free_memory()
-        return free is None or free > 2 * UPCAST * stored
+        return any(name.endswith("_step") and step_rows(self._manifest, name) == (2,) for name in serves)
 
     def _missing(self, backend: Backend) -> str | None:
         """Why nothing can run on a backend here, known without loading anything; None when it may."""
@@ -133,7 +126,8 @@ class Selection:
         if backend == "onnxruntime-rtx" and not plugin.installed():
             return f"the TensorRT-RTX plugin of ONNX Runtime is not installed: run '{plugin.INSTALL}'"
         if backend == "onnxruntime-cuda" and not has_cuda():
-            return NO_CUDA
+            # What would install it excludes the plugin, which "auto" takes then.
+            return NO_CUDA_HERE if self._wanted.kind == "auto" and plugin.installed() else NO_CUDA
         return None
 
     def _obstacle(self, backend: Backend, graph: str) -> str | None:

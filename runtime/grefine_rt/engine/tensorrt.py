@@ -21,7 +21,7 @@ from grefine_rt.engine import callbacks, jit_cache
 from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_inputs, declared
 from grefine_rt.engine.device_memory import CudaDevice, Scratch, first_line
 from grefine_rt.engine.execution import Graphs, Plan, Shape
-from grefine_rt.engine.sidecar import Environment, Sidecar, library
+from grefine_rt.engine.sidecar import RTX_TARGETS, Environment, Sidecar, library
 from grefine_rt.errors import BundleError, DeviceError, GRefineError
 
 Ranges = Mapping[str, tuple[int, ...]]
@@ -32,9 +32,12 @@ SIZES_KEPT = 8
 
 
 def probe(device: str) -> None:
-    """Raise DeviceError unless TensorRT, for RTX where both are installed, and cuda.core can use the GPU "cuda:N"."""
-    installed = Environment.here("").versions
-    trt = library("tensorrt" if installed.keys() == {"tensorrt"} else "tensorrt-rtx")
+    """Raise DeviceError unless cuda.core and the TensorRT that builds for the GPU "cuda:N" can use it."""
+    here = Environment.here("", int(device.partition(":")[2]))
+    classic = "tensorrt" in here.versions and (
+        "tensorrt-rtx" not in here.versions or here.gpu not in RTX_TARGETS
+    )
+    trt = library("tensorrt" if classic else "tensorrt-rtx")
     CudaDevice(device)
     log = callbacks.logger(trt)
     try:
@@ -88,13 +91,14 @@ class TensorRTEngine:
         self._plans: OrderedDict[tuple[Shape, ...], Plan] = OrderedDict()
         self._seconds = 0.0
         self._runs = 0
+        _prove(path, sidecar)
         with self._scratch.lock, self._failures():
             self._log = callbacks.logger(self._trt)
             self._runtime = self._trt.Runtime(self._log)
             if sidecar.flavour == "tensorrt":
                 # Version-compatible engines bring the library that runs them; it is not loaded unasked.
                 self._runtime.engine_host_code_allowed = True
-            self._engine = self._load(path, sidecar)
+            self._engine = self._load(path)
             if budget is not None and sidecar.streams:
                 self._engine.weight_streaming_budget_v2 = min(budget, self._engine.streamable_weights_size)
             self._graphs = Graphs(own=True, note="captured at the second run of a size")
@@ -130,19 +134,12 @@ class TensorRTEngine:
     def bind(self) -> TensorRTBinding:
         return TensorRTBinding(self)
 
-    def _load(self, path: Path, sidecar: Sidecar) -> Any:
+    def _load(self, path: Path) -> Any:
         try:
-            if not proven(path, sidecar.engine.sha256):
-                raise BundleError(
-                    f"Engine file '{path}' was changed after it was built, its SHA-256 differs from its sidecar: "
-                    f"delete it, and run 'grefine-rt engine build' again."
-                )
             with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 engine = self._runtime.deserialize_cuda_engine(data)
         except (OSError, ValueError) as error:
-            raise BundleError(
-                f"Engine file '{path}' cannot be read ({first_line(error)}): run 'grefine-rt engine build' again."
-            ) from error
+            raise _unreadable(path, error) from error
         if engine is None:
             raise DeviceError(
                 f"Engine '{path}' cannot be loaded on '{self.device}' ({self._log.reason}): see 'grefine-rt engine "
@@ -216,6 +213,25 @@ class TensorRTEngine:
                 f"{self.name}: TensorRT failed on '{self.device}' ({first_line(error)}); if memory ran out, use a "
                 f"smaller image or the device 'cpu'."
             ) from error
+
+
+def _prove(path: Path, sidecar: Sidecar) -> None:
+    """Raise BundleError unless the file is the engine that the sidecar tells of."""
+    try:
+        same = proven(path, sidecar.engine.sha256)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if not same:
+        raise BundleError(
+            f"Engine file '{path}' was changed after it was built, its SHA-256 differs from its sidecar: delete it, "
+            f"and run 'grefine-rt engine build' again."
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> BundleError:
+    return BundleError(
+        f"Engine file '{path}' cannot be read ({first_line(error)}): run 'grefine-rt engine build' again."
+    )
 
 
 @dataclass(frozen=True)
