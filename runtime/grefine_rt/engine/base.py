@@ -140,6 +140,18 @@ def check_all_set(graph: str, specs: Mapping[str, TensorSpec], given: Collection
         )
 
 
+def check_run(
+    engine: Engine, name: str, arrays: Mapping[str, Array], outputs: Sequence[str] | None
+) -> list[str]:
+    """The names of the outputs that a run on `arrays` gives: `outputs`, or all. BundleError, with the graph's `name`,
+    unless the graph has these, and for what `check_inputs` finds."""
+    check_inputs(name, engine.inputs, arrays)
+    names = list(engine.outputs) if outputs is None else list(outputs)
+    for output in names:
+        declared(name, engine.outputs, output)
+    return names
+
+
 def check_inputs(graph: str, specs: Mapping[str, TensorSpec], given: Mapping[str, Array]) -> None:
     """Raise BundleError unless `given` has exactly the inputs in `specs`, each of a fitting kind."""
     if given.keys() != specs.keys():

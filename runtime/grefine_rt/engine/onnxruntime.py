@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grefine_rt.engine import plugin
-from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_inputs, declared
+from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_run, declared
 from grefine_rt.engine.devices import Device, parse
 from grefine_rt.errors import BundleError, DeviceError, OptionError
 
@@ -164,10 +164,7 @@ class OnnxEngine:
         return self._seconds
 
     def run(self, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        check_inputs(self.name, self.inputs, arrays)
-        names = list(self.outputs) if outputs is None else list(outputs)
-        for name in names:
-            declared(self.name, self.outputs, name)
+        names = check_run(self, self.name, arrays, outputs)
         with self._timed():
             values = self._session.run(names, dict(arrays), self._run_options)
         return dict(zip(names, values, strict=True))

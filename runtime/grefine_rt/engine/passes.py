@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from grefine_rt.diffusion.solver import advance, model_alone
-from grefine_rt.engine.base import Array, Engine, TensorSpec, check_inputs, declared
+from grefine_rt.engine.base import Array, Engine, TensorSpec, check_run
 from grefine_rt.engine.host_binding import HostBinding
 
 THREADS = 2
@@ -62,10 +62,7 @@ class SidePasses:
         return self._seconds
 
     def run(self, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        check_inputs(self.name, self.inputs, arrays)
-        names = list(self.outputs) if outputs is None else list(outputs)
-        for name in names:
-            declared(self.name, self.outputs, name)
+        names = check_run(self, self.name, arrays, outputs)
         start = time.perf_counter()
         try:
             if len(arrays["context"]) != 2:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from grefine_rt.bundle.store import proven
 from grefine_rt.engine import callbacks, jit_cache
-from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_inputs, declared
+from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_run, declared
 from grefine_rt.engine.device_memory import CudaDevice, Scratch, first_line
 from grefine_rt.engine.execution import Graphs, Plan, Shape
 from grefine_rt.engine.sidecar import RTX_TARGETS, Environment, Sidecar, library
@@ -118,10 +118,7 @@ class TensorRTEngine:
         return self._graphs.note
 
     def run(self, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        check_inputs(self.name, self.inputs, arrays)
-        names = list(self.outputs) if outputs is None else list(outputs)
-        for name in names:
-            declared(self.name, self.outputs, name)
+        names = check_run(self, self.name, arrays, outputs)
         given = {name: np.asarray(array, order="C") for name, array in arrays.items()}
         with self._running({name: array.shape for name, array in given.items()}) as plan:
             results = {name: np.empty(plan.shapes[name], self.outputs[name].dtype) for name in names}
