@@ -161,7 +161,7 @@ class Weights:
         return not on_cpu and 2 * self.half > self.count
 
 
-def moved_bytes(bundle: Bundle, component: str, side: int | None) -> float:
+def passed_bytes(bundle: Bundle, component: str, side: int | None) -> float:
     """Inputs and outputs of one run."""
     inputs = example_inputs(bundle, component, side)
     outputs = bundle.engine(component).run(inputs)
@@ -226,7 +226,7 @@ def main() -> None:
     }
     rows, predicted = [], []
     for name, row in timed["components"].items():
-        flop, count, through = operations(bundle, name, side), weights[name], moved_bytes(bundle, name, side)
+        flop, count, through = operations(bundle, name, side), weights[name], passed_bytes(bundle, name, side)
         moved = count.computed(on_cpu) + through
         least, bound = least_ms(flop, moved, *reached[count.in_half(on_cpu)])
         rows.append(Row(name, flop / 1e9, moved / 1e6, least, row["median"], bound))

@@ -149,7 +149,7 @@ def test_a_bundle_that_is_not_guided_throughout_runs_as_before_and_is_warmed_up_
     assert rows == [2, 1]
 
 
-def test_a_run_of_one_row_is_one_run(pair):
+def test_a_run_of_one_row_is_one_run():
     single = Slow()
     SidePasses("step", single).run(ARRAYS | {"context": ARRAYS["context"][:1]}, ["clean"])
     assert single.threads == [threading.current_thread().name]

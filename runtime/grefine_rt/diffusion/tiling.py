@@ -15,8 +15,8 @@ import numpy as np
 
 from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, Floats, OnStep, to_planes
 from grefine_rt.diffusion.tile_sharing import Sharing
-from grefine_rt.engine.base import Array, Engine, TensorSpec
-from grefine_rt.engine.host_binding import HostBinding
+from grefine_rt.engine.base import Array, Engine
+from grefine_rt.engine.host_binding import HostEngine
 from grefine_rt.errors import Cancelled
 
 OVERLAP = 192
@@ -108,7 +108,7 @@ def _starts(length: int, tile: int, overlap: int, multiple: int) -> list[int]:
     return [index * free // gaps * multiple for index in range(gaps)] + [length - tile]
 
 
-class TiledStep:
+class TiledStep(HostEngine):
     """A step graph run tile by tile: an `Engine` for latents larger than the graph's own, so the loop is the same.
 
     Inputs and outputs of four axes are cut and blended, the others go to every tile. Tensors stay on the host between
@@ -125,28 +125,9 @@ class TiledStep:
     ) -> None:
         """tiles: in latent cells. calls: of `run` that the loop makes. on_step: called after every tile with (tiles
         made, tiles in all). cancel: makes `run` raise Cancelled between two."""
-        self._engine, self._tiles, self._cancel = engine, tiles, cancel
+        super().__init__(engine)
+        self._tiles, self._cancel = tiles, cancel
         self._on_step, self._made, self._total = on_step, 0, calls * len(tiles)
-
-    @property
-    def inputs(self) -> Mapping[str, TensorSpec]:
-        return self._engine.inputs
-
-    @property
-    def largest(self) -> Mapping[str, int]:
-        return self._engine.largest
-
-    @property
-    def outputs(self) -> Mapping[str, TensorSpec]:
-        return self._engine.outputs
-
-    @property
-    def device(self) -> str:
-        return self._engine.device
-
-    @property
-    def seconds(self) -> float:
-        return self._engine.seconds
 
     def run(self, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         shape = arrays["sample"].shape
@@ -168,9 +149,6 @@ class TiledStep:
             if self._on_step is not None:
                 self._on_step(self._made, self._total)
         return blended
-
-    def bind(self) -> HostBinding:
-        return HostBinding(self)
 
 
 def tiled_encode(

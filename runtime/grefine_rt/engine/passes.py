@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from grefine_rt.diffusion.solver import advance, model_alone
-from grefine_rt.engine.base import Array, Engine, TensorSpec, check_run
-from grefine_rt.engine.host_binding import HostBinding
+from grefine_rt.engine.base import Array, Engine, check_run
+from grefine_rt.engine.host_binding import HostEngine
 
 THREADS = 2
 """Threads with which a step is split. Two runs on more would share one pool of workers, which was never measured; with
@@ -27,7 +27,7 @@ def splits(step: Engine) -> bool:
     return {"context", "coefficients"} <= step.inputs.keys() and free and "clean" in step.outputs
 
 
-class SidePasses:
+class SidePasses(HostEngine):
     """A step on the CPU as an `Engine`; any number of threads may call it at once.
 
     single: the step's graph, for which `splits` is true, on one thread. Runs of two rows use it twice at a time, others
@@ -35,27 +35,11 @@ class SidePasses:
     """
 
     def __init__(self, name: str, single: Engine) -> None:
+        super().__init__(single)
         self.name = name
-        self._single = single
         self._seconds = 0.0
         self._lock = threading.Lock()
         self._helping = threading.Lock()
-
-    @property
-    def inputs(self) -> Mapping[str, TensorSpec]:
-        return self._single.inputs
-
-    @property
-    def outputs(self) -> Mapping[str, TensorSpec]:
-        return self._single.outputs
-
-    @property
-    def largest(self) -> Mapping[str, int]:
-        return self._single.largest
-
-    @property
-    def device(self) -> str:
-        return self._single.device
 
     @property
     def seconds(self) -> float:
@@ -66,7 +50,7 @@ class SidePasses:
         start = time.perf_counter()
         try:
             if len(arrays["context"]) != 2:
-                return self._single.run(arrays, names)
+                return self._engine.run(arrays, names)
             negative, positive = self._both(arrays)
             made = advance(negative, positive, arrays["coefficients"], arrays)
             return {name: made[name] for name in names}
@@ -74,15 +58,13 @@ class SidePasses:
             with self._lock:
                 self._seconds += time.perf_counter() - start
 
-    def bind(self) -> HostBinding:
-        return HostBinding(self)
-
     def _both(self, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
         """What the UNet says for the negative prompt and for the prompt.
 
         One thread helps at a time: a caller that finds another one helped makes both passes itself, so that callers
         do not wait for each other and memory is that of one pass more than there are callers.
         """
+        arrays = {**arrays, "coefficients": model_alone(arrays["coefficients"])}
         helper = _Pass(lambda: self._model(arrays, 1))
         if not self._helping.acquire(blocking=False):
             return self._model(arrays, 0), self._model(arrays, 1)
@@ -100,10 +82,9 @@ class SidePasses:
             self._helping.release()
 
     def _model(self, arrays: Mapping[str, Array], row: int) -> Array:
-        """What the UNet says for one row of text."""
-        fed = {**arrays, "coefficients": model_alone(arrays["coefficients"])}
-        fed |= {name: arrays[name][row : row + 1] for name in ROWS if name in arrays}
-        return self._single.run(fed, ["clean"])["clean"]
+        """What the UNet says for one row of text, given the coefficients of `model_alone`."""
+        own = {name: arrays[name][row : row + 1] for name in ROWS if name in arrays}
+        return self._engine.run({**arrays, **own}, ["clean"])["clean"]
 
 
 class _Pass(threading.Thread):
