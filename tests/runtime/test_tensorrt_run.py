@@ -25,7 +25,8 @@ from grefine_rt.engine.device_memory import CudaDevice, Scratch
 from grefine_rt.engine.jit_cache import JitCache
 from grefine_rt.engine.onnxruntime import OnnxEngine
 from grefine_rt.engine.sidecar import RTX_TARGETS, Environment
-from grefine_rt.engine.tensorrt import TensorRTEngine, axis_sizes, profile_for
+from grefine_rt.engine.sized import SIZES_KEPT, axis_sizes
+from grefine_rt.engine.tensorrt import TensorRTEngine, profile_for
 from grefine_rt.errors import BundleError, DeviceError
 from tests.runtime import fake_cuda, fake_tensorrt, tiny
 from tests.runtime.test_loops import TinyBundle
@@ -249,7 +250,7 @@ def test_many_loops_and_many_sizes_hold_no_more_memory(folder, machine):
     assert here.used == before
     for cells in [(h, w) for h in range(2, 7) for w in range(2, 7)]:
         engine.run(inputs_of(folder, STEP, cells))
-    assert len(engine._plans) == tensorrt.SIZES_KEPT
+    assert len(engine._plans) == SIZES_KEPT
     largest = here.used
     for cells in [(6, 6 - n % 5) for n in range(10)]:
         engine.run(inputs_of(folder, STEP, cells))
@@ -430,7 +431,7 @@ def test_a_missing_library_or_gpu_is_one_sentence(machine, monkeypatch):
         here.load(STEP, device="cuda:1", scratch=Scratch())
     monkeypatch.setitem(sys.modules, "cuda.core", None)
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace())
-    with pytest.raises(DeviceError, match=r"pip install grefine-rt\[tensorrt\]"):
+    with pytest.raises(DeviceError, match="pip install cuda-core cuda-bindings"):
         Scratch()
 
 

@@ -1,17 +1,14 @@
-"""One engine of TensorRT at one set of sizes: its context, its buffers, its CUDA graph."""
+"""One engine of TensorRT at one set of sizes: its context and its CUDA graph."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.device_memory import Scratch, first_line
-
-Shape = tuple[int, ...]
+from grefine_rt.engine.sized import Shape, SizedPlan
 
 
 @dataclass
@@ -22,8 +19,8 @@ class Graphs:
     note: str
 
 
-class Plan:
-    """An execution context for one set of input sizes, with a buffer for every tensor, used under the scratch's lock.
+class TensorRTPlan(SizedPlan):
+    """An execution context for one set of input sizes.
 
     context: with memory that its user gives. log: says why TensorRT refused something. shapes: of all tensors. Raises
     RuntimeError, or what the driver raises; what was allocated is freed then.
@@ -39,44 +36,25 @@ class Plan:
         inputs: Mapping[str, Shape],
         specs: Mapping[str, TensorSpec],
     ) -> None:
-        self._context, self._log, self._scratch, self._graphs = context, log, scratch, graphs
+        self._context, self._log, self._graphs = context, log, graphs
         self._address = 0
         self._graph: Any = None
         self._warm = False
-        gpu = scratch.gpu
         self._see(context is not None, "a context")
-        self._see(context.set_optimization_profile_async(profile, gpu.stream), f"profile {profile}")
+        self._see(context.set_optimization_profile_async(profile, scratch.gpu.stream), f"profile {profile}")
         for name, shape in inputs.items():
             self._see(context.set_input_shape(name, shape), f"the shape {shape} of '{name}'")
-        self.shapes: dict[str, Shape] = {name: tuple(context.get_tensor_shape(name)) for name in specs}
         # Of these sizes: what the profile's largest would take can be many times as much.
         self._memory = max(int(context.update_device_memory_size_for_shapes()), 1)
-        self._buffers: dict[str, Any] = {}
-        with ExitStack() as undo:
-            for name, spec in specs.items():
-                size = math.prod(self.shapes[name]) * spec.dtype.itemsize
-                self._buffers[name] = gpu.allocate(size)
-                undo.callback(self._buffers[name].close)
-                address = int(self._buffers[name].handle)
-                self._see(context.set_tensor_address(name, address), f"the address of '{name}'")
-            undo.pop_all()
+        super().__init__(scratch, specs, {name: tuple(context.get_tensor_shape(name)) for name in specs})
+        try:
+            for name in specs:
+                self._see(context.set_tensor_address(name, self.address(name)), f"the address of '{name}'")
+        except BaseException:
+            self.close()
+            raise
 
-    def run(self, sources: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
-        """Run once, from `sources`, all inputs, into `targets`, any outputs; done when it returns."""
-        gpu = self._scratch.gpu
-        for name, source in sources.items():
-            gpu.copy(self._buffers[name], source)
-        self._compute()
-        for name, target in targets.items():
-            gpu.copy(target, self._buffers[name])
-        gpu.sync()
-
-    def close(self) -> None:
-        """Free the buffers."""
-        for buffer in self._buffers.values():
-            buffer.close()
-
-    def _compute(self) -> None:
+    def compute(self) -> None:
         gpu = self._scratch.gpu
         address = self._scratch.address(self._memory)
         if address != self._address:

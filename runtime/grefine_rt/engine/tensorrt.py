@@ -4,31 +4,20 @@ from __future__ import annotations
 
 import math
 import mmap
-import time
-import traceback
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from grefine_rt.bundle.store import proven
 from grefine_rt.engine import callbacks, jit_cache
-from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_run, declared
 from grefine_rt.engine.device_memory import CudaDevice, Scratch, first_line
-from grefine_rt.engine.execution import Graphs, Plan, Shape
+from grefine_rt.engine.execution import Graphs, TensorRTPlan
 from grefine_rt.engine.sidecar import RTX_TARGETS, Environment, Sidecar, library
-from grefine_rt.errors import BundleError, DeviceError, GRefineError
+from grefine_rt.engine.sized import Shape, SizedEngine, axis_sizes
+from grefine_rt.errors import BundleError, DeviceError
 
 Ranges = Mapping[str, tuple[int, ...]]
 """A profile: smallest, best and largest size by axis name."""
-
-SIZES_KEPT = 8
-"""Sets of input sizes whose contexts, buffers and graphs an engine keeps, those used last."""
 
 
 def probe(device: str) -> None:
@@ -49,7 +38,7 @@ def probe(device: str) -> None:
         ) from error
 
 
-class TensorRTEngine:
+class TensorRTEngine(SizedEngine):
     """One engine file on a GPU. Implements `grefine_rt.engine.base.Engine`.
 
     path: the engine. sidecar: that of this file, valid here (`sidecar.check`); it names the flavour of TensorRT.
@@ -72,24 +61,18 @@ class TensorRTEngine:
         scratch: Scratch | None = None,
         budget: int | None = None,
     ) -> None:
-        self.name = PurePosixPath(sidecar.graph).stem
-        self.inputs = {tensor.name: tensor.spec for tensor in sidecar.inputs}
-        self.outputs = {tensor.name: tensor.spec for tensor in sidecar.outputs}
-        self.device = device
         self._trt = library(sidecar.flavour)
-        self._scratch = scratch or Scratch(device)
-        if self._scratch.device != device:
-            raise DeviceError(
-                f"{self.name}: the scratch memory is on '{self._scratch.device}', but the engine on '{device}': give "
-                f"both the same device."
-            )
-        self._gpu = self._scratch.gpu
+        super().__init__(
+            PurePosixPath(sidecar.graph).stem,
+            {tensor.name: tensor.spec for tensor in sidecar.inputs},
+            {tensor.name: tensor.spec for tensor in sidecar.outputs},
+            scratch or Scratch(device),
+            device,
+        )
         self._profiles = sidecar.profiles
         self.largest = {
             axis: max(profile[axis][2] for profile in self._profiles) for axis in self._profiles[0]
         }
-        self._plans: OrderedDict[tuple[Shape, ...], Plan] = OrderedDict()
-        self._seconds = 0.0
         self._runs = 0
         _prove(path, sidecar)
         with self._scratch.lock, self._failures():
@@ -109,27 +92,9 @@ class TensorRTEngine:
                 self._configure(sidecar)
 
     @property
-    def seconds(self) -> float:
-        return self._seconds
-
-    @property
     def graphs(self) -> str:
         """How CUDA graphs are used: by whom they are captured, or why not."""
         return self._graphs.note
-
-    def run(self, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        names = check_run(self, self.name, arrays, outputs)
-        given = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        with self._running({name: array.shape for name, array in given.items()}) as plan:
-            results = {name: np.empty(plan.shapes[name], self.outputs[name].dtype) for name in names}
-            plan.run(
-                {name: self._gpu.view(array) for name, array in given.items()},
-                {name: self._gpu.view(array) for name, array in results.items()},
-            )
-        return results
-
-    def bind(self) -> TensorRTBinding:
-        return TensorRTBinding(self)
 
     def _load(self, path: Path) -> Any:
         try:
@@ -154,19 +119,18 @@ class TensorRTEngine:
         self._kernels = jit_cache.JitCache(config.create_runtime_cache(), path)
         config.set_runtime_cache(self._kernels.cache)
 
-    def _plan(self, shapes: Mapping[str, Shape]) -> Plan:
-        key = tuple(shapes[name] for name in self.inputs)
-        if key in self._plans:
-            self._plans.move_to_end(key)
-        else:
-            profile = self._profile(shapes)
-            if len(self._plans) == SIZES_KEPT:
-                self._plans.popitem(last=False)[1].close()
-            strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = self._engine.create_execution_context(self._config or strategy)
-            specs = self.inputs | self.outputs
-            self._plans[key] = Plan(context, self._log, self._scratch, self._graphs, profile, shapes, specs)
-        return self._plans[key]
+    def plan(self, shapes: Mapping[str, Shape]) -> TensorRTPlan:
+        profile = self._profile(shapes)
+        strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        context = self._engine.create_execution_context(self._config or strategy)
+        specs = self.inputs | self.outputs
+        return TensorRTPlan(context, self._log, self._scratch, self._graphs, profile, shapes, specs)
+
+    def failure(self, error: Exception) -> DeviceError:
+        return DeviceError(
+            f"{self.name}: TensorRT failed on '{self.device}' ({first_line(error)}); if memory ran out, use a smaller "
+            f"image or the device 'cpu'."
+        )
 
     def _profile(self, shapes: Mapping[str, Shape]) -> int:
         sizes = axis_sizes(self.name, self.inputs, shapes)
@@ -181,35 +145,10 @@ class TensorRTEngine:
             )
         return profile
 
-    @contextmanager
-    def _running(self, shapes: Mapping[str, Shape]) -> Iterator[Plan]:
-        """The plan for these sizes of the inputs, this thread's alone; the time inside is added to `seconds`."""
-        with self._scratch.lock:
-            start = time.perf_counter()
-            try:
-                with self._failures():
-                    yield self._plan(shapes)
-            finally:
-                self._seconds += time.perf_counter() - start
-            self._runs += 1
-            if self._kernels is not None and jit_cache.worth_keeping(self._runs):
-                self._kernels.keep()
-
-    @contextmanager
-    def _failures(self) -> Iterator[None]:
-        """Make the GPU that of this thread, and turn what TensorRT and the driver raise into a DeviceError."""
-        try:
-            self._gpu.use()
-            yield
-        except GRefineError:
-            raise
-        except Exception as error:
-            # As long as the error lives, its frames would hold what they have of the device.
-            traceback.clear_frames(error.__traceback__)
-            raise DeviceError(
-                f"{self.name}: TensorRT failed on '{self.device}' ({first_line(error)}); if memory ran out, use a "
-                f"smaller image or the device 'cpu'."
-            ) from error
+    def ran(self) -> None:
+        self._runs += 1
+        if self._kernels is not None and jit_cache.worth_keeping(self._runs):
+            self._kernels.keep()
 
 
 def _prove(path: Path, sidecar: Sidecar) -> None:
@@ -229,93 +168,6 @@ def _unreadable(path: Path, error: Exception) -> BundleError:
     return BundleError(
         f"Engine file '{path}' cannot be read ({first_line(error)}): run 'grefine-rt engine build' again."
     )
-
-
-@dataclass(frozen=True)
-class TensorRTBuffer:
-    """A tensor in the memory of a GPU."""
-
-    value: Any
-    shape: Shape
-    dtype: np.dtype[Any]
-
-
-class TensorRTBinding:
-    """A loop on one engine. Implements `grefine_rt.engine.base.Binding`.
-
-    copies: tensors that went from the host to the device or back.
-    """
-
-    def __init__(self, engine: TensorRTEngine) -> None:
-        self._engine = engine
-        self._inputs: dict[str, TensorRTBuffer] = {}
-        self._outputs: dict[str, TensorRTBuffer] = {}
-        self.copies = 0
-
-    def buffer(self, shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> TensorRTBuffer:
-        kind = np.dtype(dtype)
-        with self._using():
-            value = self._engine._gpu.allocate(math.prod(shape) * kind.itemsize)
-        return TensorRTBuffer(value, tuple(shape), kind)
-
-    def upload(self, array: Array) -> TensorRTBuffer:
-        made = self.buffer(array.shape, array.dtype)
-        gpu = self._engine._gpu
-        with self._using():
-            gpu.copy(made.value, gpu.view(np.asarray(array, order="C")))
-            gpu.sync()
-        self.copies += 1
-        return made
-
-    def set_input(self, name: str, value: Buffer) -> None:
-        self._inputs[name] = self._checked(self._engine.inputs, name, value)
-
-    def set_output(self, name: str, value: Buffer) -> None:
-        self._outputs[name] = self._checked(self._engine.outputs, name, value)
-
-    def run(self) -> None:
-        engine = self._engine
-        check_all_set(engine.name, engine.inputs, self._inputs)
-        with engine._running({name: held.shape for name, held in self._inputs.items()}) as plan:
-            for name, held in self._outputs.items():
-                TensorSpec(name, held.dtype, plan.shapes[name]).check(engine.name, held.dtype, held.shape)
-            plan.run(
-                {name: held.value for name, held in self._inputs.items()},
-                {name: held.value for name, held in self._outputs.items()},
-            )
-
-    def fetch(self, value: Buffer) -> Array:
-        assert isinstance(value, TensorRTBuffer)
-        array = np.empty(value.shape, value.dtype)
-        gpu = self._engine._gpu
-        with self._using():
-            gpu.copy(gpu.view(array), value.value)
-            gpu.sync()
-        self.copies += 1
-        return array
-
-    @contextmanager
-    def _using(self) -> Iterator[None]:
-        with self._engine._scratch.lock, self._engine._failures():
-            yield
-
-    def _checked(self, specs: Mapping[str, TensorSpec], name: str, value: Buffer) -> TensorRTBuffer:
-        assert isinstance(value, TensorRTBuffer)
-        declared(self._engine.name, specs, name).check(self._engine.name, value.dtype, value.shape)
-        return value
-
-
-def axis_sizes(graph: str, specs: Mapping[str, TensorSpec], shapes: Mapping[str, Shape]) -> dict[str, int]:
-    """The size of every free axis; BundleError when two tensors disagree on one."""
-    sizes: dict[str, int] = {}
-    for name, spec in specs.items():
-        for axis, size in zip(spec.shape, shapes[name], strict=True):
-            if isinstance(axis, str) and sizes.setdefault(axis, size) != size:
-                raise BundleError(
-                    f"{graph}: axis '{axis}' of '{name}' is {size}, but {sizes[axis]} in another input; give all "
-                    f"inputs the same size."
-                )
-    return sizes
 
 
 def profile_for(profiles: Sequence[Ranges], sizes: Mapping[str, int]) -> int | None:
