@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--export", action="store_true", help="make the graphs alone, which needs no GPU")
     parser.add_argument("--nhwc", action="store_true", help="our UNet's convolutions in cuDNN's own layout")
+    parser.add_argument("--cuda-graphs", action="store_true", help="our UNet's steps as CUDA graphs")
     parser.add_argument("--side", type=int, default=1024, help="of the picture, in pixels")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
@@ -95,8 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.graphs,
         given.nhwc,
         given.export,
+        given.cuda_graphs,
     )
-    setting = {name: getattr(options, name) for name in ("width", "side", "device", "nhwc")}
+    setting = {name: getattr(options, name) for name in ("width", "side", "device", "nhwc", "cuda_graphs")}
     result: dict[str, Any] = {}
     with contextlib.suppress(OSError, ValueError):
         result = json.loads(given.json.read_text(encoding="utf-8"))

@@ -53,7 +53,9 @@ from grefine_rt.diffusion.loop import denoise, to_planes
 from grefine_rt.diffusion.noise import gaussian
 from grefine_rt.diffusion.regenerate import NOISE_STREAM
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
+from grefine_rt.engine.base import Engine
 from grefine_rt.engine.onnxruntime import CudaOptions, OnnxEngine
+from grefine_rt.engine.replay import ReplayEngine
 from grefine_rt.imaging.mask import to_latent
 
 
@@ -69,6 +71,7 @@ class Options:
     graphs: Path = Path("graphs")
     nhwc: bool = False
     export: bool = False
+    cuda_graphs: bool = False
 
     @property
     def precision(self) -> Precision:
@@ -254,11 +257,15 @@ def _export(stage: str, step: Any, vae: Any, options: Options) -> dict[str, Path
     return files
 
 
-def _opened(
-    files: Mapping[str, Path], options: Options
-) -> tuple[dict[str, OnnxEngine], list[dict[str, Any]]]:
+def _opened(files: Mapping[str, Path], options: Options) -> tuple[dict[str, Engine], list[dict[str, Any]]]:
     """The engines of a stage's graphs, and the step's profile by operator."""
-    engines = {part: OnnxEngine(file, options.device, cuda=options.cuda) for part, file in files.items()}
+
+    def opened(part: str) -> Engine:
+        if part == "step" and options.cuda_graphs:
+            return ReplayEngine(files[part], options.device, nhwc=options.nhwc)
+        return OnnxEngine(files[part], options.device, cuda=options.cuda)
+
+    engines = {part: opened(part) for part in files}
     return engines, by_operator(engines["step"], files["step"], options.side, options.cuda)
 
 
@@ -275,7 +282,7 @@ def _twin(module: Any) -> Any:
     return copy.deepcopy(module, {id(weight): weight for weight in (*module.parameters(), *module.buffers())})
 
 
-def _agreement(engine: OnnxEngine, step: nn.Module, options: Options) -> dict[str, float]:
+def _agreement(engine: Engine, step: nn.Module, options: Options) -> dict[str, float]:
     """How far one run of the graph is from torch on the same device."""
     arrays = step_inputs(engine.inputs, min(options.side, 256))
     with torch.inference_mode():
@@ -305,7 +312,7 @@ def _turns(calls: Mapping[str, Any], options: Options) -> dict[str, Any]:
     }
 
 
-def _timed(calls: Mapping[str, Any], step: OnnxEngine, file: Path, options: Options) -> dict[str, Any]:
+def _timed(calls: Mapping[str, Any], step: Engine, file: Path, options: Options) -> dict[str, Any]:
     """Seconds and ratios of whole calls; the UNet's speed against that of a matrix product."""
     before = step.seconds
     found = _turns(calls, options)

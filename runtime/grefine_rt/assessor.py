@@ -44,13 +44,20 @@ class Assessor:
         self._opened: tuple[Bundle, Encoders] | None = bundle, Encoders(bundle, self.remembered)
 
     @classmethod
-    def load(cls, bundle: str | Path = "mini", device: str = "auto", threads: int | None = None) -> Self:
+    def load(
+        cls,
+        bundle: str | Path = "mini",
+        device: str = "auto",
+        threads: int | None = None,
+        cuda_graphs: bool = False,
+    ) -> Self:
         """Opens a bundle: an embedded name, or a folder; for an `Assessor` one that only assesses will do.
 
         `device` is "auto", "cpu", "cuda", "tensorrt" or "rtx" (see `Bundle.open`); `threads` the CPU threads of a run,
-        None leaves it to the engine. Components load on first use. Raises BundleError and DeviceError.
+        None leaves it to the engine; `cuda_graphs` is for a `Refiner` on "cuda", whose denoising steps then run as CUDA
+        graphs. Components load on first use. Raises BundleError, DeviceError and OptionError.
         """
-        return cls(Bundle.open(bundle, device, threads))
+        return cls(Bundle.open(bundle, device, threads, cuda_graphs))
 
     @property
     def bundle(self) -> Bundle:

@@ -103,12 +103,14 @@ def measure(
     }
 
 
-def cold_start(bundle: str, device: str, threads: int | None, resolution: int) -> dict[str, float]:
+def cold_start(
+    bundle: str, device: str, threads: int | None, resolution: int, cuda_graphs: bool = False
+) -> dict[str, float]:
     """Seconds from starting a process to its first assessment and first refined picture, and its peak memory in MB.
 
     Raises GRefineError with the sentence of the process when it fails.
     """
-    request = json.dumps([bundle, device, threads, resolution])
+    request = json.dumps([resolution, bundle, device, threads, cuda_graphs])
     started = time.time()
     done = subprocess.run(
         [sys.executable, "-m", "grefine_rt.bench", request], capture_output=True, text=True, check=False
@@ -125,13 +127,13 @@ def cold_start(bundle: str, device: str, threads: int | None, resolution: int) -
     }
 
 
-def _cold(bundle: str, device: str, threads: int | None, resolution: int) -> None:
+def _cold(resolution: int, *loading: Any) -> None:
     """What the process of `cold_start` does."""
     start = time.perf_counter()
     import grefine_rt
 
     imported = time.perf_counter() - start
-    refiner = grefine_rt.Refiner.load(bundle, device=device, threads=threads)
+    refiner = grefine_rt.Refiner.load(*loading)
     image = picture(resolution)
     before = refiner.assess(image, PROMPT)
     assessed = time.time()

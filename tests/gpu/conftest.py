@@ -50,9 +50,9 @@ def on_cpu():
         yield refiner
 
 
-@pytest.fixture(scope="session")
-def on_cuda(cuda):
-    with Refiner.load(MINI, cuda) as refiner:
+@pytest.fixture(scope="session", params=[False, True], ids=["plain", "cuda-graphs"])
+def on_cuda(cuda, request):
+    with Refiner.load(MINI, cuda, cuda_graphs=request.param) as refiner:
         yield refiner.warm_up()
 
 

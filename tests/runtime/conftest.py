@@ -21,7 +21,7 @@ def fake(monkeypatch):
 
     for kind in (Refiner, Assessor):
 
-        def load(name="mini", device="auto", threads=None, kind=kind):
+        def load(name="mini", device="auto", threads=None, cuda_graphs=False, kind=kind):
             bundle.loaded.append((name, device, threads))
             return kind(bundle)
 

@@ -336,6 +336,7 @@ def test_what_cuda_is_told(folder, machine, capsys):
         "cudnn_conv_algo_search": "HEURISTIC",
         "use_tf32": "0",
         "prefer_nhwc": "1",
+        "enable_cuda_graph": "0",
     }
     assert session.providers[0][1]["prefer_nhwc"] == "0"
     select(folder, "cuda:1").open(COMPONENTS["perceptual"])

@@ -133,12 +133,18 @@ class Bundle:
     """An opened bundle. Components load on first use, once each; any number of threads may ask at once."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, device: str, threads: int | None = None, name: str = ""
+        self,
+        folder: Path,
+        manifest: Manifest,
+        device: str,
+        threads: int | None = None,
+        name: str = "",
+        cuda_graphs: bool = False,
     ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.device = device
-        self._selection = Selection(folder, manifest, device, threads, name)
+        self._selection = Selection(folder, manifest, device, threads, name, cuda_graphs)
         self._engines: dict[str, Engine] = {}
         self._choices: dict[str, Choice] = {}
         self._tokenizers: dict[str, list[PromptTokenizer]] = {}
@@ -146,18 +152,25 @@ class Bundle:
         self._guard = threading.Lock()
 
     @classmethod
-    def open(cls, name_or_path: str | Path, device: str = "auto", threads: int | None = None) -> "Bundle":
+    def open(
+        cls,
+        name_or_path: str | Path,
+        device: str = "auto",
+        threads: int | None = None,
+        cuda_graphs: bool = False,
+    ) -> "Bundle":
         """Open a bundle: find it, read its manifest, and see that every file is there with its size.
 
         device: "auto", "cpu", "cuda" for ONNX Runtime CUDA, "tensorrt" for built engines alone, or "rtx" for ONNX
         Runtime's TensorRT-RTX plugin, the last three perhaps with ":N". threads: CPU threads of a run; None for
-        all cores. Contents are checked when a component is loaded. Raises BundleError and DeviceError.
+        all cores. cuda_graphs: with "cuda", denoising steps run as CUDA graphs. Contents are checked when a component
+        is loaded. Raises BundleError, DeviceError, and OptionError for CUDA graphs with another device.
         """
         folder = find(name_or_path)
         manifest = read_manifest(folder)
         for path in manifest.files:
             _check_size(folder, manifest, path)
-        return cls(folder, manifest, device, threads, str(name_or_path))
+        return cls(folder, manifest, device, threads, str(name_or_path), cuda_graphs)
 
     def has(self, component: str) -> bool:
         """Whether the bundle has this component."""

@@ -17,6 +17,7 @@ def bench(
     bundle: shared.Bundle = "mini",
     device: shared.Device = "auto",
     threads: shared.Threads = None,
+    cuda_graphs: shared.CudaGraphs = False,
     resolution: Annotated[
         int | None,
         typer.Option(help="Side of the picture in pixels. Default: the bundle's own.", show_default=False),
@@ -42,15 +43,17 @@ def bench(
     from grefine_rt.cli.output import say
 
     result = measuring.measure(
-        Refiner.load(bundle, device=device, threads=threads),
+        Refiner.load(bundle, device, threads, cuda_graphs),
         resolution,
         runs,
         lambda name: say(f"timing {name}"),
     )
-    result["threads"] = threads
+    result["threads"], result["cuda_graphs"] = threads, cuda_graphs
     if cold:
         say("timing the cold start")
-        result["cold_start"] = measuring.cold_start(bundle, device, threads, result["resolution"])
+        result["cold_start"] = measuring.cold_start(
+            bundle, device, threads, result["resolution"], cuda_graphs
+        )
     if as_json:
         print_json(result)
     else:

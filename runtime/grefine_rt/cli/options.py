@@ -27,6 +27,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda, tensorrt or rtx; als
 Threads = Annotated[
     int | None, typer.Option(min=1, help="CPU threads. Default: all cores.", show_default=False)
 ]
+CudaGraphs = Annotated[
+    bool,
+    typer.Option("--cuda-graphs", help="With the device cuda: run denoising steps as CUDA graphs."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Report = Annotated[
     Path | None,

@@ -48,6 +48,7 @@ def refine(
     bundle: shared.Bundle = "mini",
     device: shared.Device = "auto",
     threads: shared.Threads = None,
+    cuda_graphs: shared.CudaGraphs = False,
     seed: Annotated[int, typer.Option(help="The same seed gives the same picture.")] = 0,
     report: shared.Report = None,
     maps: shared.Maps = None,
@@ -255,7 +256,7 @@ def refine(
         color_fix=color_fix,
     )
     if plan_only:
-        with Refiner.load(bundle, device, threads) as refiner:
+        with Refiner.load(bundle, device, threads, cuda_graphs) as refiner:
             assessment = refiner.assess(picture.to_pil(), text, choices.assess)
             plan = refiner.plan(assessment, options=choices.plan)
             say_notes((*picture.notes, *assessment.notes))
@@ -271,7 +272,7 @@ def refine(
     outputs.check([image, *prompt_files], alpha=picture.alpha is not None)
 
     token = CancelToken()
-    with cancelled_by_ctrl_c(token), Refiner.load(bundle, device, threads) as refiner:
+    with cancelled_by_ctrl_c(token), Refiner.load(bundle, device, threads, cuda_graphs) as refiner:
         with progress(_PARTS) as on_progress:
             result = refiner.refine(
                 picture.to_pil(), text, seed, choices, on_progress=on_progress, cancel=token

@@ -9,7 +9,7 @@ from typing import Any
 from grefine_rt.engine.base import Array
 from grefine_rt.errors import DeviceError
 
-_MISSING = "cuda.core is not installed: run 'pip install grefine-rt[tensorrt]'."
+_MISSING = "cuda.core is not installed: run 'pip install cuda-core cuda-bindings'."
 
 
 class CudaDevice:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from grefine_rt.engine import plugin
 from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_run, declared
 from grefine_rt.engine.devices import Device, parse
+from grefine_rt.engine.gate import Gate
 from grefine_rt.errors import BundleError, DeviceError, OptionError
 
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -35,7 +36,7 @@ NO_CUDA_HERE = "this ONNX Runtime has no CUDA support"
 NO_CUDA = f"{NO_CUDA_HERE}: run 'pip uninstall onnxruntime' and 'pip install grefine-rt[gpu]', or use the device 'cpu'"
 
 _OUT_OF_MEMORY = re.compile(
-    r"out of memory|failed to allocate|smaller than requested|bad_alloc", re.IGNORECASE
+    r"out.of.memory|failed to allocate|smaller than requested|bad_alloc", re.IGNORECASE
 )
 
 _preload_lock = threading.Lock()
@@ -68,13 +69,19 @@ class CudaOptions:
         (`bind`) keep theirs. Then a process needs the largest of such graphs, not the sum.
     nhwc: rewrite convolutions to the layout that cuDNN's FP16 kernels want. Off by default, for between them ONNX
         Runtime transposes every decomposed group norm; which weighs more was not measured for want of a GPU.
+    graphs: the session captures CUDA graphs, which only `replay.ReplayEngine` can use.
     """
 
     shrink: bool = False
     nhwc: bool = False
+    graphs: bool = False
 
 
 _PLAIN = CudaOptions()
+
+GATE = Gate()
+"""What may ask CUDA for memory passes together, what captures a CUDA graph alone: ONNX Runtime captures in the mode in
+which the driver refuses memory to every other thread."""
 
 
 def cuda_settings(index: int, options: CudaOptions) -> dict[str, str]:
@@ -89,6 +96,7 @@ def cuda_settings(index: int, options: CudaOptions) -> dict[str, str]:
         # A graph exported in FP32 computes in FP32; for speed there is FP16.
         "use_tf32": "0",
         "prefer_nhwc": "1" if options.nhwc else "0",
+        "enable_cuda_graph": "1" if options.graphs else "0",
     }
 
 
@@ -149,13 +157,12 @@ class OnnxEngine:
         self.name = path.stem
         self.device = wanted.place
         self.largest: dict[str, int] = {}
-        self._session, self._memory = _open(path, wanted, threads, cuda)
+        self._session, self._memory = open_session(path, wanted, threads, cuda)
         self._run_options = None
         if wanted.kind == "cuda" and cuda.shrink:
             self._run_options = module().RunOptions()
             self._run_options.add_run_config_entry(_SHRINK, f"gpu:{wanted.index}")
-        self.inputs = {spec.name: spec for spec in map(self._spec, self._session.get_inputs())}
-        self.outputs = {spec.name: spec for spec in map(self._spec, self._session.get_outputs())}
+        self.inputs, self.outputs = specs_of(self.name, self._session)
         self._seconds = 0.0
         self._lock = threading.Lock()
 
@@ -172,15 +179,6 @@ class OnnxEngine:
     def bind(self) -> "OnnxBinding":
         return OnnxBinding(self)
 
-    def _spec(self, argument: Any) -> TensorSpec:
-        if argument.type not in _DTYPES:
-            raise BundleError(
-                f"{self.name}: tensor '{argument.name}' is of the unsupported kind {argument.type}; "
-                f"export the bundle again with 'grefine-export bundle'."
-            )
-        shape = tuple(axis if isinstance(axis, int | str) else "?" for axis in argument.shape)
-        return TensorSpec(argument.name, _DTYPES[argument.type], shape)
-
     @contextmanager
     def _timed(self) -> Iterator[None]:
         """Add the time inside to `seconds`; failures are those of `_guarded`."""
@@ -196,15 +194,10 @@ class OnnxEngine:
     def _guarded(self) -> Iterator[None]:
         """Turn what ONNX Runtime raises into a DeviceError."""
         try:
-            yield
+            with GATE.together():
+                yield
         except Exception as error:  # its exceptions share no base class
-            if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
-                raise _memory_ran_out(self.name, self.device, error) from error
-            other = "" if self.device == "cpu" else ", or use the device 'cpu'"
-            raise DeviceError(
-                f"{self.name}: ONNX Runtime failed on '{self.device}' ({_first_line(error)}); see 'grefine-rt "
-                f"doctor'{other}."
-            ) from error
+            raise failure(self.name, self.device, error) from error
 
 
 @dataclass(frozen=True)
@@ -265,7 +258,33 @@ class OnnxBinding:
         return value
 
 
-def _open(path: Path, device: Device, threads: int | None, cuda: CudaOptions) -> tuple[Any, Memory]:
+def specs_of(graph: str, session: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
+    """What a session takes and gives, by name. BundleError, with the graph's name, for an unknown kind of tensor."""
+
+    def spec(argument: Any) -> TensorSpec:
+        if argument.type not in _DTYPES:
+            raise BundleError(
+                f"{graph}: tensor '{argument.name}' is of the unsupported kind {argument.type}; export the bundle "
+                f"again with 'grefine-export bundle'."
+            )
+        shape = tuple(axis if isinstance(axis, int | str) else "?" for axis in argument.shape)
+        return TensorSpec(argument.name, _DTYPES[argument.type], shape)
+
+    inputs, outputs = map(spec, session.get_inputs()), map(spec, session.get_outputs())
+    return {spec.name: spec for spec in inputs}, {spec.name: spec for spec in outputs}
+
+
+def failure(name: str, device: str, error: Exception) -> DeviceError:
+    """The sentence for what ONNX Runtime, or the driver, raised in a run of graph `name`."""
+    if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)):
+        return _memory_ran_out(name, device, error)
+    other = "" if device == "cpu" else ", or use the device 'cpu'"
+    return DeviceError(
+        f"{name}: ONNX Runtime failed on '{device}' ({_first_line(error)}); see 'grefine-rt doctor'{other}."
+    )
+
+
+def open_session(path: Path, device: Device, threads: int | None, cuda: CudaOptions) -> tuple[Any, Memory]:
     """A session on `device` and the memory of its tensors; raises as `OnnxEngine`."""
     onnxruntime = module()
     if not path.is_file():
@@ -298,7 +317,8 @@ def _open(path: Path, device: Device, threads: int | None, cuda: CudaOptions) ->
         providers = None
     try:
         # ONNX Runtime's own fallback prints to standard output and runs on the CPU without a word.
-        session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
+        with GATE.together():
+            session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
     except Exception as error:  # the module's exceptions share no base class
         raise _unopened(path, device, error) from error
     if device.kind == "cuda" and _CUDA not in session.get_providers():

@@ -15,7 +15,7 @@ from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, 
 from grefine_rt.engine.example import step_rows
 from grefine_rt.engine.onnxruntime import NO_CUDA, NO_CUDA_HERE, CudaOptions, OnnxEngine, has_cuda, module
 from grefine_rt.engine.passes import THREADS, SidePasses, splits
-from grefine_rt.errors import DeviceError, GRefineError
+from grefine_rt.errors import DeviceError, GRefineError, OptionError
 
 if TYPE_CHECKING:
     from grefine_rt.engine.sidecar import Found, Sidecar
@@ -31,20 +31,34 @@ class Selection:
     name: how the user calls the bundle, for the commands in messages. Graphs are named by their file in the bundle.
     "auto" asks the driver first: without a GPU, nothing of CUDA or TensorRT is looked for.
 
+    cuda_graphs: with the device "cuda", steps run as CUDA graphs (`replay.ReplayEngine`).
+
     Engines whose weights can be streamed keep on the GPU what fits there beside the other engines.
 
-    Raises DeviceError for an unknown device, and for one that no component can run on here.
+    Raises DeviceError for an unknown device, and for one that no component can run on here; OptionError for CUDA graphs
+    with another device than "cuda".
     """
 
     def __init__(
-        self, folder: Path, manifest: Manifest, device: str, threads: int | None = None, name: str = ""
+        self,
+        folder: Path,
+        manifest: Manifest,
+        device: str,
+        threads: int | None = None,
+        name: str = "",
+        cuda_graphs: bool = False,
     ) -> None:
         self._folder, self._manifest, self._threads = folder, manifest, threads
+        self._cuda_graphs = cuda_graphs
         self._name = name or str(folder)
         self._wanted = parse(device)
         self._loaded: set[Path] = set()
         self._shared: Any = None
         self._guard = threading.Lock()
+        if cuda_graphs and self._wanted.kind != "cuda":
+            raise OptionError(
+                f"CUDA graphs go with the device 'cuda', not with '{device}'; TensorRT engines use them unasked."
+            )
         if self._wanted.kind == "auto":
             if self._gpu is None:
                 module()
@@ -98,6 +112,10 @@ class Selection:
             self._loaded.add(found[0])
             return engine
         serves = self._serving(graph)
+        if self._cuda_graphs and any(name.endswith("_step") for name in serves):
+            from grefine_rt.engine.replay import ReplayEngine
+
+            return ReplayEngine(self._folder / graph, str(device), scratch=self._scratch)
         # Autoencoders need much memory, but seldom.
         options = CudaOptions(shrink=any(name.endswith(_AUTOENCODERS) for name in serves))
 

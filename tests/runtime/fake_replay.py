@@ -1,0 +1,123 @@
+"""A stand-in for ONNX Runtime CUDA with CUDA graphs: it computes on the CPU, from and to addresses of `fake_cuda`.
+
+It is as particular as the real one: a graph that was captured reads and writes where its tensors lay then, whatever is
+bound now, and while one is captured nobody may ask for memory. `threads` are those from which a session was called.
+"""
+
+import contextlib
+import ctypes
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import onnxruntime
+
+from tests.runtime.fake_onnxruntime import CPU, CUDA, RunOptions, SessionOptions
+
+
+class Binding:
+    def __init__(self):
+        self.inputs, self.outputs = {}, {}
+
+    def bind_input(self, name, device, index, kind, shape, address):
+        assert device == "cuda"
+        self.inputs[name] = (np.dtype(kind), tuple(shape), address)
+
+    def bind_output(self, name, device, index, kind, shape, address):
+        assert device == "cuda"
+        self.outputs[name] = (np.dtype(kind), tuple(shape), address)
+
+
+class Session:
+    def __init__(self, path, settings, module):
+        self._session = onnxruntime.InferenceSession(path, providers=[CPU])
+        self.settings, self._module = settings, module
+        self.get_inputs, self.get_outputs = self._session.get_inputs, self._session.get_outputs
+        self.threads, self.captured, self.plain, self.replays = set(), {}, 0, 0
+
+    def get_providers(self):
+        return [CUDA, CPU]
+
+    def io_binding(self):
+        return Binding()
+
+    def run(self, names, arrays, options=None):
+        self._module.ask_for_memory()
+        return self._session.run(names, arrays)
+
+    def run_with_iobinding(self, binding, options):
+        self.threads.add(threading.get_ident())
+        graph = int(options.entries["gpu_graph_id"])
+        if graph in self.captured:
+            self.replays += 1
+            self._execute(self.captured[graph])
+            return
+        if self._module.refuses:
+            raise RuntimeError(self._module.refuses.pop())
+        if graph >= 0:
+            with self._module.capturing():
+                self.captured[graph] = SimpleNamespace(
+                    inputs=dict(binding.inputs), outputs=dict(binding.outputs)
+                )
+        else:
+            self._module.ask_for_memory()
+            self.plain += 1
+        self._execute(binding)
+
+    def _execute(self, bound):
+        given = {}
+        for name, (kind, shape, address) in bound.inputs.items():
+            array = np.empty(shape, kind)
+            self._module.memory.check(address, array.nbytes)
+            ctypes.memmove(array.ctypes.data, address, array.nbytes)
+            given[name] = array
+        for (kind, shape, address), made in zip(
+            bound.outputs.values(), self._session.run([*bound.outputs], given), strict=True
+        ):
+            assert (made.dtype, made.shape) == (kind, shape)
+            whole = np.ascontiguousarray(made)
+            self._module.memory.check(address, whole.nbytes)
+            ctypes.memmove(address, whole.ctypes.data, whole.nbytes)
+
+
+class Onnxruntime:
+    """The module. cuda: the stand-in for cuda.core. refuses: what the next runs that capture or run plainly raise."""
+
+    RunOptions, SessionOptions = RunOptions, SessionOptions
+
+    def __init__(self, cuda):
+        self.memory, self.sessions, self.refuses = cuda.device_memory, [], []
+        self.pause = threading.Event()
+        self.pause.set()
+        self._captures = False
+        self.OrtValue = SimpleNamespace(
+            ortvalue_from_numpy=lambda array, kind="cpu", index=0: SimpleNamespace(numpy=lambda: array)
+        )
+
+    def get_available_providers(self):
+        return [CUDA, CPU]
+
+    def set_default_logger_severity(self, level):
+        pass
+
+    def preload_dlls(self):
+        pass
+
+    def ask_for_memory(self):
+        if self._captures:
+            raise RuntimeError("CUDA failure 900: operation not permitted when stream is capturing")
+
+    @contextlib.contextmanager
+    def capturing(self):
+        self._captures = True
+        try:
+            assert self.pause.wait(10)
+            yield
+        finally:
+            self._captures = False
+
+    def InferenceSession(self, path, options, providers=None, enable_fallback=1):
+        self.ask_for_memory()
+        settings = next((one[1] for one in providers if one[0] == CUDA), {})
+        self.sessions.append(Session(path, settings, self))
+        return self.sessions[-1]

@@ -1,0 +1,263 @@
+"""Steps as CUDA graphs of ONNX Runtime, on stand-ins for it and for cuda.core; tests/gpu has the real ones."""
+
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+
+from grefine_rt.bundle.store import Bundle, write
+from grefine_rt.diffusion.regenerate import regenerate
+from grefine_rt.diffusion.restore import restore
+from grefine_rt.engine import onnxruntime, selection
+from grefine_rt.engine.gate import Gate
+from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.replay import ReplayEngine
+from grefine_rt.engine.sized import SIZES_KEPT
+from grefine_rt.errors import BundleError, DeviceError, OptionError
+from tests.runtime import fake_cuda, tiny
+from tests.runtime.fake_replay import Onnxruntime
+from tests.runtime.test_loops import TinyBundle
+from tests.runtime.test_tensorrt_run import DECODE, STEP, assert_same, inputs_of, loop
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tiny.save(tmp_path_factory.mktemp("tiny"))
+    write(folder, tiny.manifest())
+    return folder
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """A machine with a GPU, on which steps are captured; `real()` gives back ONNX Runtime as it is."""
+    cuda = fake_cuda.module()
+    fake = Onnxruntime(cuda)
+    monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(core=cuda))
+    monkeypatch.setitem(sys.modules, "cuda.core", cuda)
+    monkeypatch.setattr(onnxruntime, "module", lambda: fake)
+    monkeypatch.setattr(selection, "module", lambda: fake)
+    monkeypatch.setattr("grefine_rt.engine.replay.module", lambda: fake)
+    monkeypatch.setattr(onnxruntime, "_preloaded", [])
+    monkeypatch.setattr("grefine_rt.engine.sidecar.gpu_target", lambda index=0: "sm89")
+    return SimpleNamespace(cuda=cuda, fake=fake)
+
+
+@pytest.fixture
+def wanted(folder):
+    """What ONNX Runtime gives on the CPU; opened before the stand-in takes its place."""
+    engines = {graph: OnnxEngine(folder / graph, "cpu") for graph in (STEP, DECODE)}
+    return lambda arrays, graph=STEP: engines[graph].run(arrays)
+
+
+@pytest.fixture
+def plain_loop(folder):
+    engine = OnnxEngine(folder / STEP, "cpu")
+    return lambda **options: loop(engine, **options)
+
+
+@pytest.fixture
+def both_stages(folder):
+    picture = np.random.default_rng(3).random((32, 48, 3), dtype=np.float32)
+    mask = np.zeros((32, 48), bool)
+    mask[5:20, 10:33] = True
+
+    def stages(bundle):
+        guidance = [3.0, 3.0, 1.0, 1.0]  # the last calls take one row: another set of sizes
+        first = regenerate(bundle, picture, mask, "a red cat", strength=0.8, seed=5, guidance=guidance)
+        return first, restore(bundle, first.image, "a red cat", seed=5)
+
+    return stages, stages(TinyBundle.open(folder, "cpu", threads=1))
+
+
+@pytest.fixture
+def replayed(wanted, plain_loop, both_stages, machine):
+    """The machine, after what is expected was made without it."""
+    return machine
+
+
+def test_a_replayed_run_is_that_of_onnx_runtime(folder, wanted, replayed):
+    engine = ReplayEngine(folder / STEP, "cuda")
+    session = engine._session
+    assert session.settings["enable_cuda_graph"] == "1"
+    for seed in range(4):  # captured, then replayed
+        arrays = inputs_of(folder, STEP, seed=seed)
+        assert_same(engine.run(arrays), wanted(arrays))
+    assert (len(session.captured), session.replays, session.plain) == (1, 3, 0)
+    assert engine.device == "cuda:0"
+    assert engine.seconds > 0
+
+
+def test_both_stages_are_those_of_onnx_runtime(folder, both_stages, replayed):
+    stages, expected = both_stages
+    bundle = TinyBundle.open(folder, "cuda", cuda_graphs=True)
+    for found, there in zip(stages(bundle), expected, strict=True):
+        np.testing.assert_array_equal(found.latent, there.latent)
+        np.testing.assert_array_equal(found.image, there.image)
+    settings = {session.settings["enable_cuda_graph"]: session for session in replayed.fake.sessions}
+    assert settings.keys() == {"0", "1"}  # only steps capture
+    inpaint, restoring = (s for s in replayed.fake.sessions if s.settings["enable_cuda_graph"] == "1")
+    assert (len(inpaint.captured), len(restoring.captured)) == (2, 1)
+    (choice,) = (choice for choice in bundle.choices if choice.component == "inpaint_step")
+    assert (choice.backend, choice.device) == ("onnxruntime-cuda", "cuda:0")
+
+
+def test_loops_of_any_thread_use_a_session_from_one_thread(folder, plain_loop, replayed):
+    engine = ReplayEngine(folder / STEP, "cuda")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda seed: loop(engine, seed=seed), range(8)))
+    for seed, latent in enumerate(found):
+        np.testing.assert_array_equal(latent, plain_loop(seed=seed))
+    session = engine._session
+    assert len(session.threads) == 1
+    assert threading.get_ident() not in session.threads
+
+
+def test_nothing_is_copied_between_steps(folder, replayed):
+    engine = ReplayEngine(folder / STEP, "cuda")
+    bindings, bind = [], engine.bind
+    engine.bind = lambda: bindings.append(bind()) or bindings[-1]
+    for steps in (4, 9):
+        before = replayed.cuda.host_copies
+        loop(engine, steps=steps)
+        assert replayed.cuda.host_copies - before == bindings[-1].copies
+    # A timestep and a row of coefficients a step go up before the first one.
+    assert bindings[1].copies - bindings[0].copies == 2 * 5
+
+
+def test_many_sizes_and_loops_hold_no_more_memory_and_no_more_graphs(folder, wanted, replayed):
+    engine = ReplayEngine(folder / STEP, "cuda")
+    sizes = [(h, w) for h in range(2, 7) for w in range(2, 7)]
+    for cells in sizes:
+        arrays = inputs_of(folder, STEP, cells)
+        assert_same(engine.run(arrays), wanted(arrays))
+    session = engine._session
+    assert (len(session.captured), session.plain) == (SIZES_KEPT, len(sizes) - SIZES_KEPT)
+    held = replayed.cuda.device_memory.used
+    for cells in sizes * 2:
+        arrays = inputs_of(folder, STEP, cells)
+        assert_same(engine.run(arrays), wanted(arrays))
+    assert len(session.captured) == SIZES_KEPT
+    assert session.replays == 2 * SIZES_KEPT  # the first ones stay
+    assert replayed.cuda.device_memory.used == held
+
+
+def test_nobody_asks_for_memory_while_a_graph_is_captured(folder, wanted, replayed):
+    """Another thread's run and upload wait, and a capture waits for runs that go on."""
+    engine, other = ReplayEngine(folder / STEP, "cuda"), OnnxEngine(folder / DECODE, "cuda")
+    arrays, images = inputs_of(folder, STEP), inputs_of(folder, DECODE)
+    replayed.fake.pause.clear()
+    with ThreadPoolExecutor(3) as pool:
+        captured = pool.submit(engine.run, arrays)
+        while not replayed.fake._captures:
+            pass
+        ran = pool.submit(other.run, images)
+        opened = pool.submit(OnnxEngine, folder / DECODE, "cuda")
+        assert not ran.done()
+        replayed.fake.pause.set()
+        assert_same(captured.result(10), wanted(arrays))
+        assert_same(ran.result(10), wanted(images, DECODE))
+        assert opened.result(10).device == "cuda:0"
+
+
+def test_a_run_that_fails_is_one_sentence_and_the_next_one_is_captured(folder, wanted, replayed):
+    engine = ReplayEngine(folder / STEP, "cuda")
+    replayed.fake.refuses.append("Failed to allocate memory for requested buffer of size 12\nmore")
+    arrays = inputs_of(folder, STEP)
+    with pytest.raises(DeviceError, match=r"memory ran out on 'cuda:0' .*size 12\); use a sma") as caught:
+        engine.run(arrays)
+    assert "\n" not in str(caught.value)
+    for _ in range(2):
+        assert_same(engine.run(arrays), wanted(arrays))
+    assert engine._session.replays == 1
+
+
+def test_memory_that_runs_out_is_one_sentence_and_frees_what_it_took(folder, wanted, replayed):
+    engine = ReplayEngine(folder / STEP, "cuda")
+    small, large = inputs_of(folder, STEP, (2, 2)), inputs_of(folder, STEP, (6, 6))
+    engine.run(small)
+    held = replayed.cuda.device_memory.used
+    replayed.cuda.device_memory.size = held + 2000
+    with pytest.raises(DeviceError, match=r"memory ran out on 'cuda:0' \(CUDA_ERROR_OUT_OF_MEMORY"):
+        engine.run(large)
+    assert replayed.cuda.device_memory.used == held
+    assert_same(engine.run(small), wanted(small))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"sample": np.zeros((1, 3, 4, 4), np.float32)}, "must be float32 (1, 4, h, w)"),
+        ({"noise": np.zeros((1, 4, 2, 4), np.float32)}, "axis 'h' of 'noise' is 2, but 4 in another input"),
+    ],
+)
+def test_what_does_not_fit_the_graph_is_one_sentence(folder, replayed, change, words):
+    with pytest.raises(BundleError) as caught:
+        ReplayEngine(folder / STEP, "cuda").run({**inputs_of(folder, STEP), **change})
+    assert words in str(caught.value)
+
+
+def test_only_graphs_whose_sizes_are_known_before_a_run(folder, replayed, tmp_path):
+    with pytest.raises(
+        BundleError, match=r"inpaint_decode: no input has the axes \['H', 'W'\] of output 'image'"
+    ):
+        ReplayEngine(folder / DECODE, "cuda")
+    with pytest.raises(BundleError, match="is missing"):
+        ReplayEngine(tmp_path / "none.onnx", "cuda")
+    graph = tiny.model("g (complex64[n] x) => (complex64[n] y) { y = Identity(x) }")
+    onnx.save(graph, tmp_path / "strange.onnx")
+    with pytest.raises((BundleError, DeviceError)):
+        ReplayEngine(tmp_path / "strange.onnx", "cuda")
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "tensorrt", "rtx"])
+def test_cuda_graphs_go_with_cuda_alone(folder, device):
+    with pytest.raises(OptionError, match=f"CUDA graphs go with the device 'cuda', not with '{device}'"):
+        Bundle.open(folder, device, cuda_graphs=True)
+    with pytest.raises(DeviceError, match=f"need the device 'cuda', but got '{device}'"):
+        ReplayEngine(folder / STEP, device)
+
+
+def test_without_cuda_core_the_sentence_says_what_to_install(folder, replayed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    bundle = TinyBundle.open(folder, "cuda", cuda_graphs=True)
+    with pytest.raises(
+        DeviceError, match=r"cuda\.core is not installed: run 'pip install cuda-core cuda-bind"
+    ):
+        bundle.engine("inpaint_step")
+
+
+def test_a_gate_lets_many_pass_or_one(folder):
+    gate, inside, most = Gate(), [], []
+
+    def together(index):
+        with gate.together():
+            inside.append(index)
+            most.append(len(inside))
+            inside.remove(index)
+
+    def alone(index):
+        with gate.alone():
+            assert not inside
+            inside.append(index)
+            assert len(inside) == 1
+            inside.remove(index)
+
+    with ThreadPoolExecutor(8) as pool:
+        done = [pool.submit(alone if index % 7 == 0 else together, index) for index in range(2000)]
+        assert all(one.result(10) is None for one in done)
+    assert len(most) == 2000 - 286
+    with pytest.raises(ZeroDivisionError), gate.alone():
+        raise ZeroDivisionError
+    with gate.together():
+        pass
+
+
+@pytest.mark.parametrize("command", [("refine", "examples/wrong_colour.png", "--plan-only"), ("bench",)])
+def test_the_commands_refuse_cuda_graphs_elsewhere(run, command):
+    done = run(*command, "--cuda-graphs", "--device", "cpu")
+    assert done.exit_code == 2
+    assert done.stderr.strip().splitlines()[-1].endswith("TensorRT engines use them unasked.")
