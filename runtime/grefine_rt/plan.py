@@ -19,11 +19,11 @@ from grefine_rt.assess.perceptual import FACTORS, upsample
 from grefine_rt.bundle.manifest import Manifest, Redraw
 from grefine_rt.crops import Crop, Frame, choose_crops
 from grefine_rt.diffusion.loop import LATENT_SCALE
-from grefine_rt.diffusion.solver import unet_calls
+from grefine_rt.diffusion.solver import check_steps, unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
-from grefine_rt.plan_costs import ALL_CALLS, Drawn, PlanCosts, Work, draw_cost, plan_costs
+from grefine_rt.plan_costs import ALL_CALLS, SKETCH_SOLVER, Drawn, PlanCosts, Work, draw_cost, plan_costs
 from grefine_rt.plan_options import Cropping, PlanOptions, StrengthRule
 from grefine_rt.reasons import (
     LEFT_TO_STAGE2,
@@ -217,7 +217,8 @@ def make_plan(
     """The plan of Eq. 9 for an assessed picture: M = Bi(1 - P + A), strength and weighted prompt.
 
     restored: the picture comes from stage 2 already, see `RefinePlan.again`. Raises OptionError when the bundle's and
-    the given strengths together make no range, and BundleError for a bundle that only assesses.
+    the given strengths together make no range or a stage's solver cannot make so many steps, and BundleError for a
+    bundle that only assesses.
     """
     defaults = manifest.plan
     inpaint, restoration = manifest.stages
@@ -266,6 +267,10 @@ def make_plan(
         absent,
     )
     stage1_steps = _choose(options.stage1_steps, inpaint.steps)
+    sketch_steps = _choose(options.sketch_steps, inpaint.sketch_steps)
+    check_steps(inpaint.schedule, inpaint.solver, stage1_steps)
+    check_steps(inpaint.schedule, SKETCH_SOLVER, max(sketch_steps, 1))
+    check_steps(restoration.schedule, restoration.solver, stage2_steps)
     feather = _choose(options.feather, defaults.feather)
     wrong = [assessment.phrases[place.phrase] for place in places]
     start, end = _choose(options.interval, inpaint.interval)
@@ -292,7 +297,7 @@ def make_plan(
         drafts=_choose(options.drafts, inpaint.drafts),
         # A draft is soft until stage 2 has seen it: where shapes are to be mended, p would not tell whether they are.
         judged="rationality" if redraw == "misshapen" and broken else "perceptual",
-        sketch_steps=_choose(options.sketch_steps, inpaint.sketch_steps),
+        sketch_steps=sketch_steps,
         all_drafts=options.all_drafts,
         work=options.work,
         interval=(start, end),

@@ -309,6 +309,9 @@ def test_engines_in_another_folder_are_listed_from_there(bundle, use, tmp_path):
     assert list_json(bundle) == []
     (found,) = list_json(bundle, "--out", elsewhere)
     assert (found["path"], found["valid"]) == (row["path"], True)
+    use(gpu="sm120")
+    (found,) = list_json(bundle, "--out", elsewhere)
+    assert found["problem"].endswith(f"--target sm120 --component inpaint_text --out {elsewhere}'.")
     for arguments, words in (
         (["--out", elsewhere], "the bundle that the engines were built from is needed"),
         ([bundle, "--out", tmp_path / "nowhere"], "No folder"),

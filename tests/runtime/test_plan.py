@@ -380,6 +380,13 @@ def test_a_strength_range_upside_down_is_an_error():
         make_plan(assessment(), MANIFEST, PlanOptions(strength_min=0.95))
 
 
+@pytest.mark.parametrize("name", ["stage1_steps", "stage2_steps", "sketch_steps"])
+def test_steps_that_a_solver_cannot_make_are_refused_before_anything_is_drawn(name):
+    with pytest.raises(OptionError, match=r"1000 steps.*use fewer"):
+        make_plan(assessment(), MANIFEST, PlanOptions(**{name: 1000}))
+    make_plan(assessment(), MANIFEST, PlanOptions(**{name: 400}))
+
+
 @settings(max_examples=40)
 @given(hnp.arrays(np.float32, (12, 17), elements=unit), unit, unit, st.floats(0, 0.3), st.floats(0, 4))
 def test_a_lower_threshold_never_gives_a_smaller_mask(defect, one, other, min_area, grow):

@@ -148,7 +148,9 @@ def list_(
             continue
         rows += [
             {"bundle": name, **_found(found)}
-            for found in engines(folder, manifest, Environment.here(name), None if out is None else (out,))
+            for found in engines(
+                folder, manifest, Environment.here(name, out=out), None if out is None else (out,)
+            )
         ]
     environment = Environment.here("")
     if as_json:

@@ -92,6 +92,11 @@ def unet_calls(steps: int, strength: float) -> int:
     return min(int(steps * strength), steps)
 
 
+def check_steps(schedule: Schedule, solver: Solver, steps: int) -> None:
+    """Raise OptionError unless the solver can make so many steps of the schedule, before anything is computed."""
+    _timesteps(schedule, solver, steps)
+
+
 def guidance_row(
     guidance: float | Sequence[float], calls: int, interval: Sequence[float] = (0.0, 1.0)
 ) -> Floats:

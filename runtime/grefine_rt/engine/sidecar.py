@@ -119,21 +119,23 @@ class Sidecar:
 @dataclass(frozen=True)
 class Environment:
     """What decides whether an engine can be used: versions of the TensorRT flavours installed, and the GPU as "sm89",
-    None without one. bundle: how the user names the bundle, for the commands in messages."""
+    None without one. bundle, out: how the user names the bundle and the folder given by --out, for the commands in
+    messages."""
 
     bundle: str
     versions: Mapping[str, str]
     gpu: str | None
+    out: Path | None = None
 
     @classmethod
-    def here(cls, bundle: str, index: int = 0) -> Environment:
+    def here(cls, bundle: str, index: int = 0, out: Path | None = None) -> Environment:
         """That of this machine and its GPU number `index`; nothing of TensorRT is loaded for it."""
         versions: dict[str, str] = {}
         for flavour, distributions in _DISTRIBUTIONS.items():
             for distribution in distributions:
                 with suppress(PackageNotFoundError):
                     versions.setdefault(flavour, version(distribution))
-        return cls(bundle, versions, gpu_target(index))
+        return cls(bundle, versions, gpu_target(index), out)
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> 
         return None
     option = "" if flavour == "tensorrt-rtx" else f" --flavour {flavour}"
     option += " --weight-streaming" if sidecar.streams else ""
+    option += f" --out {environment.out}" if environment.out else ""
     return (
         f"{who} {problem}: run 'grefine-rt engine build {environment.bundle} --target {','.join(wanted)} --component "
         f"{names[0]}{option}'."
