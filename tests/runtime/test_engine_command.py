@@ -197,8 +197,25 @@ def test_a_changed_graph_is_not_built(bundle, use):
 def test_a_build_that_memory_cannot_hold_is_refused_before_it_starts(bundle, use, monkeypatch):
     fake = use()
     monkeypatch.setattr(build, "free_memory", lambda: 10**8)
+    # Neither is it parsed, for the parser alone may take more than there is.
+    monkeypatch.setattr(fake, "OnnxParser", lambda *_: pytest.fail("parsed"))
     assert "needs about 0.4 GiB of memory, but 0.1 GiB are free" in fails(bundle)
     assert not fake.configs
+
+
+def test_what_the_parser_holds_already_is_not_counted_twice(bundle, use, monkeypatch):
+    use()
+    left = iter([10**9])
+    monkeypatch.setattr(build, "free_memory", lambda: next(left))  # asked once, before the graph is parsed
+    build_json(bundle, "--target", "sm89", "--component", "inpaint_text")
+
+
+def test_an_old_classic_tensorrt_is_refused(bundle, use):
+    fake = use("tensorrt", gpu="sm90")
+    fake.__version__ = "10.9.0.34"
+    done = run("build", bundle, "--flavour", "tensorrt")
+    assert done.exit_code == 1
+    assert "need TensorRT 10.13 or later, but 10.9.0.34 is installed" in done.stderr
 
 
 def test_a_full_disk_is_seen_before_and_during_the_build(bundle, use, monkeypatch):
@@ -300,6 +317,33 @@ def test_list_says_what_is_wrong_and_what_mends_it(bundle, use):
     assert f"'grefine-rt engine build {bundle} --target sm89 --component inpaint_text'" in done.stdout
     valid = {Path(row["path"]).stem: row["valid"] for row in list_json(bundle)}
     assert valid == {"inpaint_text": False, "inpaint_decode": True}
+
+
+def test_a_graph_whose_bytes_changed_under_its_engine_names_itself(bundle, use):
+    use()
+    build_json(bundle, "--target", "sm89", "--component", "inpaint_text")
+    path = bundle / "components" / "inpaint_text.onnx"
+    path.write_bytes(path.read_bytes()[:-1] + b"\7")
+    (found,) = list_json(bundle)
+    assert "was built from another 'components/inpaint_text.onnx' than lies in" in found["problem"]
+    assert "run 'grefine-rt bundle fetch" in found["problem"]
+    path.unlink()  # an engine needs none
+    assert [found["valid"] for found in list_json(bundle)] == [True]
+
+
+def test_what_cannot_be_built_keeps_no_other_graph_from_it(bundle, use):
+    use(refuse={"inpaint_step", "inpaint_decode"})
+    done = run("build", bundle, "--target", "sm89", "--json")
+    assert done.exit_code == 1
+    report = json.loads(done.stdout)
+    assert len(report["engines"]) == len(GRAPHS) - 2
+    assert {Path(row["graph"]).stem for row in report["failed"]} == {"inpaint_step", "inpaint_decode"}
+    notes = done.stderr.splitlines()
+    assert sum("No importer registered for op: Surprise" in line for line in notes) == 2
+    assert notes[-1] == f"error: 2 of {len(GRAPHS)} engines could not be built: the notes above say why."
+    use()
+    built = {Path(row["path"]).stem: row["built"] for row in build_json(bundle, "--target", "sm89")}
+    assert {name for name, made in built.items() if made} == {"inpaint_step", "inpaint_decode"}
 
 
 def test_engines_in_another_folder_are_listed_from_there(bundle, use, tmp_path):

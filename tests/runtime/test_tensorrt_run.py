@@ -549,11 +549,11 @@ BUCKETS = tuple({"h": (side // 2, side, side * 3 // 2), "n": (1, 2, 2)} for side
 @pytest.mark.parametrize(
     ("h", "n", "wanted"),
     [
-        *((64, 2, 0), (32, 1, 0), (96, 2, 0), (97, 2, 1), (144, 1, 1), (145, 2, 2), (192, 2, 2)),
+        *((64, 2, 0), (96, 2, 1), (128, 2, 2), (32, 1, 0), (76, 1, 0), (80, 2, 1), (144, 1, 2), (192, 2, 2)),
         *((193, 2, None), (31, 2, None), (64, 3, None)),
     ],
 )
-def test_the_smallest_profile_that_holds_the_sizes_is_taken(h, n, wanted):
+def test_the_profile_built_for_the_nearest_sizes_is_taken(h, n, wanted):
     assert profile_for(BUCKETS, {"h": h, "n": n}) == wanted
     turned = profile_for(BUCKETS[::-1], {"h": h, "n": n})
     assert turned == (None if wanted is None else 2 - wanted)

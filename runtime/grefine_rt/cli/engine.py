@@ -60,7 +60,8 @@ def build(
     ] = False,
     as_json: shared.Json = False,
 ) -> None:
-    """Build every component of a bundle, one after the other; what is built and valid is kept.
+    """Build every component of a bundle, one after the other; what is built and valid is kept, and what cannot be built
+    does not keep the others from it.
 
     Needs no GPU, only pip install 'grefine-rt[tensorrt]'.
     """
@@ -68,7 +69,7 @@ def build(
     from grefine_rt.diffusion.loop import CancelToken
     from grefine_rt.engine.build import EngineBuilder
     from grefine_rt.engine.sidecar import Environment, homes
-    from grefine_rt.errors import Cancelled
+    from grefine_rt.errors import BundleError, Cancelled, DeviceError
 
     folder = find(bundle)
     manifest = read_manifest(folder)
@@ -78,6 +79,7 @@ def build(
     places = (out,) if out else homes(folder, manifest)
     home = next((place for place in places if _writable(place)), places[-1])
     token, rows = CancelToken(), []
+    failed: dict[str, BundleError | DeviceError] = {}
     with progress(graphs) as on_step, cancelled_by_ctrl_c(token):
         for graph in graphs:
             if token.cancelled:
@@ -90,18 +92,34 @@ def build(
                     break
             else:
                 engine = builder.place(home, graph)
-                made = builder.build(
-                    folder,
-                    manifest,
-                    graph,
-                    engine,
-                    lambda done, graph=graph: on_step(graph, int(1000 * done), 1000),  # type: ignore[misc]
-                    token,
-                )
+                try:
+                    made = builder.build(
+                        folder,
+                        manifest,
+                        graph,
+                        engine,
+                        lambda done, graph=graph: on_step(graph, int(1000 * done), 1000),  # type: ignore[misc]
+                        token,
+                    )
+                except (BundleError, DeviceError) as error:
+                    failed[graph] = error
+                    continue
                 rows.append(_row(engine, made, built=True))
     if as_json:
-        print_json({"bundle": manifest.name, "folder": str(folder), "engines": rows})
-        return
+        problems = [{"graph": graph, "problem": str(error)} for graph, error in failed.items()]
+        print_json({"bundle": manifest.name, "folder": str(folder), "engines": rows, "failed": problems})
+    else:
+        _show_built(rows)
+    if len(failed) > 1:
+        say_notes(tuple(str(error) for error in failed.values()))
+        raise DeviceError(
+            f"{len(failed)} of {len(graphs)} engines could not be built: the notes above say why."
+        )
+    if failed:
+        raise next(iter(failed.values()))
+
+
+def _show_built(rows: "list[dict[str, Any]]") -> None:
     for row in rows:
         how = f"built in {row['seconds']:.1f} s" if row["built"] else "is here already"
         console().print(
@@ -130,7 +148,7 @@ def list_(
 ) -> None:
     """List the engines of a bundle, or of all, and say of each whether it can be used here and what mends it."""
     from grefine_rt.bundle.store import find, list_bundles, read_manifest
-    from grefine_rt.engine.sidecar import Environment, engines
+    from grefine_rt.engine.sidecar import Environment, engines, proved
     from grefine_rt.errors import GRefineError, OptionError
 
     if out is not None and bundle is None:
@@ -146,11 +164,10 @@ def list_(
                 raise
             say_notes((str(error),))
             continue
+        here = Environment.here(name, out=out)
         rows += [
-            {"bundle": name, **_found(found)}
-            for found in engines(
-                folder, manifest, Environment.here(name, out=out), None if out is None else (out,)
-            )
+            {"bundle": name, **_found(proved(found, folder))}
+            for found in engines(folder, manifest, here, None if out is None else (out,))
         ]
     environment = Environment.here("")
     if as_json:

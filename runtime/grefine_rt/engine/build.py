@@ -34,6 +34,7 @@ from grefine_rt.engine.sidecar import (
     gpu_target,
     library,
     place,
+    release,
     tensors,
 )
 from grefine_rt.errors import BundleError, Cancelled, DeviceError, OptionError, OutputError
@@ -41,6 +42,9 @@ from grefine_rt.files import whole
 from grefine_rt.system_memory import free_memory, peak_memory, resident_memory
 
 T = TypeVar("T")
+
+OLDEST_CLASSIC = (10, 13)
+"""The first release of classic TensorRT that builds what is built here."""
 
 _PRODUCTS = ("MATRIX_MULTIPLY", "CONVOLUTION", "DECONVOLUTION", "EINSUM", "ATTENTION_INPUT")
 _KERNELS = {"CONVOLUTION": "IConvolutionLayer", "DECONVOLUTION": "IDeconvolutionLayer"}
@@ -88,6 +92,12 @@ class EngineBuilder:
         self.flavour = flavour
         self._trt = library(flavour)
         self.version = str(self._trt.__version__)
+        if flavour == "tensorrt" and release(self.version) < OLDEST_CLASSIC:
+            oldest = ".".join(map(str, OLDEST_CLASSIC))
+            raise DeviceError(
+                f"Engines need TensorRT {oldest} or later, but {self.version} is installed: run 'pip install --upgrade "
+                f"tensorrt'."
+            )
         self.targets = _checked_targets(self._trt, flavour, targets)
         self._flags = ["TF32"] + ["WEIGHT_STREAMING"] * weight_streaming
         self._flags += ["VERSION_COMPATIBLE", "REFIT"] * (flavour == "tensorrt")
@@ -153,9 +163,14 @@ class EngineBuilder:
         memory.give_back()  # else the build would reuse, uncounted, what this process freed before
         memory.forget_peak()
         before = resident_memory()
+        available = free_memory()  # now, for what the parser will hold is part of the prediction
+        size = sum((folder / path).stat().st_size for path in sources)
+        # Of the weights' types nothing is known before they are parsed: those that need least.
+        _see_that_it_fits(graph, Weights(0, 0, size, 0, 0), available, partial.parent)
         trt = self._trt
         log = callbacks.logger(trt)
         builder = trt.Builder(log)
+        # A later release may know no other networks, and no flag.
         typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
         network = builder.create_network(0 if typed is None else 1 << int(typed))
         parser = trt.OnnxParser(network, log)
@@ -168,7 +183,7 @@ class EngineBuilder:
         weights, products, softmaxes = _inspect(trt, network, (folder / graph).stat().st_size)
         inputs = tensors(graph, [network.get_input(index) for index in range(network.num_inputs)])
         outputs = tensors(graph, [network.get_output(index) for index in range(network.num_outputs)])
-        _see_that_it_fits(graph, weights, partial.parent)
+        _see_that_it_fits(graph, weights, available, partial.parent)
         config = builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the log then names every kernel
         for flag in self._flags:
@@ -295,8 +310,9 @@ def _precision(half: int, single: int) -> Precision:
     return "fp32" if single >= 9 * half else "mixed"
 
 
-def _see_that_it_fits(graph: str, weights: Weights, folder: Path) -> None:
-    available = free_memory()
+def _see_that_it_fits(graph: str, weights: Weights, available: int | None, folder: Path) -> None:
+    """Raise DeviceError where `available` bytes of memory are too few for a build, OutputError where the folder has no
+    room for the engine."""
     if available is not None and weights.peak > available:
         raise DeviceError(
             f"Building '{graph}' needs about {weights.peak / 2**30:.1f} GiB of memory, but {available / 2**30:.1f} GiB "

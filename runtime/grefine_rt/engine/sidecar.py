@@ -8,7 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest, read_strictly
-from grefine_rt.bundle.store import cache_dir
+from grefine_rt.bundle.store import cache_dir, mend, proven
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.profiles import profiles, restricted
 from grefine_rt.errors import BundleError, DeviceError
@@ -229,8 +229,13 @@ def _loads_in(sidecar: Sidecar, installed: str) -> bool:
     """Engines of classic TensorRT are built version-compatible: later releases of their major version load them."""
     if sidecar.flavour == "tensorrt-rtx":
         return sidecar.version == installed
-    built, here = ([int(part) for part in text.split(".")[:3]] for text in (sidecar.version, installed))
+    built, here = release(sidecar.version), release(installed)
     return built[0] == here[0] and built <= here
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The first three numbers of a version, such as (10, 13, 2)."""
+    return tuple(int(part) for part in version.split(".")[:3])
 
 
 def homes(folder: Path, manifest: Manifest) -> tuple[Path, Path]:
@@ -280,6 +285,23 @@ def engines(
     for home in homes(folder, manifest) if places is None else places:
         for engine in sorted(home.glob("*/*.engine")):
             yield check(engine, manifest, environment)
+
+
+def proved(found: Found, folder: Path) -> Found:
+    """`found`, whose graph's files in the bundle's folder were also compared with the SHA-256 that it was built from.
+
+    `check` takes the manifest's word for them. Files that are not there say nothing: an engine needs none.
+    """
+    if found.problem is not None or found.sidecar is None:
+        return found
+    for path, built in found.sidecar.sources.items():
+        if (folder / path).is_file() and not proven(folder / path, built):
+            problem = (
+                f"Engine '{found.engine.stem}' was built from another '{path}' than lies in '{folder}', which is not "
+                f"what bundle.json says: {mend(folder)}."
+            )
+            return replace(found, problem=problem)
+    return found
 
 
 def gpu_target(index: int = 0) -> str | None:

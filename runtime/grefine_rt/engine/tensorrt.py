@@ -171,13 +171,18 @@ def _unreadable(path: Path, error: Exception) -> BundleError:
 
 
 def profile_for(profiles: Sequence[Ranges], sizes: Mapping[str, int]) -> int | None:
-    """The index of the smallest profile that holds these sizes of the free axes; None when none does."""
+    """The index of the profile that holds these sizes of the free axes and was built for sizes nearest to them, as
+    ratios; None when none holds them."""
     fitting = [
         index
         for index, profile in enumerate(profiles)
         if all(profile[axis][0] <= size <= profile[axis][2] for axis, size in sizes.items())
     ]
-    return min(fitting, key=lambda index: _volume(profiles[index]), default=None)
+
+    def distance(index: int) -> float:
+        return sum(abs(math.log(size / profiles[index][axis][1])) for axis, size in sizes.items())
+
+    return min(fitting, key=distance, default=None)
 
 
 def _volume(profile: Ranges) -> int:
