@@ -7,11 +7,11 @@ the middle quarter of the picture, stage 1 at its strongest. What the models thi
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grefine_rt import __version__
-from grefine_rt.engine.devices import cores
+from grefine_rt.engine import nvidia
+from grefine_rt.engine.devices import cores, parse
 from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
 from grefine_rt.errors import GRefineError, OptionError
 from grefine_rt.system_memory import peak_memory
@@ -67,8 +68,9 @@ def measure(
 
     resolution: side of the picture in pixels, at which components are timed too; None for that of stage 1, and each
     component at its stage's own. Times are milliseconds.
-    `outside_engines` is the share of a refine call that is spent outside of engine runs. Raises OptionError for fewer
-    than 2 runs or a side below 64, BundleError and DeviceError.
+    `outside_engines` is the share of a refine call that is spent outside of engine runs. `device_peak_mb` is what the
+    GPU had more in use, in one refine call more, than before anything was loaded (`device_peak`); other processes count
+    too. Raises OptionError for fewer than 2 runs or a side below 64, BundleError and DeviceError.
     """
     if runs < 2:
         raise OptionError(f"The number of runs must be at least 2, but got {runs}.")
@@ -77,6 +79,7 @@ def measure(
     side = inpaint.resolution if resolution is None else resolution
     if side < 64:
         raise OptionError(f"The resolution must be at least 64 pixels, but got {side}.")
+    before = [gpu.used for gpu in nvidia.gpus()]
     load: dict[str, float] = {}
     components: dict[str, Row] = {}
     for name in one_of_each(bundle.manifest, bundle.manifest.components):
@@ -87,6 +90,10 @@ def measure(
         components[name] = _component(bundle, name, resolution, runs)
     on_part("refine")
     whole, parts, outside = _refine(refiner, side, runs)
+    place = parse(bundle.engine("perceptual").device)
+    peak: int | None = None
+    if place.kind == "cuda" and place.index < len(before):
+        peak = device_peak(place.index, lambda: _refine(refiner, side, 1)) - before[place.index]
     return {
         "bundle": {"name": bundle.manifest.name, "version": bundle.manifest.version},
         "device": bundle.engine("perceptual").device,
@@ -98,7 +105,7 @@ def measure(
         "parts": parts,
         "outside_engines": outside,
         "images_per_minute": 60_000 / whole["median"],
-        "memory": {"host_peak_mb": host_peak(), "device_mb": device_memory()},
+        "memory": {"host_peak_mb": host_peak(), "device_peak_mb": None if peak is None else peak / 1e6},
         "machine": machine(),
     }
 
@@ -199,11 +206,26 @@ def host_peak() -> float | None:
     return None if held is None else held / 1e6
 
 
-def device_memory() -> float | None:
-    """Memory that this process holds on NVIDIA devices, in MB; None without one."""
-    found = _nvidia("--query-compute-apps=pid,used_gpu_memory")
-    own = [row.split(", ")[1] for row in found if row.split(", ")[0] == str(os.getpid())]
-    return sum(float(value) * 2**20 / 1e6 for value in own if value.isdigit()) or None
+def device_peak(index: int, work: Callable[[], object]) -> int:
+    """The most bytes of GPU `index`, in the driver's order, that all processes had in use while `work` ran: the driver
+    is asked fifty times a second."""
+    most, done = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while True:
+            most = max(most, nvidia.gpus()[index].used)
+            if done.wait(0.02):
+                return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        work()
+    finally:
+        done.set()
+        thread.join()
+    return most
 
 
 def machine() -> dict[str, Any]:
@@ -273,6 +295,10 @@ def rows(result: Mapping[str, Any]) -> dict[str, float]:
     for name, row in (*result["components"].items(), ("refine", result["refine"])):
         found |= {f"{name}, {key} (ms)": float(row[key]) for key in ("median", "p95")}
     found |= {f"refine: {name} (ms)": float(value) for name, value in result["parts"].items()}
+    found |= {"outside of engines (%)": 100 * result["outside_engines"]}
+    found |= {"images per minute": result["images_per_minute"]}
+    memory = result["memory"].items()
+    found |= {f"memory, {name}": float(value) for name, value in memory if value is not None}
     return found
 
 

@@ -24,12 +24,12 @@ from grefine_rt.assessor import Assessor
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding
 from grefine_rt.bundle.store import Bundle
 from grefine_rt.costs import check_memory
-from grefine_rt.diffusion.loop import Cancels, CancelToken
+from grefine_rt.diffusion.loop import Cancels, CancelToken, stop_if_cancelled
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.tiling import fits
 from grefine_rt.drafts import Drafts, at_work_size, best
 from grefine_rt.engine.devices import Choice
-from grefine_rt.errors import Cancelled, OptionError
+from grefine_rt.errors import OptionError
 from grefine_rt.imaging.image import Picture, Source, load, resize
 from grefine_rt.paste import add_difference
 from grefine_rt.plan import RefinePlan, make_plan
@@ -277,8 +277,7 @@ class _Run:
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
-        if self.cancel is not None and self.cancel.cancelled:
-            raise Cancelled(f"Cancelled before '{name}', as asked; nothing was written.")
+        stop_if_cancelled(self.cancel, f"before '{name}'")
         start = time.perf_counter()
         self._report(name, 0, 1)
         yield

@@ -22,7 +22,7 @@ def fake(monkeypatch):
     for kind in (Refiner, Assessor):
 
         def load(name="mini", device="auto", threads=None, cuda_graphs=False, kind=kind):
-            bundle.loaded.append((name, device, threads))
+            bundle.loaded.append((name, device, threads, *["cuda-graphs"] * cuda_graphs))
             return kind(bundle)
 
         monkeypatch.setattr(kind, "load", load)

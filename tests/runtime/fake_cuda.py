@@ -51,7 +51,9 @@ def module(memory=10**9, captures=True):
     `driver` stands in for `cuda.bindings.driver`.
     """
     held = Memory(memory)
-    fake = SimpleNamespace(device_memory=held, host_copies=0, launches=0, graphs=0, refuse_runs=False)
+    fake = SimpleNamespace(
+        device_memory=held, host_copies=0, launches=0, graphs=0, refuse_runs=False, before_memory=lambda: None
+    )
 
     class Buffer:
         def __init__(self, address, size, owner=None):
@@ -85,6 +87,7 @@ def module(memory=10**9, captures=True):
             assert isinstance(device, Device)
 
         def allocate(self, size, *, stream):
+            fake.before_memory()
             if held.used + size > held.size:
                 raise CUDAError("CUDA_ERROR_OUT_OF_MEMORY: there is not enough\nmore about it")
             block = ctypes.create_string_buffer(b"\xff" * size, size)  # float32 NaN

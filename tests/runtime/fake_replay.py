@@ -34,6 +34,7 @@ class Session:
         self.settings, self._module = settings, module
         self.get_inputs, self.get_outputs = self._session.get_inputs, self._session.get_outputs
         self.threads, self.captured, self.plain, self.replays = set(), {}, 0, 0
+        self.numbers = []
 
     def get_providers(self):
         return [CUDA, CPU]
@@ -52,14 +53,15 @@ class Session:
             self.replays += 1
             self._execute(self.captured[graph])
             return
-        if self._module.refuses:
-            raise RuntimeError(self._module.refuses.pop())
         if graph >= 0:
+            self.numbers.append(graph)
             with self._module.capturing():
                 self.captured[graph] = SimpleNamespace(
                     inputs=dict(binding.inputs), outputs=dict(binding.outputs)
                 )
-        else:
+        if self._module.refuses:  # as it is: what was captured of it stays
+            raise RuntimeError(self._module.refuses.pop())
+        if graph < 0:
             self._module.ask_for_memory()
             self.plain += 1
         self._execute(binding)
@@ -81,15 +83,17 @@ class Session:
 
 
 class Onnxruntime:
-    """The module. cuda: the stand-in for cuda.core. refuses: what the next runs that capture or run plainly raise."""
+    """The module. cuda: the stand-in for cuda.core, which gives no memory during a capture either. refuses: what the
+    next runs raise. paused: set while a capture waits for `pause`."""
 
     RunOptions, SessionOptions = RunOptions, SessionOptions
 
     def __init__(self, cuda):
         self.memory, self.sessions, self.refuses = cuda.device_memory, [], []
-        self.pause = threading.Event()
+        self.pause, self.paused = threading.Event(), threading.Event()
         self.pause.set()
         self._captures = False
+        cuda.before_memory = self.ask_for_memory
         self.OrtValue = SimpleNamespace(
             ortvalue_from_numpy=lambda array, kind="cpu", index=0: SimpleNamespace(numpy=lambda: array)
         )
@@ -110,6 +114,7 @@ class Onnxruntime:
     @contextlib.contextmanager
     def capturing(self):
         self._captures = True
+        self.paused.set()
         try:
             assert self.pause.wait(10)
             yield

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -80,6 +81,20 @@ def test_without_the_system_s_record_the_peak_is_asked_of_the_library(tmp_path):
     assert system_memory.peak_memory(tmp_path) > 20e6
 
 
+def test_the_peak_of_a_device_is_what_it_had_more_in_use_than_before(mini, monkeypatch):
+    used = [10 * 10**6]
+
+    def work():
+        used[0] = 70 * 10**6
+        time.sleep(0.2)
+        used[0] = 30 * 10**6
+
+    monkeypatch.setattr(bench.nvidia, "gpus", lambda: (bench.nvidia.Gpu("Pretended", "1", 10**9, used[0]),))
+    assert bench.device_peak(0, work) == 70 * 10**6
+    with pytest.raises(ZeroDivisionError):
+        bench.device_peak(0, lambda: 1 / 0)
+
+
 def test_two_results_are_compared(result, run, tmp_path):
     slower = json.loads(json.dumps(result))
     slower["refine"]["median"] *= 2
@@ -89,6 +104,8 @@ def test_two_results_are_compared(result, run, tmp_path):
     found = json.loads(done.stdout)
     assert found["refine, median (ms)"]["ratio"] == pytest.approx(2)
     assert found["refine, p95 (ms)"]["ratio"] == pytest.approx(1)
+    assert {"outside of engines (%)", "images per minute", "memory, host_peak_mb"} <= found.keys()
+    assert "memory, device_peak_mb" not in found  # there was no device
     assert done.stderr == ""
     assert "B / A" in run("bench", "--compare", tmp_path / "a.json", tmp_path / "b.json").stdout
 

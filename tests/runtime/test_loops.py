@@ -317,8 +317,32 @@ def test_cancel_stops_between_steps(bundle, picture, mask):
     with pytest.raises(Cancelled, match="after 2 of 4 steps"):
         regenerate(bundle, picture, mask, "cat", strength=0.8, seed=1, on_step=on_step, cancel=token)
     assert seen == [1, 2]
-    with pytest.raises(Cancelled, match="after 0 of 3 steps"):
-        restore(bundle, picture, "cat", seed=1, cancel=token)
+
+
+@pytest.mark.parametrize("stage", ["inpaint", "restore"])
+@pytest.mark.parametrize("part", ["first", "last"])
+def test_cancel_stops_before_an_autoencoder_runs(bundle, picture, mask, monkeypatch, stage, part):
+    """It may take longer than a step."""
+    token, ran = CancelToken(), []
+    for half in ("encode", "decode"):
+        engine = bundle.engine(f"{stage}_{half}")
+        run = engine.run
+        monkeypatch.setattr(engine, "run", lambda arrays, run=run, half=half: ran.append(half) or run(arrays))
+
+    def on_step(done, total):
+        if done == total:
+            token.cancel()
+
+    if part == "first":
+        token.cancel()
+    ways = {
+        "inpaint": lambda **more: regenerate(bundle, picture, mask, "cat", strength=0.8, seed=1, **more),
+        "restore": lambda **more: restore(bundle, picture, "cat", seed=1, **more),
+    }
+    with pytest.raises(Cancelled, match="before encoding" if part == "first" else "before decoding"):
+        ways[stage](on_step=on_step, cancel=token)
+    assert "decode" not in ran
+    assert ("encode" in ran) == (part == "last")
 
 
 def test_nothing_crosses_to_the_host_between_steps(bundle, monkeypatch):

@@ -1,24 +1,30 @@
 """Steps as CUDA graphs of ONNX Runtime, on stand-ins for it and for cuda.core; tests/gpu has the real ones."""
 
+import gc
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
+from grefine_rt import bench
 from grefine_rt.bundle.store import Bundle, write
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.engine import onnxruntime, selection
+from grefine_rt.engine import device_memory, onnxruntime, selection
 from grefine_rt.engine.gate import Gate
+from grefine_rt.engine.one_thread import OneThread
 from grefine_rt.engine.onnxruntime import OnnxEngine
-from grefine_rt.engine.replay import ReplayEngine
+from grefine_rt.engine.replay import MOST_CAPTURES, ReplayEngine
 from grefine_rt.engine.sized import SIZES_KEPT
 from grefine_rt.errors import BundleError, DeviceError, OptionError
 from tests.runtime import fake_cuda, tiny
+from tests.runtime.fake_bundle import scene
 from tests.runtime.fake_replay import Onnxruntime
 from tests.runtime.test_loops import TinyBundle
 from tests.runtime.test_tensorrt_run import DECODE, STEP, assert_same, inputs_of, loop
@@ -33,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """A machine with a GPU, on which steps are captured; `real()` gives back ONNX Runtime as it is."""
+    """A machine with a GPU, on which steps are captured."""
     cuda = fake_cuda.module()
     fake = Onnxruntime(cuda)
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(core=cuda))
@@ -42,6 +48,7 @@ def machine(monkeypatch):
     monkeypatch.setattr(selection, "module", lambda: fake)
     monkeypatch.setattr("grefine_rt.engine.replay.module", lambda: fake)
     monkeypatch.setattr(onnxruntime, "_preloaded", [])
+    monkeypatch.setattr(device_memory, "find_spec", lambda name: name)
     monkeypatch.setattr("grefine_rt.engine.sidecar.gpu_target", lambda index=0: "sm89")
     return SimpleNamespace(cuda=cuda, fake=fake)
 
@@ -81,7 +88,7 @@ def replayed(wanted, plain_loop, both_stages, machine):
 
 def test_a_replayed_run_is_that_of_onnx_runtime(folder, wanted, replayed):
     engine = ReplayEngine(folder / STEP, "cuda")
-    session = engine._session
+    session = engine.session
     assert session.settings["enable_cuda_graph"] == "1"
     for seed in range(4):  # captured, then replayed
         arrays = inputs_of(folder, STEP, seed=seed)
@@ -101,8 +108,9 @@ def test_both_stages_are_those_of_onnx_runtime(folder, both_stages, replayed):
     assert settings.keys() == {"0", "1"}  # only steps capture
     inpaint, restoring = (s for s in replayed.fake.sessions if s.settings["enable_cuda_graph"] == "1")
     assert (len(inpaint.captured), len(restoring.captured)) == (2, 1)
-    (choice,) = (choice for choice in bundle.choices if choice.component == "inpaint_step")
-    assert (choice.backend, choice.device) == ("onnxruntime-cuda", "cuda:0")
+    reasons = {choice.component: choice.reason for choice in bundle.choices}
+    assert reasons["inpaint_step"] == reasons["restore_step"] == "Asked for by name, as CUDA graphs."
+    assert reasons["inpaint_decode"] == "Asked for by name."
 
 
 def test_loops_of_any_thread_use_a_session_from_one_thread(folder, plain_loop, replayed):
@@ -111,7 +119,7 @@ def test_loops_of_any_thread_use_a_session_from_one_thread(folder, plain_loop, r
         found = list(pool.map(lambda seed: loop(engine, seed=seed), range(8)))
     for seed, latent in enumerate(found):
         np.testing.assert_array_equal(latent, plain_loop(seed=seed))
-    session = engine._session
+    session = engine.session
     assert len(session.threads) == 1
     assert threading.get_ident() not in session.threads
 
@@ -128,13 +136,13 @@ def test_nothing_is_copied_between_steps(folder, replayed):
     assert bindings[1].copies - bindings[0].copies == 2 * 5
 
 
-def test_many_sizes_and_loops_hold_no_more_memory_and_no_more_graphs(folder, wanted, replayed):
+def test_many_sizes_hold_no_more_memory_and_no_more_graphs(folder, wanted, replayed):
     engine = ReplayEngine(folder / STEP, "cuda")
-    sizes = [(h, w) for h in range(2, 7) for w in range(2, 7)]
+    sizes = [(h, w) for h in range(6, 1, -1) for w in range(6, 1, -1)]
     for cells in sizes:
         arrays = inputs_of(folder, STEP, cells)
         assert_same(engine.run(arrays), wanted(arrays))
-    session = engine._session
+    session = engine.session
     assert (len(session.captured), session.plain) == (SIZES_KEPT, len(sizes) - SIZES_KEPT)
     held = replayed.cuda.device_memory.used
     for cells in sizes * 2:
@@ -146,33 +154,70 @@ def test_many_sizes_and_loops_hold_no_more_memory_and_no_more_graphs(folder, wan
 
 
 def test_nobody_asks_for_memory_while_a_graph_is_captured(folder, wanted, replayed):
-    """Another thread's run and upload wait, and a capture waits for runs that go on."""
+    """Others' runs, uploads and loads wait, also those of another scratch memory."""
     engine, other = ReplayEngine(folder / STEP, "cuda"), OnnxEngine(folder / DECODE, "cuda")
+    beside = ReplayEngine(folder / STEP, "cuda").bind()
     arrays, images = inputs_of(folder, STEP), inputs_of(folder, DECODE)
     replayed.fake.pause.clear()
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(4) as pool:
         captured = pool.submit(engine.run, arrays)
-        while not replayed.fake._captures:
-            pass
-        ran = pool.submit(other.run, images)
-        opened = pool.submit(OnnxEngine, folder / DECODE, "cuda")
-        assert not ran.done()
+        assert replayed.fake.paused.wait(10)
+        waiting = [
+            pool.submit(other.run, images),
+            pool.submit(OnnxEngine, folder / DECODE, "cuda"),
+            pool.submit(beside.upload, np.ones(3, np.float32)),
+        ]
+        time.sleep(0.1)
+        assert not any(one.done() for one in waiting)
         replayed.fake.pause.set()
         assert_same(captured.result(10), wanted(arrays))
-        assert_same(ran.result(10), wanted(images, DECODE))
-        assert opened.result(10).device == "cuda:0"
+        assert_same(waiting[0].result(10), wanted(images, DECODE))
+        assert waiting[1].result(10).device == "cuda:0"
+        np.testing.assert_array_equal(beside.fetch(waiting[2].result(10)), np.ones(3))
 
 
-def test_a_run_that_fails_is_one_sentence_and_the_next_one_is_captured(folder, wanted, replayed):
+def test_a_larger_size_makes_all_be_captured_anew(folder, wanted, replayed):
+    """ONNX Runtime may have replaced buffers of its own that the older graphs read."""
     engine = ReplayEngine(folder / STEP, "cuda")
-    replayed.fake.refuses.append("Failed to allocate memory for requested buffer of size 12\nmore")
+    one, two = (inputs_of(folder, STEP, rows=rows) for rows in (1, 2))
+    for arrays in (one, two, one, two, one):
+        assert_same(engine.run(arrays), wanted(arrays))
+    assert engine.session.numbers == [1, 2, 3]
+    assert engine.session.replays == 2
+    assert engine.graphs == "captured by ONNX Runtime for 2 sets of sizes"
+
+
+def test_captures_end_somewhere(folder, wanted, replayed):
+    engine = ReplayEngine(folder / STEP, "cuda")
+    for side in range(2, 40):
+        arrays = inputs_of(folder, STEP, (side, side))
+        assert_same(engine.run(arrays), wanted(arrays))
+    assert len(engine.session.numbers) == MOST_CAPTURES
+    assert len(engine._captured) + len(engine._plans) <= 2 * SIZES_KEPT
+
+
+def test_a_first_run_that_fails_is_one_sentence_and_its_graph_is_never_replayed(folder, wanted, replayed):
+    engine = ReplayEngine(folder / STEP, "cuda")
+    held = replayed.cuda.device_memory.used
     arrays = inputs_of(folder, STEP)
-    with pytest.raises(DeviceError, match=r"memory ran out on 'cuda:0' .*size 12\); use a sma") as caught:
-        engine.run(arrays)
-    assert "\n" not in str(caught.value)
+    for reason, words in (
+        (
+            "Failed to allocate memory for requested buffer of size 12\nmore",
+            "memory ran out on 'cuda:0' .*size 12",
+        ),
+        (
+            "CUDA failure 900: not permitted",
+            r"failed on 'cuda:0' \(CUDA failure 900.*or do without CUDA graphs\.",
+        ),
+    ):
+        replayed.fake.refuses.append(reason)
+        with pytest.raises(DeviceError, match=words) as caught:
+            engine.run(arrays)
+        assert "\n" not in str(caught.value)
+        assert replayed.cuda.device_memory.used == held
     for _ in range(2):
         assert_same(engine.run(arrays), wanted(arrays))
-    assert engine._session.replays == 1
+    assert (engine.session.numbers, engine.session.replays) == ([1, 2, 3], 1)
 
 
 def test_memory_that_runs_out_is_one_sentence_and_frees_what_it_took(folder, wanted, replayed):
@@ -183,7 +228,7 @@ def test_memory_that_runs_out_is_one_sentence_and_frees_what_it_took(folder, wan
     replayed.cuda.device_memory.size = held + 2000
     with pytest.raises(DeviceError, match=r"memory ran out on 'cuda:0' \(CUDA_ERROR_OUT_OF_MEMORY"):
         engine.run(large)
-    assert replayed.cuda.device_memory.used == held
+    assert replayed.cuda.device_memory.used <= held
     assert_same(engine.run(small), wanted(small))
 
 
@@ -209,7 +254,7 @@ def test_only_graphs_whose_sizes_are_known_before_a_run(folder, replayed, tmp_pa
         ReplayEngine(tmp_path / "none.onnx", "cuda")
     graph = tiny.model("g (complex64[n] x) => (complex64[n] y) { y = Identity(x) }")
     onnx.save(graph, tmp_path / "strange.onnx")
-    with pytest.raises((BundleError, DeviceError)):
+    with pytest.raises(DeviceError, match="ONNX Runtime cannot open it on 'cuda'"):
         ReplayEngine(tmp_path / "strange.onnx", "cuda")
 
 
@@ -222,38 +267,118 @@ def test_cuda_graphs_go_with_cuda_alone(folder, device):
 
 
 def test_without_cuda_core_the_sentence_says_what_to_install(folder, replayed, monkeypatch):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(device_memory, "find_spec", lambda name: None if name == "cuda.core" else name)
+        with pytest.raises(
+            DeviceError, match=r"asked for, but cuda\.core is not installed: run \"pip install 'cuda-c"
+        ):
+            Bundle.open(folder, "cuda", cuda_graphs=True)
     monkeypatch.setitem(sys.modules, "cuda.core", None)
-    bundle = TinyBundle.open(folder, "cuda", cuda_graphs=True)
-    with pytest.raises(
-        DeviceError, match=r"cuda\.core is not installed: run 'pip install cuda-core cuda-bind"
-    ):
-        bundle.engine("inpaint_step")
+    with pytest.raises(DeviceError, match=r"cuda\.core is not installed"):
+        ReplayEngine(folder / STEP, "cuda")
 
 
-def test_a_gate_lets_many_pass_or_one(folder):
-    gate, inside, most = Gate(), [], []
+def test_a_gate_lets_many_pass_at_once():
+    gate, inside = Gate(), threading.Barrier(3)
 
-    def together(index):
+    def together():
         with gate.together():
-            inside.append(index)
-            most.append(len(inside))
-            inside.remove(index)
+            inside.wait(10)  # nobody goes on before all are in
 
-    def alone(index):
+    with ThreadPoolExecutor(3) as pool:
+        for one in [pool.submit(together) for _ in range(3)]:
+            one.result(10)
+
+
+def test_one_alone_waits_for_those_inside_and_keeps_others_out():
+    gate, order = Gate(), []
+
+    def alone(name):
         with gate.alone():
-            assert not inside
-            inside.append(index)
-            assert len(inside) == 1
-            inside.remove(index)
+            order.append(name)
+            time.sleep(0.02)
+            order.append(name)
 
-    with ThreadPoolExecutor(8) as pool:
-        done = [pool.submit(alone if index % 7 == 0 else together, index) for index in range(2000)]
-        assert all(one.result(10) is None for one in done)
-    assert len(most) == 2000 - 286
-    with pytest.raises(ZeroDivisionError), gate.alone():
-        raise ZeroDivisionError
+    def together():
+        with gate.together():
+            order.append("together")
+
+    with ThreadPoolExecutor(4) as pool:
+        with gate.together():
+            tasks = [pool.submit(alone, "a"), pool.submit(alone, "b")]
+            time.sleep(0.05)
+            tasks.append(pool.submit(together))  # comes after who waits to be alone
+            time.sleep(0.05)
+            assert order == []
+        for task in tasks:
+            task.result(10)
+    assert order[0] != "together"
+    first = order.index(order[0])
+    assert order[first + 1] == order[first]
+    assert sorted(order) == ["a", "a", "b", "b", "together"]
+    assert [order.index(name, order.index(name) + 1) - order.index(name) for name in "ab"] == [1, 1]
+
+
+def test_an_interrupted_wait_leaves_the_gate_open(monkeypatch):
+    gate = Gate()
     with gate.together():
+        calls = []
+
+        def interrupted(test, timeout=None):
+            calls.append(test)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return test()
+
+        monkeypatch.setattr(gate._changed, "wait_for", interrupted)
+        with pytest.raises(KeyboardInterrupt), gate.alone():
+            pytest.fail("somebody is inside")
+        monkeypatch.undo()
+    with gate.together(), pytest.raises(ZeroDivisionError):
+        raise ZeroDivisionError
+    with gate.alone():
         pass
+
+
+def test_what_one_thread_runs_has_ended_whatever_interrupts_the_wait(monkeypatch):
+    thread, ended = OneThread("test"), threading.Event()
+    assert thread.run(threading.get_ident) == thread.run(threading.get_ident) != threading.get_ident()
+    with pytest.raises(ZeroDivisionError):
+        thread.run(lambda: 1 / 0)
+    result = Future.result
+
+    def interrupted(self, timeout=None):
+        monkeypatch.setattr(Future, "result", result)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Future, "result", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        thread.run(lambda: time.sleep(0.1) or ended.set())
+    assert ended.is_set()
+    name = "test-that-ends"
+    another = OneThread(name)
+    another.run(int)
+    del another
+    gc.collect()
+    for _ in range(100):
+        if all(one.name != name for one in threading.enumerate()):
+            break
+        time.sleep(0.02)
+    else:
+        pytest.fail("the thread did not end")
+
+
+@pytest.mark.parametrize("command", ["refine", "bench"])
+def test_the_commands_pass_the_option_on(run, fake, tmp_path, monkeypatch, command):
+    asked = []
+    monkeypatch.setattr(bench, "measure", lambda *_: {"resolution": 64})
+    monkeypatch.setattr(bench, "cold_start", lambda *arguments: asked.append(arguments))
+    picture = tmp_path / "scene.png"
+    Image.fromarray(scene([["house", "sea"]] * 2)).save(picture)
+    more = (picture, "-p", "a house") if command == "refine" else ("--json",)
+    run(command, *more, "--device", "cuda", "--cuda-graphs")
+    assert fake.loaded == [("mini", "cuda", None, "cuda-graphs")]
+    assert asked == ([] if command == "refine" else [("mini", "cuda", None, 64, True)])
 
 
 @pytest.mark.parametrize("command", [("refine", "examples/wrong_colour.png", "--plan-only"), ("bench",)])

@@ -316,6 +316,17 @@ def test_a_binding_checks_as_it_is_set(folder, machine):
         engine.run(inputs_of(folder, STEP), ["surprise"])
 
 
+def test_a_size_that_is_refused_drops_none_that_is_kept(folder, machine):
+    engine = machine().load(STEP)
+    for cells in [(h, w) for h in range(2, 5) for w in range(2, 5)]:
+        engine.run(inputs_of(folder, STEP, cells))
+    kept = list(engine._plans)
+    assert len(kept) == SIZES_KEPT
+    with pytest.raises(BundleError, match="no profile"):
+        engine.run(inputs_of(folder, STEP, (4, 9)))
+    assert list(engine._plans) == kept
+
+
 def test_a_size_that_no_profile_holds_names_the_largest(folder, machine):
     with pytest.raises(BundleError) as caught:
         machine().load(STEP).run(inputs_of(folder, STEP, (4, 9)))
@@ -431,7 +442,7 @@ def test_a_missing_library_or_gpu_is_one_sentence(machine, monkeypatch):
         here.load(STEP, device="cuda:1", scratch=Scratch())
     monkeypatch.setitem(sys.modules, "cuda.core", None)
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace())
-    with pytest.raises(DeviceError, match="pip install cuda-core cuda-bindings"):
+    with pytest.raises(DeviceError, match=r"pip install 'cuda-core>=1\.2' 'cuda-bind"):
         Scratch()
 
 

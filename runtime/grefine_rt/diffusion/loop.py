@@ -41,6 +41,12 @@ class Cancels(Protocol):
     def cancelled(self) -> bool: ...
 
 
+def stop_if_cancelled(cancel: Cancels | None, when: str) -> None:
+    """Raise Cancelled, with `when` in its sentence, if the token says so."""
+    if cancel is not None and cancel.cancelled:
+        raise Cancelled(f"Cancelled {when}, as asked; nothing was written.")
+
+
 @dataclass(frozen=True)
 class StageResult:
     """What a stage leaves.
@@ -106,8 +112,7 @@ def denoise(
     previous, clean = binding.upload(zeros), binding.buffer(latent.shape)
 
     for index in range(table.calls):
-        if cancel is not None and cancel.cancelled:
-            raise Cancelled(f"Cancelled after {index} of {table.calls} steps, as asked; nothing was written.")
+        stop_if_cancelled(cancel, f"after {index} of {table.calls} steps")
         for name, buffer in passes[_passes(table.coefficients[index, GUIDANCE])].items():
             binding.set_input(name, buffer)
         binding.set_input("timestep", timesteps[index])

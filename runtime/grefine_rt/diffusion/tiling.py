@@ -13,11 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, Floats, OnStep, to_planes
+from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels, Floats, OnStep, stop_if_cancelled, to_planes
 from grefine_rt.diffusion.tile_sharing import Sharing
 from grefine_rt.engine.base import Array, Engine
 from grefine_rt.engine.host_binding import HostEngine
-from grefine_rt.errors import Cancelled
 
 OVERLAP = 192
 """Pixels that tiles of an autoencoder overlap at least; half a tile where that is less."""
@@ -135,7 +134,7 @@ class TiledStep(HostEngine):
             name: np.zeros(shape, np.float32) for name in (self.outputs if outputs is None else outputs)
         }
         for tile in self._tiles:
-            _check(self._cancel)
+            stop_if_cancelled(self._cancel, "between two tiles")
             part = {
                 name: np.ascontiguousarray(tile.of(array, array.shape[2] // shape[2]))
                 if array.ndim == 4
@@ -186,8 +185,8 @@ def _autoencode(
     for _ in range(ROUNDS):
         whole = np.zeros((1, channels, height * far // LATENT_SCALE, width * far // LATENT_SCALE), np.float32)
         for index, (cell, pixel) in enumerate(zip(cells, pixels, strict=True)):
-            if len(cells) > 1:
-                _check(cancel)
+            # Also where there is one: an autoencoder may take longer than a step.
+            stop_if_cancelled(cancel, f"before {'encoding' if encode else 'decoding'}")
             arrays = {key: np.ascontiguousarray(cell.of(source, near))}
             if shared is None:
                 made = engine.run(arrays)
@@ -208,8 +207,3 @@ def _in_cells(tile: Tile) -> Tile:
     )
     down, across = (each.reshape(-1, LATENT_SCALE).mean(axis=1) for each in (tile.down, tile.across))
     return Tile(rows, columns, down, across)
-
-
-def _check(cancel: Cancels | None) -> None:
-    if cancel is not None and cancel.cancelled:
-        raise Cancelled("Cancelled between two tiles, as asked; nothing was written.")

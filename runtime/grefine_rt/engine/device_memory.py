@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from grefine_rt.engine.base import Array
 from grefine_rt.errors import DeviceError
 
-_MISSING = "cuda.core is not installed: run 'pip install cuda-core cuda-bindings'."
+MISSING = "cuda.core is not installed: run \"pip install 'cuda-core>=1.2' 'cuda-bindings>=13,<14'\""
+
+
+def installed() -> bool:
+    """Whether cuda.core is installed; it is not imported."""
+    return find_spec("cuda") is not None and find_spec("cuda.core") is not None
 
 
 class CudaDevice:
@@ -23,7 +29,7 @@ class CudaDevice:
         try:
             import cuda.core as core
         except ImportError as error:
-            raise DeviceError(_MISSING) from error
+            raise DeviceError(f"{MISSING}.") from error
         self._core = core
         try:
             self._index = int(device.partition(":")[2] or 0)

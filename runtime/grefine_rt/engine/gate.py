@@ -1,4 +1,4 @@
-"""Many pass together, or one alone: while a CUDA graph is captured, nobody else may ask the driver for memory."""
+"""Many pass together, or one alone: while ONNX Runtime captures a CUDA graph, nobody else may ask CUDA for memory."""
 
 import threading
 from collections.abc import Iterator
@@ -33,10 +33,11 @@ class Gate:
         with self._changed:
             self._changed.wait_for(lambda: not self._closed)
             self._closed = True
-            self._changed.wait_for(lambda: self._inside == 0)
         try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._inside == 0)
             yield
-        finally:
+        finally:  # also when the wait was interrupted
             with self._changed:
                 self._closed = False
                 self._changed.notify_all()

@@ -5,7 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,12 +69,10 @@ class CudaOptions:
         (`bind`) keep theirs. Then a process needs the largest of such graphs, not the sum.
     nhwc: rewrite convolutions to the layout that cuDNN's FP16 kernels want. Off by default, for between them ONNX
         Runtime transposes every decomposed group norm; which weighs more was not measured for want of a GPU.
-    graphs: the session captures CUDA graphs, which only `replay.ReplayEngine` can use.
     """
 
     shrink: bool = False
     nhwc: bool = False
-    graphs: bool = False
 
 
 _PLAIN = CudaOptions()
@@ -84,8 +82,13 @@ GATE = Gate()
 which the driver refuses memory to every other thread."""
 
 
-def cuda_settings(index: int, options: CudaOptions) -> dict[str, str]:
-    """The CUDA provider's options for GPU `index`."""
+def _passing(place: str) -> AbstractContextManager[None]:
+    """The way through `GATE`, for those who may ask CUDA for memory."""
+    return nullcontext() if place == "cpu" else GATE.together()
+
+
+def cuda_settings(index: int, options: CudaOptions, graphs: bool = False) -> dict[str, str]:
+    """The CUDA provider's options for GPU `index`. graphs: as in `open_session`."""
     return {
         "device_id": str(index),
         # Memory grows by what is asked for, not by powers of two. It has no limit of its own (gpu_mem_limit): a
@@ -96,7 +99,7 @@ def cuda_settings(index: int, options: CudaOptions) -> dict[str, str]:
         # A graph exported in FP32 computes in FP32; for speed there is FP16.
         "use_tf32": "0",
         "prefer_nhwc": "1" if options.nhwc else "0",
-        "enable_cuda_graph": "1" if options.graphs else "0",
+        "enable_cuda_graph": "1" if graphs else "0",
     }
 
 
@@ -182,19 +185,19 @@ class OnnxEngine:
     @contextmanager
     def _timed(self) -> Iterator[None]:
         """Add the time inside to `seconds`; failures are those of `_guarded`."""
-        start = time.perf_counter()
-        try:
-            with self._guarded():
+        with self._guarded():
+            start = time.perf_counter()
+            try:
                 yield
-        finally:
-            with self._lock:
-                self._seconds += time.perf_counter() - start
+            finally:
+                with self._lock:
+                    self._seconds += time.perf_counter() - start
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         """Turn what ONNX Runtime raises into a DeviceError."""
         try:
-            with GATE.together():
+            with _passing(self.device):
                 yield
         except Exception as error:  # its exceptions share no base class
             raise failure(self.name, self.device, error) from error
@@ -284,8 +287,11 @@ def failure(name: str, device: str, error: Exception) -> DeviceError:
     )
 
 
-def open_session(path: Path, device: Device, threads: int | None, cuda: CudaOptions) -> tuple[Any, Memory]:
-    """A session on `device` and the memory of its tensors; raises as `OnnxEngine`."""
+def open_session(
+    path: Path, device: Device, threads: int | None, cuda: CudaOptions, graphs: bool = False
+) -> tuple[Any, Memory]:
+    """A session on `device` and the memory of its tensors; raises as `OnnxEngine`. graphs: it captures CUDA graphs, so
+    that no more than one thread may call it."""
     onnxruntime = module()
     if not path.is_file():
         raise BundleError(f"Model file '{path}' is missing: run 'grefine-rt bundle verify' on its bundle.")
@@ -307,7 +313,7 @@ def open_session(path: Path, device: Device, threads: int | None, cuda: CudaOpti
         # Release 1.31 warns at every session that CUDA comes without a plugin, which it does not need.
         onnxruntime.set_default_logger_severity(3)
         told = _preload(onnxruntime)
-        providers = [(_CUDA, cuda_settings(device.index, cuda)), _CPU]
+        providers = [(_CUDA, cuda_settings(device.index, cuda, graphs)), _CPU]
     elif device.kind == "rtx":
         place = plugin.ep_device(onnxruntime, device.index)
         memory = plugin.Memory(onnxruntime, place)
@@ -317,7 +323,7 @@ def open_session(path: Path, device: Device, threads: int | None, cuda: CudaOpti
         providers = None
     try:
         # ONNX Runtime's own fallback prints to standard output and runs on the CPU without a word.
-        with GATE.together():
+        with _passing(device.place):
             session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
     except Exception as error:  # the module's exceptions share no base class
         raise _unopened(path, device, error) from error

@@ -7,18 +7,23 @@ GPU was at hand to run it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import itertools
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.device_memory import Scratch
 from grefine_rt.engine.devices import parse
+from grefine_rt.engine.one_thread import OneThread
 from grefine_rt.engine.onnxruntime import GATE, CudaOptions, failure, module, open_session, specs_of
 from grefine_rt.engine.sized import SIZES_KEPT, Shape, SizedEngine, SizedPlan, axis_sizes
 from grefine_rt.errors import BundleError, DeviceError
 
+MOST_CAPTURES = 2 * SIZES_KEPT
+"""Graphs that a session captures in its life, for none can be given back."""
 _NO_GRAPH = -1
 
 
@@ -28,11 +33,13 @@ class ReplayEngine(SizedEngine):
     path: a graph whose outputs have no free axis that its inputs lack, as steps have. device: "cuda" or "cuda:N".
     scratch: that of engines with which this one takes turns; None for its own. nhwc: see `CudaOptions`.
 
-    The first run of a set of sizes captures, after plain runs of ONNX Runtime's own: it takes as long as a few. A
-    captured graph lives as long as its session, so that only the first `SIZES_KEPT` sets get one; others run plainly.
+    The first run of a set of sizes captures, after plain runs of ONNX Runtime's own: it takes as long as a few. The
+    first `SIZES_KEPT` sets are captured and stay; others run plainly, those used last keep their buffers. A larger
+    size than any before makes all be captured anew, for ONNX Runtime may have replaced buffers of its own that older
+    graphs read, and after `MOST_CAPTURES` captures all new sets run plainly.
 
-    Raises DeviceError and BundleError as `OnnxEngine` does, also where cuda.core is missing or ONNX Runtime cannot
-    capture this graph.
+    Raises DeviceError and BundleError as `OnnxEngine` does, also where cuda.core is missing; nodes that cannot be
+    captured are refused here or by the first run.
     """
 
     def __init__(
@@ -42,10 +49,10 @@ class ReplayEngine(SizedEngine):
         if wanted.kind != "cuda":
             raise DeviceError(f"CUDA graphs need the device 'cuda', but got '{device}'.")
         scratch = scratch or Scratch(wanted.place)
-        self._session, _ = open_session(path, wanted, None, CudaOptions(nhwc=nhwc, graphs=True))
-        inputs, outputs = specs_of(path.stem, self._session)
+        self.session, _ = open_session(path, wanted, None, CudaOptions(nhwc=nhwc), graphs=True)
+        inputs, outputs = specs_of(path.stem, self.session)
         super().__init__(path.stem, inputs, outputs, scratch, wanted.place)
-        given = {axis for spec in inputs.values() for axis in spec.shape}
+        given = {axis for spec in inputs.values() for axis in spec.shape} - {"?"}
         for spec in outputs.values():
             if unknown := [axis for axis in spec.shape if isinstance(axis, str) and axis not in given]:
                 raise BundleError(
@@ -53,52 +60,106 @@ class ReplayEngine(SizedEngine):
                     f"before a run: only graphs such as steps run as CUDA graphs."
                 )
         self._index = wanted.index
-        self._captured: dict[tuple[Shape, ...], SizedPlan] = {}
-        self._thread = ThreadPoolExecutor(1, "grefine-cuda-graphs")
+        self._captured: dict[tuple[Shape, ...], ReplayPlan] = {}
+        self._seen: dict[str, int] = {}
+        self._numbers = itertools.count(1)
+        self._captures = 0
+        self._thread = OneThread("grefine-cuda-graphs")
+
+    @property
+    def graphs(self) -> str:
+        """How CUDA graphs are used."""
+        return f"captured by ONNX Runtime for {len(self._captured)} sets of sizes"
+
+    def check(self, shapes: Mapping[str, Shape]) -> None:
+        axis_sizes(self.name, self.inputs, shapes)
 
     def plan(self, shapes: Mapping[str, Shape]) -> SizedPlan:
-        return self._plan(shapes, _NO_GRAPH)
+        return self._made(shapes, _NO_GRAPH)
 
     def failure(self, error: Exception) -> DeviceError:
-        return failure(self.name, self.device, error)
+        sentence = str(failure(self.name, self.device, error)).removesuffix(".")
+        return DeviceError(f"{sentence}, or do without CUDA graphs.")
+
+    @contextmanager
+    def using(self) -> Iterator[None]:
+        with super().using(), GATE.together():
+            yield
 
     def _kept(self, shapes: Mapping[str, Shape]) -> SizedPlan:
         key = self._key(shapes)
-        if key not in self._captured and len(self._captured) < SIZES_KEPT:
-            self._captured[key] = self._plan(shapes, len(self._captured) + 1)
-        return self._captured.get(key) or super()._kept(shapes)
+        if key in self._captured:
+            return self._captured[key]
+        self._see_growth(axis_sizes(self.name, self.inputs, shapes))
+        if len(self._captured) == SIZES_KEPT or self._captures == MOST_CAPTURES:
+            return super()._kept(shapes)
+        plan = self._made(shapes, next(self._numbers))
+        self._captures += 1
+        plan.dropped = partial(self._captured.pop, key, None)
+        self._captured[key] = plan
+        return plan
 
-    def _plan(self, shapes: Mapping[str, Shape], graph: int) -> SizedPlan:
+    def _see_growth(self, sizes: Mapping[str, int]) -> None:
+        """Drop what was captured before a size as large as one of these was seen."""
+        if any(size > self._seen.get(axis, 0) for axis, size in sizes.items()):
+            for plan in self._captured.values():
+                plan.close()
+            self._captured.clear()
+        self._seen = {axis: max(size, self._seen.get(axis, 0)) for axis, size in sizes.items()}
+
+    def _made(self, shapes: Mapping[str, Shape], graph: int) -> ReplayPlan:
         sizes = axis_sizes(self.name, self.inputs, shapes)
         made = {
             name: tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
             for name, spec in self.outputs.items()
         }
-        return _Plan(self, graph, {**shapes, **made})
+        specs = self.inputs, self.outputs
+        with GATE.together():
+            return ReplayPlan(
+                self.session, self._thread, self._scratch, specs, {**shapes, **made}, self._index, graph
+            )
 
 
-class _Plan(SizedPlan):
-    """A set of sizes bound to the engine's session. graph: the number of its CUDA graph, or `_NO_GRAPH`."""
+class ReplayPlan(SizedPlan):
+    """A set of sizes bound to a session. graph: the number of its CUDA graph, or -1 for none.
 
-    def __init__(self, engine: ReplayEngine, graph: int, shapes: Mapping[str, Shape]) -> None:
-        super().__init__(engine._scratch, {**engine.inputs, **engine.outputs}, shapes)
-        self._session, self._thread = engine._session, engine._thread
-        self._binding = self._session.io_binding()
-        for specs, bind in (
-            (engine.inputs, self._binding.bind_input),
-            (engine.outputs, self._binding.bind_output),
-        ):
-            self._bind_all(specs, bind, engine._index)
+    A first run that fails drops the plan: what ONNX Runtime captured then is not known. Its number is not used again.
+    """
+
+    def __init__(
+        self,
+        session: Any,
+        thread: OneThread,
+        scratch: Scratch,
+        specs: tuple[Mapping[str, TensorSpec], Mapping[str, TensorSpec]],
+        shapes: Mapping[str, Shape],
+        index: int,
+        graph: int,
+    ) -> None:
+        inputs, outputs = specs
+        super().__init__(scratch, {**inputs, **outputs}, shapes)
+        self.dropped: Callable[[], object] = lambda: None
+        self._session, self._thread = session, thread
+        self._binding = session.io_binding()
+        for group, bind in ((inputs, self._binding.bind_input), (outputs, self._binding.bind_output)):
+            for name, spec in group.items():
+                bind(name, "cuda", index, spec.dtype.type, self.shapes[name], self.address(name))
         self._options = module().RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", str(graph))
         self._captures = graph != _NO_GRAPH
 
     def compute(self) -> None:
-        self._scratch.gpu.sync()  # ONNX Runtime has a stream of its own, on which it waits itself
-        with GATE.alone() if self._captures else GATE.together():
-            self._thread.submit(self._session.run_with_iobinding, self._binding, self._options).result()
+        self._scratch.gpu.sync()  # ONNX Runtime has a stream of its own, for whose end it waits itself
+        run = partial(self._session.run_with_iobinding, self._binding, self._options)
+        if not self._captures:
+            with GATE.together():
+                self._thread.run(run)
+            return
+        try:
+            with GATE.alone():
+                self._thread.run(run)
+        except BaseException:
+            self.dropped()
+            self.close()
+            raise
         self._captures = False
-
-    def _bind_all(self, specs: Mapping[str, TensorSpec], bind: Callable[..., Any], index: int) -> None:
-        for name, spec in specs.items():
-            bind(name, "cuda", index, spec.dtype.type, self.shapes[name], self.address(name))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _AUTOENCODERS = ("_encode", "_decode")
+_BY_NAME = ("Asked for by name.", "Asked for by name, as CUDA graphs.")
 
 
 class Selection:
@@ -97,7 +98,7 @@ class Selection:
                     raise
                 passed.append(str(error))
                 continue
-            reason = self._reason(passed) if auto else "Asked for by name."
+            reason = self._reason(passed) if auto else _BY_NAME[self._replays(graph)]
             return opened, Choice(self._serving(graph)[0], backend, device.place, reason)
         raise AssertionError("the last backend either opens a graph or raises")
 
@@ -112,7 +113,7 @@ class Selection:
             self._loaded.add(found[0])
             return engine
         serves = self._serving(graph)
-        if self._cuda_graphs and any(name.endswith("_step") for name in serves):
+        if self._replays(graph):
             from grefine_rt.engine.replay import ReplayEngine
 
             return ReplayEngine(self._folder / graph, str(device), scratch=self._scratch)
@@ -128,6 +129,9 @@ class Selection:
                 return SidePasses(single.name, single)
             del single  # before another copy of the weights is loaded
         return on(self._threads)
+
+    def _replays(self, graph: str) -> bool:
+        return self._cuda_graphs and any(name.endswith("_step") for name in self._serving(graph))
 
     def _side_by_side(self, serves: list[str]) -> bool:
         """Whether a graph is a step that the bundle guides throughout, and threads are as many as it is split for."""
@@ -146,6 +150,10 @@ class Selection:
         if backend == "onnxruntime-cuda" and not has_cuda():
             # What would install it excludes the plugin, which "auto" takes then.
             return NO_CUDA_HERE if self._wanted.kind == "auto" and plugin.installed() else NO_CUDA
+        if self._cuda_graphs:
+            from grefine_rt.engine import device_memory
+
+            return None if device_memory.installed() else device_memory.MISSING
         return None
 
     def _obstacle(self, backend: Backend, graph: str) -> str | None:

@@ -21,7 +21,7 @@ from grefine_rt.errors import BundleError, DeviceError, GRefineError
 Shape = tuple[int, ...]
 
 SIZES_KEPT = 8
-"""Sets of input sizes that an engine keeps, those used last."""
+"""Sets of input sizes whose plans an engine keeps, those used last."""
 
 
 class SizedPlan:
@@ -56,7 +56,8 @@ class SizedPlan:
         gpu.sync()
 
     def compute(self) -> None:
-        """Start, on the GPU's stream or after it, what makes the outputs' buffers of the inputs'."""
+        """Make the outputs' buffers of the inputs', which are copied to on the GPU's stream; what is copied from there
+        later finds them made."""
         raise NotImplementedError
 
     def address(self, name: str) -> int:
@@ -116,6 +117,10 @@ class SizedEngine:
     def bind(self) -> SizedBinding:
         return SizedBinding(self)
 
+    def check(self, shapes: Mapping[str, Shape]) -> None:
+        """Raise BundleError for sizes of the inputs for which no plan can be made."""
+        raise NotImplementedError
+
     def plan(self, shapes: Mapping[str, Shape]) -> SizedPlan:
         """A new plan for these sizes of the inputs."""
         raise NotImplementedError
@@ -144,6 +149,7 @@ class SizedEngine:
         if key in self._plans:
             self._plans.move_to_end(key)
         else:
+            self.check(shapes)  # before another one goes
             if len(self._plans) == SIZES_KEPT:
                 self._plans.popitem(last=False)[1].close()
             self._plans[key] = self.plan(shapes)

@@ -119,6 +119,9 @@ class TensorRTEngine(SizedEngine):
         self._kernels = jit_cache.JitCache(config.create_runtime_cache(), path)
         config.set_runtime_cache(self._kernels.cache)
 
+    def check(self, shapes: Mapping[str, Shape]) -> None:
+        self._profile(shapes)
+
     def plan(self, shapes: Mapping[str, Shape]) -> TensorRTPlan:
         profile = self._profile(shapes)
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
