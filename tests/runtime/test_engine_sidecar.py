@@ -9,6 +9,7 @@ import pytest
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest
 from grefine_rt.diffusion.tile_sharing import HIDDEN
+from grefine_rt.diffusion.tiling import fits, step_tiles
 from grefine_rt.engine import sidecar as sidecars
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.profiles import profiles, restricted
@@ -16,6 +17,7 @@ from grefine_rt.engine.sidecar import Environment, Sidecar, Tensor, validity
 from grefine_rt.engine.tensorrt import profile_for
 from grefine_rt.errors import BundleError
 from grefine_rt.imaging.image import work_size
+from grefine_rt.plan_costs import restore_work
 from tests.runtime import tiny
 
 STEP = "components/inpaint_step.onnx"
@@ -69,22 +71,22 @@ def squares(found):
 
 def test_a_stage_has_a_profile_for_each_bucket_up_to_its_native_resolution():
     found = profiles(manifest(), STEP)
-    short, long = (512, 640, 768), (1536, 1792, 2176)
-    assert axes_of(found, "H") == [(256, 512, 768), (384, 768, 1152), short, (512, 1024, 1536), long]
-    assert axes_of(found, "W") == [(256, 512, 768), (384, 768, 1152), long, (512, 1024, 1536), short]
+    short, square, long = (384, 640, 896), (64, 1024, 1536), (1536, 1792, 2560)
+    assert axes_of(found, "H") == [square, (256, 512, 768), short, (384, 768, 1152), long]
+    assert axes_of(found, "W") == [square, (256, 512, 768), long, (384, 768, 1152), short]
     assert [tuple(side // 8 for side in one["W"]) for one in found] == axes_of(found, "w")
     assert axes_of(found, "n") == [(1, 2, 2)] * 5
     assert axes_of(found, "L") == axes_of(found, "l") == [(1, tiny.LENGTH, tiny.LENGTH)] * 5
     assert axes_of(profiles(manifest(), "components/restore_step.onnx"), "W") == [
+        (64, 768, 1152),
+        (1152, 1344, 1920),
         (256, 512, 768),
-        (1152, 1344, 1664),
-        (384, 768, 1152),
-        (384, 448, 576),
+        (256, 448, 640),
     ]
 
 
 @pytest.mark.parametrize(
-    ("resolution", "multiple"), [(1024, 64), (1024, 32), (768, 64), (512, 8), (128, 16), (704, 64)]
+    ("resolution", "multiple"), [(1024, 64), (1024, 32), (768, 64), (512, 8), (128, 16), (704, 64), (32, 16)]
 )
 def test_every_work_size_has_a_profile(resolution, multiple):
     found = profiles(manifest(inpaint={"resolution": resolution, "multiple": multiple}), STEP)
@@ -100,11 +102,32 @@ def test_every_work_size_has_a_profile(resolution, multiple):
             assert profile_for(found, sizes) is not None, size
 
 
+@pytest.mark.parametrize("tile", [0, 640])
+def test_every_size_and_tile_of_native_work_has_a_profile(tile):
+    of = manifest(restore={"resolution": 1024, "tile": tile})
+    graphs = {name: profiles(of, of.components[f"restore_{name}"]) for name in ("step", "decode")}
+    seen = set()
+    for width in range(64, 6400, 160):
+        for height in range(64, 2600, 96):
+            (w, h), side = restore_work(of.stage2, width, height, "native")
+            tiles = step_tiles(h, w, side, 64) if not fits(h, w, side) else [None]
+            shape = (h // 8, w // 8) if tiles[0] is None else (len(tiles[0].down), len(tiles[0].across))
+            seen.add((*shape, tiles[0] is None))
+    for rows, columns, whole in seen:
+        sizes = {"h": rows, "w": columns, "n": 2}
+        assert profile_for(graphs["step"], sizes) is not None, (sizes, whole)
+        if whole:
+            assert profile_for(graphs["decode"], {"h": rows, "w": columns, "m": HIDDEN}) is not None, sizes
+    assert {whole for *_, whole in seen} == ({False} if tile else {False, True})
+
+
 def test_a_small_bundle_has_its_own_resolution_alone_and_a_tile_is_a_bucket():
     small = manifest(inpaint={"resolution": 128, "multiple": 16})
-    assert axes_of(profiles(small, STEP), "h") == [(8, 10, 12), (8, 16, 24), (24, 28, 36)]
+    assert axes_of(profiles(small, STEP), "h") == [(2, 16, 24), (6, 10, 14), (24, 28, 40)]
     tiled = manifest(inpaint={"resolution": 1024, "tile": 640})
-    assert squares(profiles(tiled, STEP))[1] == (320, 640, 960)
+    assert squares(profiles(tiled, STEP)) == [
+        *((64, 640, 960), (64, 1024, 1536), (256, 512, 768), (384, 768, 1152))
+    ]
     assert len(squares(profiles(tiled, STEP))) == 4
     assert len(profiles(tiled, STEP)) == 8
 
@@ -126,7 +149,7 @@ def test_ends_of_ranges_are_multiples_that_the_stage_takes():
     for low, best, high in axes_of(profiles(odd, STEP), "H"):
         assert low % 64 == best % 64 == high % 64 == 0
         assert low <= best <= high
-    assert squares(profiles(odd, STEP))[-1] == (320, 704, 1024)
+    assert squares(profiles(odd, STEP)) == [(64, 704, 1024), (256, 512, 768)]
 
 
 def test_a_file_of_several_components_gets_what_all_of_them_need():
@@ -139,7 +162,9 @@ def test_a_file_of_several_components_gets_what_all_of_them_need():
         inpaint={"resolution": 512},
         restore={"resolution": 640},
     )
-    assert squares(profiles(of, "components/inpaint_decode.onnx")) == [(256, 512, 768), (320, 640, 960)]
+    assert squares(profiles(of, "components/inpaint_decode.onnx")) == [
+        *((64, 512, 768), (64, 640, 960), (256, 512, 768))
+    ]
     assert profiles(of, "components/alignment_text.onnx")[0]["n"] == (1, 8, 32)
 
 

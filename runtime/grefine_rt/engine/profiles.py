@@ -28,9 +28,10 @@ def profiles(manifest: Manifest, graph: str) -> tuple[Profile, ...]:
     Axis names are those of ARCHITECTURE.md: b and n (rows), l or L (text length), H and W (pixels), h and w (latent
     cells), m (those of other tiles). A stage's buckets are its native resolution, its tile, and `BUCKETS` below it;
     sides go from half the bucket to half above it, so that a picture of the bucket's area may be 2.25 times as long as
-    it is high. For longer ones, up to 4 : 1 (`imaging.image.work_size`), the native resolution and the tile have a wide
-    and a high profile, too; autoencoders have one for tiles that attend to others. A file that serves several
-    components gets what all of them need.
+    it is high. The native resolution and the tile take what is worked on there beside: sides down to one multiple, for
+    tiles of long pictures, and in a wide and a high profile longer pictures, up to 4 : 1 (`imaging.image.work_size`,
+    `tiling.fits`). Autoencoders have one for tiles that attend to others. A file that serves several components gets
+    what all of them need.
     """
     components = [component for component, file in manifest.components.items() if file == graph]
     rows = _widest([_rows(component) for component in components])
@@ -85,15 +86,14 @@ def _shapes(manifest: Manifest, component: str) -> list[tuple[Range, Range, Rang
         sections = {"perceptual": manifest.perceptual, "ip_iqa_image": manifest.ip_iqa}
         side = getattr(sections.get(component), "resolution", manifest.alignment.resolution)
         return [((side, side, side), (side, side, side), _WHOLE)]
-    squares = [_range(stage, bucket, 1 / 2, 1, 3 / 2) for bucket in buckets(stage)]
+    own = {stage.resolution, stage.tile} - {0}
+    squares = [_range(stage, bucket, 0 if bucket in own else 1 / 2, 1, 3 / 2) for bucket in buckets(stage)]
     shapes = [(square, square, _WHOLE) for square in squares]
-    for bucket in {stage.resolution, stage.tile} - {0}:
-        short, (lowest, best, highest) = (
-            _range(stage, bucket, 1 / 2, 5 / 8, 3 / 4),
-            _range(stage, bucket, 3 / 2, 7 / 4, 2),
-        )
-        # A picture that has such a size already may be this much longer (`work_size`).
-        long = lowest, best, highest + 2 * stage.multiple
+    for bucket in own:
+        short = _range(stage, bucket, 3 / 8, 5 / 8, 7 / 8)
+        lowest, best, highest = _range(stage, bucket, 3 / 2, 7 / 4, 5 / 2)
+        # A picture that has a work size already may be that long where multiples are coarse (`work_size`).
+        long = lowest, best, max(highest, 2 * bucket // stage.multiple * stage.multiple + 2 * stage.multiple)
         shapes += [(short, long, _WHOLE), (long, short, _WHOLE)]
     if stage.tile and component.endswith(_AUTOENCODERS):
         side = (stage.multiple, stage.tile, stage.tile)
@@ -103,7 +103,7 @@ def _shapes(manifest: Manifest, component: str) -> list[tuple[Range, Range, Rang
 
 
 def _range(stage: Inpaint | Restore, bucket: int, *shares: float) -> Range:
-    """Shares of a bucket, in multiples of the stage's."""
+    """Shares of a bucket, in multiples of the stage's, one or more."""
     sides = (max(stage.multiple, int(bucket * share) // stage.multiple * stage.multiple) for share in shares)
     lowest, best, highest = sides
     return lowest, best, highest
