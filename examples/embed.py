@@ -21,11 +21,9 @@ if __name__ == "__main__":
     stop = CancelToken()  # stop.cancel(), from a signal handler say, ends all work within one step
     # One refiner for all threads. With one CPU thread a run, requests side by side do not fight over the cores.
     with Refiner.load("mini", threads=1).warm_up() as refiner, ThreadPoolExecutor(4) as pool:
-        names = ["wrong_colour", "missing_thing", "local_defect", "clean"]
-        requests = [((HERE / f"{n}.png").read_bytes(), (HERE / f"{n}.txt").read_text()) for n in names]
+        pictures = sorted(HERE.glob("*.png"))
+        requests = [(path.read_bytes(), path.with_suffix(".txt").read_text()) for path in pictures]
         requests.append((b"no picture at all", "a red house"))
-        answers = [
-            pool.submit(answer, refiner, *request, seed, stop) for seed, request in enumerate(requests)
-        ]
-        for name, said in zip([*names, "rubbish"], answers, strict=True):
+        answers = [pool.submit(answer, refiner, *asked, seed, stop) for seed, asked in enumerate(requests)]
+        for name, said in zip([*(path.stem for path in pictures), "rubbish"], answers, strict=True):
             print(f"{name}: {said.result()}")

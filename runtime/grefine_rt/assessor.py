@@ -12,7 +12,7 @@ from grefine_rt.assess.indicator import Assessment, AssessOptions, Encoders, ass
 from grefine_rt.assess.phrases import parse
 from grefine_rt.bundle.manifest import ASSESS_COMPONENTS, SECTION_COMPONENTS
 from grefine_rt.bundle.store import Bundle
-from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each, step_rows
+from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each, step_rows, work_sizes
 from grefine_rt.errors import BundleError, OptionError
 from grefine_rt.imaging.image import Source, load
 
@@ -64,18 +64,21 @@ class Assessor:
         """The bundle in use. Raises BundleError after `close`."""
         return self._parts()[0]
 
-    def warm_up(self, side: int | None = None) -> Self:
+    def warm_up(self, *pictures: tuple[int, int]) -> Self:
         """Loads every component that this object may use and runs it once, so that the first picture takes no longer
         than others. Returns the object itself.
 
-        side: of the pictures to come, in pixels, which matters for the stages of a refiner; None for those that they
-        were trained at. Raises BundleError and DeviceError.
+        pictures: (width, height) of those to come. On a GPU the first run of a size takes longer than others, and the
+        stages of a refiner work on pictures of other shapes at other sizes; the square one is always run. Crops, which
+        the plan chooses, have sizes that nobody knows before. Raises BundleError and DeviceError.
         """
         bundle = self.bundle
+        manifest = bundle.manifest
         parts = [name for section in self.sections for name in SECTION_COMPONENTS[section]]
-        for name in one_of_each(bundle.manifest, (*ASSESS_COMPONENTS, *parts)):
-            for rows in step_rows(bundle.manifest, name):
-                bundle.engine(name).run(example_inputs(bundle, name, side, rows))
+        for name in one_of_each(manifest, (*ASSESS_COMPONENTS, *parts)):
+            for rows in step_rows(manifest, name):
+                for size in work_sizes(manifest, name, pictures):
+                    bundle.engine(name).run(example_inputs(bundle, name, size, rows))
         parse(PROMPT)
         return self
 

@@ -53,9 +53,9 @@ def test_the_work_is_the_same_whatever_the_models_think():
 
 
 def test_a_cold_start_is_a_process_of_its_own(mini):
-    found = bench.cold_start("mini", "cpu", 1, 128)
+    found = bench.cold_start("mini", "cpu", None, 128)
     assert 0 < found["import_s"] < found["assess_s"] < found["refine_s"]
-    assert found["host_peak_mb"] > 20
+    assert 20 < found["host_peak_mb"] < 400
     with pytest.raises(GRefineError, match="cold start failed: No bundle 'none'"):
         bench.cold_start("none", "cpu", 1, 128)
 

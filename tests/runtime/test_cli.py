@@ -435,6 +435,15 @@ def test_the_embedded_bundle_assesses_with_a_report(mini, example, tmp_path):
     assert report.stat().st_size > 10_000
 
 
+def test_the_whole_command_assess_is_quick(mini, example):
+    seconds = []
+    for _ in range(3):  # the best of them, for the machine may be busy
+        begin = time.perf_counter()
+        assert finish(start("assess", example))[0] == 0
+        seconds.append(time.perf_counter() - begin)
+    assert min(seconds) < 1.5
+
+
 def test_the_embedded_bundle_is_listed_shown_and_whole(mini, run):
     listed = json.loads(run("bundle", "list", "--json").stdout)["bundles"]
     assert "mini" in [entry["name"] for entry in listed]

@@ -96,7 +96,7 @@ def tensorrt(monkeypatch):
     return module
 
 
-WHOLE = SimpleNamespace(streams=False)
+WHOLE = SimpleNamespace(streams=False, graph=STEP, engine=SimpleNamespace(size=3 * 10**9))
 """A sidecar of an engine whose weights all lie on the device."""
 
 
@@ -189,6 +189,18 @@ def test_engines_that_stream_their_weights_share_what_is_free(folder, machine, t
     # Of 10 GB, 1 are for activations, 2 for weights that stay there and 0.5 for the rest: two thirds of 6.5 are left.
     # Then the decoder is the last: of 4 GB it may have 2.5, for the step may still need the activations.
     assert tensorrt.budgets == [6_500_000_000 * 2 // 3, None, 2_500_000_000]
+
+
+def test_weights_that_the_gpu_cannot_hold_are_refused_with_what_would_let_them_in(folder, machine, tensorrt):
+    machine(built=[found()])
+    tensorrt.free = 2 * 10**9
+    with pytest.raises(DeviceError) as caught:
+        select(folder, "tensorrt").open(STEP)
+    assert "'inpaint_step' take 3.0 GB, but 'cuda:0' has 2.0 GB free" in str(caught.value)
+    assert str(caught.value).endswith("engine build mini --component inpaint_step --weight-streaming'.")
+    _, choice = select(folder).open(STEP)
+    assert choice.backend == "onnxruntime-cuda"
+    assert "take 3.0 GB" in choice.reason
 
 
 def test_engines_run_without_onnxruntime(folder, machine, tensorrt, monkeypatch):
@@ -484,6 +496,16 @@ def test_doctor_names_gpus_and_what_runs_each_bundle(run, mini, monkeypatch):
         "inpaint_step"
     ] == "tensorrt"
     assert {"tensorrt-rtx", "cuda-core", "onnxruntime-ep-nv-tensorrt-rtx"} <= facts["packages"].keys()
+
+
+def test_doctor_looks_at_bundles_in_other_folders(run, mini, tmp_path):
+    done = run("doctor", mini, "--json", "--device", "cpu")
+    (entry,) = (entry for entry in json.loads(done.stdout)["bundles"] if entry["name"] == str(mini))
+    assert entry["works"]
+    assert {choice["component"] for choice in entry["backends"]} >= {"inpaint_step", "restore_step"}
+    done = run("doctor", tmp_path / "none")
+    assert done.exit_code == 1
+    assert "none" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -53,10 +53,20 @@ def test_no_module_of_the_runtime_loads_an_engine_or_nltk_by_itself():
 
 
 def test_importing_the_package_is_quick_and_loads_nothing_else():
-    seconds, loaded = run(IMPORT_PACKAGE)
-    assert not (EXPORT_ONLY | LATE) & set(loaded)
-    # The import itself takes a few milliseconds; the bound leaves room for a busy machine.
-    assert seconds < 0.5
+    runs = [run(IMPORT_PACKAGE) for _ in range(3)]  # the best of them, for the machine may be busy
+    assert not (EXPORT_ONLY | LATE) & set(runs[0][1])
+    assert min(seconds for seconds, _ in runs) < 0.15
+
+
+def test_an_extra_of_onnxruntime_excludes_no_other_one():
+    """`onnxruntime` and `onnxruntime-gpu` overwrite each other: an extra for something else may name neither."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    named = {
+        extra
+        for extra, wanted in extras.items()
+        if any(re.match(r"onnxruntime(-gpu)?\b(?!-)", one) for one in wanted)
+    }
+    assert named == {"cpu", "gpu", "rtx"}
 
 
 def test_every_public_name_loads_and_is_listed():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from grefine_rt import Assessor, BundleError, Refiner
+from grefine_rt import Assessor, BundleError, PlanOptions, RefineOptions, Refiner
 from grefine_rt.engine import selection
 from grefine_rt.engine.example import example_inputs, one_of_each
 from tests.runtime import assess_bundle, fake_bundle
@@ -26,7 +26,7 @@ def loaded(monkeypatch):
 def test_a_refiner_is_whole_before_its_first_request(mini, loaded):
     with Refiner.load("mini", "cpu", 1) as refiner:
         assert loaded == []
-        assert refiner.warm_up(128) is refiner
+        assert refiner.warm_up((128, 128), (300, 100)) is refiner
         assert sorted(loaded) == sorted(path.name for path in (mini / "components").glob("*.onnx"))
         refiner.refine(np.full((128, 128, 3), 90, np.uint8), "a red house")
         assert len(loaded) == len(set(loaded))
@@ -51,11 +51,32 @@ def test_graphs_that_serve_several_components_are_named_once(mini):
     assert {manifest.components[name] for name in names} == set(manifest.components.values())
 
 
+def test_pictures_of_other_shapes_are_run_at_the_sizes_of_their_work(mini, monkeypatch):
+    refiner = Refiner.load("mini", "cpu", 1)
+    encoder, seen = refiner.bundle.engine("restore_encode"), []
+    run = encoder.run
+    monkeypatch.setattr(
+        encoder, "run", lambda arrays, *rest: seen.append(arrays["image"].shape[2:]) or run(arrays, *rest)
+    )
+    refiner.warm_up((300, 100), (600, 200), (64, 64))
+    found = list(seen)
+    assert len(found) == 2
+    seen.clear()
+    rng = np.random.default_rng(0)
+    plan = PlanOptions(stages=(2,))
+    refiner.refine(
+        rng.integers(0, 255, (100, 300, 3), np.uint8), "a red house", options=RefineOptions(plan=plan)
+    )
+    assert set(seen) <= set(found)
+    assert seen
+
+
 def test_sizes_follow_the_stage(mini):
     bundle = Refiner.load("mini", "cpu", 1).bundle
     arrays = example_inputs(bundle, "restore_step", 100)
     assert arrays["control"].shape == (1, 3, 128, 128)  # the next multiple of 32
     assert arrays["sample"].shape == (1, 4, 16, 16)
+    assert example_inputs(bundle, "restore_step", (100, 200))["control"].shape == (1, 3, 224, 128)
     assert len(arrays["context"]) == 1  # stage 2 of the embedded bundle is not guided
     assert example_inputs(bundle, "inpaint_encode")["image"].shape == (1, 3, 128, 128)
     assert example_inputs(bundle, "alignment_text")["ids"].dtype == np.int64

@@ -29,6 +29,14 @@ _PROBE = (
 
 
 def doctor(
+    bundle: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BUNDLE]...",
+            help="Bundles to look at beside those of 'bundle list': folders.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: shared.Json = False,
     device: Annotated[
         list[str] | None,
@@ -55,7 +63,7 @@ def doctor(
         "packages": {name: _version(name) for name in _PACKAGES},
         "gpus": [asdict(gpu) for gpu in found],
         "devices": [_try_device(name) for name in device or _to_try(bool(found))],
-        "bundles": _bundles(),
+        "bundles": _bundles(bundle or []),
     }
     facts["hints"] = _hints(facts)
     if as_json:
@@ -144,15 +152,15 @@ def _try_device(name: str) -> dict[str, Any]:
     return {"device": device, "backend": backend, "works": problem is None, "problem": problem}
 
 
-def _bundles() -> list[dict[str, Any]]:
+def _bundles(named: list[str]) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from grefine_rt.bundle.store import Bundle, list_bundles, verify
+    from grefine_rt.bundle.store import Bundle, find, list_bundles, verify
     from grefine_rt.engine.devices import Choice
     from grefine_rt.errors import DeviceError, GRefineError
 
     found = []
-    for name, folder in list_bundles().items():
+    for name, folder in {**list_bundles(), **{name: find(name) for name in named}}.items():
         version, problem = None, None
         backends: tuple[Choice, ...] = ()
         try:

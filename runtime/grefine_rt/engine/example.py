@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grefine_rt.diffusion.tile_sharing import HIDDEN
+from grefine_rt.diffusion.tiling import fits
 from grefine_rt.errors import BundleError
+from grefine_rt.imaging.image import work_size
 
 if TYPE_CHECKING:
     from grefine_rt.bundle.manifest import Manifest
@@ -38,18 +40,43 @@ def step_rows(manifest: Manifest, component: str) -> tuple[int, ...]:
     return (2,) if tuple(stage.interval) == (0.0, 1.0) else (2, 1)
 
 
+def work_sizes(
+    manifest: Manifest, component: str, pictures: Iterable[tuple[int, int]]
+) -> list[tuple[int, int] | None]:
+    """The sizes (width, height), each once, at which a component works on pictures of these sizes, and None for its own
+    resolution; that alone for what is not of a stage."""
+    stage = manifest.restore if component.startswith("restore") else manifest.inpaint
+    if stage is None or not component.startswith(("inpaint_", "restore_")):
+        return [None]
+    side = stage.resolution
+    found: dict[tuple[int, int] | None, None] = {None: None}
+    for picture in pictures:
+        width, height = work_size(*picture, side, stage.multiple)
+        if not fits(height, width, stage.tile):
+            width, height = min(width, stage.tile), min(height, stage.tile)
+        if (width, height) != (side, side):
+            found[width, height] = None
+    return list(found)
+
+
 def example_inputs(
-    bundle: Bundle, component: str, side: int | None = None, rows: int | None = None
+    bundle: Bundle, component: str, size: int | tuple[int, int] | None = None, rows: int | None = None
 ) -> dict[str, Array]:
     """Arrays for one run of a component: batch 1, `PROMPT`, random numbers in [0, 1).
 
-    side: of a stage's picture in pixels, rounded up to what the stage can take; None for its own resolution. rows: of
-    text; None for the first of `step_rows`. Raises BundleError for a graph with a free axis that ARCHITECTURE.md does
-    not name.
+    size: (width, height) of what a stage works on, in pixels, or the side of a square, rounded up to what the stage can
+    take; None for its own resolution. rows: of text; None for the first of `step_rows`. Raises BundleError for a graph
+    with a free axis that ARCHITECTURE.md does not name.
     """
     manifest = bundle.manifest
     stage = manifest.restore if component.startswith("restore") else manifest.inpaint
-    whole = 64 if stage is None else -(-(side or stage.resolution) // stage.multiple) * stage.multiple
+    width = height = 64
+    if stage is not None:
+        asked = size or stage.resolution
+        width, height = (
+            -(-side // stage.multiple) * stage.multiple
+            for side in (asked if isinstance(asked, tuple) else (asked, asked))
+        )
     # ImageReward reads its prompt by the tokenizer of the alignment indicator.
     owner = component if component in manifest.tokenizers else "alignment_text"
     tokenizers = {
@@ -57,7 +84,8 @@ def example_inputs(
         for spec, tokenizer in zip(manifest.tokenizers[owner], bundle.tokenizer(owner), strict=True)
     }
     texts = step_rows(manifest, component)[0] if rows is None else rows
-    sizes = {"b": 1, "n": texts, "H": whole, "W": whole, "h": whole // 8, "w": whole // 8, "m": HIDDEN}
+    sizes = {"b": 1, "n": texts, "m": HIDDEN}
+    sizes |= {"H": height, "W": width, "h": height // 8, "w": width // 8}
     rng = np.random.default_rng(0)
 
     def array(spec: TensorSpec) -> Array:

@@ -186,8 +186,20 @@ class Selection:
         return f"no TensorRT engine of '{stem}' is built: run '{build}'"
 
     def _weight_budget(self, path: Path, sidecar: Sidecar) -> int | None:
-        """Bytes of device memory for the weights of an engine, beside those that are not loaded yet."""
+        """Bytes of device memory for the weights of an engine, beside those that are not loaded yet; None for all.
+
+        Raises DeviceError where the GPU has too little for one that cannot stream them.
+        """
         if not sidecar.streams:
+            free = self._scratch.gpu.free_memory
+            if sidecar.engine.size > free:
+                component = self._serving(sidecar.graph)[0]
+                raise DeviceError(
+                    f"The weights of engine '{path.stem}' take {sidecar.engine.size / 1e9:.1f} GB, but "
+                    f"'{self._wanted.place}' has {free / 1e9:.1f} GB free: end other programs that hold its memory, or "
+                    f"keep weights in host memory with 'grefine-rt engine build {self._name} --component {component} "
+                    f"--weight-streaming'."
+                )
             return None
         from grefine_rt.engine.weight_budget import weight_budget
 
