@@ -66,6 +66,11 @@ def engines(bundle: Bundle, stage: str) -> list[Engine]:
     return [bundle.engine(name) for name in bundle.manifest.components if name.startswith(stage)]
 
 
+def dtype_on(device: str) -> torch.dtype:
+    """The precision of torch's modules: half on a GPU, for which a CPU has no use."""
+    return torch.float32 if device == "cpu" else torch.float16
+
+
 # --- stage 1
 
 
@@ -110,10 +115,12 @@ def diffusers_stage1(
 
 
 @contextlib.contextmanager
-def optimum_stage1(python: str, pipeline: Path, side: int, threads: int) -> Iterator[Callable[[], float]]:
+def optimum_stage1(
+    python: str, pipeline: Path, side: int, threads: int, device: str = "cpu"
+) -> Iterator[Callable[[], float]]:
     """The same by optimum, in a process of the environment that `python` belongs to."""
     script = Path(__file__).with_name("optimum_peer.py")
-    command = [python, str(script), str(pipeline), str(threads)]
+    command = [python, str(script), str(pipeline), str(threads), device]
     with tempfile.TemporaryDirectory() as folder:
         files = [str(Path(folder) / name) for name in ("picture.png", "mask.png")]
         Image.fromarray(picture(side)).save(files[0])
@@ -156,7 +163,7 @@ def our_stage2(bundle: Bundle, side: int) -> Timed:
     return Timed(lambda: work().image, engines(bundle, "restore"))
 
 
-def torch_stage2(checkpoint: Path, base: Path, side: int, compiled: bool) -> Timed:
+def torch_stage2(checkpoint: Path, base: Path, side: int, compiled: bool, device: str = "cpu") -> Timed:
     """The same, with the same noise, by plain torch modules and diffusers' scheduler."""
     sd15 = Sd15.find(str(base))
     tokenizer = CLIPTokenizer.from_pretrained(base / "tokenizer")
@@ -165,18 +172,22 @@ def torch_stage2(checkpoint: Path, base: Path, side: int, compiled: bool) -> Tim
         sd15.vae().requires_grad_(False),
         PasdCheckpoint.find(str(checkpoint)).load(),
     )
+    dtype = dtype_on(device)
+    for module in (encoder, vae, pasd):
+        module.to(device, dtype)
     if compiled:
         pasd.compile()
         vae.decoder.compile()
     options = RestoreOptions()
     texts = [options.negative_prompt, f"{PROMPT}, {options.prompt_suffix}"]
-    noise = torch.from_numpy(gaussian(SEED, NOISE_STREAM, (1, 4, side // 8, side // 8)))
+    noise = torch.from_numpy(gaussian(SEED, NOISE_STREAM, (1, 4, side // 8, side // 8))).to(device)
 
     def work() -> Floats:
-        control = torch.from_numpy(picture(side).astype(np.float32) / 255).permute(2, 0, 1)[None]
+        rgb = torch.from_numpy(picture(side).astype(np.float32) / 255)
+        control = rgb.permute(2, 0, 1)[None].to(device, dtype)
         ids = tokenizer(texts, padding="max_length", max_length=77, truncation=True, return_tensors="pt")
         with torch.inference_mode():
-            context = encoder(ids.input_ids).last_hidden_state
+            context = encoder(ids.input_ids.to(device)).last_hidden_state
         return torch_restore(pasd, vae, control, context, noise)
 
     return Timed(work)

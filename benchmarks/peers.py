@@ -1,7 +1,7 @@
 """This project against what people would run otherwise: same weights, machine and run, one after the other in turn.
 
-    python -m benchmarks.peers [stage1 stage2 assess] [--size embedded|eighth] [--runs 10] [--threads 2] [--compile]
-                               [--optimum PYTHON] [--json FILE]
+    python -m benchmarks.peers [stage1 stage2 assess] [--size embedded|eighth] [--device cpu|cuda] [--runs 10]
+                               [--threads 2] [--compile] [--optimum PYTHON] [--json FILE]
 
 Each run is a whole call, with texts, encoding, 10 steps at strength 0.99 with guidance 7.5, and decoding. Weights are
 random (`peer_models.py`). The work and its peers:
@@ -13,8 +13,9 @@ random (`peer_models.py`). The work and its peers:
     assess     one picture with a prompt not seen before: scores, maps and phrases against transformers' CLIP, which
                gives the two scores alone
 
-"eager" is torch as it is, "compiled" torch.compile on the networks (--compile; needs a C++ compiler). A ratio is the
-peer's time by ours, in the same round; the order within a round changes. Where both get the same random numbers,
+"eager" is torch as it is, "compiled" torch.compile on the networks (--compile; needs a C++ compiler). With "cuda" all
+stages are exported and run in half precision, on both sides; no GPU was at hand to try it. A ratio is the peer's time
+by ours, in the same round; the order within a round changes. Where both get the same random numbers,
 results are compared, and it fails when they differ by more than 2 % of the largest value.
 """
 
@@ -45,10 +46,10 @@ from grefine_export.pasd_bundle import RestoreOptions, add_restore
 from grefine_rt.bench import machine
 from grefine_rt.bundle import store
 from grefine_rt.engine.example import PROMPT
+from grefine_rt.errors import DeviceError
 
-PRECISION: dict[str, Any] = dict.fromkeys(
-    ("unet_precision", "text_precision", "vae_precision"), "fp16-storage"
-)
+PRECISION = {"cpu": "fp16-storage", "cuda": "fp16"}
+"""Of our graphs of the stages, by device."""
 AGREED = 2e-2
 """Largest difference between results, by their largest value: our weights are stored in half precision."""
 
@@ -59,22 +60,26 @@ def stage1(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStac
     """The calls of stage 1. Both draw noise of their own, so results differ."""
     side = RESOLUTION[options.size]
     checkpoint = peer_models.write_pipeline(folder / "pipeline", options.size)
-    bundle = stage1_bundle(checkpoint, folder / "bundle")
-    calls: Peers = {"ours": peer_calls.our_stage1(store.Bundle.open(bundle, "cpu", options.threads), side)}
+    bundle = stage1_bundle(checkpoint, folder / "bundle", options.device)
+    calls: Peers = {
+        "ours": peer_calls.our_stage1(store.Bundle.open(bundle, options.device, options.threads), side)
+    }
     for name in ("eager", "compiled") if options.compile else ("eager",):
         pipeline = StableDiffusionXLInpaintPipeline.from_pretrained(checkpoint)
+        pipeline.vae.register_to_config(force_upcast=False)  # else half precision would be ours alone
+        pipeline.to(options.device, peer_calls.dtype_on(options.device))
         calls[name] = peer_calls.diffusers_stage1(pipeline, side, name == "compiled", prompt=PROMPT)
     if options.optimum:
         calls["optimum"] = stack.enter_context(
-            peer_calls.optimum_stage1(options.optimum, checkpoint, side, options.threads)
+            peer_calls.optimum_stage1(options.optimum, checkpoint, side, options.threads, options.device)
         )
     return calls
 
 
-def stage1_bundle(checkpoint: Path, folder: Path) -> Path:
+def stage1_bundle(checkpoint: Path, folder: Path, device: str = "cpu") -> Path:
     """The embedded bundle with stage 1 from the pipeline's checkpoint."""
     shutil.copytree(store.find("mini"), folder)
-    add_inpaint(folder, str(checkpoint), InpaintOptions(**PRECISION), lambda line: None)
+    add_inpaint(folder, str(checkpoint), InpaintOptions(**_precisions(device)), lambda line: None)
     return folder
 
 
@@ -82,22 +87,27 @@ def stage2(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStac
     """The calls of stage 2."""
     side = RESTORE_RESOLUTION[options.size]
     checkpoint, base = peer_models.write_pasd(folder / "pasd", options.size)
-    bundle = stage2_bundle(checkpoint, base, folder / "bundle", side)
+    bundle = stage2_bundle(checkpoint, base, folder / "bundle", side, options.device)
+    device = options.device
     calls: Peers = {
-        "ours": peer_calls.our_stage2(store.Bundle.open(bundle, "cpu", options.threads), side),
-        "eager": peer_calls.torch_stage2(checkpoint, base, side, compiled=False),
+        "ours": peer_calls.our_stage2(store.Bundle.open(bundle, device, options.threads), side),
+        "eager": peer_calls.torch_stage2(checkpoint, base, side, compiled=False, device=device),
     }
     if options.compile:
-        calls["compiled"] = peer_calls.torch_stage2(checkpoint, base, side, compiled=True)
+        calls["compiled"] = peer_calls.torch_stage2(checkpoint, base, side, compiled=True, device=device)
     return calls
 
 
-def stage2_bundle(checkpoint: Path, base: Path, folder: Path, side: int) -> Path:
+def stage2_bundle(checkpoint: Path, base: Path, folder: Path, side: int, device: str = "cpu") -> Path:
     """The embedded bundle with stage 2 from the checkpoint, for pictures of `side` pixels."""
     shutil.copytree(store.find("mini"), folder)
-    options = RestoreOptions(resolution=side, tile=side, **PRECISION)
+    options = RestoreOptions(resolution=side, tile=side, **_precisions(device))
     add_restore(folder, str(checkpoint), str(base), options, lambda line: None)
     return folder
+
+
+def _precisions(device: str) -> dict[str, Any]:
+    return dict.fromkeys(("unet_precision", "text_precision", "vae_precision"), PRECISION[device])
 
 
 def assess(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStack) -> Peers:
@@ -108,11 +118,11 @@ def assess(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStac
     side, bundle = image_size(clip), folder / "bundle"
     write_bundle(bundle, surgery(clip), t_p, words, Source("random weights", "none"), say=lambda line: None)
     calls: Peers = {
-        "ours": peer_calls.our_assessment(bundle, side, "cpu", options.threads),
-        "eager": peer_calls.torch_assessment(clip, t_p, words, side, compiled=False),
+        "ours": peer_calls.our_assessment(bundle, side, options.device, options.threads),
+        "eager": peer_calls.torch_assessment(clip.to(options.device), t_p, words, side, compiled=False),
     }
     if options.compile:
-        again = peer_models.clip_model(options.size)
+        again = peer_models.clip_model(options.size).to(options.device)
         calls["compiled"] = peer_calls.torch_assessment(again, t_p, words, side, compiled=True)
     return calls
 
@@ -165,6 +175,7 @@ def main() -> None:
     )
     parser.add_argument("work", nargs="*", metavar="WORK", help=f"{', '.join(WORK)}; all by default")
     parser.add_argument("--size", choices=list(RESOLUTION), default="embedded")
+    parser.add_argument("--device", choices=list(PRECISION), default="cpu")
     parser.add_argument("--runs", type=int, default=10)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", action="store_true")
@@ -173,10 +184,15 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := {*options.work} - {*WORK}:
         parser.error(f"unknown work '{min(unknown)}': use {', '.join(WORK)}")
+    try:
+        store.Bundle.open("mini", options.device)  # before anything is exported for it
+    except DeviceError as error:
+        sys.exit(f"error: {error}")
     torch.set_num_threads(options.threads)
     size: Size = options.size
-    print(f"{size} size, {STEPS_TEXT}, {options.threads} threads")
-    result: dict[str, Any] = {"size": size, "threads": options.threads, "machine": machine()}
+    print(f"{size} size, {STEPS_TEXT}, {options.threads} threads, {options.device}")
+    result: dict[str, Any] = {"size": size, "device": options.device, "threads": options.threads}
+    result["machine"] = machine()
     for work in options.work or WORK:
         result[work] = measure(work, options)
         print(describe(work, result[work]), flush=True)

@@ -15,7 +15,7 @@ from grefine_rt.diffusion.tiling import tiled_decode
 from grefine_rt.engine.example import PROMPT
 
 SIDE = peer_models.RESOLUTION["embedded"]
-OPTIONS = argparse.Namespace(size="embedded", runs=1, threads=1, compile=False, optimum=None)
+OPTIONS = argparse.Namespace(size="embedded", device="cpu", runs=1, threads=1, compile=False, optimum=None)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -147,3 +147,10 @@ def test_a_line_tells_ratio_spread_and_difference():
         "  eager: 3.000 s, 1.50 times ours (1.50 to 3.00); results differ by 3.0e-04",
         "  compiled does not work here: no compiler",
     ]
+
+
+def test_a_gpu_that_is_not_there_is_said_before_anything_is_exported(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["peers", "stage1", "--device", "cuda"])
+    monkeypatch.setattr("grefine_rt.engine.sidecar.gpu_target", lambda index=0: None)
+    with pytest.raises(SystemExit, match="error: Device 'cuda' was asked for, but no NVIDIA GPU"):
+        peers.main()
