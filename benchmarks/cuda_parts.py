@@ -44,6 +44,7 @@ from grefine_export import inpaint_bundle, pasd_bundle
 from grefine_export.clip_bundle import Batch, Source, write_bundle
 from grefine_export.component import Precision, export_component
 from grefine_export.models.clip_loading import image_size, surgery
+from grefine_export.onnx.convert import Weights
 from grefine_export.onnx.cost import cost_at
 from grefine_export.onnx.step import InpaintStep, RestoreStep
 from grefine_export.vae_component import decode_job, encode_job
@@ -210,13 +211,15 @@ def pasd(options: Options) -> dict[str, Any]:
 def clip(options: Options) -> dict[str, Any]:
     """The assessment: everything that `Assessor` does, against both scores by transformers."""
     model, words = clip_model("eighth" if options.width == 1 else "embedded"), word_tokenizer()
-    side, bundle = image_size(model), options.graphs / f"clip-{options.width}"
+    compute: Weights = "fp32" if options.device == "cpu" else "fp16"
+    side, bundle = image_size(model), options.graphs / f"clip-{options.width}-{compute}"
     t_p = torch.randn(4, 2, model.config.projection_dim, generator=torch.Generator().manual_seed(3))
     if not (bundle / "bundle.json").is_file():
         with tempfile.TemporaryDirectory(dir=options.graphs) as folder:
             made = Path(folder) / "bundle"
+            source = Source("random", "none")
             write_bundle(
-                made, surgery(model), t_p, word_tokenizer(), Source("random", "none"), batch=Batch(1, 16)
+                made, surgery(model), t_p, words, source, batch=Batch(1, 16), say=print, compute=compute
             )
             made.rename(bundle)
     if options.export:

@@ -14,7 +14,7 @@ random (`peer_models.py`). The work and its peers:
                gives the two scores alone
 
 "eager" is torch as it is, "compiled" torch.compile on the networks (--compile; needs a C++ compiler). With "cuda" all
-stages are exported and run in half precision, on both sides; no GPU was at hand to try it. A ratio is the peer's time
+networks are exported and run in half precision, on both sides; no GPU was at hand to try it. A ratio is the peer's time
 by ours, in the same round; the order within a round changes. Where both get the same random numbers,
 results are compared, and it fails when they differ by more than 2 % of the largest value.
 """
@@ -42,6 +42,7 @@ from benchmarks.peer_models import RESOLUTION, RESTORE_RESOLUTION, Size
 from grefine_export.clip_bundle import Source, write_bundle
 from grefine_export.inpaint_bundle import InpaintOptions, add_inpaint
 from grefine_export.models.clip_loading import image_size, surgery
+from grefine_export.onnx.convert import Weights
 from grefine_export.pasd_bundle import RestoreOptions, add_restore
 from grefine_rt.bench import machine
 from grefine_rt.bundle import store
@@ -116,13 +117,16 @@ def assess(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStac
     torch.manual_seed(3)
     t_p = torch.randn(4, 2, clip.config.projection_dim)
     side, bundle = image_size(clip), folder / "bundle"
-    write_bundle(bundle, surgery(clip), t_p, words, Source("random weights", "none"), say=lambda line: None)
+    compute: Weights = "fp32" if options.device == "cpu" else "fp16"
+    source = Source("random weights", "none")
+    write_bundle(bundle, surgery(clip), t_p, words, source, say=lambda line: None, compute=compute)
+    place = (options.device, peer_calls.dtype_on(options.device))
     calls: Peers = {
         "ours": peer_calls.our_assessment(bundle, side, options.device, options.threads),
-        "eager": peer_calls.torch_assessment(clip.to(options.device), t_p, words, side, compiled=False),
+        "eager": peer_calls.torch_assessment(clip.to(*place), t_p, words, side, compiled=False),
     }
     if options.compile:
-        again = peer_models.clip_model(options.size).to(options.device)
+        again = peer_models.clip_model(options.size).to(*place)
         calls["compiled"] = peer_calls.torch_assessment(again, t_p, words, side, compiled=True)
     return calls
 

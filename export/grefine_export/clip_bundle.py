@@ -24,7 +24,7 @@ from grefine_export.models.clip_loading import (
 from grefine_export.models.clip_prompts import antonym_t_p, published_t_p, read_alpha
 from grefine_export.models.clip_surgery import Attention, ClipEncoder
 from grefine_export.models.clip_tokenizer import read_tokenizer
-from grefine_export.models.perceptual import ClipText, Perceptual
+from grefine_export.models.perceptual import ClipText, Perceptual, halved
 from grefine_export.onnx.convert import Weights, export
 from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_rt.bundle import store
@@ -73,13 +73,14 @@ def make_bundle(
     contexts: Path | None = None,
     contexts_license: str = "",
     weights: Weights = "fp16",
+    compute: Weights = "fp32",
     batch: str = "1..8",
 ) -> Manifest:
     """A bundle from the checkpoint at `path` (`checkpoints.locate`), which the manifest calls `origin`.
 
     size: input side in pixels, the checkpoint's own when None. tokenizer: where none lies beside the checkpoint.
-    contexts: folder of learned contexts; antonyms without it. batch: see `Batch.parse`. Raises ValueError and
-    FileNotFoundError, one sentence, and ParityError.
+    contexts: folder of learned contexts; antonyms without it. weights, compute: see `write_bundle`. batch: see
+    `Batch.parse`. Raises ValueError and FileNotFoundError, one sentence, and ParityError.
     """
     number = Batch.parse(batch)
     model = load_clip(path)
@@ -94,7 +95,7 @@ def make_bundle(
         contexts_license=contexts_license if contexts else "",
     )
     alpha = read_alpha(contexts) if contexts else PUBLISHED_ALPHA
-    return write_bundle(out, encoder, t_p, words, source, alpha, weights, number, say)
+    return write_bundle(out, encoder, t_p, words, source, alpha, weights, number, say, compute)
 
 
 def write_bundle(
@@ -107,6 +108,7 @@ def write_bundle(
     weights: Weights = "fp16",
     batch: Batch = Batch(1, 8),
     say: Callable[[str], None] = print,
+    compute: Weights = "fp32",
 ) -> Manifest:
     """Write a bundle without a refiner into the folder `out`.
 
@@ -115,6 +117,8 @@ def write_bundle(
         t_p: (4, 2, d), projected, not normalised; a constant of the graph.
         tokenizer: the text encoder's own.
         alpha: of Eq. 3, as fitted with `t_p`.
+        weights: how they are stored. compute: "fp16" for the encoders in half precision throughout, for GPUs and
+            TensorRT engines (`halved`); weights are then stored so, too.
 
     a_bound and beta stand at 0.5, where a text says neither more nor less than "" does: fit them on opinion scores.
 
@@ -123,7 +127,7 @@ def write_bundle(
     """
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"the folder '{out}' is not empty: give a new one")
-    _export(out, encoder, t_p, weights, batch, say)
+    _export(out, encoder, t_p, weights, compute, batch, say)
     (out / TOKENIZER).parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(out / TOKENIZER))
     return store.write(out, _manifest(out.resolve().name, encoder, source, alpha))
@@ -134,7 +138,13 @@ def _graph(name: str) -> str:
 
 
 def _export(
-    out: Path, encoder: ClipEncoder, t_p: Tensor, weights: Weights, batch: Batch, say: Callable[[str], None]
+    out: Path,
+    encoder: ClipEncoder,
+    t_p: Tensor,
+    weights: Weights,
+    compute: Weights,
+    batch: Batch,
+    say: Callable[[str], None],
 ) -> None:
     generator = torch.Generator().manual_seed(10)
     size, text = image_size(encoder.clip), encoder.clip.text_model
@@ -156,10 +166,11 @@ def _export(
             [{"ids": ids[:1]}, {"ids": ids}, {"ids": ids[:, :8]}],
         ),
     ):
-        path = export(module, example, outputs, axes, out / _graph(name), weights=weights)
-        errors = [
-            error for inputs in checks for error in compare(module, path, inputs, BOUNDS[weights]).values()
-        ]
+        # In half precision weights are stored as they are.
+        traced, stored = (halved(module), "fp32") if compute == "fp16" else (module, weights)
+        path = export(traced, example, outputs, axes, out / _graph(name), weights=stored)
+        bound = BOUNDS["fp16" if "fp16" in (weights, compute) else "fp32"]
+        errors = [error for inputs in checks for error in compare(module, path, inputs, bound).values()]
         held = sum(part.stat().st_size for part in path.parent.glob(f"{path.name}*"))
         say(f"{name}: relative error {max(errors):.1e}, {held / 2**20:.0f} MiB")
 

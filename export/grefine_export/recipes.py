@@ -59,6 +59,7 @@ class Clip:
     size: int
     graph_bytes: int
     weights: Weights = "fp16"
+    compute: Weights = "fp32"
     batch: str = "1..8"
     contexts: str = ""
     contexts_license: str = "Apache-2.0"

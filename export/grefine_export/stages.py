@@ -46,6 +46,7 @@ def add_clip(bundle: Path, table: Clip, paths: Paths, say: Say) -> None:
         contexts=Path(table.contexts).expanduser() if table.contexts else None,
         contexts_license=table.contexts_license,
         weights=table.weights,
+        compute=table.compute,
         batch=table.batch,
     )
 

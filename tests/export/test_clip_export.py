@@ -264,14 +264,22 @@ def invoke(*arguments):
 
 
 @pytest.mark.parametrize(
-    ("weights", "bound", "attention"), [("fp32", 1e-4, "vv"), ("fp16", 2e-2, "vv-normalised")]
+    ("weights", "compute", "bound", "attention"),
+    [
+        ("fp32", "fp32", 1e-4, "vv"),
+        ("fp16", "fp32", 2e-2, "vv-normalised"),
+        ("fp16", "fp16", 2e-2, "vv"),
+        ("fp16", "fp16", 2e-2, "vv-normalised"),
+    ],
 )
-def test_command_on_a_folder(clip, folder, tokenizer, tmp_path, monkeypatch, weights, bound, attention):
+def test_command_on_a_folder(
+    clip, folder, tokenizer, tmp_path, monkeypatch, weights, compute, bound, attention
+):
     out = tmp_path / "bundle"
     monkeypatch.chdir(folder)
     result = invoke(
         *("--checkpoint", "." if attention == "vv" else folder, "--out", out),
-        *("--weights", weights, "--size", 96),
+        *("--weights", weights, "--compute", compute, "--size", 96),
         *(() if attention == "vv" else ("--attention", attention)),
         *("--batch", "1..3"),
     )

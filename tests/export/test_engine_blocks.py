@@ -4,13 +4,18 @@ import importlib.util
 import os
 from functools import partial
 
+import clip_files
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.unets.unet_2d_blocks import CrossAttnDownBlock2D, DownBlock2D
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
 from torch import nn
 
+from grefine_export.clip_bundle import Source, write_bundle
 from grefine_export.component import export_component
+from grefine_export.models.clip_loading import surgery
 from grefine_export.onnx.convert import export
 from grefine_export.vae_component import decode_job
 from grefine_rt.bundle.store import write
@@ -90,15 +95,42 @@ def test_self_and_cross_attention_of_both_transformer_layers_are_fused(built):
 def test_every_bucket_has_a_profile_and_takes_more_memory_than_the_one_before(built):
     _, sidecar = built
     assert [profile["h"] for profile in sidecar.profiles] == [
+        (8, 128, 192),
         (32, 64, 96),
+        (48, 80, 112),
         (48, 96, 144),
-        (64, 80, 96),
-        (64, 128, 192),
-        (192, 224, 272),
+        (192, 224, 320),
     ]
-    first, second, wide, third, high = sidecar.activations
+    third, first, wide, second, high = sidecar.activations
     assert first < second < wide < third
     assert high < third
+
+
+@pytest.mark.parametrize("compute", ["fp16", "fp32"])
+def test_a_clip_exported_in_half_precision_is_built_in_it_and_its_attention_fused(
+    tmp_path, real_builder, compute
+):
+    folder = tmp_path / "bundle"
+    clip = clip_files.random_clip(clip_files.small_config())
+    torch.manual_seed(0)
+    source = Source("random weights", "none")
+    manifest = write_bundle(
+        folder,
+        surgery(clip),
+        torch.randn(4, 2, 40),
+        Tokenizer(WordLevel({"a": 0}, "a")),
+        source,
+        compute=compute,
+    )
+    built = [
+        EngineBuilder(("sm89",)).build(folder, manifest, graph, tmp_path / f"{index}.engine")
+        for index, graph in enumerate(sorted(set(manifest.components.values())))
+    ]
+    assert {sidecar.precision for sidecar in built} == {compute}
+    assert {sidecar.storage for sidecar in built} == {"fp16"}
+    # The text's 2 causal ones; the picture's 8 blocks, of which 6 have two paths.
+    fused = [sidecar.attention for sidecar in built]
+    assert fused == ([(2, 2), (14, 14)] if compute == "fp16" else [(0, 2), (0, 14)])
 
 
 def test_an_autoencoder_whose_tiles_attend_to_others(tmp_path, real_builder):

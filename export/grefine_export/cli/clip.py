@@ -22,6 +22,10 @@ def clip(
         typer.Option(help="Input side in pixels, such as 224, 336 or 512; the checkpoint's own by default."),
     ] = None,
     weights: Annotated[Literal["fp16", "fp32"], typer.Option(help="How weights are stored.")] = "fp16",
+    compute: Annotated[
+        Literal["fp16", "fp32"],
+        typer.Option(help="fp16: half precision throughout, for GPUs and TensorRT engines; fp32 for CPUs."),
+    ] = "fp32",
     batch: Annotated[
         str, typer.Option(help="Pictures at a time: N for a fixed number, MIN..MAX for any in between.")
     ] = "1..8",
@@ -67,6 +71,7 @@ def clip(
             contexts=contexts,
             contexts_license=contexts_license,
             weights=weights,
+            compute=compute,
             batch=batch,
         )
     except (ValueError, OSError, GRefineError, ParityError) as error:

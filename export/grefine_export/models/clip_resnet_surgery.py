@@ -35,7 +35,7 @@ class ResNetSurgery(ClipEncoder):
 
     def image_tokens(self, image: Tensor) -> Tensor:
         pool = self.clip.attnpool
-        tokens = pool.tokens(self.clip.visual((image - self.mean) / self.std))
+        tokens = pool.tokens(self.clip.visual(self.normalised(image)))
         k, v = (heads(p(tokens), pool.num_heads) for p in (pool.k_proj, pool.v_proj))
         q = heads(pool.q_proj(tokens[:, :1]), pool.num_heads)
         original = merged(F.scaled_dot_product_attention(q, k, v))

@@ -61,6 +61,10 @@ class ClipEncoder(nn.Module):
         """`image` (b, 3, R, R) RGB in [0, 1] -> projected tokens (b, 1 + N, d), class token first, not normalised."""
         raise NotImplementedError
 
+    def normalised(self, image: Tensor) -> Tensor:
+        """`image` (b, 3, R, R) RGB in [0, 1] as the encoder was trained to see it, in the precision of its weights."""
+        return ((image - self.mean) / self.std).to(self.clip.text_projection.weight.dtype)
+
     def embed_text(self, ids: Tensor) -> Tensor:
         """Token embeddings (n, t, w), without positions."""
         return self.clip.text_model.embeddings.token_embedding(ids)
@@ -105,7 +109,7 @@ class ClipSurgery(ClipEncoder):
 
     def image_tokens(self, image: Tensor) -> Tensor:
         vision = self.clip.vision_model
-        x = vision.pre_layrnorm(vision.embeddings((image - self.mean) / self.std))
+        x = vision.pre_layrnorm(vision.embeddings(self.normalised(image)))
         layers = vision.encoder.layers
         new: Tensor | None = None
         for index, layer in enumerate(layers):

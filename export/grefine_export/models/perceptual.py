@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -24,7 +26,7 @@ class Perceptual(nn.Module):
         self.register_buffer("t_p", t_p.detach().clone())
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        raw = self.encoder.image_tokens(image)
+        raw = self.encoder.image_tokens(image).float()
         tokens = F.normalize(raw, dim=-1)
         pairs = pair_probabilities(tokens, self.t_p, self.encoder.scale)
         over_tokens = raw / torch.linalg.vector_norm(raw, dim=1, keepdim=True)
@@ -51,4 +53,15 @@ class ClipText(nn.Module):
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         states = self.encoder.text_states(self.encoder.embed_text(ids))
-        return F.normalize(self.encoder.at_end(states, ids), dim=-1), states
+        return F.normalize(self.encoder.at_end(states, ids).float(), dim=-1), states.float()
+
+
+def halved(module: Perceptual | ClipText) -> Perceptual | ClipText:
+    """A copy whose encoder computes in half precision; pictures are normalised, and similarities made, in single."""
+    made = copy.deepcopy(module).half()
+    for name in ("mean", "std"):
+        setattr(made.encoder, name, getattr(module.encoder, name).clone())
+    made.encoder.clip.logit_scale = module.encoder.clip.logit_scale
+    if isinstance(made, Perceptual) and isinstance(module, Perceptual):
+        made.t_p = module.t_p.clone()
+    return made
