@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from grefine_rt import Refiner
-from grefine_rt.bundle.store import Bundle, read_manifest, write
+from grefine_rt.bundle.store import Bundle, read_manifest
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.solver import Schedule, table
 from grefine_rt.engine import build
@@ -41,9 +41,7 @@ GROWTH = 64 * 2**20
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tiny.save(tmp_path_factory.mktemp("tiny"))
-    write(folder, tiny.manifest())
-    return folder
+    return tiny.bundle(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

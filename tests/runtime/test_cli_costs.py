@@ -128,8 +128,7 @@ def test_memory_by_component_and_bucket(run, tmp_path):
 
 
 def test_memory_of_a_bundle_whose_costs_were_not_counted(run, tmp_path):
-    folder = tiny.save(tmp_path / "b")
-    write(folder, tiny.manifest())
+    folder = tiny.bundle(tmp_path / "b")
     done = run("bundle", "memory", folder)
     assert done.exit_code == 1
     assert "says nothing of its costs" in done.stderr

@@ -50,9 +50,7 @@ def read(folder):
 @pytest.fixture
 def small(tmp_path):
     """A bundle of graphs with a few nodes."""
-    folder = tiny.save(tmp_path / "bundle")
-    write(folder, tiny.manifest())
-    return folder
+    return tiny.bundle(tmp_path / "bundle")
 
 
 def test_the_graphs_below_are_those_of_the_embedded_bundle(mini):

@@ -27,9 +27,7 @@ MB = 10**6
 @pytest.fixture
 def bundle(tmp_path, monkeypatch):
     monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "cache"))
-    folder = tiny.save(tmp_path / "bundle")
-    write(folder, tiny.manifest())
-    return folder
+    return tiny.bundle(tmp_path / "bundle")
 
 
 @pytest.fixture

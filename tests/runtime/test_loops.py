@@ -21,6 +21,7 @@ from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.solver import Schedule, table
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.selection import Selection
 from grefine_rt.errors import BundleError, Cancelled, OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
 from tests.runtime import tiny
@@ -40,14 +41,17 @@ class Words:
 
 
 class TinyBundle(Bundle):
+    def of(self, manifest):
+        """The same graphs with another manifest."""
+        return TinyBundle(self.folder, manifest, Selection(self.folder, manifest, "cpu", 1))
+
     def tokenizer(self, component):
         return [Words() for _ in self.manifest.tokenizers[component]]
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
-    folder = tiny.save(tmp_path_factory.mktemp("tiny"))
-    write(folder, tiny.manifest())
+    folder = tiny.bundle(tmp_path_factory.mktemp("tiny"))
     return TinyBundle.open(folder, "cpu", threads=1)
 
 
@@ -135,7 +139,7 @@ def test_regenerate_blends_in_what_the_unet_does_not_see(blended, picture, mask,
 
 def test_guidance_interval_from_manifest_or_argument(bundle, picture, mask):
     settings = replace(bundle.manifest.inpaint, interval=(0.5, 1.0))
-    late = TinyBundle(bundle.folder, replace(bundle.manifest, inpaint=settings), "cpu", 1)
+    late = bundle.of(replace(bundle.manifest, inpaint=settings))
 
     def latent(which, **options):
         return regenerate(which, picture, mask, "cat", strength=0.8, seed=1, **options).latent
@@ -148,7 +152,7 @@ def test_guidance_interval_from_manifest_or_argument(bundle, picture, mask):
 
 def test_rescale_reaches_the_graph_or_is_refused(bundle, picture, mask):
     settings = replace(bundle.manifest.inpaint, rescale=0.5)
-    rescaled = TinyBundle(bundle.folder, replace(bundle.manifest, inpaint=settings), "cpu", 1)
+    rescaled = bundle.of(replace(bundle.manifest, inpaint=settings))
     with pytest.raises(BundleError, match="without guidance rescale"):
         regenerate(rescaled, picture, mask, "cat", strength=0.8, seed=1)
     with pytest.raises(BundleError, match="without guidance rescale"):
@@ -230,7 +234,7 @@ def test_unknown_color_fix_is_refused(bundle, picture):
 def test_negative_prompt_zeros_or_encoded(bundle, picture, mask):
     """Both are reachable, and the empty prompt is not the same as zeros."""
     settings = replace(bundle.manifest.inpaint, negative="encoded")
-    encoded = TinyBundle(bundle.folder, replace(bundle.manifest, inpaint=settings), "cpu", 1)
+    encoded = bundle.of(replace(bundle.manifest, inpaint=settings))
     one = regenerate(bundle, picture, mask, "cat", strength=0.8, seed=1)
     two = regenerate(encoded, picture, mask, "cat", strength=0.8, seed=1)
     assert not np.allclose(one.latent, two.latent)

@@ -18,6 +18,7 @@ from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.example import example_inputs, step_rows
 from grefine_rt.engine.onnxruntime import OnnxEngine
 from grefine_rt.engine.passes import SidePasses, splits
+from grefine_rt.engine.selection import Selection
 from grefine_rt.errors import BundleError, DeviceError
 from tests.runtime import tiny
 
@@ -135,7 +136,8 @@ def _loaded(graph, folder):
 def test_a_bundle_that_is_not_guided_throughout_runs_as_before_and_is_warmed_up_with_both(monkeypatch):
     whole = Bundle.open("mini", "cpu", 2)
     inpaint = dataclasses.replace(whole.manifest.inpaint, interval=(0.0, 0.5))
-    bundle = Bundle(whole.folder, dataclasses.replace(whole.manifest, inpaint=inpaint), "cpu", 2)
+    manifest = dataclasses.replace(whole.manifest, inpaint=inpaint)
+    bundle = Bundle(whole.folder, manifest, Selection(whole.folder, manifest, "cpu", 2))
     step, run, rows = bundle.engine("inpaint_step"), OnnxEngine.run, []
     assert type(step) is OnnxEngine
 

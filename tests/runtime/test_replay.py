@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from grefine_rt import bench
-from grefine_rt.bundle.store import Bundle, write
+from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.engine import device_memory, onnxruntime, selection
@@ -32,9 +32,7 @@ from tests.runtime.test_tensorrt_run import DECODE, STEP, assert_same, inputs_of
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tiny.save(tmp_path_factory.mktemp("tiny"))
-    write(folder, tiny.manifest())
-    return folder
+    return tiny.bundle(tmp_path_factory.mktemp("tiny"))
 
 
 @pytest.fixture

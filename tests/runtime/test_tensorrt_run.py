@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from grefine_rt.bundle.manifest import FileEntry
-from grefine_rt.bundle.store import Bundle, write
+from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
@@ -38,9 +38,7 @@ SCHEDULE = Schedule(1000, 0.00085, 0.012, "leading", 1)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tiny.save(tmp_path_factory.mktemp("tiny"))
-    write(folder, tiny.manifest())
-    return folder
+    return tiny.bundle(tmp_path_factory.mktemp("tiny"))
 
 
 class Here:

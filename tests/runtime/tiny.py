@@ -6,6 +6,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper, parser
 
+from grefine_rt.bundle.store import write
+
 SIDE = 8
 LENGTH, WIDTH, POOLED, WORDS = 6, 5, 3, 64
 
@@ -68,6 +70,12 @@ def text_encoder(pooled: bool) -> onnx.ModelProto:
     extra += " pooled = ReduceMean<keepdims=0>(each, one)" * pooled
     weights = {"t": CONTEXT, "p": POOL} if pooled else {"t": CONTEXT}
     return model(f"g (int64[n,l] ids) => ({outputs}) {{ context = Gather<axis=0>(t, ids){extra} }}", weights)
+
+
+def bundle(folder: Path) -> Path:
+    """`save`, with its manifest."""
+    write(save(folder), manifest())
+    return folder
 
 
 def step(inputs: tuple[str, ...]) -> onnx.ModelProto:

@@ -132,19 +132,11 @@ def write(folder: Path, manifest: Mapping[str, Any] | Manifest) -> Manifest:
 class Bundle:
     """An opened bundle. Components load on first use, once each; any number of threads may ask at once."""
 
-    def __init__(
-        self,
-        folder: Path,
-        manifest: Manifest,
-        device: str,
-        threads: int | None = None,
-        name: str = "",
-        cuda_graphs: bool = False,
-    ) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, selection: Selection) -> None:
+        """selection: what opens its graphs. `open` does all of it."""
         self.folder = folder
         self.manifest = manifest
-        self.device = device
-        self._selection = Selection(folder, manifest, device, threads, name, cuda_graphs)
+        self._selection = selection
         self._engines: dict[str, Engine] = {}
         self._choices: dict[str, Choice] = {}
         self._tokenizers: dict[str, list[PromptTokenizer]] = {}
@@ -170,7 +162,8 @@ class Bundle:
         manifest = read_manifest(folder)
         for path in manifest.files:
             _check_size(folder, manifest, path)
-        return cls(folder, manifest, device, threads, str(name_or_path), cuda_graphs)
+        chosen = Selection(folder, manifest, device, threads, str(name_or_path), cuda_graphs)
+        return cls(folder, manifest, chosen)
 
     def has(self, component: str) -> bool:
         """Whether the bundle has this component."""
