@@ -18,7 +18,7 @@ def answer(refiner: Refiner, picture: bytes, prompt: str, seed: int, stop: Cance
 
 
 if __name__ == "__main__":
-    stop = CancelToken()  # stop.cancel(), from a signal handler say, ends all work within one step
+    stop = CancelToken()  # stop.cancel(), from a signal handler say, ends all work before its next step
     # One refiner for all threads. With one CPU thread a run, requests side by side do not fight over the cores.
     with Refiner.load("mini", threads=1).warm_up() as refiner, ThreadPoolExecutor(4) as pool:
         pictures = sorted(HERE.glob("*.png"))

@@ -122,9 +122,11 @@ def write_bundle(
 
     a_bound and beta stand at 0.5, where a text says neither more nor less than "" does: fit them on opinion scores.
 
-    Raises ValueError (one sentence) when `out` has files, ParityError when a graph does not compute what its module
-    does.
+    Raises ValueError (one sentence) when `out` has files, or for weights in fp32 that are computed with in fp16;
+    ParityError when a graph does not compute what its module does.
     """
+    if compute == "fp16" and weights != "fp16":
+        raise ValueError("weights that are computed with in fp16 are stored so, too: leave --weights at fp16")
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"the folder '{out}' is not empty: give a new one")
     _export(out, encoder, t_p, weights, compute, batch, say)

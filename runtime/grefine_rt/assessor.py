@@ -70,14 +70,20 @@ class Assessor:
 
         pictures: (width, height) of those to come. On a GPU the first run of a size takes longer than others, and the
         stages of a refiner work on pictures of other shapes at other sizes; the square one is always run. Crops, which
-        the plan chooses, have sizes that nobody knows before. Raises BundleError and DeviceError.
+        the plan chooses, have sizes that nobody knows before. Raises OptionError for what is no such pair, BundleError
+        and DeviceError.
         """
+        for picture in pictures:
+            if not (isinstance(picture, tuple) and len(picture) == 2 and min(picture) > 0):
+                raise OptionError(f"A picture to warm up for is (width, height) in pixels, not {picture!r}.")
         bundle = self.bundle
         manifest = bundle.manifest
         parts = [name for section in self.sections for name in SECTION_COMPONENTS[section]]
         for name in one_of_each(manifest, (*ASSESS_COMPONENTS, *parts)):
             for rows in step_rows(manifest, name):
-                for size in work_sizes(manifest, name, pictures):
+                sizes = work_sizes(manifest, name, pictures)
+                # Twice where a larger size makes an engine prepare others anew.
+                for size in sizes * min(len(sizes), 2):
                     bundle.engine(name).run(example_inputs(bundle, name, size, rows))
         parse(PROMPT)
         return self

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from grefine_rt import __version__
 from grefine_rt.engine import nvidia
-from grefine_rt.engine.devices import cores, parse
+from grefine_rt.engine.devices import cores
 from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
 from grefine_rt.errors import GRefineError, OptionError
 from grefine_rt.system_memory import peak_memory
@@ -69,8 +69,8 @@ def measure(
     resolution: side of the picture in pixels, at which components are timed too; None for that of stage 1, and each
     component at its stage's own. Times are milliseconds.
     `outside_engines` is the share of a refine call that is spent outside of engine runs. `device_peak_mb` is what the
-    GPU had more in use, in one refine call more, than before anything was loaded (`device_peak`); other processes count
-    too. Raises OptionError for fewer than 2 runs or a side below 64, BundleError and DeviceError.
+    GPU, where there is a single one, had more in use in one refine call more than when this was called (`device_peak`);
+    other processes count too. Raises OptionError for fewer than 2 runs or a side below 64, BundleError and DeviceError.
     """
     if runs < 2:
         raise OptionError(f"The number of runs must be at least 2, but got {runs}.")
@@ -79,7 +79,7 @@ def measure(
     side = inpaint.resolution if resolution is None else resolution
     if side < 64:
         raise OptionError(f"The resolution must be at least 64 pixels, but got {side}.")
-    before = [gpu.used for gpu in nvidia.gpus()]
+    before = _used()
     load: dict[str, float] = {}
     components: dict[str, Row] = {}
     for name in one_of_each(bundle.manifest, bundle.manifest.components):
@@ -90,10 +90,9 @@ def measure(
         components[name] = _component(bundle, name, resolution, runs)
     on_part("refine")
     whole, parts, outside = _refine(refiner, side, runs)
-    place = parse(bundle.engine("perceptual").device)
-    peak: int | None = None
-    if place.kind == "cuda" and place.index < len(before):
-        peak = device_peak(place.index, lambda: _refine(refiner, side, 1)) - before[place.index]
+    peak: float | None = None
+    if before is not None and bundle.engine("perceptual").device != "cpu":
+        peak = (device_peak(lambda: _refine(refiner, side, 1)) - before) / 1e6
     return {
         "bundle": {"name": bundle.manifest.name, "version": bundle.manifest.version},
         "device": bundle.engine("perceptual").device,
@@ -105,7 +104,7 @@ def measure(
         "parts": parts,
         "outside_engines": outside,
         "images_per_minute": 60_000 / whole["median"],
-        "memory": {"host_peak_mb": host_peak(), "device_peak_mb": None if peak is None else peak / 1e6},
+        "memory": {"host_peak_mb": host_peak(), "device_peak_mb": peak},
         "machine": machine(),
     }
 
@@ -206,15 +205,15 @@ def host_peak() -> float | None:
     return None if held is None else held / 1e6
 
 
-def device_peak(index: int, work: Callable[[], object]) -> int:
-    """The most bytes of GPU `index`, in the driver's order, that all processes had in use while `work` ran: the driver
-    is asked fifty times a second."""
+def device_peak(work: Callable[[], object]) -> int:
+    """The most bytes that all processes had in use on the only GPU while `work` ran, asked of its driver over and over;
+    0 without one."""
     most, done = 0, threading.Event()
 
     def watch() -> None:
         nonlocal most
         while True:
-            most = max(most, nvidia.gpus()[index].used)
+            most = max(most, _used() or 0)
             if done.wait(0.02):
                 return
 
@@ -226,6 +225,12 @@ def device_peak(index: int, work: Callable[[], object]) -> int:
         done.set()
         thread.join()
     return most
+
+
+def _used() -> int | None:
+    """Bytes in use on the only GPU; None where there is none, or several, which CUDA may number in another order."""
+    found = nvidia.gpus()
+    return found[0].used if len(found) == 1 else None
 
 
 def machine() -> dict[str, Any]:

@@ -268,9 +268,13 @@ def make_plan(
     )
     stage1_steps = _choose(options.stage1_steps, inpaint.steps)
     sketch_steps = _choose(options.sketch_steps, inpaint.sketch_steps)
-    check_steps(inpaint.schedule, inpaint.solver, stage1_steps)
-    check_steps(inpaint.schedule, SKETCH_SOLVER, max(sketch_steps, 1))
-    check_steps(restoration.schedule, restoration.solver, stage2_steps)
+    drafts = _choose(options.drafts, inpaint.drafts)
+    if 1 in options.stages:
+        check_steps(inpaint.schedule, inpaint.solver, stage1_steps)
+        if drafts > 1 and sketch_steps:
+            check_steps(inpaint.schedule, SKETCH_SOLVER, sketch_steps)
+    if restore:
+        check_steps(restoration.schedule, restoration.solver, stage2_steps)
     feather = _choose(options.feather, defaults.feather)
     wrong = [assessment.phrases[place.phrase] for place in places]
     start, end = _choose(options.interval, inpaint.interval)
@@ -294,7 +298,7 @@ def make_plan(
         and 1 in options.stages,
         stage1_steps=stage1_steps,
         stage2_steps=stage2_steps,
-        drafts=_choose(options.drafts, inpaint.drafts),
+        drafts=drafts,
         # A draft is soft until stage 2 has seen it: where shapes are to be mended, p would not tell whether they are.
         judged="rationality" if redraw == "misshapen" and broken else "perceptual",
         sketch_steps=sketch_steps,

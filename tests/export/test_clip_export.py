@@ -348,18 +348,27 @@ def test_command_with_contexts_and_a_tokenizer_from_elsewhere(clip, contexts, bu
     assert_graph(bundle, lambda image: reference.tokens(image, 6, "vv"), clip, t_p, 1e-4)
 
 
-def test_command_on_a_resnet(clip, folder, tmp_path):
+@pytest.mark.parametrize(("compute", "bound"), [("fp32", 1e-4), ("fp16", 2e-2)])
+def test_command_on_a_resnet(clip, folder, tmp_path, compute, bound):
     state = clip_files.with_text_of(clip, clip_files.random_resnet())
     path = tmp_path / "RN.pt"
     clip_files.save_torchscript(state, path)
     out = tmp_path / "bundle"
-    result = invoke("--checkpoint", path, "--out", out, "--tokenizer", folder, "--weights", "fp32")
+    precision = ("--weights", compute, "--compute", compute)
+    result = invoke("--checkpoint", path, "--out", out, "--tokenizer", folder, *precision)
     assert result.exit_code == 0, result.output
     manifest = store.verify(out)
     assert (manifest.perceptual.attention, manifest.perceptual.grid) == ("vv-normalised", 2)
     assert graph_of(out, "perceptual").get_inputs()[0].shape == ["b", 3, 64, 64]
     t_p = antonym_t_p(surgery(clip), read_tokenizer(folder, clip_files.VOCABULARY))
-    assert_graph(out, ResNetReference(state).tokens, clip, t_p, 1e-4)
+    assert_graph(out, ResNetReference(state).tokens, clip, t_p, bound)
+
+
+def test_weights_in_single_precision_are_not_computed_with_in_half(folder, tmp_path):
+    result = invoke("--checkpoint", folder, "--out", tmp_path / "b", "--weights", "fp32", "--compute", "fp16")
+    assert result.exit_code == 1
+    assert "leave --weights at fp16" in result.output
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.parametrize(("weights", "bound"), [("fp32", 1e-4), ("fp16", 2e-2)])

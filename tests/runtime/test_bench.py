@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -53,7 +52,7 @@ def test_the_work_is_the_same_whatever_the_models_think():
 
 
 def test_a_cold_start_is_a_process_of_its_own(mini):
-    found = bench.cold_start("mini", "cpu", None, 128)
+    found = bench.cold_start("mini", "cpu", 2, 128)
     assert 0 < found["import_s"] < found["assess_s"] < found["refine_s"]
     assert 20 < found["host_peak_mb"] < 400
     with pytest.raises(GRefineError, match="cold start failed: No bundle 'none'"):
@@ -82,17 +81,27 @@ def test_without_the_system_s_record_the_peak_is_asked_of_the_library(tmp_path):
 
 
 def test_the_peak_of_a_device_is_what_it_had_more_in_use_than_before(mini, monkeypatch):
-    used = [10 * 10**6]
+    used, refiner = [10 * 10**6], Refiner.load("mini", "cpu", 1)
+    gpu = lambda: bench.nvidia.Gpu("Pretended", "1", 10**9, used[0])  # noqa: E731
+    monkeypatch.setattr(bench.nvidia, "gpus", lambda: (gpu(),))
+    refine = bench._refine
 
-    def work():
+    def work(*arguments):
         used[0] = 70 * 10**6
-        time.sleep(0.2)
-        used[0] = 30 * 10**6
+        try:
+            return refine(*arguments)
+        finally:
+            used[0] = 30 * 10**6
 
-    monkeypatch.setattr(bench.nvidia, "gpus", lambda: (bench.nvidia.Gpu("Pretended", "1", 10**9, used[0]),))
-    assert bench.device_peak(0, work) == 70 * 10**6
+    monkeypatch.setattr(bench, "_refine", work)
+    assert bench.measure(refiner, runs=2)["memory"]["device_peak_mb"] is None  # it ran on the CPU
+    monkeypatch.setattr(refiner.bundle.engine("perceptual"), "device", "cuda:0")
+    used[0] = 10 * 10**6
+    assert bench.measure(refiner, runs=2)["memory"]["device_peak_mb"] == 60
+    monkeypatch.setattr(bench.nvidia, "gpus", lambda: (gpu(), gpu()))  # which of them is not known
+    assert bench.measure(refiner, runs=2)["memory"]["device_peak_mb"] is None
     with pytest.raises(ZeroDivisionError):
-        bench.device_peak(0, lambda: 1 / 0)
+        bench.device_peak(lambda: 1 / 0)
 
 
 def test_two_results_are_compared(result, run, tmp_path):

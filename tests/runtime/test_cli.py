@@ -441,7 +441,7 @@ def test_the_whole_command_assess_is_quick(mini, example):
         begin = time.perf_counter()
         assert finish(start("assess", example))[0] == 0
         seconds.append(time.perf_counter() - begin)
-    assert min(seconds) < 1.5
+    assert min(seconds) < 3  # twice what it may take on the machine that docs/speed.md tells of
 
 
 def test_the_embedded_bundle_is_listed_shown_and_whole(mini, run):

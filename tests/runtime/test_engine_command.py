@@ -338,6 +338,7 @@ def test_what_cannot_be_built_keeps_no_other_graph_from_it(bundle, use):
     assert {Path(row["graph"]).stem for row in report["failed"]} == {"inpaint_step", "inpaint_decode"}
     notes = done.stderr.splitlines()
     assert sum("No importer registered for op: Surprise" in line for line in notes) == 2
+    assert len(notes) == 3
     assert notes[-1] == f"error: 2 of {len(GRAPHS)} engines could not be built: the notes above say why."
     use()
     built = {Path(row["path"]).stem: row["built"] for row in build_json(bundle, "--target", "sm89")}

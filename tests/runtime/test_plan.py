@@ -383,8 +383,14 @@ def test_a_strength_range_upside_down_is_an_error():
 @pytest.mark.parametrize("name", ["stage1_steps", "stage2_steps", "sketch_steps"])
 def test_steps_that_a_solver_cannot_make_are_refused_before_anything_is_drawn(name):
     with pytest.raises(OptionError, match=r"1000 steps.*use fewer"):
-        make_plan(assessment(), MANIFEST, PlanOptions(**{name: 1000}))
-    make_plan(assessment(), MANIFEST, PlanOptions(**{name: 400}))
+        make_plan(assessment(), MANIFEST, PlanOptions(drafts=2, **{name: 1000}))
+    make_plan(assessment(), MANIFEST, PlanOptions(drafts=2, **{name: 400}))
+    unused = {
+        "stage1_steps": {"stages": (2,)},
+        "stage2_steps": {"stages": (1,)},
+        "sketch_steps": {"drafts": 1},
+    }
+    make_plan(assessment(), MANIFEST, PlanOptions(**{name: 1000}, **unused[name]))
 
 
 @settings(max_examples=40)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from grefine_rt import Assessor, BundleError, PlanOptions, RefineOptions, Refiner
+from grefine_rt import Assessor, BundleError, OptionError, PlanOptions, RefineOptions, Refiner
 from grefine_rt.engine import selection
 from grefine_rt.engine.example import example_inputs, one_of_each
 from tests.runtime import assess_bundle, fake_bundle
@@ -51,6 +51,12 @@ def test_graphs_that_serve_several_components_are_named_once(mini):
     assert {manifest.components[name] for name in names} == set(manifest.components.values())
 
 
+@pytest.mark.parametrize("picture", [128, (128,), (128, 0)])
+def test_what_is_no_size_of_a_picture_is_one_sentence(mini, picture):
+    with pytest.raises(OptionError, match=r"is \(width, height\) in pixels, not"):
+        Assessor.load("mini", "cpu", 1).warm_up(picture)
+
+
 def test_pictures_of_other_shapes_are_run_at_the_sizes_of_their_work(mini, monkeypatch):
     refiner = Refiner.load("mini", "cpu", 1)
     encoder, seen = refiner.bundle.engine("restore_encode"), []
@@ -60,7 +66,7 @@ def test_pictures_of_other_shapes_are_run_at_the_sizes_of_their_work(mini, monke
     )
     refiner.warm_up((300, 100), (600, 200), (64, 64))
     found = list(seen)
-    assert len(found) == 2
+    assert len(found) == 4  # two sizes, twice
     seen.clear()
     rng = np.random.default_rng(0)
     plan = PlanOptions(stages=(2,))

@@ -2,13 +2,16 @@
 
 import platform
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from grefine_rt import __version__
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.output import console, print_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _PACKAGES = (
     *("numpy", "pillow", "tokenizers", "typer", "rich", "onnxruntime", "onnxruntime-gpu"),
@@ -33,7 +36,7 @@ def doctor(
         list[str] | None,
         typer.Argument(
             metavar="[BUNDLE]...",
-            help="Bundles to look at beside those of 'bundle list': folders.",
+            help="Names or folders to look at beside the bundles of 'bundle list'.",
             show_default=False,
         ),
     ] = None,
@@ -53,8 +56,10 @@ def doctor(
     """
     from dataclasses import asdict
 
+    from grefine_rt.bundle.store import find
     from grefine_rt.engine import nvidia
 
+    named = {name: find(name) for name in bundle or []}
     found = nvidia.gpus()
     facts: dict[str, Any] = {
         "grefine_rt": __version__,
@@ -63,7 +68,7 @@ def doctor(
         "packages": {name: _version(name) for name in _PACKAGES},
         "gpus": [asdict(gpu) for gpu in found],
         "devices": [_try_device(name) for name in device or _to_try(bool(found))],
-        "bundles": _bundles(bundle or []),
+        "bundles": _bundles(named),
     }
     facts["hints"] = _hints(facts)
     if as_json:
@@ -152,15 +157,15 @@ def _try_device(name: str) -> dict[str, Any]:
     return {"device": device, "backend": backend, "works": problem is None, "problem": problem}
 
 
-def _bundles(named: list[str]) -> list[dict[str, Any]]:
+def _bundles(named: "dict[str, Path]") -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from grefine_rt.bundle.store import Bundle, find, list_bundles, verify
+    from grefine_rt.bundle.store import Bundle, list_bundles, verify
     from grefine_rt.engine.devices import Choice
     from grefine_rt.errors import DeviceError, GRefineError
 
     found = []
-    for name, folder in {**list_bundles(), **{name: find(name) for name in named}}.items():
+    for name, folder in {**list_bundles(), **named}.items():
         version, problem = None, None
         backends: tuple[Choice, ...] = ()
         try:

@@ -103,6 +103,8 @@ def build(
                     )
                 except (BundleError, DeviceError) as error:
                     failed[graph] = error
+                    if len(graphs) > 1:
+                        say_notes((str(error),))
                     continue
                 rows.append(_row(engine, made, built=True))
     if as_json:
@@ -110,13 +112,13 @@ def build(
         print_json({"bundle": manifest.name, "folder": str(folder), "engines": rows, "failed": problems})
     else:
         _show_built(rows)
-    if len(failed) > 1:
-        say_notes(tuple(str(error) for error in failed.values()))
-        raise DeviceError(
-            f"{len(failed)} of {len(graphs)} engines could not be built: the notes above say why."
-        )
-    if failed:
+    if failed and len(graphs) == 1:
         raise next(iter(failed.values()))
+    if failed:
+        kind = (
+            BundleError if all(isinstance(error, BundleError) for error in failed.values()) else DeviceError
+        )
+        raise kind(f"{len(failed)} of {len(graphs)} engines could not be built: the notes above say why.")
 
 
 def _show_built(rows: "list[dict[str, Any]]") -> None:

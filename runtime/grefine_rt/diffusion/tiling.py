@@ -182,11 +182,13 @@ def _autoencode(
     pixels = cut(height, width, tile, overlap, LATENT_SCALE, MARGIN)
     cells = [_in_cells(tile) for tile in pixels]
     shared = Sharing(cells, engine.inputs, (tile // LATENT_SCALE) ** 2) if "rest" in engine.inputs else None
+    when = f"before {'encoding' if encode else 'decoding'}"
     for _ in range(ROUNDS):
         whole = np.zeros((1, channels, height * far // LATENT_SCALE, width * far // LATENT_SCALE), np.float32)
         for index, (cell, pixel) in enumerate(zip(cells, pixels, strict=True)):
             # Also where there is one: an autoencoder may take longer than a step.
-            stop_if_cancelled(cancel, f"before {'encoding' if encode else 'decoding'}")
+            stop_if_cancelled(cancel, when)
+            when = "between two tiles"
             arrays = {key: np.ascontiguousarray(cell.of(source, near))}
             if shared is None:
                 made = engine.run(arrays)

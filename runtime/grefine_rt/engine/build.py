@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest
@@ -164,8 +164,10 @@ class EngineBuilder:
         memory.forget_peak()
         before = resident_memory()
         available = free_memory()  # now, for what the parser will hold is part of the prediction
-        size = sum((folder / path).stat().st_size for path in sources)
-        # Of the weights' types nothing is known before they are parsed: those that need least.
+        # Before they are parsed nothing is known of the weights' types, so those that need least, nor how much of a
+        # file that graphs share is this one's.
+        own = [path for path in sources if PurePosixPath(path).name.startswith(PurePosixPath(graph).name)]
+        size = sum((folder / path).stat().st_size for path in own)
         _see_that_it_fits(graph, Weights(0, 0, size, 0, 0), available, partial.parent)
         trt = self._trt
         log = callbacks.logger(trt)

@@ -47,12 +47,10 @@ class TensorRTPlan(SizedPlan):
         # Of these sizes: what the profile's largest would take can be many times as much.
         self._memory = max(int(context.update_device_memory_size_for_shapes()), 1)
         super().__init__(scratch, specs, {name: tuple(context.get_tensor_shape(name)) for name in specs})
-        try:
-            for name in specs:
-                self._see(context.set_tensor_address(name, self.address(name)), f"the address of '{name}'")
-        except BaseException:
-            self.close()
-            raise
+
+    def bind(self) -> None:
+        for name in self.shapes:
+            self._see(self._context.set_tensor_address(name, self.address(name)), f"the address of '{name}'")
 
     def compute(self) -> None:
         gpu = self._scratch.gpu

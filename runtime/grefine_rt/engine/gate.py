@@ -8,7 +8,7 @@ from contextlib import contextmanager
 class Gate:
     """Lets any number of threads pass at once (`together`), or one of them with nobody else inside (`alone`).
 
-    Who waits to be alone keeps newcomers out. Neither may be entered from within.
+    Who waits for those inside to leave keeps newcomers out. Neither may be entered from within.
     """
 
     def __init__(self) -> None:

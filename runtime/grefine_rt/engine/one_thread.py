@@ -4,6 +4,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -28,7 +29,9 @@ class OneThread:
         try:
             return done.result()
         finally:
-            wait([done])
+            while not done.done():
+                with suppress(KeyboardInterrupt):  # a first one is being raised already
+                    wait([done])
 
 
 def _serve(calls: "SimpleQueue[Any]") -> None:

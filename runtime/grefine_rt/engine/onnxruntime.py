@@ -78,8 +78,8 @@ class CudaOptions:
 _PLAIN = CudaOptions()
 
 GATE = Gate()
-"""What may ask CUDA for memory passes together, what captures a CUDA graph alone: ONNX Runtime captures in the mode in
-which the driver refuses memory to every other thread."""
+"""What of ONNX Runtime may ask CUDA for memory passes together, what captures a CUDA graph alone: it captures in the
+mode in which the driver refuses memory to every other thread."""
 
 
 def _passing(place: str) -> AbstractContextManager[None]:

@@ -1,14 +1,12 @@
 """Denoising steps on ONNX Runtime CUDA as CUDA graphs: captured once for a set of sizes, then launched as one.
 
 Without them the CPU launches each kernel of each step. What ONNX Runtime asks of those who use its graphs is met here:
-tensors at fixed addresses, a session that one thread alone calls, nobody who asks CUDA for memory while it captures. No
-GPU was at hand to run it.
+tensors at fixed addresses, a session that one thread alone calls, nobody who asks CUDA for memory while it captures.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,7 +20,7 @@ from grefine_rt.engine.onnxruntime import GATE, CudaOptions, failure, module, op
 from grefine_rt.engine.sized import SIZES_KEPT, Shape, SizedEngine, SizedPlan, axis_sizes
 from grefine_rt.errors import BundleError, DeviceError
 
-MOST_CAPTURES = 2 * SIZES_KEPT
+MOST_CAPTURES = 4 * SIZES_KEPT
 """Graphs that a session captures in its life, for none can be given back."""
 _NO_GRAPH = -1
 
@@ -34,9 +32,9 @@ class ReplayEngine(SizedEngine):
     scratch: that of engines with which this one takes turns; None for its own. nhwc: see `CudaOptions`.
 
     The first run of a set of sizes captures, after plain runs of ONNX Runtime's own: it takes as long as a few. The
-    first `SIZES_KEPT` sets are captured and stay; others run plainly, those used last keep their buffers. A larger
-    size than any before makes all be captured anew, for ONNX Runtime may have replaced buffers of its own that older
-    graphs read, and after `MOST_CAPTURES` captures all new sets run plainly.
+    first `SIZES_KEPT` sets are captured and stay; others run plainly, those used last keep their buffers. A set that
+    none before was as large as, on every axis, makes all be captured anew, for ONNX Runtime may have replaced buffers
+    of its own that older graphs read. After `MOST_CAPTURES` captures no more are made.
 
     Raises DeviceError and BundleError as `OnnxEngine` does, also where cuda.core is missing; nodes that cannot be
     captured are refused here or by the first run.
@@ -61,8 +59,7 @@ class ReplayEngine(SizedEngine):
                 )
         self._index = wanted.index
         self._captured: dict[tuple[Shape, ...], ReplayPlan] = {}
-        self._seen: dict[str, int] = {}
-        self._numbers = itertools.count(1)
+        self._seen: list[dict[str, int]] = []
         self._captures = 0
         self._thread = OneThread("grefine-cuda-graphs")
 
@@ -88,24 +85,26 @@ class ReplayEngine(SizedEngine):
 
     def _kept(self, shapes: Mapping[str, Shape]) -> SizedPlan:
         key = self._key(shapes)
-        if key in self._captured:
+        if key in self._captured and not self._captured[key].failed:
             return self._captured[key]
         self._see_growth(axis_sizes(self.name, self.inputs, shapes))
+        self._captured = {key: plan for key, plan in self._captured.items() if not plan.failed}
         if len(self._captured) == SIZES_KEPT or self._captures == MOST_CAPTURES:
             return super()._kept(shapes)
-        plan = self._made(shapes, next(self._numbers))
         self._captures += 1
-        plan.dropped = partial(self._captured.pop, key, None)
-        self._captured[key] = plan
-        return plan
+        self._captured[key] = self._made(shapes, self._captures)
+        if key in self._plans:  # it ran plainly before
+            self._plans.pop(key).close()
+        return self._captured[key]
 
-    def _see_growth(self, sizes: Mapping[str, int]) -> None:
-        """Drop what was captured before a size as large as one of these was seen."""
-        if any(size > self._seen.get(axis, 0) for axis, size in sizes.items()):
-            for plan in self._captured.values():
-                plan.close()
-            self._captured.clear()
-        self._seen = {axis: max(size, self._seen.get(axis, 0)) for axis, size in sizes.items()}
+    def _see_growth(self, sizes: dict[str, int]) -> None:
+        """Drop what was captured before a set of sizes that none so far holds."""
+        if any(_holds(seen, sizes) for seen in self._seen):
+            return
+        self._seen = [seen for seen in self._seen if not _holds(sizes, seen)] + [sizes]
+        for plan in self._captured.values():
+            plan.close()
+        self._captured = {}
 
     def _made(self, shapes: Mapping[str, Shape], graph: int) -> ReplayPlan:
         sizes = axis_sizes(self.name, self.inputs, shapes)
@@ -123,7 +122,8 @@ class ReplayEngine(SizedEngine):
 class ReplayPlan(SizedPlan):
     """A set of sizes bound to a session. graph: the number of its CUDA graph, or -1 for none.
 
-    A first run that fails drops the plan: what ONNX Runtime captured then is not known. Its number is not used again.
+    failed: its first run failed, so that what ONNX Runtime captured is not known; its buffers are freed, and neither it
+    nor its number may be used again.
     """
 
     def __init__(
@@ -136,17 +136,21 @@ class ReplayPlan(SizedPlan):
         index: int,
         graph: int,
     ) -> None:
-        inputs, outputs = specs
-        super().__init__(scratch, {**inputs, **outputs}, shapes)
-        self.dropped: Callable[[], object] = lambda: None
-        self._session, self._thread = session, thread
-        self._binding = session.io_binding()
-        for group, bind in ((inputs, self._binding.bind_input), (outputs, self._binding.bind_output)):
-            for name, spec in group.items():
-                bind(name, "cuda", index, spec.dtype.type, self.shapes[name], self.address(name))
+        self.failed = False
+        self._session, self._thread, self._specs, self._index = session, thread, specs, index
         self._options = module().RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", str(graph))
         self._captures = graph != _NO_GRAPH
+        inputs, outputs = specs
+        super().__init__(scratch, {**inputs, **outputs}, shapes)
+
+    def bind(self) -> None:
+        self._binding = self._session.io_binding()
+        for specs, bind in zip(
+            self._specs, (self._binding.bind_input, self._binding.bind_output), strict=True
+        ):
+            for name, spec in specs.items():
+                bind(name, "cuda", self._index, spec.dtype.type, self.shapes[name], self.address(name))
 
     def compute(self) -> None:
         self._scratch.gpu.sync()  # ONNX Runtime has a stream of its own, for whose end it waits itself
@@ -159,7 +163,11 @@ class ReplayPlan(SizedPlan):
             with GATE.alone():
                 self._thread.run(run)
         except BaseException:
-            self.dropped()
+            self.failed = True
             self.close()
             raise
         self._captures = False
+
+
+def _holds(larger: Mapping[str, int], sizes: Mapping[str, int]) -> bool:
+    return all(larger[axis] >= size for axis, size in sizes.items())

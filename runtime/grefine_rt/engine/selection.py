@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _AUTOENCODERS = ("_encode", "_decode")
-_BY_NAME = ("Asked for by name.", "Asked for by name, as CUDA graphs.")
 
 
 class Selection:
@@ -98,7 +97,8 @@ class Selection:
                     raise
                 passed.append(str(error))
                 continue
-            reason = self._reason(passed) if auto else _BY_NAME[self._replays(graph)]
+            how = ", as CUDA graphs" if self._replays(graph) else ""
+            reason = self._reason(passed) if auto else f"Asked for by name{how}."
             return opened, Choice(self._serving(graph)[0], backend, device.place, reason)
         raise AssertionError("the last backend either opens a graph or raises")
 
@@ -108,8 +108,13 @@ class Selection:
 
             found = self._built(graph)
             assert isinstance(found, tuple)
-            budget = self._weight_budget(*found)
-            engine = TensorRTEngine(*found, device.place, scratch=self._scratch, budget=budget)
+            budget, free = self._weight_budget(*found), self._scratch.gpu.free_memory
+            try:
+                engine = TensorRTEngine(*found, device.place, scratch=self._scratch, budget=budget)
+            except DeviceError as error:
+                if (told := self._without_room(found[1], free)) is None:
+                    raise
+                raise told from error
             self._loaded.add(found[0])
             return engine
         serves = self._serving(graph)
@@ -186,20 +191,8 @@ class Selection:
         return f"no TensorRT engine of '{stem}' is built: run '{build}'"
 
     def _weight_budget(self, path: Path, sidecar: Sidecar) -> int | None:
-        """Bytes of device memory for the weights of an engine, beside those that are not loaded yet; None for all.
-
-        Raises DeviceError where the GPU has too little for one that cannot stream them.
-        """
+        """Bytes of device memory for the weights of an engine, beside those that are not loaded yet; None for all."""
         if not sidecar.streams:
-            free = self._scratch.gpu.free_memory
-            if sidecar.engine.size > free:
-                component = self._serving(sidecar.graph)[0]
-                raise DeviceError(
-                    f"The weights of engine '{path.stem}' take {sidecar.engine.size / 1e9:.1f} GB, but "
-                    f"'{self._wanted.place}' has {free / 1e9:.1f} GB free: end other programs that hold its memory, or "
-                    f"keep weights in host memory with 'grefine-rt engine build {self._name} --component {component} "
-                    f"--weight-streaming'."
-                )
             return None
         from grefine_rt.engine.weight_budget import weight_budget
 
@@ -209,6 +202,21 @@ class Selection:
         later = [engine for place, engine in valid.items() if place not in self._loaded | {path}]
         free = self._scratch.gpu.free_memory + self._scratch.size - activations
         return weight_budget(sidecar, later, free)
+
+    def _without_room(self, sidecar: Sidecar, free: int) -> DeviceError | None:
+        """What to say of an engine that did not load where `free` bytes are too few for its weights; None elsewhere."""
+        from grefine_rt.engine.sidecar import Environment, build_command
+
+        if sidecar.streams or sidecar.engine.size <= free:
+            return None
+        component = self._serving(sidecar.graph)[0]
+        here = Environment(self._name, {}, self._gpu)
+        command = build_command(here, component, sidecar.targets, sidecar.flavour, streams=True)
+        return DeviceError(
+            f"The weights of engine '{PurePosixPath(sidecar.graph).stem}' take {sidecar.engine.size / 1e9:.1f} GB, but "
+            f"'{self._wanted.place}' has {free / 1e9:.1f} GB free: end other programs that hold its memory, or keep "
+            f"weights in host memory with '{command}'."
+        )
 
     @property
     def _no_gpu(self) -> str:

@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -216,13 +217,20 @@ def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> 
             flavour = "tensorrt"
     else:
         return None
-    option = "" if flavour == "tensorrt-rtx" else f" --flavour {flavour}"
-    option += " --weight-streaming" if sidecar.streams else ""
-    option += f" --out {environment.out}" if environment.out else ""
-    return (
-        f"{who} {problem}: run 'grefine-rt engine build {environment.bundle} --target {','.join(wanted)} --component "
-        f"{names[0]}{option}'."
+    command = build_command(environment, names[0], wanted, flavour, sidecar.streams)
+    return f"{who} {problem}: run '{command}'."
+
+
+def build_command(
+    environment: Environment, component: str, targets: Sequence[str], flavour: Flavour, streams: bool
+) -> str:
+    """The command that builds a component's engine so."""
+    command = (
+        f"grefine-rt engine build {environment.bundle} --target {','.join(targets)} --component {component}"
     )
+    command += "" if flavour == "tensorrt-rtx" else f" --flavour {flavour}"
+    command += " --weight-streaming" if streams else ""
+    return command + (f" --out {shlex.quote(str(environment.out))}" if environment.out else "")
 
 
 def _loads_in(sidecar: Sidecar, installed: str) -> bool:
@@ -294,11 +302,17 @@ def proved(found: Found, folder: Path) -> Found:
     """
     if found.problem is not None or found.sidecar is None:
         return found
+    who = f"Engine '{found.engine.stem}'"
     for path, built in found.sidecar.sources.items():
-        if (folder / path).is_file() and not proven(folder / path, built):
+        try:
+            changed = (folder / path).is_file() and not proven(folder / path, built)
+        except OSError as error:
+            problem = f"{who} was built from '{folder / path}', which cannot be read ({error.strerror}): see who may."
+            return replace(found, problem=problem)
+        if changed:
             problem = (
-                f"Engine '{found.engine.stem}' was built from another '{path}' than lies in '{folder}', which is not "
-                f"what bundle.json says: {mend(folder)}."
+                f"{who} was built from another '{path}' than lies in '{folder}', which is not what bundle.json says: "
+                f"{mend(folder)}."
             )
             return replace(found, problem=problem)
     return found

@@ -25,10 +25,10 @@ SIZES_KEPT = 8
 
 
 class SizedPlan:
-    """Buffers for all tensors of one set of sizes. A subclass says how they are computed.
+    """Buffers for all tensors of one set of sizes. A subclass says how they are bound and computed.
 
-    shapes: of every tensor in `specs`. Raises what the driver raises; what was allocated is freed then. All calls are
-    made under the scratch's lock.
+    shapes: of every tensor in `specs`. Raises what the driver or `bind` raises; what was allocated is freed then. All
+    calls are made under the scratch's lock.
     """
 
     def __init__(
@@ -41,9 +41,14 @@ class SizedPlan:
             for name, spec in specs.items():
                 size = math.prod(self.shapes[name]) * spec.dtype.itemsize
                 self._buffers[name] = scratch.gpu.allocate(size)
+            self.bind()
         except BaseException:
             self.close()
             raise
+
+    def bind(self) -> None:
+        """Tell the library where the buffers lie, which stays so."""
+        raise NotImplementedError
 
     def run(self, sources: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
         """Run once, from `sources`, all inputs, into `targets`, any outputs; done when it returns."""
