@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from grefine_rt import DeviceError, Refiner
-from grefine_rt.engine import nvidia, plugin
+from grefine_rt.engine import device_memory, nvidia, plugin
 from grefine_rt.engine.onnxruntime import has_cuda
 from grefine_rt.engine.sidecar import gpu_target
 
@@ -52,6 +52,8 @@ def on_cpu():
 
 @pytest.fixture(scope="session", params=[False, True], ids=["plain", "cuda-graphs"])
 def on_cuda(cuda, request):
+    if request.param and not device_memory.installed():
+        pytest.skip(device_memory.MISSING)
     with Refiner.load(MINI, cuda, cuda_graphs=request.param) as refiner:
         yield refiner.warm_up()
 

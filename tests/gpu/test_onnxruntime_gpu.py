@@ -10,6 +10,7 @@ import pytest
 from grefine_rt import Cancelled, CancelToken, DeviceError, PlanOptions, RefineOptions, Refiner
 from grefine_rt.bench import middle, picture
 from grefine_rt.bundle.store import Bundle
+from grefine_rt.engine import device_memory
 from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
 from grefine_rt.engine.onnxruntime import CudaOptions, OnnxEngine
 from grefine_rt.engine.replay import ReplayEngine
@@ -63,6 +64,7 @@ def test_every_component_agrees_with_the_cpu_in_the_plugin(on_cpu, rtx, componen
 
 @pytest.mark.parametrize("component", ["inpaint_step", "restore_step"])
 def test_a_replayed_graph_gives_what_plain_runs_give(on_cpu, cuda, component):
+    pytest.importorskip("cuda.core", exc_type=ImportError, reason="pip install cuda-core cuda-bindings")
     file = MINI / on_cpu.bundle.manifest.components[component]
     plain, replayed = OnnxEngine(file, cuda), ReplayEngine(file, cuda)
     # A larger size may make ONNX Runtime replace buffers of its own that older graphs read.
@@ -195,6 +197,8 @@ def test_a_cancelled_call_gives_its_memory_back(on_cuda, used):
 
 @pytest.mark.parametrize("cuda_graphs", [False, True])
 def test_a_closed_refiner_gives_its_memory_back(cuda, used, cuda_graphs):
+    if cuda_graphs and not device_memory.installed():
+        pytest.skip(device_memory.MISSING)
     sizes = []
     for _ in range(4):
         with Refiner.load(MINI, cuda, cuda_graphs=cuda_graphs) as refiner:
