@@ -38,7 +38,7 @@ def test_an_engine_is_built_once_with_the_profiles_of_a_bundle(graphs, tmp_path,
     assert engine_full_size.main(arguments) == 0
     first = (tmp_path / "engines.json").read_text()
     (record,) = json.loads(first)
-    assert [ranges["h"][1] for ranges in record["profiles"]] == [64, 56, 96, 168]
+    assert [ranges["h"][1] for ranges in record["profiles"]] == [96, 56, 64, 168]
     assert (record["precision"], record["targets"]) == ("fp16", ["sm89"])
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
