@@ -26,7 +26,7 @@ from grefine_rt.bundle.store import Bundle
 from grefine_rt.costs import check_memory
 from grefine_rt.diffusion.loop import Cancels, CancelToken, stop_if_cancelled
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.tiling import fits
+from grefine_rt.diffusion.tiling import piece
 from grefine_rt.drafts import Drafts, at_work_size, best
 from grefine_rt.engine.devices import Choice
 from grefine_rt.errors import OptionError
@@ -259,8 +259,7 @@ class Refiner(Assessor):
         here = {component for component in needed if choices[component] == "cpu"}
         rows, columns = plan.mask.shape
         (width, height), tile = restore_work(self.bundle.manifest.stage2, columns, rows, plan.work)
-        if not fits(height, width, tile):
-            width, height = min(width, tile), min(height, tile)
+        height, width = piece(height, width, tile)
         sizes = [crop.size for crop in plan.crops] if plan.regenerate else []
         stage1 = max(sizes, key=math.prod, default=(width, height))
         check_memory(self.bundle.manifest, stage1, usable_memory(), "cpu", (width, height), here)

@@ -42,6 +42,11 @@ def fits(height: int, width: int, tile: int) -> bool:
     return not tile or (height * width <= _FULL * tile**2 and max(height, width) <= _LONG * tile)
 
 
+def piece(height: int, width: int, tile: int) -> tuple[int, int]:
+    """(height, width) of what a graph sees at once of a picture: all of it where it `fits`, else one tile."""
+    return (height, width) if fits(height, width, tile) else (min(height, tile), min(width, tile))
+
+
 @dataclass(frozen=True)
 class Tile:
     """A tile's rows and columns, and what it counts along each of them."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from grefine_rt.diffusion.tile_sharing import HIDDEN
-from grefine_rt.diffusion.tiling import fits
+from grefine_rt.diffusion.tiling import piece
 from grefine_rt.errors import BundleError
 from grefine_rt.imaging.image import work_size
 
@@ -52,8 +52,7 @@ def work_sizes(
     found: dict[tuple[int, int] | None, None] = {None: None}
     for picture in pictures:
         width, height = work_size(*picture, side, stage.multiple)
-        if not fits(height, width, stage.tile):
-            width, height = min(width, stage.tile), min(height, stage.tile)
+        height, width = piece(height, width, stage.tile)
         if (width, height) != (side, side):
             found[width, height] = None
     return list(found)

@@ -63,14 +63,6 @@ class ReplayEngine(SizedEngine):
         self._captures = 0
         self._thread = OneThread("grefine-cuda-graphs")
 
-    @property
-    def graphs(self) -> str:
-        """How CUDA graphs are used."""
-        return f"captured by ONNX Runtime for {len(self._captured)} sets of sizes"
-
-    def check(self, shapes: Mapping[str, Shape]) -> None:
-        axis_sizes(self.name, self.inputs, shapes)
-
     def plan(self, shapes: Mapping[str, Shape]) -> SizedPlan:
         return self._made(shapes, _NO_GRAPH)
 

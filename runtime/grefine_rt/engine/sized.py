@@ -123,8 +123,7 @@ class SizedEngine:
         return SizedBinding(self)
 
     def check(self, shapes: Mapping[str, Shape]) -> None:
-        """Raise BundleError for sizes of the inputs for which no plan can be made."""
-        raise NotImplementedError
+        """Raise BundleError for sizes of the inputs for which no plan can be made; called before one is given up."""
 
     def plan(self, shapes: Mapping[str, Shape]) -> SizedPlan:
         """A new plan for these sizes of the inputs."""
