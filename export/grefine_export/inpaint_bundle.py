@@ -38,7 +38,7 @@ from grefine_export.sampling import Sampling, sampling
 from grefine_export.vae_component import decode_job, encode_job
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS
 from grefine_rt.bundle.store import write
-from grefine_rt.diffusion.solver import Prediction, Solver, Spacing
+from grefine_rt.contract import Prediction, Solver, Spacing
 
 Say = Callable[[str], None]
 

@@ -34,7 +34,7 @@ from grefine_export.onnx.step import RestoreStep
 from grefine_export.vae_component import decode_job, encode_job
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Restore
 from grefine_rt.bundle.store import write
-from grefine_rt.diffusion.solver import Solver
+from grefine_rt.contract import Solver
 
 Say = Callable[[str], None]
 

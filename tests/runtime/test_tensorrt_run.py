@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from grefine_rt.bundle.manifest import FileEntry
-from grefine_rt.bundle.store import Bundle
+from grefine_rt.contract import Schedule
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.solver import Schedule, table
+from grefine_rt.diffusion.solver import table
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.device_memory import CudaDevice, Scratch
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
@@ -29,6 +29,7 @@ from grefine_rt.engine.tensorrt.jit_cache import JitCache
 from grefine_rt.engine.tensorrt.run import TensorRTEngine, profile_for
 from grefine_rt.engine.tensorrt.sidecar import RTX_TARGETS, Environment
 from grefine_rt.errors import BundleError, DeviceError
+from grefine_rt.models.bundle import Bundle
 from tests.runtime import fake_cuda, fake_tensorrt, tiny
 from tests.runtime.test_loops import TinyBundle
 

@@ -22,7 +22,7 @@ from grefine_export.mini.world import SIZE, Rendered, Scene, render
 from grefine_export.models.vae import Vae
 from grefine_rt import Assessor
 from grefine_rt.bundle.manifest import Manifest
-from grefine_rt.diffusion.loop import LATENT_SCALE
+from grefine_rt.contract import LATENT_SCALE
 from grefine_rt.files import whole
 from grefine_rt.imaging.mask import grow
 from grefine_rt.plan.make import make_plan
