@@ -97,7 +97,7 @@ PEAK = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from grefine_rt.bundle.store import Bundle
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.diffusion.restore import restore
 bundle = Bundle.open(sys.argv[1], "cpu", threads=1)
 picture = np.random.default_rng(0).random((768, 768, 3), dtype=np.float32)
