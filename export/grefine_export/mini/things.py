@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from grefine_export.mini.palette import Rgb, mix
-
 Points = np.ndarray  # (k, 2) float
 
 
@@ -233,24 +231,3 @@ SHAPES: dict[str, list[Shape]] = {kind: draw() for kind, draw in _DRAW.items()}
 FOOT: dict[str, float] = {
     kind: max(float(s.points[:, 1].max()) for s in shapes) for kind, shapes in SHAPES.items()
 }
-
-
-def role_colour(role: str, body: Rgb) -> Rgb:
-    """The colour of a shape's `role` for a thing whose body is `body`; 8-bit RGB."""
-    fixed: dict[str, Rgb] = {
-        "wood": (122, 88, 66),
-        "glass": (186, 222, 236),
-        "white": (250, 248, 242),
-        "ink": (52, 46, 58),
-        "leaf": (92, 152, 84),
-        "honey": (246, 190, 74),
-        "blush": (236, 128, 132),
-        "cream": (244, 228, 200),
-    }
-    if role == "body":
-        return body
-    if role == "shade":
-        return mix(body, (30, 22, 48), 0.28)
-    if role == "light":
-        return mix(body, (255, 252, 240), 0.38)
-    return fixed[role]

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, ImageDraw
 
-from grefine_export.mini.palette import COLOURS, SETTINGS, mix
-from grefine_export.mini.things import FOOT, KINDS, SHAPES, SKY_KINDS, role_colour
+from grefine_export.mini.palette import COLOURS, SETTINGS, mix, role_colour
+from grefine_export.mini.things import FOOT, KINDS, SHAPES, SKY_KINDS
 
 SIZE = 128
 SUPERSAMPLING = 3
@@ -23,7 +23,8 @@ Seed = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing of a scene. `x`, `y`: centre, pixels; `size`: a key of `SCALES`; `flip`: mirrored."""
+    """One thing of a scene. `x`, `y`: centre, pixels; `size`: a key of `SCALES`; `flip`: mirrored;
+    `variant`: which of the kind's shapes, counted round."""
 
     kind: str
     colour: str
@@ -31,6 +32,7 @@ class Thing:
     x: float
     y: float
     flip: bool
+    variant: int = 0
 
     @property
     def side(self) -> float:
@@ -52,11 +54,18 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture as data. `seed` drives hills, stars and grain only."""
+    """A picture as data.
+
+    `seed` drives hills, stars and texture only. `style` is a key of `styles.STYLES`; `line` the width of
+    outlines, pixels; `light` where light comes from, -1 left .. 1 right, always from above.
+    """
 
     setting: str
     things: tuple[Thing, ...]
     seed: int
+    style: str = "shaded"
+    line: float = 1.2
+    light: float = -0.7
 
 
 @dataclass(frozen=True)
