@@ -14,6 +14,7 @@ import numpy as np
 from grefine_export.mini.backgrounds import HORIZON, SIZE, background, sky_colour
 from grefine_export.mini.painting import (
     Layer,
+    bare_border,
     contact_shadow,
     dried,
     drop_shadow,
@@ -160,6 +161,8 @@ def render(scene: Scene, textured: bool = True) -> Rendered:
     picture = background(scene.setting, np.random.default_rng((scene.seed, 1)))
     if style.pale:
         picture = picture + style.pale * (255 - picture)
+    if style.texture == "wash":
+        picture = bare_border(picture, np.random.default_rng((scene.seed, 3)))
     layers = [_layer(scene, thing, style) for thing in scene.things]
     for thing, drawn in zip(scene.things, layers, strict=True):
         if style.shadow == "drop":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grefine_export.mini.things.shapes import (
     Shape,
+    bent,
     blob,
     both,
     box,
@@ -101,7 +102,7 @@ def bird() -> list[list[Shape]]:
         polygon("shade", (-0.1, 0.14), (0.1, 0.14), (0.14, 0.36), (0.0, 0.3), (-0.14, 0.36)),
         *both(
             blob(
-                "shade",
+                "body",
                 (-0.06, -0.06),
                 (-0.3, -0.28),
                 (-0.5, -0.22),
@@ -114,7 +115,7 @@ def bird() -> list[list[Shape]]:
         ellipse("body", 0.0, -0.14, 0.15, 0.14),
         ellipse("light", 0.0, 0.1, 0.09, 0.11),
         polygon("honey", (-0.05, -0.12), (0.05, -0.12), (0.0, -0.02)),
-        *both(ellipse("ink", -0.07, -0.16, 0.03, 0.035)),
+        *both(ellipse("mark", -0.07, -0.16, 0.03, 0.035)),
     ]
     return [flying, resting, spread]
 
@@ -242,7 +243,7 @@ def cat() -> list[list[Shape]]:
         return [*ears, *eyes, nose]
 
     sitting = [
-        stroke("shade", 0.085, (0.18, 0.42), (0.36, 0.4), (0.42, 0.24), (0.36, 0.06), (0.44, -0.04)),
+        bent("shade", 0.085, (0.18, 0.42), (0.36, 0.4), (0.42, 0.24), (0.36, 0.06), (0.44, -0.04)),
         blob(
             "body",
             (0.0, -0.04),
@@ -258,14 +259,14 @@ def cat() -> list[list[Shape]]:
         *face(0.0, -0.12, 1.0),
     ]
     walking = [
-        stroke("shade", 0.08, (0.34, 0.06), (0.46, -0.06), (0.42, -0.22), (0.48, -0.34)),
+        bent("shade", 0.08, (0.34, 0.06), (0.46, -0.06), (0.42, -0.22), (0.48, -0.34)),
         *(rounded("shade", x, 0.14, x + 0.1, 0.4, 0.045) for x in (-0.12, 0.2)),
         *(rounded("body", x, 0.14, x + 0.1, 0.42, 0.045) for x in (-0.22, 0.3)),
         blob("body", (-0.26, 0.06), (0.0, -0.06), (0.3, -0.06), (0.42, 0.08), (0.36, 0.24), (-0.2, 0.24)),
         *face(-0.24, -0.06, 0.8),
     ]
     lying = [
-        stroke("shade", 0.09, (0.3, 0.36), (0.5, 0.36), (0.52, 0.2), (0.44, 0.12)),
+        bent("shade", 0.09, (0.3, 0.36), (0.5, 0.36), (0.52, 0.2), (0.44, 0.12)),
         blob(
             "body",
             (-0.3, 0.1),
@@ -286,7 +287,7 @@ def cat() -> list[list[Shape]]:
 def dog() -> list[list[Shape]]:
     """A dog that stands, one that sits and looks at you, one that sits in profile; hanging ears, long muzzle."""
     standing = [
-        stroke("body", 0.075, (0.36, -0.02), (0.46, -0.14), (0.46, -0.3)),
+        bent("body", 0.075, (0.36, -0.02), (0.46, -0.14), (0.46, -0.3)),
         *(rounded("shade", x, 0.14, x + 0.1, 0.42, 0.04) for x in (-0.12, 0.2)),
         *(rounded("body", x, 0.14, x + 0.11, 0.45, 0.045) for x in (-0.22, 0.3)),
         blob("body", (-0.26, -0.06), (0.0, -0.06), (0.3, -0.08), (0.42, 0.04), (0.36, 0.22), (-0.18, 0.24)),
@@ -306,7 +307,7 @@ def dog() -> list[list[Shape]]:
         *dot_eye(-0.31, -0.19, 0.042),
     ]
     sitting = [
-        stroke("shade", 0.08, (0.2, 0.42), (0.36, 0.38), (0.46, 0.22)),
+        bent("shade", 0.08, (0.2, 0.42), (0.36, 0.38), (0.46, 0.22)),
         blob(
             "body",
             (0.0, 0.0),
@@ -333,10 +334,11 @@ def dog() -> list[list[Shape]]:
         ellipse("light", 0.0, -0.08, 0.13, 0.12),
         ellipse("ink", 0.0, -0.13, 0.062, 0.048),
         rounded("blush", -0.035, -0.05, 0.035, 0.06, 0.033),
-        *both(*reversed(dot_eye(-0.11, -0.25, 0.042)[:1])),
+        *dot_eye(-0.11, -0.25, 0.045),
+        *dot_eye(0.11, -0.25, 0.045),
     ]
     profile = [
-        stroke("shade", 0.08, (0.2, 0.42), (0.38, 0.42), (0.48, 0.26)),
+        bent("shade", 0.08, (0.2, 0.42), (0.38, 0.42), (0.48, 0.26)),
         blob(
             "body",
             (-0.14, -0.06),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from grefine_export.mini.things.shapes import (
     Shape,
+    bent,
     blob,
     both,
     box,
@@ -20,11 +21,11 @@ def boat() -> list[list[Shape]]:
     """A sailing boat, a steamer, a ship with two sails of the hull's colour."""
     sailing = [
         box("wood", -0.022, -0.5, 0.022, 0.2),
-        blob("white", (0.05, -0.46), (0.3, -0.12), (0.42, 0.1), (0.2, 0.12), (0.05, 0.1)),
-        polygon("light", (-0.05, -0.34), (-0.05, 0.1), (-0.34, 0.1)),
-        polygon("body", (-0.5, 0.16), (0.5, 0.16), (0.34, 0.44), (-0.34, 0.44)),
-        polygon("shade", (-0.42, 0.3), (0.42, 0.3), (0.34, 0.44), (-0.34, 0.44)),
-        box("white", -0.47, 0.2, 0.47, 0.235),
+        blob("white", (0.05, -0.4), (0.22, -0.14), (0.32, 0.04), (0.16, 0.06), (0.05, 0.04)),
+        polygon("light", (-0.05, -0.42), (-0.05, 0.06), (-0.36, 0.06)),
+        polygon("body", (-0.5, 0.12), (0.5, 0.12), (0.36, 0.44), (-0.36, 0.44)),
+        polygon("shade", (-0.41, 0.33), (0.41, 0.33), (0.36, 0.44), (-0.36, 0.44)),
+        box("white", -0.46, 0.17, 0.46, 0.2),
     ]
     steamer = [
         box("shade", 0.02, -0.42, 0.18, -0.08),
@@ -267,7 +268,7 @@ def balloon() -> list[list[Shape]]:
         ),
     ]
     toy = [
-        stroke("ink", 0.022, (0.0, 0.12), (0.03, 0.24), (-0.03, 0.36), (0.02, 0.5)),
+        bent("ink", 0.022, (0.0, 0.12), (0.03, 0.24), (-0.03, 0.36), (0.02, 0.5)),
         polygon("shade", (-0.06, 0.19), (0.06, 0.19), (0.0, 0.1)),
         blob(
             "body",
