@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from grefine_export.mini.backgrounds import SIZE, SUPERSAMPLING
-from grefine_export.mini.palette import INK, Rgb, mix, role_colour
+from grefine_export.mini.palette import INK, Rgb, luma, mix, role_colour
 from grefine_export.mini.styles import Style
 from grefine_export.mini.things.shapes import Shape
 
@@ -93,8 +93,9 @@ def layer(
     pen = max(2, round(width * SUPERSAMPLING))
     sizes = [np.ptp(shape.points, axis=0) for shape in shapes]
     if ink:
-        for (_, points), size in zip(drawn, sizes, strict=True):
-            if size.max() > 0.75 * _DETAIL[0]:
+        for (role, points), size in zip(drawn, sizes, strict=True):
+            lines_itself = role == "ink" and luma(ink) < 120  # strings and feelers would grow thick
+            if size.max() > 0.75 * _DETAIL[0] and not lines_itself:
                 _closed_line(draw, points, ink, 2 * pen, smooth=True)
                 _closed_line(draw_cover, points, 255, 2 * pen, smooth=True)
     for role, group in groupby(zip(drawn, sizes, strict=True), lambda item: item[0][0]):

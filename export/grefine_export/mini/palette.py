@@ -61,7 +61,7 @@ def role_colour(role: str, body: Rgb) -> Rgb:
             mix(body, (40, 44, 84), 0.17) if brightness > 225 else mix(body, (30, 22, 48), 0.28)
         )
     if role == "light":
-        return mix(body, (255, 252, 240), 0.16 if brightness < 70 else 0.38)
+        return mix(body, (255, 252, 240), 0.16 if brightness < 70 else 0.32)
     if role == "mark":
         return FIXED["cream"] if brightness < 70 else INK
     return FIXED[role]

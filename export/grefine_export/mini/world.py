@@ -114,13 +114,14 @@ def make_scene(seed: Seed, styles: Sequence[str] = TRAINING_STYLES) -> Scene:
     """
     rng = np.random.default_rng(seed)
     setting = str(rng.choice(list(SETTINGS)))
-    wanted = int(rng.choice([1, 2, 3, 4], p=[0.22, 0.36, 0.28, 0.14]))
+    wanted = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.3, 0.28, 0.22]))
     kinds = rng.choice(KINDS, size=wanted, replace=False)
+    sizes = [0.26, 0.35, 0.39] if wanted < 3 else [0.46, 0.34, 0.2]  # many large things find no room
     things: list[Thing] = []
     for kind in kinds:
         colour = str(rng.choice(list(COLOURS)))
-        for _ in range(30):
-            size = str(rng.choice(["small", "medium", "large"], p=[0.3, 0.35, 0.35]))
+        for _ in range(40):
+            size = str(rng.choice(["small", "medium", "large"], p=sizes))
             thing = _place(rng, str(kind), colour, size)
             if all(_overlap(thing, other) < 0.12 for other in things):
                 things.append(thing)
