@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -12,6 +11,7 @@ from PIL import Image
 from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess import alignment as matching
 from grefine_rt.assess import image_reward, ip_iqa, perceptual
+from grefine_rt.assess.options import AssessOptions as AssessOptions
 from grefine_rt.assess.phrases import Phrase, parse
 from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.bundle.manifest import Manifest
@@ -21,42 +21,11 @@ from grefine_rt.errors import OptionError, PromptError
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Source, encoder_input, load
 from grefine_rt.models.bundle import Bundle
+from grefine_rt.readings import AdjectiveRule
 from grefine_rt.text.emphasis import plain_text
-
-Scoring = Literal["calibrated", "published"]
-AlignmentScore = Literal["phrases", "reward"]
 
 MAX_PHRASES = 64
 """Phrases of a prompt that are looked at. Text encoders read 50 to 80 tokens: later ones cannot be drawn."""
-
-
-@dataclass(frozen=True)
-class AssessOptions:
-    """Readings of the assess step.
-
-    scoring: "calibrated" or "published" perceptual scores, see `assess.perceptual`; None means the bundle's
-        own.
-    adjective_rule: "penalised" or "printed", see `assess.alignment.score_phrases`.
-    alignment_score: what a is: "phrases" (Eq. 8), or "reward", the ImageReward scalar as a score. Maps and
-        phrases are the same either way.
-    """
-
-    scoring: Scoring | None = None
-    adjective_rule: matching.AdjectiveRule = "penalised"
-    alignment_score: AlignmentScore = "phrases"
-
-    def __post_init__(self) -> None:
-        """Raises OptionError for a reading that does not exist."""
-        if self.scoring not in ("calibrated", "published", None):
-            raise OptionError(f"The option 'scoring' must be calibrated or published, not {self.scoring!r}.")
-        if self.adjective_rule not in ("penalised", "printed"):
-            raise OptionError(
-                f"The option 'adjective_rule' must be penalised or printed, not {self.adjective_rule!r}."
-            )
-        if self.alignment_score not in ("phrases", "reward"):
-            raise OptionError(
-                f"The option 'alignment_score' must be phrases or reward, not {self.alignment_score!r}."
-            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +172,7 @@ def _align(
     image_tokens: FloatMap,
     phrases: Sequence[Phrase],
     features: FloatMap,
-    adjective_rule: matching.AdjectiveRule,
+    adjective_rule: AdjectiveRule,
 ) -> tuple[float, tuple[matching.PhraseScore, ...], FloatMap]:
     """Eq. 5, 6 and 8 for one picture: the score a, the phrases, and A on the token grid.
 

@@ -14,6 +14,10 @@ from typing import Any, Literal, TypeVar
 
 from grefine_rt.contract import Prediction, Schedule, Solver
 from grefine_rt.errors import BundleError
+from grefine_rt.readings import ColorFix as ColorFix
+from grefine_rt.readings import Decoding as Decoding
+from grefine_rt.readings import Joining, MissingRegion, Scoring, StrengthRule
+from grefine_rt.readings import Redraw as Redraw
 
 FORMAT = 1
 FILE_NAME = "bundle.json"
@@ -26,10 +30,6 @@ SECTION_COMPONENTS = {
     "image_reward": ("image_reward",),
 }
 """What each section that may be null brings with it."""
-
-Decoding = Literal["plain", "difference", "quality"]
-ColorFix = Literal["quality", "whole", "off"]
-Redraw = Literal["poor", "misshapen"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Perceptual:
     resolution: int
     grid: int
     alpha: tuple[float, ...]
-    scoring: Literal["calibrated", "published"]
+    scoring: Scoring
     attention: Literal["vv", "vv-normalised"]
 
 
@@ -75,9 +75,9 @@ class Plan:
     tau: float
     strength_min: float
     strength_max: float
-    joining: Literal["union", "product"]
-    strength_rule: Literal["deficit", "printed"]
-    missing_region: Literal["ancestor", "printed", "free"]
+    joining: Joining
+    strength_rule: StrengthRule
+    missing_region: MissingRegion
     grow: float
     feather: float
     min_area: float

@@ -2,10 +2,14 @@
 
 import time
 
+from grefine_rt.assess.options import PANEL
 from grefine_rt.cli import options as shared
+from grefine_rt.cli.method import takes
 from grefine_rt.cli.output import console, print_json, say_notes
+from grefine_rt.plan.options import WHERE, RefineOptions
 
 
+@takes(RefineOptions, panels=(PANEL, WHERE))
 def assess(
     image: shared.Image,
     prompt: shared.Prompt = None,
@@ -15,40 +19,26 @@ def assess(
     report: shared.Report = None,
     maps: shared.Maps = None,
     as_json: shared.Json = False,
-    only: shared.Only = None,
-    tau: shared.Tau = None,
-    joining: shared.Joining = None,
-    missing_region: shared.MissingRegion = None,
-    scoring: shared.Scoring = None,
-    adjective_rule: shared.AdjectiveRule = "penalised",
-    alignment_score: shared.AlignmentScore = "phrases",
+    *,
+    options: RefineOptions,
 ) -> None:
     """Say how good a picture is, how well it shows its prompt, and where refining would redraw it."""
-    from grefine_rt.assess.indicator import AssessOptions
     from grefine_rt.assessor import Assessor
     from grefine_rt.cli import pictures
     from grefine_rt.plan.make import make_plan
-    from grefine_rt.plan.options import PlanOptions
     from grefine_rt.report.report import ReportData
 
     picture, load_ms = pictures.read_picture(image)
     text, prompt_files = pictures.read_prompt(image, prompt)
-    readings = AssessOptions(scoring, adjective_rule, alignment_score)
-    choices = PlanOptions(
-        tau=pictures.parse_tau(tau),
-        joining=joining,
-        missing_region=missing_region,
-        indicators=("perceptual", "alignment") if only is None else (only,),
-    )
     outputs = pictures.Outputs(None, report, maps, image.stem)
     outputs.check([image, *prompt_files])
 
     with Assessor.load(bundle, device, threads) as assessor:
         manifest = assessor.bundle.manifest
         start = time.perf_counter()
-        result = assessor.assess(picture.rgb, text, readings)
+        result = assessor.assess(picture.rgb, text, options.assess)
         assessed = time.perf_counter()
-        plan = make_plan(result, manifest, choices) if manifest.refines else None
+        plan = make_plan(result, manifest, options.plan) if manifest.refines else None
         planned = time.perf_counter()
         timings = {
             "load": load_ms,

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from grefine_rt.assess.options import AssessOptions
 from grefine_rt.cli import options as shared
+from grefine_rt.cli.method import takes
 from grefine_rt.cli.output import console, print_json, progress, say_notes
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ _MOST_ERRORS = 5
 """Pictures without scores that are named; the CSV and the JSON have them all."""
 
 
+@takes(AssessOptions)
 def evaluate(
     dataset: Annotated[
         Literal["agiqa-1k", "agiqa-3k", "aigiqa-20k"], typer.Option(help="The database.", show_default=False)
@@ -50,14 +53,12 @@ def evaluate(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures in one run of an encoder.")] = 8,
     as_json: shared.Json = False,
-    scoring: shared.Scoring = None,
-    adjective_rule: shared.AdjectiveRule = "penalised",
-    alignment_score: shared.AlignmentScore = "phrases",
+    *,
+    options: AssessOptions,
 ) -> None:
     """Score a published database of rated pictures and compare with the opinions, beside the papers' figures."""
     from dataclasses import asdict
 
-    from grefine_rt.assess.indicator import AssessOptions
     from grefine_rt.assessor import Assessor
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
@@ -73,7 +74,7 @@ def evaluate(
         scored = evaluation.score_all(
             assessor,
             items,
-            AssessOptions(scoring, adjective_rule, alignment_score),
+            options,
             table=csv,
             batch=batch,
             on_progress=lambda done, total: on_step("evaluate", done, total),

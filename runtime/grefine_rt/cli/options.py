@@ -1,13 +1,9 @@
-"""Options that `refine` and `assess` share."""
+"""Parameters that commands share, beside the options of the method (`cli/method.py`)."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
-
-READINGS = "Readings of the paper (default: the bundle's own)"
-ABLATIONS = "Ablations"
-STRENGTH = "Strength and steps (default: the bundle's own)"
 
 Image = Annotated[
     Path, typer.Argument(metavar="IMAGE", help="The picture: PNG, JPEG, WebP, TIFF, ...", show_default=False)
@@ -45,42 +41,4 @@ Maps = Annotated[
         help="Write the maps: PNG files to look at, and their values as one NPZ file.",
         show_default=False,
     ),
-]
-
-Only = Annotated[
-    Literal["perceptual", "alignment"] | None,
-    typer.Option(help="Let one indicator alone decide.", rich_help_panel=ABLATIONS, show_default=False),
-]
-Tau = Annotated[
-    str | None,
-    typer.Option(
-        metavar="0..2|otsu",
-        help="Threshold of the defect map: what lies above is redrawn.",
-        rich_help_panel=READINGS,
-        show_default=False,
-    ),
-]
-Scoring = Annotated[
-    Literal["calibrated", "published"] | None,
-    typer.Option(help="Perceptual scores.", rich_help_panel=READINGS, show_default=False),
-]
-AdjectiveRule = Annotated[
-    Literal["penalised", "printed"],
-    typer.Option(help="When an adjective is missed.", rich_help_panel=READINGS),
-]
-AlignmentScore = Annotated[
-    Literal["phrases", "reward"],
-    typer.Option(
-        help="What the alignment score is: Eq. 8, or the bundle's ImageReward.", rich_help_panel=READINGS
-    ),
-]
-Joining = Annotated[
-    Literal["union", "product"] | None,
-    typer.Option(
-        help="Eq. 6: how the regions of phrases join.", rich_help_panel=READINGS, show_default=False
-    ),
-]
-MissingRegion = Annotated[
-    Literal["ancestor", "printed", "free"] | None,
-    typer.Option(help="Where a missing thing is drawn.", rich_help_panel=READINGS, show_default=False),
 ]

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,18 +57,6 @@ def read_prompt(image: Path, prompt: str | None) -> tuple[str, list[Path]]:
         raise PromptError(f'The prompt in "{path}" is empty: write into it what the picture should show.')
     check_prompt(text)
     return text, [path]
-
-
-def parse_tau(text: str | None) -> float | Literal["otsu"] | None:
-    """The option --tau; its range is for `PlanOptions` to check. Raises OptionError."""
-    if text is None:
-        return None
-    if text == "otsu":
-        return "otsu"
-    try:
-        return float(text)
-    except ValueError:
-        raise OptionError(f"--tau must be a number from 0 to 2, or otsu, not '{text}'.") from None
 
 
 @dataclass(frozen=True)
