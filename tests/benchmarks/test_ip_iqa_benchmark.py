@@ -10,7 +10,7 @@ from benchmarks.ip_iqa import agreement, main, table
 from grefine_export.learn.ip_iqa import grouped_split
 from grefine_export.mini.rated import write_database
 from grefine_rt import Assessor, databases
-from tests.runtime import assess_bundle as small
+from tests.support import assess_bundle as small
 
 
 def test_agreement_is_the_mean_over_the_test_sides(tmp_path):

@@ -14,8 +14,6 @@ from grefine_export.mini.pool import open_pool
 from grefine_export.mini.train_vae import train_decoder, train_vae
 from grefine_export.mini.training import Schedule, fit, learning_rate
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 TEN = Schedule(10, 1e-2, warmup=3)
 

@@ -1,7 +1,6 @@
 """What needs a GPU: `python -m pytest tests/gpu` where there is CUDA; elsewhere all is skipped, with the reason."""
 
 import gc
-from pathlib import Path
 
 import pytest
 
@@ -9,8 +8,7 @@ from grefine_rt import DeviceError, Refiner
 from grefine_rt.engine import device_memory, nvidia, plugin
 from grefine_rt.engine.onnxruntime import has_cuda
 from grefine_rt.engine.sidecar import gpu_target
-
-MINI = Path(__file__).resolve().parents[2] / "engines" / "mini"
+from tests.support.paths import MINI
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -15,7 +15,7 @@ from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import Manifest, Schedule, TokenizerSpec
 from grefine_rt.bundle.store import Bundle, bundle_dir, find, list_bundles, verify, write
 from grefine_rt.errors import BundleError, DeviceError
-from tests.runtime import tiny
+from tests.support import tiny
 
 MENDS = r"run 'grefine-rt bundle fetch ADDRESS' to fetch it again, or 'grefine-export bundle RECIPE'"
 STEP = "components/inpaint_step.onnx"

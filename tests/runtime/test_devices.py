@@ -19,8 +19,8 @@ from grefine_rt.engine.devices import Choice, parse, summary
 from grefine_rt.engine.onnxruntime import CudaOptions, OnnxEngine, cuda_settings
 from grefine_rt.engine.selection import Selection
 from grefine_rt.engine.sidecar import Found
-from tests.runtime.fake_bundle import scene
-from tests.runtime.fake_onnxruntime import CPU, CUDA, RTX, Onnxruntime
+from tests.support.fake_bundle import scene
+from tests.support.fake_onnxruntime import CPU, CUDA, RTX, Onnxruntime
 
 COMPONENTS = {
     "perceptual": "components/perceptual.onnx",

@@ -14,8 +14,8 @@ from grefine_rt import Assessor, OptionError, OutputError, correlation
 from grefine_rt.databases import DATASETS, Rated
 from grefine_rt.evaluate import Agreement, Scored, agreements, score_all, thin_out
 from grefine_rt.published import published
-from tests.runtime import assess_bundle as small
-from tests.runtime import fake_bundle
+from tests.support import assess_bundle as small
+from tests.support import fake_bundle
 
 HEADER = ["name", "prompt", "adj1", "adj2", "style", "mos_quality", "std_quality", "mos_align", "std_align"]
 COUNT = 12

@@ -20,7 +20,7 @@ from grefine_rt.engine.onnxruntime import OnnxEngine
 from grefine_rt.engine.passes import SidePasses, splits
 from grefine_rt.engine.selection import Selection
 from grefine_rt.errors import BundleError, DeviceError
-from tests.runtime import tiny
+from tests.support import tiny
 
 
 def opened(threads):

@@ -1,6 +1,5 @@
 import dataclasses
 
-import fake_bundle
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,6 +16,7 @@ from grefine_rt.plan import PLAN_SIDE, binary_mask, make_plan, stage1_strength
 from grefine_rt.plan_costs import Drawn, plan_costs
 from grefine_rt.plan_options import PlanOptions
 from grefine_rt.reasons import LEFT_TO_STAGE2
+from tests.support import fake_bundle
 
 HEIGHT, WIDTH = 96, 160
 MANIFEST = fake_bundle.manifest()

@@ -25,11 +25,11 @@ from grefine_rt.engine.onnxruntime import OnnxEngine
 from grefine_rt.engine.replay import MOST_CAPTURES, ReplayEngine
 from grefine_rt.engine.sized import SIZES_KEPT
 from grefine_rt.errors import BundleError, DeviceError, OptionError
-from tests.runtime import fake_cuda, tiny
-from tests.runtime.fake_bundle import scene
-from tests.runtime.fake_replay import Onnxruntime
-from tests.runtime.test_loops import TinyBundle
-from tests.runtime.test_tensorrt_run import DECODE, STEP, assert_same, inputs_of, loop
+from tests.support import fake_cuda, tiny
+from tests.support.fake_bundle import scene
+from tests.support.fake_replay import Onnxruntime
+from tests.support.tiny_bundle import TinyBundle
+from tests.support.tiny_loop import DECODE, STEP, assert_same, inputs_of, loop
 
 
 @pytest.fixture(scope="module")
