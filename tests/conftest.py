@@ -9,11 +9,14 @@ from pathlib import Path
 
 from hypothesis import settings
 
+from tests.support import one_thread
+
 MOST_WORKERS = 4
 """More of them need gigabytes: each one that exports holds torch."""
 
 settings.register_profile("without a clock", deadline=None)  # a busy machine is no failure
 settings.load_profile("without a clock")
+one_thread.limit()
 
 
 def pytest_xdist_auto_num_workers(config):
