@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import onnx_ir as ir
 import torch
+from diffusers.configuration_utils import FrozenDict
 from filelock import FileLock
 
 
@@ -30,7 +31,7 @@ def shared(folder: Path):
         file = folder / f"{key}.onnx"
         with FileLock(folder / f"{key}.lock"):  # who comes second waits for the first
             if file.exists():
-                return SimpleNamespace(model=ir.load(file))
+                return SimpleNamespace(model=_load(file))
             program = trace(module, args, **options)
             half = folder / f"{key}.half"
             ir.save(program.model, half)
@@ -43,6 +44,14 @@ def shared(folder: Path):
         yield
     finally:
         torch.onnx.export = trace
+
+
+def _load(file):
+    """The graph, whose axes can be renamed as those of a traced one."""
+    model = ir.load(file)
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.shape = ir.Shape(value.shape.dims)
+    return model
 
 
 @contextlib.contextmanager
@@ -76,7 +85,7 @@ def _code(kind):
 
 
 class _Content(pickle.Pickler):
-    """Pickles tensors as a digest of their values and sets in order."""
+    """Pickles tensors as a digest of their values; sets and configurations in an order that any process has."""
 
     def __init__(self, file):
         super().__init__(file, protocol=5)
@@ -91,4 +100,6 @@ class _Content(pickle.Pickler):
             return (type(thing).__name__, str(thing.dtype), tuple(thing.shape), thing.stride(), place, digest)
         if isinstance(thing, (set, frozenset)):
             return ("set", sorted(map(repr, thing)))
+        if isinstance(thing, FrozenDict):  # lists its defaults in an order that differs between processes
+            return ("config", sorted((name, repr(value)) for name, value in thing.items() if name[0] != "_"))
         return None
