@@ -20,7 +20,7 @@ import onnx
 
 from grefine_rt.bundle.manifest import FileEntry
 from grefine_rt.bundle.store import find, read_manifest, sha256
-from grefine_rt.engine.build import EngineBuilder, Weights
+from grefine_rt.engine.tensorrt.build import EngineBuilder, Weights
 
 Kind = Literal["FP16", "FP16 stored, FP32 computed", "FP32"]
 CHAINS: tuple[tuple[int, Kind, bool], ...] = (

@@ -42,8 +42,8 @@ from benchmarks.roofline import peaks
 from benchmarks.step_profile import LENGTH, by_operator, step_inputs
 from grefine_export import inpaint_bundle, pasd_bundle
 from grefine_export.clip_bundle import Batch, Source, write_bundle
-from grefine_export.component import Precision, export_component
 from grefine_export.models.clip_loading import image_size, surgery
+from grefine_export.onnx.component import Precision, export_component
 from grefine_export.onnx.convert import Weights
 from grefine_export.onnx.cost import cost_at
 from grefine_export.onnx.step import InpaintStep, RestoreStep
@@ -55,8 +55,8 @@ from grefine_rt.diffusion.noise import gaussian
 from grefine_rt.diffusion.regenerate import NOISE_STREAM
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.onnxruntime import CudaOptions, OnnxEngine
-from grefine_rt.engine.replay import ReplayEngine
+from grefine_rt.engine.onnxruntime.replay import ReplayEngine
+from grefine_rt.engine.onnxruntime.session import CudaOptions, OnnxEngine
 from grefine_rt.imaging.mask import to_latent
 
 

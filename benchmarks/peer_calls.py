@@ -34,7 +34,7 @@ from grefine_rt.diffusion.noise import gaussian
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import NOISE_STREAM, restore
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.example import PROMPT
+from grefine_rt.models.warm_up import PROMPT
 
 STEPS, STRENGTH, GUIDANCE, SEED = 10, 0.99, 7.5, 0
 Floats = NDArray[np.float32]

@@ -46,8 +46,8 @@ from grefine_export.onnx.convert import Weights
 from grefine_export.pasd_bundle import RestoreOptions, add_restore
 from grefine_rt.bench import machine
 from grefine_rt.bundle import store
-from grefine_rt.engine.example import PROMPT
 from grefine_rt.errors import DeviceError
+from grefine_rt.models.warm_up import PROMPT
 
 PRECISION = {"cpu": "fp16-storage", "cuda": "fp16"}
 """Of our graphs of the stages, by device."""

@@ -16,7 +16,7 @@ import onnxruntime
 
 from grefine_rt.engine.base import Array, Engine, TensorSpec
 from grefine_rt.engine.devices import parse
-from grefine_rt.engine.onnxruntime import CudaOptions, cuda_settings
+from grefine_rt.engine.onnxruntime.session import CudaOptions, cuda_settings
 
 LENGTH, TOP = 77, 15
 """Tokens of a prompt; operators that are told."""

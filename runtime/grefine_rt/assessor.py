@@ -12,9 +12,9 @@ from grefine_rt.assess.indicator import Assessment, AssessOptions, Encoders, ass
 from grefine_rt.assess.phrases import parse
 from grefine_rt.bundle.manifest import ASSESS_COMPONENTS, SECTION_COMPONENTS
 from grefine_rt.bundle.store import Bundle
-from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each, step_rows, work_sizes
 from grefine_rt.errors import BundleError, OptionError
 from grefine_rt.imaging.image import Source, load
+from grefine_rt.models.warm_up import PROMPT, example_inputs, one_of_each, step_rows, work_sizes
 
 __all__ = ["Assessor"]
 

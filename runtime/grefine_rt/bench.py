@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 from grefine_rt import __version__
 from grefine_rt.engine import nvidia
 from grefine_rt.engine.devices import cores
-from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
 from grefine_rt.errors import GRefineError, OptionError
+from grefine_rt.models.warm_up import PROMPT, example_inputs, one_of_each
 from grefine_rt.system_memory import peak_memory
 
 if TYPE_CHECKING:
     from grefine_rt.assess.indicator import Assessment
     from grefine_rt.bundle.store import Bundle
-    from grefine_rt.plan import RefinePlan
+    from grefine_rt.plan.make import RefinePlan
     from grefine_rt.refiner import Refiner
 
 RUNS = 20

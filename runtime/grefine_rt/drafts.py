@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.store import Bundle
-from grefine_rt.crops import Crop
 from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels
 from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.imaging.color import match_rim
 from grefine_rt.imaging.image import resize, to_float
-from grefine_rt.paste import paste_region
-from grefine_rt.plan import RefinePlan
-from grefine_rt.plan_costs import SKETCH_SOLVER, Drawn
+from grefine_rt.imaging.paste import paste_region
+from grefine_rt.plan.costs import SKETCH_SOLVER, Drawn
+from grefine_rt.plan.crops import Crop
+from grefine_rt.plan.make import RefinePlan
 
 Rgb = NDArray[np.uint8]
 FloatMap = NDArray[np.float32]

@@ -23,7 +23,6 @@ from grefine_rt.assess.indicator import (
 from grefine_rt.assessor import Assessor
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding
 from grefine_rt.bundle.store import Bundle
-from grefine_rt.costs import check_memory
 from grefine_rt.diffusion.loop import Cancels, CancelToken, stop_if_cancelled
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.tiling import piece
@@ -31,10 +30,11 @@ from grefine_rt.drafts import Drafts, at_work_size, best
 from grefine_rt.engine.devices import Choice
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.image import Picture, Source, load, resize
-from grefine_rt.paste import add_difference
-from grefine_rt.plan import RefinePlan, make_plan
-from grefine_rt.plan_costs import Drawn, PlanCosts, plan_costs, restore_work
-from grefine_rt.plan_options import PlanOptions
+from grefine_rt.imaging.paste import add_difference
+from grefine_rt.plan.costs import Drawn, PlanCosts, plan_costs, restore_work
+from grefine_rt.plan.graph_costs import check_memory
+from grefine_rt.plan.make import RefinePlan, make_plan
+from grefine_rt.plan.options import PlanOptions
 from grefine_rt.system_memory import usable_memory
 
 __all__ = ["CancelToken", "RefineOptions", "RefineResult", "Refiner"]

@@ -21,7 +21,7 @@ from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.solver import table
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError
 from grefine_rt.text.emphasis import parse_weights
 from tests.support import assess_bundle, tiny_pasd

@@ -6,7 +6,7 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpain
 
 from grefine_export.models.inpaint import inpaint_unet
 from grefine_export.onnx.parity import compare
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.passes import SidePasses, splits
 from tests.support import tiny_models
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from grefine_export.component import export_component
 from grefine_export.mini.heldout import sample
 from grefine_export.models import pasd_attention
+from grefine_export.onnx.component import export_component
 from grefine_export.onnx.convert import export
 from grefine_export.onnx.tiles import connect_tiles
 from grefine_export.vae_component import decode_job, encode_job
 from grefine_rt.diffusion import tile_sharing
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.imaging.image import resize, to_float
 from tests.support import tiny_models
 

@@ -13,7 +13,7 @@ from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.tiling import step_tiles
 from grefine_rt.imaging.image import native_size, resize, to_float, work_size
-from grefine_rt.paste import add_difference
+from grefine_rt.imaging.paste import add_difference
 
 TILE = 256
 ONE_CALL = 0.1  # of the bundle's 10 steps

@@ -19,7 +19,7 @@ from grefine_rt.diffusion.regenerate import Redrawing, regenerate
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.solver import Schedule, table
 from grefine_rt.engine.base import TensorSpec
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError, Cancelled, OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
 from tests.support import tiny

@@ -4,7 +4,7 @@ import numpy as np
 
 from grefine_rt import PlanOptions, RefineOptions
 from grefine_rt.bench import middle, picture
-from grefine_rt.engine.example import PROMPT
+from grefine_rt.models.warm_up import PROMPT
 
 SIDE = 128
 ONE_DRAFT = RefineOptions(plan=PlanOptions(drafts=1))

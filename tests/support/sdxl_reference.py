@@ -20,7 +20,7 @@ from grefine_rt.bundle.manifest import Inpaint
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.regenerate import NOISE_STREAM
 from grefine_rt.diffusion.solver import Schedule
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from tests.support import tiny_models
 
 STEPS, SEED = 10, 11

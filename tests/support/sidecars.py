@@ -4,8 +4,8 @@ import copy
 import json
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest
-from grefine_rt.engine.profiles import profiles, restricted
-from grefine_rt.engine.sidecar import Sidecar, Tensor
+from grefine_rt.engine.tensorrt.profiles import profiles, restricted
+from grefine_rt.engine.tensorrt.sidecar import Sidecar, Tensor
 from tests.support import tiny
 
 STEP = "components/inpaint_step.onnx"

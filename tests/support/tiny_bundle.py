@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 
 from grefine_rt.bundle.store import Bundle
-from grefine_rt.engine.selection import Selection
+from grefine_rt.models.selection import Selection
 from tests.support import tiny
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.solver import Schedule, table
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 
 STEP, DECODE = "components/inpaint_step.onnx", "components/inpaint_decode.onnx"
 SCHEDULE = Schedule(1000, 0.00085, 0.012, "leading", 1)

@@ -15,9 +15,9 @@ from typing import Any
 from grefine_rt.bundle.manifest import FILE_NAME, FORMAT, MEND, REINSTALL, FileEntry, Manifest, digest
 from grefine_rt.engine.base import Engine
 from grefine_rt.engine.devices import Choice
-from grefine_rt.engine.selection import Selection
 from grefine_rt.errors import BundleError
 from grefine_rt.files import whole
+from grefine_rt.models.selection import Selection
 from grefine_rt.text.tokenizer import PromptTokenizer
 
 _PACKAGE = Path(__file__).resolve().parent.parent

@@ -21,13 +21,13 @@ from grefine_rt.errors import OptionError, OutputError, PromptError
 from grefine_rt.files import write_whole
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Picture, check_output, check_writable, load
-from grefine_rt.imaging.report import ReportData, render
+from grefine_rt.report.report import ReportData, render
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from grefine_rt.assessor import Assessor
-    from grefine_rt.plan import RefinePlan
+    from grefine_rt.plan.make import RefinePlan
     from grefine_rt.refiner import Refiner
 
 _MOST_PHRASES = 16

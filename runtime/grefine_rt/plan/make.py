@@ -17,15 +17,15 @@ from grefine_rt.assess.alignment import Region, join, regions
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS, upsample
 from grefine_rt.bundle.manifest import Manifest, Redraw
-from grefine_rt.crops import Crop, Frame, choose_crops
 from grefine_rt.diffusion.loop import LATENT_SCALE
 from grefine_rt.diffusion.solver import check_steps, unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
-from grefine_rt.plan_costs import ALL_CALLS, SKETCH_SOLVER, Drawn, PlanCosts, Work, draw_cost, plan_costs
-from grefine_rt.plan_options import Cropping, PlanOptions, StrengthRule
-from grefine_rt.reasons import (
+from grefine_rt.plan.costs import ALL_CALLS, SKETCH_SOLVER, Drawn, PlanCosts, Work, draw_cost, plan_costs
+from grefine_rt.plan.crops import Crop, Frame, choose_crops
+from grefine_rt.plan.options import Cropping, PlanOptions, StrengthRule
+from grefine_rt.plan.reasons import (
     LEFT_TO_STAGE2,
     RESTORE_FIRST,
     RESTORED_FIRST,

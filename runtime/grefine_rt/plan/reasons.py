@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from grefine_rt.assess.alignment import PhraseScore, Region
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS
-from grefine_rt.plan_costs import ALL_CALLS, PlanCosts
+from grefine_rt.plan.costs import ALL_CALLS, PlanCosts
 
 if TYPE_CHECKING:
-    from grefine_rt.plan import RefinePlan
+    from grefine_rt.plan.make import RefinePlan
 
 FloatMap = NDArray[np.float32]
 

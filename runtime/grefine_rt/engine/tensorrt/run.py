@@ -9,11 +9,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grefine_rt.bundle.store import proven
-from grefine_rt.engine import callbacks, jit_cache
 from grefine_rt.engine.device_memory import CudaDevice, Scratch, first_line
-from grefine_rt.engine.execution import Graphs, TensorRTPlan
-from grefine_rt.engine.sidecar import RTX_TARGETS, Environment, Sidecar, library
 from grefine_rt.engine.sized import Shape, SizedEngine, axis_sizes
+from grefine_rt.engine.tensorrt import callbacks, jit_cache
+from grefine_rt.engine.tensorrt.execution import Graphs, TensorRTPlan
+from grefine_rt.engine.tensorrt.sidecar import RTX_TARGETS, Environment, Sidecar, library
 from grefine_rt.errors import BundleError, DeviceError
 
 Ranges = Mapping[str, tuple[int, ...]]

@@ -19,7 +19,7 @@ import numpy as np
 from grefine_rt.bundle.manifest import FileEntry, Manifest, read_strictly
 from grefine_rt.bundle.store import cache_dir, mend, proven
 from grefine_rt.engine.base import TensorSpec
-from grefine_rt.engine.profiles import profiles, restricted
+from grefine_rt.engine.tensorrt.profiles import profiles, restricted
 from grefine_rt.errors import BundleError, DeviceError
 
 FORMAT = 2

@@ -9,7 +9,7 @@ from typing import Literal
 from grefine_rt.assess.alignment import WINDOW, Joining, MissingRegion
 from grefine_rt.bundle.manifest import Redraw
 from grefine_rt.errors import OptionError
-from grefine_rt.plan_costs import Work
+from grefine_rt.plan.costs import Work
 
 StrengthRule = Literal["deficit", "printed"]
 Indicator = Literal["perceptual", "alignment"]

@@ -21,9 +21,9 @@ from typing import Any, TypeVar
 from grefine_rt.bundle.manifest import FileEntry, Manifest
 from grefine_rt.bundle.store import cache_dir, mend, sha256
 from grefine_rt.diffusion.loop import Cancels
-from grefine_rt.engine import callbacks, memory
-from grefine_rt.engine.profiles import Profile, profiles, restricted
-from grefine_rt.engine.sidecar import (
+from grefine_rt.engine.tensorrt import callbacks, memory
+from grefine_rt.engine.tensorrt.profiles import Profile, profiles, restricted
+from grefine_rt.engine.tensorrt.sidecar import (
     FORMAT,
     Environment,
     Flavour,

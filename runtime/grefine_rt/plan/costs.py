@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from grefine_rt.bundle.manifest import Decoding, Manifest, Restore
-from grefine_rt.costs import assess_flops, draw_flops, encode_flops, stage2_flops
-from grefine_rt.crops import Cost, Size
 from grefine_rt.diffusion.solver import Solver, guidance_row, unet_calls
 from grefine_rt.diffusion.tiling import fits, step_tiles
 from grefine_rt.imaging.image import native_size, work_size
+from grefine_rt.plan.crops import Cost, Size
+from grefine_rt.plan.graph_costs import assess_flops, draw_flops, encode_flops, stage2_flops
 
 if TYPE_CHECKING:
-    from grefine_rt.plan import RefinePlan
+    from grefine_rt.plan.make import RefinePlan
 
 Work = Literal["trained", "native"]
 TERA = 1e12
