@@ -165,7 +165,8 @@ def run_one(component: str, file: Path) -> dict[str, Any]:
     """Load the graph as the runtime does and run it once. Raises ValueError for what is not finite or misshapen."""
     import numpy as np
 
-    from grefine_rt.diffusion.solver import Schedule, table
+    from grefine_rt.contract import Schedule
+    from grefine_rt.diffusion.solver import table
     from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
     from grefine_rt.engine.onnxruntime.session import OnnxEngine
 

@@ -31,11 +31,11 @@ import numpy as np
 import onnx
 
 from grefine_rt import Refiner, bench
-from grefine_rt.bundle.store import Bundle
-from grefine_rt.engine.base import Array
+from grefine_rt.arrays import Array
 from grefine_rt.engine.devices import ORDER, Choice
 from grefine_rt.engine.onnxruntime import plugin
 from grefine_rt.engine.onnxruntime.session import OnnxEngine, has_cuda
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.models.warm_up import example_inputs
 from grefine_rt.plan import graph_costs as costs
 

@@ -10,8 +10,8 @@ from diffusers import StableDiffusionXLInpaintPipeline
 
 from benchmarks import peer_calls, peer_models, peers
 from grefine_export.mini import sizes
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.tiling import tiled_decode
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.models.warm_up import PROMPT
 
 SIDE = peer_models.RESOLUTION["embedded"]

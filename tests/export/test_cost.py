@@ -23,7 +23,7 @@ from grefine_export.models.vae import Vae
 from grefine_export.onnx.cost import add_costs, cost_at, count
 from grefine_export.onnx.tiles import connect_tiles
 from grefine_rt.bundle import store
-from grefine_rt.diffusion.tile_sharing import OTHERS
+from grefine_rt.contract import OTHERS
 from grefine_rt.plan.graph_costs import ARENA
 from tests.support.paths import MINI
 

@@ -24,11 +24,12 @@ from grefine_export.onnx.component import Job, export_component
 from grefine_export.onnx.parity import ParityError
 from grefine_export.sampling import sampling
 from grefine_export.vae_component import check_decoder
-from grefine_rt.bundle.store import Bundle, verify
+from grefine_rt.bundle.store import verify
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError
+from grefine_rt.models.bundle import Bundle
 from tests.support import assess_bundle, tiny, tiny_sdxl
 
 # One level, for every node takes time to trace; test_step.py has more, and test_sdxl_loading.py all three.

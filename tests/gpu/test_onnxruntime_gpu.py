@@ -8,10 +8,10 @@ import onnx
 import pytest
 
 from grefine_rt import Cancelled, CancelToken, DeviceError, Refiner
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.engine import device_memory
 from grefine_rt.engine.onnxruntime.replay import ReplayEngine
 from grefine_rt.engine.onnxruntime.session import CudaOptions, OnnxEngine
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.models.warm_up import example_inputs, one_of_each
 from tests.support import tiny
 from tests.support.gpu_work import SIDE, apart, work

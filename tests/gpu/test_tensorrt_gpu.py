@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from grefine_rt import Refiner
-from grefine_rt.bundle.store import Bundle, read_manifest
+from grefine_rt.bundle.store import read_manifest
+from grefine_rt.contract import Schedule
 from grefine_rt.diffusion.loop import denoise
-from grefine_rt.diffusion.solver import Schedule, table
+from grefine_rt.diffusion.solver import table
 from grefine_rt.engine.device_memory import Scratch
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.tensorrt import build
@@ -25,6 +26,7 @@ from grefine_rt.engine.tensorrt.build import EngineBuilder
 from grefine_rt.engine.tensorrt.run import TensorRTEngine
 from grefine_rt.engine.tensorrt.sidecar import homes
 from grefine_rt.errors import DeviceError
+from grefine_rt.models.bundle import Bundle
 from tests.support import fake_tensorrt, tiny
 from tests.support.gpu_work import apart, work
 from tests.support.paths import MINI

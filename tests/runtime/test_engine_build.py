@@ -11,7 +11,7 @@ import pytest
 
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.bundle.store import write
-from grefine_rt.diffusion.loop import CancelToken
+from grefine_rt.cancel import CancelToken
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.tensorrt.build import EngineBuilder
 from grefine_rt.engine.tensorrt.sidecar import Environment, validity

@@ -5,8 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from grefine_rt.diffusion.tile_sharing import HIDDEN
-from grefine_rt.diffusion.tiling import fits, step_tiles
+from grefine_rt.contract import HIDDEN
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.tensorrt import sidecar as sidecars
 from grefine_rt.engine.tensorrt.profiles import profiles, restricted
@@ -14,6 +13,7 @@ from grefine_rt.engine.tensorrt.run import profile_for
 from grefine_rt.engine.tensorrt.sidecar import Environment, Sidecar, validity
 from grefine_rt.errors import BundleError
 from grefine_rt.imaging.image import work_size
+from grefine_rt.imaging.tiles import fits, step_tiles
 from grefine_rt.plan.costs import restore_work
 from tests.support import tiny
 from tests.support.sidecars import STEP, manifest, sidecar

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from grefine_rt import bench
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.engine import device_memory
@@ -26,6 +25,7 @@ from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.sized import SIZES_KEPT
 from grefine_rt.errors import BundleError, DeviceError, OptionError
 from grefine_rt.models import selection
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.models.warm_up import work_sizes
 from tests.support import fake_cuda, tiny
 from tests.support.fake_bundle import scene

@@ -7,7 +7,8 @@ import pytest
 
 from grefine_rt import PlanOptions, RefineOptions, Refiner
 from grefine_rt.bundle.manifest import Cost
-from grefine_rt.plan.costs import Drawn, plan_costs
+from grefine_rt.plan.costs import plan_costs
+from grefine_rt.plan.plan import Drawn
 from grefine_rt.plan.reasons import RESTORE_FIRST, RESTORED_FIRST
 from tests.support.fake_bundle import COLOURS, Bundle, Engine, pool, scene, solve
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from grefine_rt.bundle.manifest import FileEntry
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.engine.base import TensorSpec
@@ -27,6 +26,7 @@ from grefine_rt.engine.tensorrt.jit_cache import JitCache
 from grefine_rt.engine.tensorrt.run import TensorRTEngine, profile_for
 from grefine_rt.engine.tensorrt.sidecar import RTX_TARGETS, Environment
 from grefine_rt.errors import BundleError, DeviceError
+from grefine_rt.models.bundle import Bundle
 from tests.support import fake_cuda, fake_tensorrt, tiny
 from tests.support.tiny_bundle import TinyBundle
 from tests.support.tiny_loop import DECODE, STEP, assert_same, inputs_of, loop

@@ -4,7 +4,7 @@ import zlib
 
 import numpy as np
 
-from grefine_rt.bundle.store import Bundle
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.models.selection import Selection
 from tests.support import tiny
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 
+from grefine_rt.contract import Schedule
 from grefine_rt.diffusion.loop import denoise
-from grefine_rt.diffusion.solver import Schedule, table
+from grefine_rt.diffusion.solver import table
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 
 STEP, DECODE = "components/inpaint_step.onnx", "components/inpaint_decode.onnx"

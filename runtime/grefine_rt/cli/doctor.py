@@ -160,9 +160,10 @@ def _try_device(name: str) -> dict[str, Any]:
 def _bundles(named: "dict[str, Path]") -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from grefine_rt.bundle.store import Bundle, list_bundles, verify
+    from grefine_rt.bundle.store import list_bundles, verify
     from grefine_rt.engine.devices import Choice
     from grefine_rt.errors import DeviceError, GRefineError
+    from grefine_rt.models.bundle import Bundle
 
     found = []
     for name, folder in {**list_bundles(), **named}.items():

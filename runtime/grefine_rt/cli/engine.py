@@ -66,7 +66,7 @@ def build(
     Needs no GPU, only pip install 'grefine-rt[tensorrt]'.
     """
     from grefine_rt.bundle.store import find, read_manifest
-    from grefine_rt.diffusion.loop import CancelToken
+    from grefine_rt.cancel import CancelToken
     from grefine_rt.engine.tensorrt.build import EngineBuilder
     from grefine_rt.engine.tensorrt.sidecar import Environment, homes
     from grefine_rt.errors import BundleError, Cancelled, DeviceError

@@ -217,11 +217,12 @@ def refine(
     Example: grefine-rt refine in.png -p "a red house" -o out.png --report report.html
     """
     from grefine_rt.assess.indicator import AssessOptions
+    from grefine_rt.cancel import CancelToken
     from grefine_rt.cli import pictures
     from grefine_rt.errors import Cancelled, OptionError, OutputError
     from grefine_rt.imaging.image import save
     from grefine_rt.plan.options import PlanOptions
-    from grefine_rt.refiner import CancelToken, RefineOptions, Refiner
+    from grefine_rt.refiner import RefineOptions, Refiner
 
     picture, read_ms = pictures.read_picture(image)
     text, prompt_files = pictures.read_prompt(image, prompt)

@@ -22,7 +22,6 @@ from grefine_rt.engine.onnxruntime.session import (
 )
 from grefine_rt.engine.passes import THREADS, SidePasses, splits
 from grefine_rt.errors import DeviceError, GRefineError, OptionError
-from grefine_rt.models.warm_up import step_rows
 
 if TYPE_CHECKING:
     from grefine_rt.engine.tensorrt.sidecar import Found, Sidecar
@@ -30,6 +29,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _AUTOENCODERS = ("_encode", "_decode")
+
+
+def step_rows(manifest: Manifest, component: str) -> tuple[int, ...]:
+    """With how many rows of text a step runs as the bundle has it: 2 where it is guided, 1 where not, perhaps both.
+    Other components read 2 texts here."""
+    stage = manifest.restore if component.startswith("restore") else manifest.inpaint
+    if stage is None or not component.endswith("_step"):
+        return (2,)
+    if stage.guidance == 1:
+        return (1,)
+    return (2,) if tuple(stage.interval) == (0.0, 1.0) else (2, 1)
 
 
 class Selection:
