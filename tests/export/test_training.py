@@ -100,7 +100,11 @@ def test_training_lowers_the_loss_and_writes_a_log(tmp_path):
     assert all(line.keys() == {"step", "loss", "steps_per_second", "error"} for line in lines)
     assert lines[-1]["loss"] < 0.5 * float(loss_of(model(), given[0])[0].detach())
     assert lines[-1]["loss"] == pytest.approx(lines[-1]["error"], abs=1e-5)
-    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == ["small.jsonl", "small.pt"]
+    assert sorted(file.name for file in (tmp_path / "new").iterdir()) == [
+        "small.jsonl",
+        "small.pt",
+        "small.safetensors",
+    ]
 
 
 def test_the_average_is_returned_in_evaluation_mode(tmp_path):
@@ -121,11 +125,12 @@ def test_the_average_is_returned_in_evaluation_mode(tmp_path):
         decay = min(0.6, (1 + step) / (10 + step))
         expected = {name: decay * value + (1 - decay) * new[name] for name, value in expected.items()}
     for name, value in average.named_parameters():
-        torch.testing.assert_close(value, expected[name].detach())
+        torch.testing.assert_close(value, expected[name].detach(), rtol=5e-4, atol=1e-6)  # kept in float16
         assert not torch.equal(value, after[-1][name])
     # Buffers are not averaged.
     assert float(average.seen) == 10
-    assert equal(state_of(tmp_path)["average"], average.state_dict())
+    for name, value in state_of(tmp_path)["average"].items():
+        torch.testing.assert_close(value, average.state_dict()[name], rtol=5e-4, atol=1e-6)
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
@@ -163,6 +168,16 @@ def test_a_finished_run_takes_no_more_batches(tmp_path):
     assert (tmp_path / "small.jsonl").read_bytes() == log
 
 
+def test_a_finished_run_needs_its_weights_alone(tmp_path):
+    first = fit("small", model(), from_step(batches(10)), loss_of, TEN, tmp_path, CPU)
+    (tmp_path / "small.pt").unlink()
+    again = fit("small", Small(), from_step([]), loss_of, TEN, tmp_path, CPU)
+    assert equal(first.state_dict(), again.state_dict())
+    assert not again.training
+    with pytest.raises(ValueError, match="10 steps, not 12: remove it"):
+        fit("small", Small(), from_step([]), loss_of, replace(TEN, steps=12), tmp_path, CPU)
+
+
 def test_names_do_not_meet(tmp_path):
     fit("one", model(), from_step(batches(10)), loss_of, TEN, tmp_path, CPU)
     fit("two", model(), from_step(batches(3)), loss_of, replace(TEN, steps=3), tmp_path, CPU)
@@ -175,7 +190,7 @@ def test_what_is_frozen_stays(tmp_path):
     start = {name: value.clone() for name, value in trained.named_parameters()}
     average = fit("small", trained, from_step(batches(10)), loss_of, TEN, tmp_path, CPU)
     for name, value in average.named_parameters():
-        assert torch.equal(value, start[name]) == name.startswith("layers.0")
+        assert torch.allclose(value, start[name], rtol=5e-4, atol=1e-6) == name.startswith("layers.0")
 
 
 def test_gradients_are_clipped(tmp_path):

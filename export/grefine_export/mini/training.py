@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -51,6 +53,26 @@ def append_line(file: Path, line: dict[str, object]) -> None:
     """Adds a line of JSON to a log."""
     with file.open("a") as log:
         log.write(json.dumps(line) + "\n")
+
+
+def save_finished(model: nn.Module, file: Path, steps: int) -> None:
+    """Keeps a trained model, its matrices in float16 as the bundle has them: small enough for a repository."""
+    tensors = {
+        name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
+    partial = file.with_suffix(".partial")
+    save_file(tensors, partial, {"steps": str(steps)})
+    partial.replace(file)
+
+
+def load_finished(model: nn.Module, file: Path, steps: int) -> None:
+    """Reads what `save_finished` wrote. Raises ValueError where it was trained for another number of steps."""
+    with safe_open(file, "pt") as stored:
+        made = int(stored.metadata()["steps"])
+        if made != steps:
+            raise ValueError(f"'{file}' was trained for {made} steps, not {steps}: remove it to train again.")
+        model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
 
 
 Loss = Callable[[nn.Module, object], tuple[Tensor, dict[str, float]]]
@@ -111,13 +133,17 @@ def fit(
 
     `source(step)` gives the batches of a run that begins at `step`. `loss_of(model, batch)` gives the loss and
     figures for the log. State goes to `folder/name.pt` (model, average, optimiser, step) every `save_seconds`, and a
-    line of JSON to `folder/name.jsonl`; an interrupted run goes on from there. Matrix products run in bfloat16 where
-    that is faster, which a run of `TIMED_FROM` steps or more measures and logs first; state stays float32.
+    line of JSON to `folder/name.jsonl`; an interrupted run goes on from there. A finished one leaves its average in
+    `folder/name.safetensors`, which alone is what a later call needs. Matrix products run in bfloat16 where that is
+    faster, which a run of `TIMED_FROM` steps or more measures and logs first; state stays float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / f"{name}.pt"
+    checkpoint, finished = folder / f"{name}.pt", folder / f"{name}.safetensors"
     model.to(device)
     average = copy.deepcopy(model).eval().requires_grad_(False)
+    if finished.exists():
+        load_finished(average, finished, schedule.steps)
+        return average
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.decay)
     step = 0
@@ -185,4 +211,6 @@ def fit(
         if step < schedule.steps:
             batch = next(batches)
     save()
+    save_finished(average, finished, step)
+    load_finished(average, finished, step)  # the same numbers as a later call gives
     return average
