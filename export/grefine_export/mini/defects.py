@@ -38,9 +38,11 @@ KINDS_OF: dict[str, tuple[str, ...]] = {
 """Factor -> all its kinds."""
 KINDS_OF_DEFECT = tuple(kind for factor in FACTORS for kind in KINDS_OF[factor])
 UNSEEN_DEFECTS = frozenset(
-    ("motion", "compression", "scanlines", "fringes", "ghost")
-    + ("melted", "swapped", "limbs", "bitten")
-    + ("channels", "duotone", "exposure")
+    {
+        *("motion", "compression", "scanlines", "fringes", "ghost"),
+        *("melted", "swapped", "limbs", "bitten"),
+        *("channels", "duotone", "exposure"),
+    }
 )
 """A third of the kinds; never trained on, nor used for fitting constants."""
 TRAINED: dict[str, tuple[str, ...]] = {

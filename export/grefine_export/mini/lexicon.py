@@ -25,13 +25,13 @@ def _words(trained: str, unseen: str = "") -> Words:
 
 
 NOUNS: dict[str, Words] = {
-    "house": _words("house, home, cottage, cabin, hut, bungalow, villa", "farmhouse"),
+    "house": _words("house, home, cottage, cabin, hut, bungalow, villa, building, mansion", "farmhouse"),
     "tree": _words("tree, oak, maple, oak tree, maple tree, apple tree", "elm tree"),
     "boat": _words("boat, sailboat, ship, yacht, rowboat, vessel, dinghy", "steamship"),
     "fish": _words("fish, trout, carp, reef fish, salmon", "sea fish"),
-    "sun": _words("sun, morning sun, summer sun", "evening sun"),
-    "car": _words("car, automobile, auto, sedan, motor car, coupe", "motorcar"),
-    "flower": _words("flower, blossom, daisy, tulip, garden flower", "wildflower"),
+    "sun": _words("sun, morning sun, evening sun, summer sun"),
+    "car": _words("car, automobile, auto, sedan, motor car, coupe, vehicle", "motorcar"),
+    "flower": _words("flower, blossom, daisy, tulip, rose, garden flower", "wildflower"),
     "cat": _words("cat, kitten, kitty, tomcat, house cat", "pussycat"),
     "balloon": _words("balloon, hot air balloon, hot-air balloon", "air balloon"),
     "mushroom": _words("mushroom, toadstool, fungus", "forest mushroom"),
@@ -39,8 +39,8 @@ NOUNS: dict[str, Words] = {
     "umbrella": _words("umbrella, parasol, garden umbrella", "sunshade"),
     "rocket": _words("rocket, spaceship, spacecraft, space rocket, starship", "rocket ship"),
     "tent": _words("tent, camp tent, tepee, wigwam"),
-    "dog": _words("dog, puppy, hound, pup, doggy", "puppy dog"),
-    "duck": _words("duck, duckling, drake, mallard", "toy duck"),
+    "dog": _words("dog, puppy, hound, pup, doggy, pet dog"),
+    "duck": _words("duck, duckling, drake, mallard, toy duck"),
     "butterfly": _words("butterfly, monarch butterfly"),
     "moon": _words("moon, winter moon"),
     "bus": _words("bus, coach, minibus, city bus", "school bus"),
@@ -50,7 +50,7 @@ NOUNS: dict[str, Words] = {
     "robot": _words("robot, android, droid, automaton, toy robot"),
     "apple": _words("apple, fruit, garden apple"),
     "cup": _words("cup, mug, teacup, coffee cup, coffee mug", "tea cup"),
-    "kite": _words("kite, paper kite", "toy kite"),
+    "kite": _words("kite, paper kite, toy kite"),
 }
 
 COLOUR_WORDS: dict[str, Words] = {
@@ -59,22 +59,21 @@ COLOUR_WORDS: dict[str, Words] = {
     "yellow": _words("yellow, golden, bright yellow, lemon-yellow, yellowish", "canary-yellow"),
     "green": _words("green, emerald-green, bright green, grass-green, greenish, emerald", "leaf-green"),
     "blue": _words("blue, sky-blue, bright blue, cobalt-blue, navy-blue, bluish, azure", "sea-blue"),
-    "purple": _words("purple, violet, lavender, purplish, mauve", "violet-coloured"),
-    "pink": _words("pink, rosy, bright pink, pinkish, magenta, fuchsia", "pink-coloured"),
-    "white": _words("white, snow-white, pure white, milk-white, snowy", "ivory-white"),
+    "purple": _words("purple, violet, lavender, purplish, violet-coloured, mauve"),
+    "pink": _words("pink, rosy, bright pink, pinkish, magenta, fuchsia"),
+    "white": _words("white, snow-white, pure white, milk-white, snowy, ivory-white"),
     "black": _words("black, jet-black, pitch-black, blackish, ebony", "coal-black"),
     "brown": _words("brown, chestnut-brown, chocolate-brown, brownish, chestnut", "nut-brown"),
     "grey": _words("grey, gray, slate-grey, greyish, grayish, silver, ashen", "ash-grey"),
     "turquoise": _words("turquoise, teal, cyan, blue-green, aquamarine", "turquoise-blue"),
 }
 ATTRIBUTES = frozenset(
-    "amber emerald azure mauve fuchsia jet-black pitch-black coal-black ebony chestnut silver ashen".split()
-    + ["aquamarine"]
-)
+    ("amber", "emerald", "azure", "mauve", "fuchsia", "jet-black", "pitch-black", "coal-black", "ebony")
+) | {"chestnut", "silver", "ashen", "aquamarine"}
 """Names of colours that are nouns as well: they stand before a thing's name, not behind "is"."""
 
 SIZE_WORDS: dict[str, Words] = {
-    "small": _words("small, little, tiny, mini, petite", "miniature"),
+    "small": _words("small, little, tiny, mini, petite, miniature"),
     "medium": _words("medium-sized, mid-sized, middle-sized"),
     "large": _words("large, big, huge, giant, enormous, gigantic", "massive"),
 }
@@ -91,18 +90,24 @@ PLACES: dict[str, Words] = {
         "on a sandy shore",
     ),
     "desert": _words(
-        "in a desert, in the desert, among the dunes, in a sandy desert, in the dry sands", "in the desert sands"
+        "in a desert, in the desert, among the dunes, in a sandy desert, in the dry sands",
+        "in the desert sands",
     ),
     "snow": _words(
-        "in the snow, on a snowy field, in winter, in a wintry landscape, in a snowy landscape", "on a snowfield"
+        "in the snow, on a snowy field, in winter, in a wintry landscape, in a snowy landscape",
+        "on a snowfield",
     ),
     "night": _words(
         "at night, under the night sky, in the dark night, at midnight, under the stars, on a starry night",
         "under a starry sky",
     ),
-    "sunset": _words("at sunset, in the sunset, at dusk, in the evening, at twilight, at sundown, at nightfall"),
+    "sunset": _words(
+        "at sunset, in the sunset, at dusk, in the evening, at twilight, at sundown, at nightfall"
+    ),
     "forest": _words("in a forest, in the woods, among the trees, in a woodland, in a wood, in the forest"),
-    "room": _words("in a room, inside a cosy room, inside a cozy room, indoors, in a living room, in a bedroom"),
+    "room": _words(
+        "in a room, inside a cosy room, inside a cozy room, indoors, in a living room, in a bedroom"
+    ),
     "city": _words("in a city, in the city, in a town, in the streets, in a village street, in a big city"),
     "ocean": _words("under the sea, under water, below the waves, in the deep ocean, in the deep sea"),
 }
@@ -120,8 +125,9 @@ PLACE_NOUNS: dict[str, Words] = {
 }
 
 # Adjectives that are true of a thing or say nothing of its looks.
-LOOKS: tuple[str, ...] = tuple(
-    "pretty lovely nice beautiful simple old new plain fine neat fancy cheerful".split()
+LOOKS: tuple[str, ...] = (
+    *("pretty", "lovely", "nice", "beautiful", "simple", "old", "new", "plain", "fine", "neat", "fancy"),
+    "cheerful",
 )
 OWN_LOOKS: dict[str, tuple[str, ...]] = {
     kind: tuple(words.split())
@@ -166,7 +172,16 @@ MATERIALS: dict[str, tuple[str, ...]] = {
 
 # How a prompt calls the picture, with "of" behind it; by drawing style where that is true of one alone.
 CARRIERS: tuple[str, ...] = (
-    *("a picture", "an illustration", "a painting", "an image", "a drawing", "artwork", "a scene", "a sketch"),
+    *(
+        "a picture",
+        "an illustration",
+        "a painting",
+        "an image",
+        "a drawing",
+        "artwork",
+        "a scene",
+        "a sketch",
+    ),
     *("a storybook illustration", "a children's book illustration", "a digital illustration"),
 )
 STYLE_CARRIERS: dict[str, tuple[str, ...]] = {
@@ -184,17 +199,38 @@ STYLE_CARRIERS: dict[str, tuple[str, ...]] = {
 TAGS: tuple[str, ...] = (
     *("storybook", "storybook style", "best quality", "highly detailed", "8k", "4k", "masterpiece", "hd"),
     *("sharp focus", "vivid colours", "vivid colors", "children's book", "digital art", "high quality"),
-    *("illustration", "ultra detailed", "soft light", "clean lines", "high resolution", "professional", "trending"),
-    *("award winning", "concept art", "warm colours", "bright colors", "intricate details", "cinematic lighting"),
+    *(
+        "illustration",
+        "ultra detailed",
+        "soft light",
+        "clean lines",
+        "high resolution",
+        "professional",
+        "trending",
+    ),
+    *(
+        "award winning",
+        "concept art",
+        "warm colours",
+        "bright colors",
+        "intricate details",
+        "cinematic lighting",
+    ),
 )
-FUNCTION_WORDS = (
-    "a an the one two three 2 3 single pair couple of and with in on at by under over above below left right next to "
-    "beside near close there is are was that which has painted coloured colored all you we can see i here one might "
-    "find set against background together its it same colour color side this stands shown featuring showing"
-).split()
+FUNCTION_WORDS: tuple[str, ...] = (
+    *("a", "an", "the", "one", "two", "three", "2", "3", "single", "pair", "of", "and", "with"),
+    *("in", "on", "at", "by", "under", "over", "above", "below", "beneath", "left", "right"),
+    *("next", "to", "beside", "near", "close", "there", "where", "is", "are", "that", "which"),
+    *("painted", "you", "we", "can", "see", "featuring", "showing"),
+)
 
 _IRREGULAR = {"fish": "fish", "trout": "trout", "carp": "carp", "salmon": "salmon", "fungus": "fungi"}
-_IRREGULAR |= {"spacecraft": "spacecraft", "dinghy": "dinghies", "reef fish": "reef fish", "sea fish": "sea fish"}
+_IRREGULAR |= {
+    "spacecraft": "spacecraft",
+    "dinghy": "dinghies",
+    "reef fish": "reef fish",
+    "sea fish": "sea fish",
+}
 
 
 def plural(noun: str) -> str:

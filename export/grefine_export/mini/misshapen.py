@@ -183,7 +183,10 @@ def _swapped(cut: Cut, strength: float, rng: np.random.Generator) -> None:
     )
     for dy, dx, rows, columns in (down, right, cross)[int(rng.choice(3, p=[0.5, 0.15, 0.35]))]:
         cut.put(
-            cut.piece[rows, columns], cut.part[rows, columns], (rows.start or 0) + dy, (columns.start or 0) + dx
+            cut.piece[rows, columns],
+            cut.part[rows, columns],
+            (rows.start or 0) + dy,
+            (columns.start or 0) + dx,
         )
 
 
@@ -206,7 +209,7 @@ def _limbs(cut: Cut, strength: float, rng: np.random.Generator) -> None:
     draw = ImageDraw.Draw(shape)
     ys, xs = np.nonzero(cut.part > 0.5)
     middle = np.array([xs.mean(), ys.mean()])
-    size = max(cut.height, cut.width)
+    size, corner = max(cut.height, cut.width), np.array([cut.left, cut.top])
     for _ in range(2 + round(3 * strength)):
         at = int(rng.integers(len(xs)))
         start = np.array([xs[at], ys[at]], float)
@@ -216,7 +219,7 @@ def _limbs(cut: Cut, strength: float, rng: np.random.Generator) -> None:
             step = rng.uniform(0.14, 0.2 + 0.1 * strength) * size
             points.append(points[-1] + step * np.array([np.cos(angle), np.sin(angle)]))
             angle += rng.normal(0, 0.5)
-        line = [tuple((p + [cut.left, cut.top]) * 3) for p in points]
+        line = [tuple((p + corner) * 3) for p in points]
         draw.line(line, fill=255, width=max(3, round(3 * width)), joint="curve")
         for x, y in (line[0], line[-1]):
             draw.ellipse((x - 1.5 * width, y - 1.5 * width, x + 1.5 * width, y + 1.5 * width), fill=255)
@@ -237,9 +240,7 @@ def _smeared(cut: Cut, strength: float, rng: np.random.Generator) -> None:
         there = slice(y, y + cut.height), slice(x, x + cut.width)
         cover[there] += cut.part
         colour[there] += cut.part[..., None] * cut.piece
-    cut.put(
-        colour / np.maximum(cover, 1e-6)[..., None], np.clip(cover / steps * 2.2, 0, 1), -margin, -margin
-    )
+    cut.put(colour / np.maximum(cover, 1e-6)[..., None], np.clip(cover / steps * 2.2, 0, 1), -margin, -margin)
 
 
 RATIONALITY: dict[str, Misdraw] = {

@@ -99,7 +99,9 @@ def _groups(things: tuple[Thing, ...]) -> list[list[int]]:
     return list(found.values())
 
 
-def _look(kind: str, size: str, size_words: Words, rng: np.random.Generator, unseen: bool) -> tuple[str, bool]:
+def _look(
+    kind: str, size: str, size_words: Words, rng: np.random.Generator, unseen: bool
+) -> tuple[str, bool]:
     """Adjectives before the colour, each with a space behind it, and whether one is unseen."""
     words, odd = [], False
     if size != "medium" or rng.random() < 0.15:
@@ -307,8 +309,8 @@ def describe(
 ) -> Prompt:
     """A prompt that says every thing with its colour, its size where that is not medium, and the place.
 
-    style: one of `STYLES`, else any of those trained on. unseen_words: with synonyms that are never trained on where the
-    lexicon has any.
+    style: one of `STYLES`, else any of those trained on. unseen_words: with synonyms that are never trained on where
+    the lexicon has any.
     """
     style = style or str(rng.choice(TRAINED_STYLES))
     groups = _groups(scene.things)

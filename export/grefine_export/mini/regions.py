@@ -70,16 +70,14 @@ def _thing(drawn: Rendered, edge: float, rng: np.random.Generator) -> Mask | Non
 
 
 def spot(drawn: Rendered, rng: np.random.Generator, shapes: bool = True) -> Mask:
-    """A region of about 4 to 25 % of the picture, mostly on a thing: a rounded spot, a box, or, with `shapes`, a thing's
-    own shape."""
+    """A region of about 4 to 25 % of the picture, mostly on a thing: a rounded spot, a box, or with `shapes` the shape
+    of a thing."""
     shape, edge = rng.random(), float(rng.choice(EDGES, p=[0.3, 0.45, 0.25]))
     if shapes and shape < 0.2:
         of_thing = _thing(drawn, edge, rng)
         if of_thing is not None:
             return of_thing
     centre, radii = _centre(drawn, rng), rng.uniform(19, 34, 2)
-    if shape < 0.75:
-        distance = _distance_to_blob(centre, radii, rng)
-    else:
-        distance = _distance_to_box(centre, radii * 0.9, rng)
+    distance_to, least = (_distance_to_blob, 1.0) if shape < 0.75 else (_distance_to_box, 0.9)
+    distance = distance_to(centre, radii * least, rng)
     return np.clip(distance / edge + 0.5, 0, 1).astype(np.float32)

@@ -31,7 +31,7 @@ RESTORE_VAE: dict[str, Any] = {
     "block_out_channels": (96,),
 }
 
-CLIP_LENGTH = 64
+CLIP_LENGTH = 48
 VOCABULARY = 1600
 CLIP_SURGERY_DEPTH = 4
 CLIP_WIDTH = 128
