@@ -82,10 +82,10 @@ class Outcome:
     defect: str
     misaligned: str | None
     mos: float
-    unseen: frozenset[str]
     seen: Seen
     redraws: bool
     repair: Repair | None
+    unseen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -131,10 +131,10 @@ def try_variants(
             defect="+".join(defect.kind for defect in sample.defects),
             misaligned=sample.misaligned,
             mos=sample.mos,
-            unseen=sample.unseen,
             seen=what,
             redraws=plan.regenerate,
             repair=repair,
+            unseen=sample.unseen,
         )
     return found
 

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from benchmarks.judge import CARD, CELL, COLOUR_INDEX, KIND_INDEX, SIZE, WEIGHTS, Judge, Rule
 from grefine_export.mini.palette import COLOURS, mix
 from grefine_export.mini.things import KINDS, SHAPES
-from grefine_export.mini.world import MOST_THINGS, SCALES, Scene, Thing, make_scene, render
+from grefine_export.mini.world import SCALES, Scene, Thing, make_scene, render
 from grefine_export.onnx.convert import export
 
 SEED = 9  # first word of every seed here; training and test set of the bundle have others
 CALIBRATION, TEST = 100_000, 200_000  # second word of the first scene of either
+MOST_THINGS = 3
 SHARES = np.linspace(0.05, 1.0, 39)
 TOLERANCE = 0.012  # of recall minus false positives, given up for a stricter judge: a scrap is no thing
 Change = Callable[[np.ndarray], np.ndarray]

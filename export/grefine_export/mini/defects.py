@@ -91,7 +91,7 @@ def _once(drawn: Rendered, kind: str, reach: str, rng: np.random.Generator) -> t
     mixed = before * (1 - soft[..., None]) + full * soft[..., None]
     after = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
     # What is blurred on a plain ground can not be seen: there the picture is as sound as it was.
-    mask = (soft > 0.5) & dilated(changed(before, after), NEAR)
+    mask = (soft > 0.3) & dilated(changed(before, after), NEAR)
     return after, _priced(kind, factor, strength, before, after, mask)
 
 

@@ -33,7 +33,7 @@ NOUNS: dict[str, Words] = {
     "car": _words("car, automobile, auto, sedan, motor car, coupe, vehicle", "motorcar"),
     "flower": _words("flower, blossom, daisy, tulip, rose, garden flower", "wildflower"),
     "cat": _words("cat, kitten, kitty, tomcat, house cat", "pussycat"),
-    "balloon": _words("balloon, hot air balloon, hot-air balloon", "air balloon"),
+    "balloon": _words("balloon, hot air balloon, hot-air balloon", "toy balloon"),
     "mushroom": _words("mushroom, toadstool, fungus", "forest mushroom"),
     "bird": _words("bird, songbird, sparrow, finch, robin", "birdie"),
     "umbrella": _words("umbrella, parasol, garden umbrella", "sunshade"),
