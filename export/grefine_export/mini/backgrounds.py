@@ -20,13 +20,11 @@ Draw = ImageDraw.ImageDraw
 Artist = Callable[[Draw, Setting, np.random.Generator], None]
 
 
-def _ridge(draw: Draw, heights: np.ndarray, colour: Rgb, outline: Rgb | None = None) -> None:
+def _ridge(draw: Draw, heights: np.ndarray, colour: Rgb) -> None:
     """What lies between the horizon and `heights` above it, evenly spaced over the picture."""
     xs = np.linspace(0, SIDE, len(heights))
     line = [(float(x), float(_EDGE - h)) for x, h in zip(xs, heights, strict=True)]
     draw.polygon([(0, _EDGE + 1), *line, (SIDE, _EDGE + 1)], fill=colour)
-    if outline:
-        draw.line(line, fill=outline, width=3)
 
 
 def _waves(rng: np.random.Generator, base: float, height: float) -> np.ndarray:

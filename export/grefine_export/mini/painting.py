@@ -9,14 +9,14 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from grefine_export.mini.backgrounds import SIZE, SUPERSAMPLING
-from grefine_export.mini.palette import INK, Rgb, mix, role_colour
+from grefine_export.mini.palette import INK, Rgb, luma, mix, role_colour
 from grefine_export.mini.styles import Style
 from grefine_export.mini.things.shapes import Shape
 
 _NIGHT: Rgb = (30, 22, 48)
 _CHALK: Rgb = (252, 247, 236)
 _MARGIN = 4  # pixels around a thing's box
-_DETAIL = 0.13  # shapes below this part of the box have no outline of their own
+_DETAIL = 0.13, 0.06  # shapes whose longer or shorter side is below this have no outline of their own
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,9 @@ def _strayed(points: np.ndarray, wobble: float, phase: float) -> np.ndarray:
 
 
 def _closed_line(
-    draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], fill: int | Rgb, width: int
+    draw: ImageDraw.ImageDraw, points: list[tuple[float, float]], fill: int | Rgb, width: int, smooth: bool
 ) -> None:
-    draw.line(
-        [*points, points[0], points[1]], fill=fill, width=width, joint="curve" if len(points) < 12 else None
-    )
+    draw.line([*points, points[0], points[1]], fill=fill, width=width, joint="curve" if smooth else None)
 
 
 def layer(
@@ -93,18 +91,20 @@ def layer(
         for shape in shapes
     ]
     pen = max(2, round(width * SUPERSAMPLING))
+    sizes = [np.ptp(shape.points, axis=0) for shape in shapes]
     if ink:
-        for _, points in drawn:
-            _closed_line(draw, points, ink, 2 * pen)
-            _closed_line(draw_cover, points, 255, 2 * pen)
-    sizes = [float(np.ptp(shape.points, axis=0).max()) for shape in shapes]
+        for (role, points), size in zip(drawn, sizes, strict=True):
+            lines_itself = role == "ink" and luma(ink) < 120  # strings and feelers would grow thick
+            if size.max() > 0.75 * _DETAIL[0] and not lines_itself:
+                _closed_line(draw, points, ink, 2 * pen, smooth=True)
+                _closed_line(draw_cover, points, 255, 2 * pen, smooth=True)
     for role, group in groupby(zip(drawn, sizes, strict=True), lambda item: item[0][0]):
         fill = mix(role_colour(role, body), (255, 255, 255), style.pale)
         members = list(group)
         if ink and style.line:
             for (_, points), size in members:
-                if size > _DETAIL:
-                    _closed_line(draw, points, ink, pen)
+                if size.max() > _DETAIL[0] and size.min() > _DETAIL[1]:
+                    _closed_line(draw, points, ink, pen, smooth=len(points) < 12)
         for (_, points), _ in members:
             draw.polygon(points, fill=fill)
             draw_cover.polygon(points, fill=255)
@@ -189,7 +189,7 @@ def texture(style: Style, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
     if style.texture == "crayon":
         strokes = _smooth_noise(rng, 32)
         slanted = sum(np.roll(strokes, (k, -k), (0, 1)) for k in range(-3, 4)) / 3.2
-        return 1.1 * slanted + 0.5 * grain, 3.6 * slanted + 0.7 * grain
+        return 1.1 * slanted + 0.5 * grain, 3.1 * slanted + 0.6 * grain
     if style.texture == "paper":
         fibres = _smooth_noise(rng, 64)
         return 1.5 * fibres, 1.5 * np.roll(fibres, 17, 1)
@@ -201,11 +201,19 @@ def texture(style: Style, rng: np.random.Generator) -> tuple[np.ndarray, np.ndar
         return 1.5 * fine, 2.2 * fine
     if style.texture == "hatch":
         lines = np.maximum(np.sin(1.15 * (xs + ys)), -0.2)
-        return 0.9 * grain, -9 * lines + 0.9 * grain
+        return 0.9 * grain, -8 * lines + 0.9 * grain
     if style.texture == "chalk":
         flecks = np.maximum(_smooth_noise(rng, 64) - 0.7, 0)
         return 1.4 * flecks + 0.8 * grain, 6 * flecks + 0.8 * grain
     return 1.0 * grain, 1.0 * grain
+
+
+def bare_border(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The picture with an uneven border of bare paper, where watercolour ends."""
+    along = np.minimum(np.arange(SIZE), np.arange(SIZE)[::-1]).astype(np.float32)
+    inward = np.minimum(along[None], along[:, None]) + 1.4 * _smooth_noise(rng, 16)
+    share = np.clip((inward - 2.5) / 2, 0, 1)[..., None]
+    return share * picture + (1 - share) * np.array([250, 247, 240], np.float32)
 
 
 def dried(this: Layer) -> Layer:

@@ -21,6 +21,7 @@ COLOURS: dict[str, Rgb] = {
     "turquoise": (62, 194, 188),
 }
 
+_WARM_SHADES: dict[Rgb, Rgb] = {COLOURS["orange"]: (218, 106, 22), COLOURS["yellow"]: (228, 178, 40)}
 INK: Rgb = (52, 46, 58)
 FIXED: dict[str, Rgb] = {
     "wood": (116, 82, 60),
@@ -48,16 +49,21 @@ def luma(colour: Rgb) -> float:
 def role_colour(role: str, body: Rgb) -> Rgb:
     """The colour of a shape's `role` for a thing whose body is `body`; 8-bit RGB.
 
-    "body", "shade" and "light" follow the body, the roles of `FIXED` do not. White is shaded and black is lit
-    less than the others, so that neither turns grey.
+    "body", "shade" and "light" follow the body; "mark", for what is drawn on the body, stands out from it; the
+    roles of `FIXED` are always the same. White is shaded and black is lit less than the others, so that neither
+    turns grey, and orange and yellow are shaded in their own hue, so that neither turns brown.
     """
     brightness = luma(body)
     if role == "body":
         return body
     if role == "shade":
-        return mix(body, (40, 44, 84), 0.17) if brightness > 225 else mix(body, (30, 22, 48), 0.28)
+        return _WARM_SHADES.get(body) or (
+            mix(body, (40, 44, 84), 0.17) if brightness > 225 else mix(body, (30, 22, 48), 0.28)
+        )
     if role == "light":
-        return mix(body, (255, 252, 240), 0.16 if brightness < 70 else 0.38)
+        return mix(body, (255, 252, 240), 0.16 if brightness < 70 else 0.32)
+    if role == "mark":
+        return FIXED["cream"] if brightness < 70 else INK
     return FIXED[role]
 
 
@@ -112,7 +118,7 @@ SETTINGS: dict[str, Setting] = {
         (158, 188, 220),
         (222, 231, 243),
         (234, 239, 247),
-        (186, 203, 225),
+        (164, 186, 216),
         "peaks",
     ),
     "night": Setting(
@@ -129,7 +135,7 @@ SETTINGS: dict[str, Setting] = {
         "a sunset",
         (108, 92, 164),
         (250, 176, 128),
-        (120, 118, 104),
+        (146, 112, 108),
         (112, 82, 126),
         "peaks",
     ),

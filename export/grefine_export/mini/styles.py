@@ -41,12 +41,14 @@ class Style:
 
 STYLES: dict[str, Style] = {
     "flat": Style(),
-    "shaded": Style(gradient=0.22, crescent=0.2, glow=0.12, reach=4.0, soft=True),
+    "shaded": Style(gradient=0.34, crescent=0.26, glow=0.2, reach=6.0, soft=True),
     "outlined": Style(line=1.0),
     "cartoon": Style(line=1.35, crescent=0.2, glow=0.24, reach=3.0),
     "crayon": Style(line=0.9, ink="tone", gradient=0.1, texture="crayon", wobble=0.014),
     "paper": Style(crescent=0.08, glow=0.2, reach=1.0, shadow="drop", texture="paper"),
-    "watercolour": Style(gradient=0.1, texture="wash", wobble=0.01, pale=0.07),
+    "watercolour": Style(
+        gradient=0.2, glow=0.22, reach=7.0, soft=True, texture="wash", wobble=0.012, pale=0.1
+    ),
     "grainy": Style(gradient=0.3, crescent=0.12, reach=5.0, soft=True, texture="grain"),
     "pencil": Style(line=0.6, ink="tone", crescent=0.1, reach=4.0, soft=True, texture="hatch", wobble=0.008),
     "chalk": Style(line=0.9, ink="chalk", gradient=0.1, texture="chalk", wobble=0.012),

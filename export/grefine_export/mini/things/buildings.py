@@ -99,12 +99,12 @@ def _gate(y: float, half: float) -> list[Shape]:
 def castle() -> list[list[Shape]]:
     """A castle with battlements, a castle with pointed roofs."""
     strong = [
-        *_battlement("body", -0.24, 0.24, -0.02, 4),
-        box("body", -0.26, -0.02, 0.26, 0.5),
-        *_battlement("shade", -0.5, -0.22, -0.24, 3),
-        box("shade", -0.48, -0.24, -0.24, 0.5),
-        *_battlement("shade", 0.22, 0.5, -0.24, 3),
-        box("shade", 0.24, -0.24, 0.48, 0.5),
+        *_battlement("shade", -0.24, 0.24, -0.02, 4),
+        box("shade", -0.26, -0.02, 0.26, 0.5),
+        *_battlement("body", -0.5, -0.22, -0.24, 3),
+        box("body", -0.48, -0.24, -0.24, 0.5),
+        *_battlement("body", 0.22, 0.5, -0.24, 3),
+        box("body", 0.24, -0.24, 0.48, 0.5),
         *both(rounded("ink", -0.39, -0.1, -0.33, 0.06, 0.028)),
         *_gate(0.26, 0.13),
         stroke("wood", 0.02, (0.0, -0.1), (0.0, -0.42)),
@@ -128,8 +128,8 @@ def lighthouse() -> list[list[Shape]]:
     """A striped lighthouse, a broad one with a hut."""
     striped = [
         polygon("body", (-0.14, -0.22), (0.14, -0.22), (0.22, 0.5), (-0.22, 0.5)),
-        polygon("white", (-0.155, -0.08), (0.155, -0.08), (0.172, 0.07), (-0.172, 0.07)),
-        polygon("white", (-0.188, 0.22), (0.188, 0.22), (0.205, 0.36), (-0.205, 0.36)),
+        polygon("white", (-0.158, -0.06), (0.158, -0.06), (0.17, 0.05), (-0.17, 0.05)),
+        polygon("white", (-0.19, 0.23), (0.19, 0.23), (0.202, 0.34), (-0.202, 0.34)),
         box("steel", -0.2, -0.26, 0.2, -0.21),
         box("honey", -0.1, -0.4, 0.1, -0.26),
         box("ink", -0.014, -0.4, 0.014, -0.26),
@@ -168,7 +168,7 @@ def robot() -> list[list[Shape]]:
         *both(rounded("steel", -0.31, -0.3, -0.25, -0.16, 0.025)),
         *both(ellipse("white", -0.11, -0.27, 0.075, 0.075)),
         *both(ellipse("ink", -0.11, -0.27, 0.04, 0.04)),
-        rounded("ink", -0.1, -0.155, 0.1, -0.115, 0.018),
+        rounded("mark", -0.1, -0.155, 0.1, -0.115, 0.018),
     ]
     round_one = [
         *both(stroke("steel", 0.05, (-0.22, 0.02), (-0.36, 0.1), (-0.36, 0.22))),

@@ -211,9 +211,9 @@ def sun() -> list[list[Shape]]:
     face = [
         *_ring(10, [blob("body", (-0.035, -0.38), (0.0, -0.5), (0.035, -0.38), (0.0, -0.36))]),
         *disc,
-        *both(ellipse("ink", -0.12, -0.05, 0.035, 0.05)),
+        *both(ellipse("mark", -0.12, -0.05, 0.035, 0.05)),
         *both(ellipse("blush", -0.19, 0.07, 0.055, 0.04)),
-        arc("ink", 0.03, 0.0, 0.05, 0.11, 0.09, 20, 160),
+        arc("mark", 0.03, 0.0, 0.05, 0.11, 0.09, 20, 160),
     ]
     return [pointed, petals, face]
 
@@ -238,9 +238,9 @@ def moon() -> list[list[Shape]]:
     ]
     face = [
         _crescent("body", 0.46),
-        ellipse("ink", -0.15, -0.06, 0.04, 0.05),
+        ellipse("mark", -0.15, -0.06, 0.04, 0.05),
         ellipse("blush", -0.2, 0.1, 0.06, 0.045),
-        arc("ink", 0.03, -0.06, 0.1, 0.1, 0.08, 40, 170),
+        arc("mark", 0.03, -0.06, 0.1, 0.1, 0.08, 40, 170),
     ]
     full = [
         ellipse("body", 0, 0, 0.46, 0.46),

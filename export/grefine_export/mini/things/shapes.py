@@ -56,14 +56,19 @@ def rounded(role: str, x0: float, y0: float, x1: float, y1: float, radius: float
     return Shape(np.concatenate(arcs), role)
 
 
+def _spline(before: Points, start: Points, end: Points, after: Points, steps: int) -> Points:
+    """Catmull-Rom segments from each `start` to its `end`, `steps` points each, ends left out."""
+    t = np.linspace(0, 1, steps, endpoint=False)[None, :, None]
+    a, b, c, d = (q[:, None] for q in (before, start, end, after))
+    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
+    return np.asarray(curve.reshape(-1, 2))
+
+
 def blob(role: str, *points: Point, steps: int = 6) -> Shape:
     """A smooth closed curve through the points (Catmull-Rom spline)."""
     p = np.array(points, float)
-    before, after, later = np.roll(p, 1, 0), np.roll(p, -1, 0), np.roll(p, -2, 0)
-    t = np.linspace(0, 1, steps, endpoint=False)[None, :, None]
-    a, b, c, d = (q[:, None] for q in (before, p, after, later))
-    curve = 0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-    return Shape(curve.reshape(-1, 2), role)
+    curve = _spline(np.roll(p, 1, 0), p, np.roll(p, -1, 0), np.roll(p, -2, 0), steps)
+    return Shape(curve, role)
 
 
 def stroke(role: str, width: float, *points: Point) -> Shape:
@@ -73,6 +78,14 @@ def stroke(role: str, width: float, *points: Point) -> Shape:
     normal = np.stack([-along[:, 1], along[:, 0]], 1)
     normal *= width / 2 / np.maximum(np.hypot(normal[:, 0], normal[:, 1]), 1e-9)[:, None]
     return Shape(np.concatenate([p + normal, (p - normal)[::-1]]), role)
+
+
+def bent(role: str, width: float, *points: Point) -> Shape:
+    """A smooth line of even width through the points (Catmull-Rom spline)."""
+    p = np.array(points, float)
+    p = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
+    curve = _spline(p[:-3], p[1:-2], p[2:-1], p[3:], 5)
+    return stroke(role, width, *(tuple(q) for q in curve.tolist()), points[-1])
 
 
 def arc(
@@ -94,9 +107,9 @@ def eye(x: float, y: float, radius: float, look: float = 0.0) -> list[Shape]:
 
 
 def dot_eye(x: float, y: float, radius: float) -> list[Shape]:
-    """A dark eye with a glint."""
+    """An eye without white, with a glint."""
     return [
-        ellipse("ink", x, y, radius, radius * 1.15),
+        ellipse("mark", x, y, radius, radius * 1.15),
         ellipse("white", x - 0.3 * radius, y - 0.35 * radius, radius * 0.36, radius * 0.36),
     ]
 
