@@ -270,8 +270,7 @@ def test_light_comes_from_its_side():
         for light in (-0.8, 0.8):
             picture = render(replace(alone("apple", "green", style=style), light=light), textured=False)
             brightness, owned = picture.image.mean(2), picture.owner == 1
-            left = owned & (np.arange(SIZE) < 64)
-            sides.append(brightness[left].mean() - brightness[owned & ~left].mean())
+            sides.append(brightness[:, :64][owned[:, :64]].mean() - brightness[:, 64:][owned[:, 64:]].mean())
         assert sides[0] > sides[1] + 1, style
 
 

@@ -20,6 +20,8 @@ from grefine_export.models.vae import Vae
 
 CROP = 64
 BATCH = 16
+LINEAR_ON = 256
+"""Scenes whose principal components an autoencoder begins with."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,11 @@ def enlarge(images: Tensor, times: int) -> Tensor:
         low, high = float(images.min()), float(images.max())
         images = F.interpolate(images, scale_factor=float(times), mode="bicubic").clamp(low, high)
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def _pictures(pool: Pool, rows: np.ndarray) -> Tensor:
+    """Scenes of the pool, (b, 3, 128, 128) in [-1, 1]."""
+    return torch.from_numpy(pool.images[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def _crops(pool: Pool, device: torch.device, enlarged: int, step: int) -> Iterator[Tensor]:
@@ -103,10 +110,12 @@ def _fit(
 def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: Kind = STAGE1) -> Vae:
     """Trains an autoencoder and sets its scaling so that latents of the world have unit variance."""
     torch.manual_seed(1)
-    model = Vae(kind.config, kind.patch).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Vae(kind.config, kind.patch, shortcut=True)
+    model.begin_linear(enlarge(_pictures(pool, np.arange(min(len(pool.images), LINEAR_ON))), kind.enlarged))
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     trained = _fit(kind, kind.name, model, pool, folder, Schedule(steps, 2e-3, average=0.995), device)
     with torch.no_grad():
-        sample = torch.from_numpy(pool.images[:256].copy()).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        sample = _pictures(pool, np.arange(min(len(pool.images), 256))).to(device)
         parts = [trained.moments(enlarge(part, kind.enlarged))[0] for part in sample.split(32)]
         trained.scaling.fill_(1 / float(torch.cat(parts).std()))
     return trained
