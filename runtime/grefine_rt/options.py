@@ -75,13 +75,14 @@ def option(
 ) -> T:
     """A field of an options class, see `Option`. An empty flag is the field's name with hyphens."""
     declared = Option(help, more, within, positive, unit, panel, flag, reading, advanced)
-    return typing.cast(T, dataclasses.field(default=default, metadata={"option": declared}))
+    return dataclasses.field(default=default, metadata={"option": declared})
 
 
 @cache
 def options_of(cls: type) -> tuple[Option, ...]:
     """Every option of an options class, those of options classes inside it included, in the order of declaration."""
-    kinds, found = typing.get_type_hints(cls), []
+    kinds = typing.get_type_hints(cls)
+    found: list[Option] = []
     for field in dataclasses.fields(cls):
         kind = kinds[field.name]
         if dataclasses.is_dataclass(kind):

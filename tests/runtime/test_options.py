@@ -6,7 +6,6 @@ import subprocess
 import sys
 import types
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -33,8 +32,8 @@ from grefine_rt.options import (
     parse_reading,
     to_text,
 )
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 ALL = options_of(RefineOptions)
 
 

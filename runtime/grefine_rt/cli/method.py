@@ -62,15 +62,13 @@ def _values(flags: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, 
 
 def _parameter(option: Option) -> inspect.Parameter:
     """The parameter of one flag. Texts are read by `parse`, so that every refusal is the same sentence."""
-    flag, kind, metavar = option.flag or "", str | None, option.values
+    flag = option.flag or ""
+    kind: Any = tuple[str, str] | None if is_range(option.kind) else str | None
     if option.kind is bool:
-        kind, metavar = bool | None, None
-        flag = f"{flag}/--no-{flag[2:]}" if option.default else flag
-    elif is_range(option.kind):
-        kind = tuple[str, str] | None
+        kind, flag = bool | None, f"{flag}/--no-{flag[2:]}" if option.default else flag
     declared = typer.Option(
         flag,
-        metavar=metavar,
+        metavar=None if option.kind is bool else option.values,
         help=help_of(option),
         rich_help_panel=option.panel,
         hidden=option.advanced,
