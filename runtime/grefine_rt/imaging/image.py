@@ -8,7 +8,7 @@ import math
 import os
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -18,6 +18,8 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from grefine_rt.errors import ImageError, OptionError, OutputError
 from grefine_rt.files import write_whole
+from grefine_rt.imaging import content_credentials
+from grefine_rt.imaging.metadata import NONE, Metadata, metadata_of
 
 Pixels = NDArray[np.uint8]
 FloatArray = NDArray[np.float32]
@@ -30,6 +32,26 @@ MAX_PIXELS = 100_000_000
 """Default limit of width times height, checked before any pixel is decoded (decompression bombs)."""
 MAX_ASPECT = 4.0
 """Pictures more elongated than this are squeezed to it while they are worked on."""
+
+# In the order in which they are tried. No EPS, whose reader starts Ghostscript, and nothing that needs another file.
+# HEIF is there where an application has registered a reader.
+_COMMON = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "PPM")
+_READABLE = (
+    *_COMMON,
+    "TIFF",
+    "AVIF",
+    "HEIF",
+    "JPEG2000",
+    "MPO",
+    "TGA",
+    "ICO",
+    "DIB",
+    "DDS",
+    "PCX",
+    "PSD",
+    "QOI",
+    "SGI",
+)
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -60,6 +82,7 @@ class Picture:
     icc_profile: the embedded RGB colour profile, or None.
     name: what messages call the picture, as the start of a sentence: The file "cat.png", The array.
     notes: what was changed in reading, one sentence each, for people.
+    metadata: what the file says beside its pixels.
     """
 
     rgb: Pixels
@@ -68,6 +91,7 @@ class Picture:
     icc_profile: bytes | None = None
     name: str = "The picture"
     notes: tuple[str, ...] = ()
+    metadata: Metadata = NONE
 
     @property
     def size(self) -> tuple[int, int]:
@@ -98,7 +122,8 @@ def load(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a PIL image, an array, a path, the bytes of an image file, or an open binary file.
 
     Arrays: (H, W), (H, W, 1), (H, W, 3), or with alpha (H, W, 2), (H, W, 4); uint8, uint16 (0..65535), or
-    floating point in [0, 1]. Files: whatever Pillow reads; of an animation or a file with pages the first.
+    floating point in [0, 1]. Files: PNG, JPEG, WebP, TIFF, AVIF and a dozen others; of an animation or a file with
+    pages the first.
     Grey becomes RGB, CMYK is converted, 16 bits are scaled to 8, EXIF orientation is applied.
 
     Raises ImageError (one sentence, with the file's name) when the source is missing, unreadable, not an
@@ -138,7 +163,7 @@ def _from_file(file: BinaryIO, name: str, size: int, max_pixels: int) -> Picture
         with warnings.catch_warnings():
             # The limit below says the same as Pillow's warning, and is an error.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file)
+            image = _open(file)
     except Image.DecompressionBombError:
         raise ImageError(_too_large(name, max_pixels)) from None
     except UnidentifiedImageError:
@@ -146,7 +171,20 @@ def _from_file(file: BinaryIO, name: str, size: int, max_pixels: int) -> Picture
     except Exception as error:
         raise _undecodable(name, error) from None
     with image:
-        return _from_pil(image, name, max_pixels)
+        picture = _from_pil(image, name, max_pixels)
+    if content_credentials.present(file):
+        picture = replace(picture, metadata=replace(picture.metadata, credentials=True))
+    return picture
+
+
+def _open(file: BinaryIO) -> Image.Image:
+    try:
+        Image.preinit()
+        return Image.open(file, formats=[name for name in _COMMON if name in Image.OPEN])
+    except UnidentifiedImageError:
+        Image.init()
+        file.seek(0)
+        return Image.open(file, formats=[name for name in _READABLE if name in Image.OPEN])
 
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
@@ -158,6 +196,7 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
         image.load()
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
         upright = ImageOps.exif_transpose(image)
+        said = metadata_of(image, upright)
         deep = image.mode.startswith(("I", "F"))
         if not deep:
             upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
@@ -176,7 +215,7 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
     # A profile describes the colours of one mode; converted pixels no longer fit a grey or CMYK one.
     if not isinstance(profile, bytes) or profile[16:20] != b"RGB ":
         profile = None
-    return _picture(pixels, name, tuple(notes), profile)
+    return replace(_picture(pixels, name, tuple(notes), profile), metadata=said)
 
 
 _MODE_NAMES = {
