@@ -16,7 +16,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.checkpoints import public_name
-from grefine_export.component import (
+from grefine_export.models.clip_tokenizer import read_tokenizer
+from grefine_export.models.gates import split_gates
+from grefine_export.models.inpaint import TIME_IDS, TextEncoderPair
+from grefine_export.models.lora import Lora, fuse, locate_lora, read_lora
+from grefine_export.models.pasd_attention import chunk_unet
+from grefine_export.models.sd_tokenizer import SDXL_PADS, padded_with, read_sd_tokenizer
+from grefine_export.models.sdxl_loading import SdxlCheckpoint, pipeline_path
+from grefine_export.onnx.component import (
     Job,
     Precision,
     check_manifest,
@@ -25,20 +32,13 @@ from grefine_export.component import (
     number_bytes,
     read_manifest,
 )
-from grefine_export.models.clip_tokenizer import read_tokenizer
-from grefine_export.models.gates import split_gates
-from grefine_export.models.inpaint import TIME_IDS, TextEncoderPair
-from grefine_export.models.lora import Lora, fuse, locate_lora, read_lora
-from grefine_export.models.pasd_attention import chunk_unet
-from grefine_export.models.sd_tokenizer import SDXL_PADS, padded_with, read_sd_tokenizer
-from grefine_export.models.sdxl_loading import SdxlCheckpoint, pipeline_path
 from grefine_export.onnx.cost import count
 from grefine_export.onnx.step import BlendedStep, InpaintStep
 from grefine_export.sampling import Sampling, sampling
 from grefine_export.vae_component import decode_job, encode_job
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS
 from grefine_rt.bundle.store import write
-from grefine_rt.diffusion.solver import Prediction, Solver, Spacing
+from grefine_rt.contract import Prediction, Solver, Spacing
 
 Say = Callable[[str], None]
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from grefine_export.component import Job, Precision, number_bytes
 from grefine_export.models.pasd_attention import chunk_vae
 from grefine_export.models.vae import Vae
 from grefine_export.models.vae_graphs import Decode, Encode, as_vae, extreme_latents, peak_activation
+from grefine_export.onnx.component import Job, Precision, number_bytes
 from grefine_export.onnx.tiles import connect_tiles
-from grefine_rt.diffusion.tile_sharing import OTHERS
+from grefine_rt.contract import OTHERS
 
 _FP16_LIMIT = 65504.0
 _REMEDY = "give --vae-precision fp32 (vae_precision in a recipe), or for stage 1 an FP16-safe autoencoder with --vae"

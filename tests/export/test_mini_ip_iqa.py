@@ -29,7 +29,7 @@ from grefine_export.mini.train_ip_iqa import (
     train_ip_iqa,
 )
 from grefine_export.mini.world import make_scene, render
-from grefine_rt import databases
+from grefine_rt.evaluation import databases
 from grefine_rt.imaging.image import load
 
 torch.set_num_threads(1)

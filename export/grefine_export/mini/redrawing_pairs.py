@@ -22,11 +22,11 @@ from grefine_export.mini.world import SIZE, Rendered, Scene, render
 from grefine_export.models.vae import Vae
 from grefine_rt import Assessor
 from grefine_rt.bundle.manifest import Manifest
-from grefine_rt.diffusion.loop import LATENT_SCALE
+from grefine_rt.contract import LATENT_SCALE
 from grefine_rt.files import whole
 from grefine_rt.imaging.mask import grow
-from grefine_rt.plan import make_plan
-from grefine_rt.plan_options import PlanOptions
+from grefine_rt.plan.make import make_plan
+from grefine_rt.plan.options import PlanOptions
 
 PAIRS_PER_SCENE = 2
 BATCH = 64

@@ -35,7 +35,7 @@ from grefine_export.mini.world import SIZE
 from grefine_export.models.clip_resnet import STRIDE, AttentionPool2d, ModifiedResNet
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.ip_iqa import Design, ImageEncoder, IpIqa, PromptEncoder
-from grefine_rt import databases
+from grefine_rt.evaluation import databases
 from grefine_rt.text.emphasis import plain_text
 from grefine_rt.text.tokenizer import PromptTokenizer
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from grefine_rt.diffusion.solver import Prediction, Schedule, Solver
+from grefine_rt.contract import Prediction, Schedule, Solver
 from grefine_rt.errors import BundleError
 
 FORMAT = 1

@@ -1,50 +1,19 @@
 """The denoising loop of both stages: one engine call a step, nothing copied to the host in between."""
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from grefine_rt.diffusion.solver import GUIDANCE, NOISE, PREVIOUS, RESCALE, StepTable
+from grefine_rt.arrays import Floats
+from grefine_rt.cancel import Cancels, stop_if_cancelled
+from grefine_rt.contract import GUIDANCE, LATENT_SCALE, NOISE, PREVIOUS, RESCALE
+from grefine_rt.diffusion.solver import StepTable
 from grefine_rt.engine.base import Engine
-from grefine_rt.errors import BundleError, Cancelled, OptionError
+from grefine_rt.errors import BundleError, OptionError
 
-Floats = npt.NDArray[np.float32]
 OnStep = Callable[[int, int], None]
 """Called after each step with (steps made, steps in all)."""
-
-LATENT_SCALE = 8
-"""Pixels along the side of a latent cell."""
-
-
-class CancelToken:
-    """Cancels the work it was given to, from any thread: it raises `Cancelled` between two steps."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def cancel(self) -> None:
-        self._event.set()
-
-    @property
-    def cancelled(self) -> bool:
-        return self._event.is_set()
-
-
-class Cancels(Protocol):
-    """What the loop asks of a cancel token."""
-
-    @property
-    def cancelled(self) -> bool: ...
-
-
-def stop_if_cancelled(cancel: Cancels | None, when: str) -> None:
-    """Raise Cancelled, with `when` in its sentence, if the token says so."""
-    if cancel is not None and cancel.cancelled:
-        raise Cancelled(f"Cancelled {when}, as asked; nothing was written.")
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,18 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from grefine_rt.bundle.store import Bundle
+from grefine_rt.arrays import Floats, Mask
+from grefine_rt.cancel import Cancels
+from grefine_rt.contract import Solver
 from grefine_rt.diffusion.conditioning import condition
-from grefine_rt.diffusion.loop import (
-    Cancels,
-    Floats,
-    OnStep,
-    StageResult,
-    denoise,
-    latent_size,
-)
+from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size
 from grefine_rt.diffusion.noise import gaussian, step_noise
-from grefine_rt.diffusion.solver import Solver, table
+from grefine_rt.diffusion.solver import table
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.mask import to_latent
+from grefine_rt.models.bundle import Bundle
 
 NOISE_STREAM = 0
 NEXT_DRAFT = 2  # stage 2 has the stream between
@@ -33,7 +28,7 @@ class Redrawing:
         self,
         bundle: Bundle,
         picture: Floats,
-        mask: npt.NDArray[np.bool_],
+        mask: Mask,
         prompt: str,
         *,
         strength: float,
@@ -116,7 +111,7 @@ class Redrawing:
 def regenerate(
     bundle: Bundle,
     picture: Floats,
-    mask: npt.NDArray[np.bool_],
+    mask: Mask,
     prompt: str,
     *,
     strength: float,
