@@ -73,6 +73,11 @@ def print_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
+def print_json_line(value: Mapping[str, Any]) -> None:
+    """One JSON object as one line."""
+    print(json.dumps(value, allow_nan=False), flush=True)
+
+
 def console(stderr: bool = False) -> Console:
     """A plain console: square brackets, colons and numbers of users' texts stay what they are."""
     from rich.console import Console

@@ -2,7 +2,8 @@
 
 import io
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from PIL import ExifTags, Image, PngImagePlugin, features
 
 from grefine_rt.errors import OptionError, OutputError
+from grefine_rt.files import check_writable, write_whole
 from grefine_rt.imaging.metadata import NONE, TIFF_TEXTS, Metadata, exif_fields
 from grefine_rt.imaging.xmp_packet import with_entry
 
@@ -93,6 +95,10 @@ class Encoding:
                 f"{name} is lossless and has no quality; leave it out, or choose JPEG, WebP or AVIF."
             )
         return name
+
+
+PLAIN = Encoding()
+"""The suffix says the format, without loss where that can be; what the source said is kept."""
 
 
 def suffix_for(source: str | None) -> str:
@@ -213,7 +219,7 @@ def _tiff_tags(said: Metadata) -> dict[int, Any]:
     """A TIFF is EXIF itself, but Pillow's compressing writer takes no directories within: its texts are kept, and a
     UserComment, where generators leave prompts, becomes the description."""
     block = _block(said.exif)
-    tags = {tag: block[tag] for tag in TIFF_TEXTS if tag in block}
+    tags: dict[int, Any] = {int(tag): block[tag] for tag in TIFF_TEXTS if tag in block}
     comment = exif_fields(said.exif).get("UserComment")
     if comment:
         tags.setdefault(ExifTags.Base.ImageDescription, comment)
@@ -229,6 +235,43 @@ def _block(exif: bytes) -> Image.Exif:
     if exif:
         block.load(exif)
     return block
+
+
+def save(
+    image: Image.Image,
+    path: str | os.PathLike[str],
+    *,
+    encoding: Encoding = PLAIN,
+    source: Metadata = NONE,
+    entry: Mapping[str, Any] | None = None,
+    overwrite: bool = True,
+    not_over: Iterable[str | os.PathLike[str]] = (),
+) -> tuple[Path, tuple[str, ...]]:
+    """Write an image, whole or not at all: the file, and notes on what could not be kept.
+
+    PNG, TIFF and WebP are lossless, JPEG has quality 95, unless `encoding` says otherwise. Profile and alpha are kept.
+    Raises OutputError as `check_output` does, or when writing fails.
+    """
+    alpha = image.has_transparency_data
+    path = check_output(path, encoding=encoding, alpha=alpha, overwrite=overwrite, not_over=not_over)
+    data, notes = encode(image, encoding.of(path, source.format, alpha), encoding, source, entry)
+    return write_whole(path, data), notes
+
+
+def check_output(
+    path: str | os.PathLike[str],
+    *,
+    encoding: Encoding = PLAIN,
+    alpha: bool = False,
+    overwrite: bool = True,
+    not_over: Iterable[str | os.PathLike[str]] = (),
+) -> Path:
+    """See that an image can be written to `path`, so that a long run need not fail at its end.
+
+    Raises OutputError when the format is unknown or cannot hold `alpha`, and as `check_writable` does.
+    """
+    encoding.of(Path(path), None, alpha)
+    return check_writable(path, overwrite=overwrite, not_over=not_over)
 
 
 def our_entry(said: Metadata) -> Mapping[str, Any] | None:

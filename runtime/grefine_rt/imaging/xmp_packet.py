@@ -1,7 +1,7 @@
 """Writing into an XMP packet: one entry of our own, and where the user asks the kind of source."""
 
 import re
-from xml.sax.saxutils import quoteattr, unescape
+from html import escape, unescape
 
 NAMESPACE = "urn:grefine-rt:1"
 COMPOSITE = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
@@ -14,7 +14,7 @@ _EMPTY = (
 )
 _END = re.compile(r"</([\w.-]{1,40}):RDF\s*>")
 _OURS = re.compile(
-    r'<[\w.-]+:Description [^<>]{0,80}xmlns:grefine="urn:grefine-rt:1" grefine:entry=("[^"]*"|\'[^\']*\')/>'
+    r'<[\w.-]{1,40}:Description [^<>]{0,80}xmlns:grefine="urn:grefine-rt:1" grefine:entry="([^"<>]*)"/>'
 )
 _SOURCE = re.compile(
     r'(?P<before>DigitalSourceType\s*(?:=\s*["\']|(?:\s[^<>]{0,80})?>\s*|\s[^<>]{0,40}resource\s*=\s*["\']))'
@@ -34,7 +34,7 @@ def with_entry(packet: bytes, entry: str | None, composite: bool = False) -> byt
     text = _OURS.sub("", text)
     properties = []
     if entry is not None:
-        properties.append(f'xmlns:grefine="{NAMESPACE}" grefine:entry={quoteattr(entry)}')
+        properties.append(f'xmlns:grefine="{NAMESPACE}" grefine:entry="{escape(entry)}"')
     if composite:
         text, changed = _SOURCE.subn(rf"\g<before>{COMPOSITE}", text)
         if not changed:
@@ -48,4 +48,4 @@ def with_entry(packet: bytes, entry: str | None, composite: bool = False) -> byt
 def entry_of(packet: bytes) -> str | None:
     """The property grefine:entry of a packet that `with_entry` wrote."""
     match = _OURS.search(packet.decode("utf-8", "replace"))
-    return unescape(match.group(1)[1:-1], {"&quot;": '"', "&apos;": "'"}) if match else None
+    return unescape(match.group(1)) if match else None

@@ -58,6 +58,7 @@ class PlanOptions:
         None is "auto" for a bundle that says how small a crop may be.
     context: what a crop shows around its regions, as a share of the model's resolution, in [0, 1].
     delta: strength of stage 2 in [0, 1] (Eq. 9).
+    negative: what neither stage should draw, with weights as in a prompt; "" for the bundle's own.
     """
 
     tau: float | Literal["otsu"] | None = None
@@ -88,6 +89,7 @@ class PlanOptions:
     crop: Cropping | None = None
     context: float = 0.125
     delta: float | None = None
+    negative: str = ""
 
     def __post_init__(self) -> None:
         """Raises OptionError for a value outside its range."""
@@ -101,6 +103,8 @@ class PlanOptions:
             _count(name, getattr(self, name), 1, 1000)
         _count("drafts", self.drafts, 1, MAX_DRAFTS)
         _count("sketch_steps", self.sketch_steps, 0, 1000)
+        if not isinstance(self.negative, str):
+            raise OptionError(f"The option 'negative' must be a text, not {type(self.negative).__name__}.")
         _in_range("window", self.window, 0.0, 1.0)
         _in_range("context", self.context, 0.0, 1.0)
         if self.window == 0:
