@@ -25,6 +25,7 @@ def assess(
     threads: shared.Threads = None,
     report: shared.Report = None,
     maps: shared.Maps = None,
+    overwrite: shared.Overwrite = False,
     as_json: shared.Json = False,
     only: shared.Only = None,
     tau: shared.Tau = None,
@@ -55,7 +56,8 @@ def assess(
         missing_region=missing_region,
         indicators=("perceptual", "alignment") if only is None else (only,),
     )
-    outputs = pictures.Outputs(None, report, maps, "stdin" if image == pictures.STREAM else image.stem)
+    stem = "stdin" if image == pictures.STREAM else image.stem
+    outputs = pictures.Outputs(None, report, maps, stem, overwrite=overwrite)
     outputs.check([image, *told.files] if image != pictures.STREAM else told.files)
 
     with Assessor.load(bundle, device, threads) as assessor:

@@ -44,6 +44,12 @@ Negative = Annotated[
         show_default=False,
     ),
 ]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", "--force", help="Replace files. Without it only the same run writes its own anew."
+    ),
+]
 Bundle = Annotated[str, typer.Option(help="The models: a name, see 'bundle list', or a folder.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, tensorrt or rtx; also cuda:N for GPU N.")]
 Threads = Annotated[

@@ -25,12 +25,7 @@ def refine(
             show_default=False,
         ),
     ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", "--force", help="Replace files. Without it only the same run writes its own anew."
-        ),
-    ] = False,
+    overwrite: shared.Overwrite = False,
     form: Annotated[
         Literal["png", "jpeg", "jpg", "webp", "tiff", "avif"] | None,
         typer.Option("--format", help="Format of the result. Default: IMAGE's own.", rich_help_panel=_FILES),

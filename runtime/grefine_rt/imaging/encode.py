@@ -11,7 +11,7 @@ from typing import Any, Literal
 from PIL import ExifTags, Image, PngImagePlugin, features
 
 from grefine_rt.errors import OptionError, OutputError
-from grefine_rt.files import check_writable, write_whole
+from grefine_rt.files import check_writable, is_stream, write_whole
 from grefine_rt.imaging.metadata import NONE, TIFF_TEXTS, Metadata, exif_fields
 from grefine_rt.imaging.xmp_packet import with_entry
 
@@ -76,7 +76,7 @@ class Encoding:
         """Pillow's format for a file: the option's, that of `path`'s suffix, or that of the `source`, PNG where it
         cannot be written. Raises OutputError for an unknown suffix and where the format cannot do what is asked."""
         name = FORMATS.get(self.format or "") or (SUFFIXES.get(path.suffix.lower()) if path else None)
-        if name is None and path is not None:
+        if name is None and path is not None and not is_stream(path):
             raise OutputError(
                 f'"{path.name}" has no known image format; end it with one of {", ".join(SUFFIXES)}.'
             )
