@@ -209,7 +209,7 @@ def step_job(
     fold_guidance(unet, options.embedded_guidance)
     chunk_unet(unet, side, number_bytes(options.unet_precision))
     split_gates(unet)
-    blended = unet.config.in_channels == 4
+    blended = unet.config.in_channels == unet.config.out_channels
     inputs, check = (_step_inputs(unet, blended, *size) for size in ((16, 24), (24, 16)))
     latent = ("sample", "previous", "noise", "mask", "original", "original_noise", "masked_latent")
     axes = {name: {2: "h", 3: "w"} for name in inputs if name in latent}
@@ -225,15 +225,16 @@ def _step_inputs(unet: UNet2DConditionModel, blended: bool, height: int, width: 
         return torch.randn(*shape, generator=generator)
 
     config = unet.config
+    channels = config.out_channels
     pooled = config.projection_class_embeddings_input_dim - TIME_IDS * config.addition_time_embed_dim
     size = 8.0 * torch.tensor([[height, width, 0, 0, height, width]] * 2)
     known = ("original", "original_noise") if blended else ("masked_latent",)
     # A row of an Euler step in the middle of a schedule, with guidance and rescale.
     coefficients = torch.tensor([0.3, 1.0, -3.0, 0.7, 0.3, 0.1, 0.05, 5.0, 0.5, 1.0, 2.0])
     return {
-        **{name: normal(1, 4, height, width) for name in ("sample", "previous", "noise")},
+        **{name: normal(1, channels, height, width) for name in ("sample", "previous", "noise")},
         "mask": (normal(1, 1, height, width) > 0).float(),
-        **{name: normal(1, 4, height, width) for name in known},
+        **{name: normal(1, channels, height, width) for name in known},
         "context": normal(2, 77, config.cross_attention_dim),
         "pooled": normal(2, pooled),
         "time_ids": size,
@@ -301,7 +302,8 @@ def _entered(
         "prediction": how.prediction,
         "schedule": dataclasses.asdict(how.schedule),
         "time_ids": True,
-        "blended": unet["in_channels"] == 4,
+        "blended": unet["in_channels"] == unet["out_channels"],
+        "latent_channels": unet["out_channels"],
         "rescale": options.rescale,
         "interval": [*options.interval],
         "tile": options.tile,

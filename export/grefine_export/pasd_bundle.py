@@ -178,7 +178,7 @@ def step_job(pasd: PasdCheckpoint, sd15: Sd15, options: RestoreOptions, side: in
 def _step_inputs(pasd: PasdUNet, height: int, width: int) -> dict[str, Tensor]:
     generator = _generator()
     latents = {
-        name: torch.randn(1, 4, height, width, generator=generator)
+        name: torch.randn(1, pasd.unet.config.out_channels, height, width, generator=generator)
         for name in ("sample", "previous", "noise")
     }
     return {
@@ -233,6 +233,7 @@ def _entered(
         "multiple": multiple,
         "prediction": "epsilon",
         "schedule": SCHEDULE,
+        "latent_channels": unet.get("out_channels", 4),
     }
     origin = options.origin or f"{public_name(checkpoint)} on {public_name(base)}"
     own = [{"component": name, "origin": origin, "license": options.license} for name in COMPONENTS]

@@ -57,9 +57,9 @@ def model_alone(row: Floats) -> Floats:
 def advance(
     negative: Floats, positive: Floats, row: Floats, arrays: Mapping[str, Floats]
 ) -> dict[str, Floats]:
-    """What a step graph makes of its UNet's answers, in its order of operations: `next` and `clean`, (1, 4, h, w).
+    """What a step graph makes of its UNet's answers, in its order of operations: `next` and `clean`, (1, c, h, w).
 
-    negative, positive: (1, 4, h, w), for the negative prompt and for the prompt. row: of the graph's width, 8, 9 or 11.
+    negative, positive: (1, c, h, w), for the negative prompt and for the prompt. row: of the graph's width, 8, 9 or 11.
     arrays: the graph's inputs; of these `sample` and, where it has them, `previous` and `noise`, or `mask`, `original`
     and `original_noise` are used. All float32.
     """

@@ -20,7 +20,8 @@ OnStep = Callable[[int, int], None]
 class StageResult:
     """What a stage leaves.
 
-    image: float32 (H, W, 3) in [0, 1]. latent: float32 (1, 4, H/8, W/8). calls: UNet calls made.
+    image: float32 (H, W, 3) in [0, 1]. latent: float32 (1, c, H/8, W/8), c the latent channels of the
+    bundle. calls: UNet calls made.
     """
 
     image: Floats
@@ -39,11 +40,11 @@ def denoise(
     cancel: Cancels | None = None,
     fresh: Callable[[int], Floats] | None = None,
 ) -> Floats:
-    """The latent (1, 4, h, w) after all steps of `table`, from `latent` and `noise` of that shape.
+    """The latent (1, c, h, w) after all steps of `table`, from `latent` and `noise` of that shape.
 
     constants: inputs that stay the same, such as `mask` or `control`. conditioning: inputs with one row a
     guidance pass, the last row the prompt; a step whose guidance is 1 gets that row alone and so costs one
-    UNet pass. fresh: the noise (1, 4, h, w) that step 0, 1, ... adds, asked for where the solver adds any. Inputs
+    UNet pass. fresh: the noise (1, c, h, w) that step 0, 1, ... adds, asked for where the solver adds any. Inputs
     that the graph does not declare are left out. Raises Cancelled, OptionError for a solver that wants `fresh`
     without it, BundleError when the graph declares an input that nobody gives or lacks one that the solver or the
     guidance rescale needs, and DeviceError.

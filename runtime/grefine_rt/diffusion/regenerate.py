@@ -50,7 +50,7 @@ class Redrawing:
         self._guidance = settings.guidance if guidance is None else guidance
         self._interval = settings.interval if interval is None else interval
         self._rescale = settings.rescale if rescale is None else rescale
-        self._shape = (1, 4, *size)
+        self._shape = (1, settings.latent_channels, *size)
         self._constants = {"mask": to_latent(mask, size)[None, None]}
         signed = picture * np.float32(2) - np.float32(1)
         encode = partial(tiled_encode, bundle.engine("inpaint_encode"), tile=settings.tile, cancel=cancel)

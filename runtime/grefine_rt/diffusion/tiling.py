@@ -72,7 +72,7 @@ class TiledStep(HostEngine):
 def tiled_encode(
     engine: Engine, picture: Floats, tile: int, overlap: int = OVERLAP, cancel: Cancels | None = None
 ) -> Floats:
-    """The latent (1, 4, h, w) of a picture float32 (H, W, 3) in [-1, 1], sides multiples of 8.
+    """The latent (1, c, h, w) of a picture float32 (H, W, 3) in [-1, 1], sides multiples of 8.
 
     tile, overlap: in pixels, multiples of 8; a picture that `fits` is encoded whole. Raises Cancelled, BundleError
     and DeviceError.
@@ -83,7 +83,7 @@ def tiled_encode(
 def tiled_decode(
     engine: Engine, latent: Floats, tile: int, overlap: int = OVERLAP, cancel: Cancels | None = None
 ) -> Floats:
-    """The picture float32 (H, W, 3) of a latent (1, 4, h, w); in [0, 1] but not clipped. Else as `tiled_encode`."""
+    """The picture float32 (H, W, 3) of a latent (1, c, h, w); in [0, 1] but not clipped. Else as `tiled_encode`."""
     planes = _autoencode(engine, latent, False, tile, overlap, cancel)
     return np.ascontiguousarray(planes[0].transpose(1, 2, 0)) * np.float32(0.5) + np.float32(0.5)
 
@@ -94,7 +94,7 @@ def _autoencode(
     """`source` and what comes back are planes (1, C, H, W) of a picture and of a latent, or the reverse."""
     # Pixels of either along the side of a latent cell.
     near, far = (LATENT_SCALE, 1) if encode else (1, LATENT_SCALE)
-    key, result, channels = ("image", "latent", 4) if encode else ("latent", "image", 3)
+    key, result = ("image", "latent") if encode else ("latent", "image")
     height, width = (side // near * LATENT_SCALE for side in source.shape[2:])
     if fits(height, width, tile):
         tile = max(height, width)
@@ -103,7 +103,7 @@ def _autoencode(
     shared = Sharing(cells, engine.inputs, (tile // LATENT_SCALE) ** 2) if "rest" in engine.inputs else None
     when = f"before {'encoding' if encode else 'decoding'}"
     for _ in range(ROUNDS):
-        whole = np.zeros((1, channels, height * far // LATENT_SCALE, width * far // LATENT_SCALE), np.float32)
+        whole: Floats | None = None
         for index, (cell, pixel) in enumerate(zip(cells, pixels, strict=True)):
             # Also where there is one: an autoencoder may take longer than a step.
             stop_if_cancelled(cancel, when)
@@ -114,10 +114,14 @@ def _autoencode(
             else:
                 made = engine.run({**arrays, **shared.inputs(index)})
                 shared.take(index, made)
+            if whole is None:
+                size = (side * far // LATENT_SCALE for side in (height, width))
+                whole = np.zeros((1, made[result].shape[1], *size), np.float32)
             here = cell.of(whole, far)
             here += (cell if encode else pixel).window * made[result]
         if shared is None or shared.settled():
             break
+    assert whole is not None  # there is always a tile and a round
     return whole
 
 
