@@ -138,6 +138,15 @@ def _sweep(folder: Path) -> None:
                         os.unlink(entry.path)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """While the block runs, no other process or thread is in a block of the same `path`, where the system has locks.
+    The file stays. Raises OSError where it cannot be made."""
+    with path.open("ab") as file:
+        _try_lock(file, wait=True)
+        yield
+
+
 def _try_lock(file: BinaryIO, wait: bool) -> bool:
     """Whether this file is now locked by this process; False also where the system or its folder has no locks."""
     try:

@@ -30,7 +30,7 @@ from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.drafts import Drafts, at_work_size, best
 from grefine_rt.engine.devices import Choice
-from grefine_rt.errors import OptionError
+from grefine_rt.errors import OptionError, one_of
 from grefine_rt.imaging.encode import PLAIN, Encoding, save
 from grefine_rt.imaging.image import Picture, Source, load, resize
 from grefine_rt.imaging.mask_source import MaskSource
@@ -72,6 +72,14 @@ class RefineOptions:
     decoding: Decoding | None = None
     match_rim: bool = True
     color_fix: ColorFix | None = None
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for a value of a wrong type or name."""
+        for name, kind in (("assess", AssessOptions), ("plan", PlanOptions), ("match_rim", bool)):
+            if not isinstance(getattr(self, name), kind):
+                raise OptionError(f"The option '{name}' must be of type {kind.__name__}.")
+        one_of("decoding", self.decoding, ("plain", "difference", "quality", None))
+        one_of("color_fix", self.color_fix, ("quality", "whole", "off", None))
 
 
 _REFINE = RefineOptions()

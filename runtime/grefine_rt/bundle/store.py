@@ -12,7 +12,7 @@ from grefine_rt.errors import BundleError
 from grefine_rt.files import cache_dir, proven, sha256, whole
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_ENGINES = "engines"
+ENGINES = "engines"
 """Folder of engines built on this machine; they have sidecars of their own and are not in the manifest."""
 
 
@@ -133,7 +133,7 @@ def files_in(folder: Path) -> Iterator[str]:
     """Every file of a bundle but bundle.json and what lies under engines/, as relative paths with slashes."""
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
-        if not path.is_dir() and relative.parts[0] != _ENGINES and relative.parts != (FILE_NAME,):
+        if not path.is_dir() and relative.parts[0] != ENGINES and relative.parts != (FILE_NAME,):
             yield relative.as_posix()
 
 
