@@ -172,7 +172,7 @@ def test_a_missing_library_is_one_sentence(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     done = run("build", bundle, "--target", "sm89")
     assert done.exit_code == 1
-    assert "pip install grefine-rt[tensorrt]" in done.stderr
+    assert "pip install .[tensorrt]" in done.stderr
 
 
 def fails(bundle, *arguments):

@@ -12,9 +12,10 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request
 
-from grefine_rt.bundle.manifest import FILE_NAME, REINSTALL, FileEntry, Manifest
+from grefine_rt.bundle.manifest import FILE_NAME, FileEntry, Manifest
 from grefine_rt.bundle.store import ENGINES, bundle_dir, files_in, verify
-from grefine_rt.errors import BundleError, OutputError, shown
+from grefine_rt.bundle.strict import REINSTALL
+from grefine_rt.errors import HERE, BundleError, OutputError, shown
 from grefine_rt.files import locked, sha256, whole
 
 OnBytes = Callable[[int, int], None]
@@ -114,7 +115,8 @@ def _check_room(aside: Path, manifest: Manifest) -> None:
     if missing > free:
         raise OutputError(
             f"The bundle needs {missing / 1e9:.3g} GB more on the disk of '{aside.parent}', which has "
-            f"{free / 1e9:.3g} GB left: free some space, or choose another cache folder with the variable GREFINE_CACHE."
+            f"{free / 1e9:.3g} GB left: free some space, or choose another cache folder with the variable "
+            f"GREFINE_CACHE."
         )
 
 
@@ -155,7 +157,7 @@ def _base_url(source: str) -> str:
         return f"{hub}/{source}/resolve/main"
     raise BundleError(
         f"{shown(source)} is no address to fetch a bundle from: give the https address of its folder, or a hub id "
-        f"of the form owner/name; a bundle that came with grefine-rt returns with '{REINSTALL}'."
+        f"of the form owner/name; a bundle that came with grefine-rt returns with '{REINSTALL}' {HERE}."
     )
 
 

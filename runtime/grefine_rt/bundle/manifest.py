@@ -4,13 +4,12 @@ import dataclasses
 import hashlib
 import json
 import re
-import types
-import typing
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
+from grefine_rt.bundle.strict import HIGHEST, MENDS, read_strictly, short
 from grefine_rt.contract import Prediction, Schedule, Solver
 from grefine_rt.errors import BundleError, shown
 
@@ -223,13 +222,13 @@ class Manifest:
         try:
             data = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise BundleError(f"bundle.json is not valid JSON ({_short(error)}): {_MEND}.") from error
+            raise BundleError(f"bundle.json is not valid JSON ({short(error)}): {MENDS}.") from error
         if not isinstance(data, dict):
-            raise BundleError(f"bundle.json must hold a JSON object: {_MEND}.")
+            raise BundleError(f"bundle.json must hold a JSON object: {MENDS}.")
         if data.get("format") != FORMAT:
             raise BundleError(
                 f"bundle.json has format {shown(data.get('format'))}, but this version of grefine-rt reads format "
-                f"{FORMAT}: {_MEND}, or upgrade with 'pip install --upgrade grefine-rt'."
+                f"{FORMAT}: {MENDS}, or take a newer grefine-rt."
             )
         manifest = read_strictly(cls, data, "")
         _check(manifest)
@@ -287,75 +286,10 @@ class Manifest:
         return tuple(path for path in self.files if belongs(path))
 
 
-REINSTALL = "pip install --force-reinstall --no-deps grefine-rt"
-"""The command that mends the embedded bundle."""
-
-
-MEND = "run 'grefine-rt bundle fetch ADDRESS' to fetch it again, or 'grefine-export bundle RECIPE' to make it again"
-"""How to get another bundle again."""
-
-_MEND = f"{MEND}, or '{REINSTALL}' for the embedded one"
-T = TypeVar("T")
-
-
 def digest(text: str) -> str:
     """SHA-256 of what a `bundle.json` says, its `checksum` aside, in hexadecimal: order and blanks do not count."""
     said = {key: value for key, value in json.loads(text).items() if key != "checksum"}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def read_strictly(kind: type[T], value: Any, where: str) -> T:
-    """`value`, from JSON, as `kind`: a dataclass, tuple, mapping, Literal or plain type, strictly."""
-    return typing.cast(T, _convert(kind, value, where))
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
-        for problem, names in (
-            ("lacks", needed - value.keys()),
-            ("has an unknown", value.keys() - hints.keys()),
-        ):
-            if names:
-                raise BundleError(f"bundle.json {problem} '{_short(where + min(names))}': {_MEND}.")
-        return typing.cast(Any, kind)(
-            **{name: _convert(hints[name], item, f"{where}{name}.") for name, item in value.items()}
-        )
-    if origin is types.UnionType:  # a section or null
-        return None if value is None else _convert(arguments[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_convert(arguments[0], item, f"{where}{index}.") for index, item in enumerate(value))
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _convert(arguments[1], item, f"{where}{key}.") for key, item in value.items()}
-    if origin is Literal and value in arguments:
-        return value
-    if (
-        kind is float and type(value) in (int, float) and abs(value) <= _HIGHEST
-    ):  # False for what is not a number
-        return float(value)
-    if kind is int and type(value) is int and abs(value) <= _HIGHEST:
-        return value
-    if kind is bool and type(value) is bool:
-        return value
-    if kind is str and type(value) is str and _TEXT.fullmatch(value):
-        return value
-    wanted = " or ".join(map(repr, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
-    raise BundleError(
-        f"bundle.json has {shown(value)} at '{_short(where.rstrip('.'))}' where {wanted} is wanted: {_MEND}."
-    )
-
-
-_HIGHEST = 2**53
-"""Of a number: beyond it a float has gaps."""
-_TEXT = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]{0,65536}")
-
-
-def _short(text: object) -> str:
-    """What comes from a file, cut and on one line."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= 80 else f"{line[:77]}..."
 
 
 def _check(manifest: Manifest) -> None:
@@ -365,7 +299,7 @@ def _check(manifest: Manifest) -> None:
         plain = path == pure.as_posix() and not pure.is_absolute() and not re.search(r"[\\:\0]", path)
         if not plain or ".." in pure.parts or path in (".", FILE_NAME):
             raise BundleError(
-                f"bundle.json lists '{_short(path)}', which is no path inside the bundle: {_MEND}."
+                f"bundle.json lists '{short(path)}', which is no path inside the bundle: {MENDS}."
             )
     components = manifest.components.keys()
     needed = {*ASSESS_COMPONENTS}
@@ -436,7 +370,7 @@ def _check(manifest: Manifest) -> None:
 def _names(what: str, wrong: Set[str], problem: str) -> None:
     """Raise BundleError for the first of the wrong names, if there is one."""
     if wrong:
-        raise BundleError(f"bundle.json {problem} {what} '{_short(min(wrong))}': {_MEND}.")
+        raise BundleError(f"bundle.json {problem} {what} '{short(min(wrong))}': {MENDS}.")
 
 
 def _ranges(manifest: Manifest) -> Iterator[tuple[str, float, float, float]]:
@@ -471,4 +405,4 @@ def _ranges(manifest: Manifest) -> Iterator[tuple[str, float, float, float]]:
         yield f"files.{path}.size", entry.size, 0, 2**48
     for path, cost in (manifest.costs or {}).items():
         for value in (*cost.flops, *cost.memory):
-            yield f"costs.{path}", value, -_HIGHEST, _HIGHEST
+            yield f"costs.{path}", value, -HIGHEST, HIGHEST
