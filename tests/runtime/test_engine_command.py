@@ -232,7 +232,9 @@ def test_a_full_disk_is_seen_before_and_during_the_build(bundle, use, monkeypatc
         Path,
         "open",
         lambda path, mode="r", *more, **options: (
-            Full(path, "w") if path.suffix == ".tmp" and mode == "wb" else real(path, mode, *more, **options)
+            Full(path, "w")
+            if path.suffix == ".grefine-tmp" and mode == "wb"
+            else real(path, mode, *more, **options)
         ),
     )
     assert "No space left on device): free some space" in fails(bundle)
