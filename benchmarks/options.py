@@ -13,7 +13,7 @@ from grefine_export.mini.heldout import Sample
 from grefine_rt import Refiner
 from grefine_rt.errors import OutputError
 from grefine_rt.files import write_whole
-from grefine_rt.imaging.image import check_writable
+from grefine_rt.files import check_writable
 
 SPLITS = {"test": heldout.TEST, "validation": heldout.VALIDATION}
 

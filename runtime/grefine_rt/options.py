@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import reprlib
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar
 
-from grefine_rt.errors import OptionError
+from grefine_rt.errors import OptionError, shown
 
 T = TypeVar("T")
 
@@ -120,7 +119,7 @@ def check(options: Any) -> None:
             if not _fits(value, kind, declared[field.name]):
                 raise OptionError(_refusal(declared[field.name], value))
         elif not isinstance(value, kind):
-            raise OptionError(f"The option '{field.name}' must be {kind.__name__}, not {_cut(value)}.")
+            raise OptionError(f"The option '{field.name}' must be {kind.__name__}, not {shown(value)}.")
 
 
 def parse(declared: Option, text: str, label: str = "") -> Any:
@@ -139,7 +138,7 @@ def parse_reading(readings: Iterable[Option], text: str) -> tuple[str, Any]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if name not in known or not equals:
         listed = ", ".join(f"{each.name}={each.values}" for each in known.values())
-        raise OptionError(f"A reading is NAME=VALUE, not '{_line(text)}'; there are {listed}.")
+        raise OptionError(f"A reading is NAME=VALUE, not {shown(text)}; there are {listed}.")
     return name, parse(known[name], value, f"The reading '{name}'")
 
 
@@ -227,7 +226,7 @@ def _parsed(kind: Any, text: str) -> object:
 def _refusal(declared: Option, value: object, label: str = "") -> str:
     allowed = " or ".join(_words(kind, declared) for kind in _kinds(declared.kind))
     label = label or f"The option '{declared.name}'"
-    return f"{label} must be {allowed}, not {_cut(value)}."
+    return f"{label} must be {allowed}, not {shown(value)}."
 
 
 def _words(kind: Any, declared: Option) -> str:
@@ -261,12 +260,3 @@ def _short(kind: Any, declared: Option) -> str:
         return "TEXT"
     low, high = declared.within or (-math.inf, math.inf)
     return f"{low:g}..{high:g}" if declared.within else "NUMBER"
-
-
-def _cut(value: object) -> str:
-    """A value in one short line."""
-    return _line(reprlib.repr(value))
-
-
-def _line(text: str) -> str:
-    return " ".join(text.split())[:80]

@@ -241,7 +241,6 @@ def test_options_out_of_range_are_wrong_usage_in_one_sentence(run, fake, picture
         "refine x.png --stages",
         "refine x.png --interval 1",
         "refine x.png --seed one",
-        "refine a.png b.png",
         "redo",
         "",
         "bundle",

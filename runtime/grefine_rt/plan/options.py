@@ -229,6 +229,12 @@ class PlanOptions(Checked):
         within=(0, 1),
         panel=STRENGTH,
     )
+    negative: str = option(
+        "",
+        "What neither stage should draw, with weights as in a prompt.",
+        more="The empty text is the bundle's own.",
+        flag=None,
+    )
 
 
 @dataclass(frozen=True)
