@@ -7,8 +7,8 @@ by them, and the command line, its help, the JSON output and docs/options.md are
 from __future__ import annotations
 
 import dataclasses
-import math
 import reprlib
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -21,6 +21,7 @@ from grefine_rt.errors import OptionError
 T = TypeVar("T")
 
 SWITCH = {"on": True, "off": False}
+_ANY = (-sys.float_info.max, sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -204,9 +205,9 @@ def _fits(value: object, kind: Any, declared: Option) -> bool:
         return isinstance(value, kind)
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
         return False
-    low, high = declared.within or (-math.inf, math.inf)
+    low, high = declared.within or _ANY
     # Of what is not a number every comparison is false.
-    return low <= value <= high and (value > 0 if declared.positive else math.isfinite(value))
+    return low <= value <= high and (value > 0 or not declared.positive)
 
 
 def _parsed(kind: Any, text: str) -> object:
@@ -244,7 +245,7 @@ def _words(kind: Any, declared: Option) -> str:
 
 
 def _span(declared: Option) -> str:
-    low, high = declared.within or (-math.inf, math.inf)
+    low, high = declared.within or _ANY
     return f"above 0 up to {high:g}" if declared.positive else f"from {low:g} to {high:g}"
 
 
@@ -259,7 +260,7 @@ def _short(kind: Any, declared: Option) -> str:
         return "|".join(SWITCH)
     if kind is str:
         return "TEXT"
-    low, high = declared.within or (-math.inf, math.inf)
+    low, high = declared.within or _ANY
     return f"{low:g}..{high:g}" if declared.within else "NUMBER"
 
 
