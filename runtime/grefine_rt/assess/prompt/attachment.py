@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from grefine_rt.assess import lexicon
-from grefine_rt.assess.word_tags import BE, BREAK, DETERMINERS, HIDDEN, NEGATION, POSSESSOR, Leaf
+from grefine_rt.assess.prompt import lexicon
+from grefine_rt.assess.prompt.tags import BE, BREAK, DETERMINERS, HIDDEN, NEGATION, POSSESSOR, Leaf
 
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
 

@@ -35,8 +35,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from grefine_rt.assess.prompt_tree import Tree, build
-from grefine_rt.assess.word_tags import BE, leaves
+from grefine_rt.assess.prompt.attachment import Tree, build
+from grefine_rt.assess.prompt.tags import BE, leaves
 from grefine_rt.text.emphasis import WORD, plain_text
 
 _LEADING = ("IN", "TO", "CC", "EX", "WDT", "WRB")  # not shown at the start of a phrase's text
@@ -50,9 +50,9 @@ class Phrase:
     `text`: its words in prompt order, without words of style and without leading prepositions, conjunctions
     and forms of "be".
     `noun`: the centre alone; the whole text where the prompt has no noun.
-    `words`: positions of all its words in `words(prompt)`, ascending; every word is in exactly one phrase.
+    `words`: positions of all its words in `prompt_words(prompt)`, ascending; every word is in exactly one phrase.
     `noun_index`: position of the noun's last word.
-    `ancestor`: index of the phrase above, in the tuple that `parse` returns; the own index at a root.
+    `ancestor`: index of the phrase above, in the tuple that `prompt_phrases` returns; the own index at a root.
     """
 
     text: str
@@ -60,15 +60,16 @@ class Phrase:
     words: tuple[int, ...]
     noun_index: int
     ancestor: int
+    spans: tuple[tuple[int, int], ...] = ()
 
 
-def words(prompt: str) -> tuple[str, ...]:
+def prompt_words(prompt: str) -> tuple[str, ...]:
     """The words that `Phrase.words` counts: those of the plain prompt, without punctuation and weights."""
     return tuple(WORD.findall(plain_text(prompt)))
 
 
 @lru_cache(maxsize=256)
-def parse(prompt: str) -> tuple[Phrase, ...]:
+def prompt_phrases(prompt: str) -> tuple[Phrase, ...]:
     """The phrases of a prompt in the order of their nouns, with their ancestors. An empty prompt gives ().
 
     Any text is accepted, no exception is raised. Deterministic and safe to call from many threads.
@@ -81,7 +82,7 @@ def parse(prompt: str) -> tuple[Phrase, ...]:
     tree = build(leaves(text, spans))
     if not tree.nouns:
         whole = " ".join(found)
-        return (Phrase(whole, whole, tuple(range(len(found))), len(found) - 1, 0),)
+        return (Phrase(whole, whole, tuple(range(len(found))), len(found) - 1, 0, tuple(spans)),)
     phrase_of = _assign(tree)
     ancestors = _ancestors(tree, phrase_of)
     members_of: list[list[int]] = [[] for _ in tree.nouns]
@@ -101,6 +102,7 @@ def parse(prompt: str) -> tuple[Phrase, ...]:
                 tuple(members),
                 noun[-1],
                 ancestors[index],
+                tuple(spans),
             )
         )
     return tuple(phrases)

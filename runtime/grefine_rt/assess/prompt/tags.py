@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from grefine_rt.assess import lexicon, tagger
+from grefine_rt.assess.prompt import lexicon, tagger
 
 BREAK = "SEP"
 """Tag of what separates segments: punctuation, brackets, a new line."""

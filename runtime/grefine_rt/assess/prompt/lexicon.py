@@ -1,4 +1,4 @@
-"""Word lists behind `grefine_rt.assess.phrases`: what the newspaper-trained tagger does not know of prompts.
+"""Word lists behind `grefine_rt.assess.prompt`: what the newspaper-trained tagger does not know of prompts.
 
 All words are lower case and singular; `singular` brings a word into that form. Verbs stand in their plain form,
 or with -ing where the list says participles.

@@ -106,7 +106,7 @@ def _features(word: str, context: Sequence[str], at: int, before: str, before_th
 
 @lru_cache(maxsize=1)
 def _model() -> _Model:
-    packed = pkgutil.get_data("grefine_rt.assess", "data/tagger.zlib")
+    packed = pkgutil.get_data("grefine_rt.assess.prompt", "data/tagger.zlib")
     assert packed is not None  # it is part of the package
     header, _, columns = zlib.decompress(packed).partition(b"\n")
     facts = json.loads(header)
