@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine_rt.assess.prompt import Phrase, prompt_phrases, prompt_words
-from grefine_rt.assess.prompt.lexicon import singular
+from grefine_rt.assess.prompt.words import singular
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 _MARKED = re.compile(r"([*~])([^*~]+)\1")
@@ -82,7 +82,7 @@ def judge_tag_list(marked: str) -> Verdict:
         last = found.end()
     prompt += marked[last:]
     phrases = prompt_phrases(prompt)
-    heads = {phrase.spans[phrase.noun_index][0] for phrase in phrases} if phrases else set()
+    heads = {phrase.noun_span[0] for phrase in phrases}
     return Verdict(
         prompt,
         {
@@ -111,7 +111,7 @@ def judge_sentence(numbered: str) -> Verdict:
         last = found.end()
     prompt += numbered[last:]
     phrases = prompt_phrases(prompt)
-    starts = [phrase.spans[phrase.noun_index][0] for phrase in phrases]
+    starts = [phrase.noun_span[0] for phrase in phrases]
     number = {start: expected[start][0] for start in starts if start in expected}
     right = all(start in expected for start in starts) and all(start in starts for start in expected)
     for index, (start, phrase) in enumerate(zip(starts, phrases, strict=True)):

@@ -1,7 +1,8 @@
 """A prompt as noun phrases and their ancestors (G-Refine 3.2: Eq. 4 and Algorithm 1).
 
-The words are tagged (`word_tags`) and chunked, every word gets one parent (`prompt_tree`), and on that tree the two
-steps of the paper work. How the tree is built, since prompts are seldom sentences:
+The words are tagged (`tags`) and chunked (`chunks`), style is set apart (`style`), every word gets one parent
+(`attachment`), and on that tree the two steps of the paper work. How the tree is built, since prompts are seldom
+sentences:
 
 * A prompt falls into segments at commas, full stops, brackets and the like. The first noun of a segment hangs
   on the root of the tree, so the items of a list are their own ancestors.
@@ -22,10 +23,10 @@ steps of the paper work. How the tree is built, since prompts are seldom sentenc
   pears and figs", "a table with a lamp, a book, and a cup".
 
 Nouns that are no centres: the carrier in "a photo of a cat", words of style, quality, camera and layout
-("8k, masterpiece, cinematic lighting, in the background"), artists after "by", what the prompt excludes
-("no people", "without a hat or gloves", "not wearing shoes"). Their words belong to the nearest phrase but are left
-out of its text, and so are relative pronouns, labels ("subject:"), requests ("draw me") and parameters
-("--ar 16:9").
+("8k, masterpiece, cinematic lighting, in the background"), artists and schools, what the prompt excludes
+("no people", "without a hat or gloves", "not wearing shoes"), words in quotation marks. Words of style, relative
+pronouns, labels ("subject:"), requests ("draw me") and parameters ("--ar 16:9") belong to the nearest phrase but
+are left out of its text.
 """
 
 from __future__ import annotations
@@ -34,13 +35,28 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Protocol
 
 from grefine_rt.assess.prompt.attachment import Tree, build
+from grefine_rt.assess.prompt.places import Position, Relation, opposite, position_of, relation_of
 from grefine_rt.assess.prompt.tags import BE, leaves
+from grefine_rt.errors import Cancelled, PromptError
 from grefine_rt.text.emphasis import WORD, plain_text
+
+MAX_CHARACTERS = 10_000
+"""A longer prompt is refused."""
+MAX_WORDS = 400
+"""Later words are in no phrase: five times as many as a text encoder of 77 tokens reads."""
 
 _LEADING = ("IN", "TO", "CC", "EX", "WDT", "WRB")  # not shown at the start of a phrase's text
 _TRAILING = ("IN", "TO", "CC", "DT")
+
+
+class Cancels(Protocol):
+    """What is asked of a cancel token."""
+
+    @property
+    def cancelled(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -50,9 +66,13 @@ class Phrase:
     `text`: its words in prompt order, without words of style and without leading prepositions, conjunctions
     and forms of "be".
     `noun`: the centre alone; the whole text where the prompt has no noun.
-    `words`: positions of all its words in `prompt_words(prompt)`, ascending; every word is in exactly one phrase.
+    `words`: positions of all its words in `prompt_words(prompt)`, ascending. Each of the first `MAX_WORDS` words is
+    in exactly one phrase.
+    `spans`: start and end of each of `words` in `plain_text(prompt)`.
     `noun_index`: position of the noun's last word.
     `ancestor`: index of the phrase above, in the tuple that `prompt_phrases` returns; the own index at a root.
+    `relation`: where the thing lies seen from its ancestor; None if the prompt does not say.
+    `position`: where it lies in the picture ("in the background"); None if the prompt does not say.
     """
 
     text: str
@@ -61,25 +81,82 @@ class Phrase:
     noun_index: int
     ancestor: int
     spans: tuple[tuple[int, int], ...] = ()
+    relation: Relation | None = None
+    position: Position | None = None
+
+    @property
+    def noun_span(self) -> tuple[int, int]:
+        """Start and end of the noun's last word in `plain_text(prompt)`."""
+        return self.spans[self.words.index(self.noun_index)]
 
 
 def prompt_words(prompt: str) -> tuple[str, ...]:
-    """The words that `Phrase.words` counts: those of the plain prompt, without punctuation and weights."""
+    """The words that `Phrase.words` counts: those of the plain prompt, without punctuation and weights.
+
+    Raises:
+        PromptError: the prompt has more than `MAX_CHARACTERS` characters.
+    """
+    _check_length(prompt)
     return tuple(WORD.findall(plain_text(prompt)))
 
 
-@lru_cache(maxsize=256)
-def prompt_phrases(prompt: str) -> tuple[Phrase, ...]:
+def prompt_phrases(prompt: str, cancel: Cancels | None = None) -> tuple[Phrase, ...]:
     """The phrases of a prompt in the order of their nouns, with their ancestors. An empty prompt gives ().
 
-    Any text is accepted, no exception is raised. Deterministic and safe to call from many threads.
+    Deterministic and safe to call from many threads. The last 256 prompts are remembered.
+
+    Raises:
+        PromptError: the prompt has more than `MAX_CHARACTERS` characters. Any other text is accepted.
+        Cancelled: `cancel` was set.
     """
+    _check_length(prompt)
+    _stop_if(cancel)
+    return _phrases(prompt, _Token(cancel))
+
+
+def forget_prompts() -> None:
+    """Empty the memory of former prompts, for measurements."""
+    _phrases.cache_clear()
+
+
+def _check_length(prompt: str) -> None:
+    if len(prompt) > MAX_CHARACTERS:
+        raise PromptError(
+            f"The prompt has {len(prompt)} characters, and {MAX_CHARACTERS} is the most: shorten it; text encoders "
+            "read its first lines only."
+        )
+
+
+def _stop_if(cancel: Cancels | None) -> None:
+    if cancel is not None and cancel.cancelled:
+        raise Cancelled("Cancelled while the prompt was read, as asked; nothing was written.")
+
+
+class _Token:
+    """A cancel token that equals every other one, so that it is no part of what a prompt is remembered by."""
+
+    def __init__(self, cancel: Cancels | None) -> None:
+        self.cancel = cancel
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Token)
+
+    def check(self) -> None:
+        _stop_if(self.cancel)
+
+
+@lru_cache(maxsize=256)
+def _phrases(prompt: str, token: _Token) -> tuple[Phrase, ...]:
     text = plain_text(prompt)
-    spans = [match.span() for match in WORD.finditer(text)]
+    spans = [match.span() for match in WORD.finditer(text)][:MAX_WORDS]
     if not spans:
         return ()
+    token.check()
     found = [text[start:end] for start, end in spans]
-    tree = build(leaves(text, spans))
+    tree = build(leaves(text, spans), token.check)
     if not tree.nouns:
         whole = " ".join(found)
         return (Phrase(whole, whole, tuple(range(len(found))), len(found) - 1, 0, tuple(spans)),)
@@ -88,13 +165,10 @@ def prompt_phrases(prompt: str) -> tuple[Phrase, ...]:
     members_of: list[list[int]] = [[] for _ in tree.nouns]
     for word, phrase in enumerate(phrase_of):
         members_of[phrase].append(word)
+    positions = _positions(tree, phrase_of, found)
     phrases = []
     for index, (noun, members) in enumerate(zip(tree.nouns, members_of, strict=True)):
-        shown = [word for word in members if word not in tree.dropped]
-        while shown[0] not in noun and (tree.tags[shown[0]] in _LEADING or found[shown[0]].lower() in BE):
-            shown.pop(0)
-        while shown[-1] not in noun and (tree.tags[shown[-1]] in _TRAILING or found[shown[-1]].lower() in BE):
-            shown.pop()
+        shown = _shown(tree, noun, members, found)
         phrases.append(
             Phrase(
                 " ".join(found[word] for word in shown),
@@ -102,37 +176,72 @@ def prompt_phrases(prompt: str) -> tuple[Phrase, ...]:
                 tuple(members),
                 noun[-1],
                 ancestors[index],
-                tuple(spans),
+                tuple(spans[word] for word in members),
+                _relation(tree, noun[-1], found) if ancestors[index] != index else None,
+                positions.get(index),
             )
         )
     return tuple(phrases)
 
 
+def _shown(tree: Tree, noun: Sequence[int], members: Sequence[int], found: Sequence[str]) -> list[int]:
+    """The members of a phrase that its text shows."""
+    shown = [word for word in members if word not in tree.dropped]
+    start, end = 0, len(shown)
+    while shown[start] not in noun and (tree.tags[shown[start]] in _LEADING or found[shown[start]].lower() in BE):
+        start += 1
+    while shown[end - 1] not in noun and (
+        tree.tags[shown[end - 1]] in _TRAILING or found[shown[end - 1]].lower() in BE
+    ):
+        end -= 1
+    return shown[start:end]
+
+
+def _relation(tree: Tree, head: int, found: Sequence[str]) -> Relation | None:
+    if head in tree.own_links:
+        return relation_of([found[word].lower() for word in tree.own_links[head]])
+    told = relation_of([found[word].lower() for word in tree.links.get(head, ())])
+    return opposite(told) if told is not None else None
+
+
+def _positions(tree: Tree, phrase_of: Sequence[int], found: Sequence[str]) -> dict[int, Position]:
+    positions: dict[int, Position] = {}
+    for layout in tree.layouts:
+        told = position_of([found[word].lower() for word in layout])
+        if told is not None:
+            positions.setdefault(phrase_of[layout[0]], told)
+    return positions
+
+
 def _assign(tree: Tree) -> list[int]:
     """Eq. 4: the phrase of every word: the noun nearest in the tree; ties go to the noun that follows."""
-    children = tree.children()
-    phrase_of = [-1] * tree.root
+    phrase_of = [-1] * (tree.root + 1)
     for phrase, noun in enumerate(tree.nouns):
         for word in noun:
             phrase_of[word] = phrase
     centre = list(phrase_of)
+    children = tree.children()
     for word in range(tree.root):
-        if centre[word] >= 0:
-            continue
-        seen, ring = {word}, [word]
-        nearest: list[int] = []
-        while not nearest:
-            outer = []
-            for node in ring:
-                for neighbour in [*children[node], *([tree.parent[node]] if node != tree.root else [])]:
-                    if neighbour not in seen:
-                        seen.add(neighbour)
-                        outer.append(neighbour)
-            ring = outer
-            nearest = [node for node in ring if node != tree.root and centre[node] >= 0]
-        chosen = min(nearest, key=lambda node: (node < word, abs(node - word)))
-        phrase_of[word] = centre[chosen]
-    return phrase_of
+        if centre[word] < 0:
+            phrase_of[word] = centre[_nearest(tree, children, centre, word)]
+    return phrase_of[:-1]
+
+
+def _nearest(tree: Tree, children: Sequence[Sequence[int]], centre: Sequence[int], word: int) -> int:
+    """The word of a noun that is nearest to `word` in the tree."""
+    seen, ring = {word}, [word]
+    while True:
+        outer = []
+        for node in ring:
+            above = (tree.parent[node],) if node != tree.root else ()
+            for neighbour in (*children[node], *above):
+                if neighbour not in seen:
+                    seen.add(neighbour)
+                    outer.append(neighbour)
+        ring = outer
+        nearest = [node for node in ring if node != tree.root and centre[node] >= 0]
+        if nearest:
+            return min(nearest, key=lambda node: (node < word, abs(node - word)))
 
 
 def _ancestors(tree: Tree, phrase_of: Sequence[int]) -> list[int]:
