@@ -18,7 +18,7 @@ from grefine_rt.assess.prompt.words import singular
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 _MARKED = re.compile(r"([*~])([^*~]+)\1")
-_NUMBERED = re.compile(r"(?P<word>[\w'-]+)#(?P<number>\d+)(?:\^(?P<above>[\d/]+))?")
+_NUMBERED = re.compile(r"(?P<word>[\w'-]+)#(?P<number>\d+)(?:\^(?P<above>[-\d/]+))?")
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,8 @@ def judge_sentence(numbered: str) -> Verdict:
     right = all(start in expected for start in starts) and all(start in starts for start in expected)
     for index, (start, phrase) in enumerate(zip(starts, phrases, strict=True)):
         if start in expected:
-            above = None if phrase.ancestor == index else number.get(starts[phrase.ancestor], -1)
-            allowed = expected[start][1]
-            right = right and (above is None if allowed is None else str(above) in allowed.split("/"))
+            above = "-" if phrase.ancestor == index else str(number.get(starts[phrase.ancestor]))
+            right = right and above in (expected[start][1] or "-").split("/")
     return Verdict(prompt, {"ancestors": right})
 
 

@@ -10,6 +10,8 @@ from grefine_rt.assess.prompt.chunks import Chunk, chunks_of, segments
 from grefine_rt.assess.prompt.style import Style
 from grefine_rt.assess.prompt.tags import BE, HIDDEN, Leaf
 
+_NO_SETTING = ("with", "of", "from")
+_ALONG = frozenset("along across through down past toward towards".split())
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
 
 
@@ -68,6 +70,7 @@ class _Segment:
     conjunction: int | None = None
     latest_preposition: int | None = None
     relative: bool = False
+    infinitive: bool = False  # the word before is "to"
     subordinate: bool = False
     pending: list[int] = field(default_factory=list)  # words that hang on the segment's next noun
 
@@ -199,8 +202,10 @@ class _Builder:
             state.conjunction = None
         elif above is not None and above == state.noun and not content:
             above = self._whole(above)
+            if self.lower[first_word] in _ALONG:
+                above = self._loaded(above)
         key = words.singular(self.lower[head])
-        placed = key in lexicon.SETTINGS and self.lower[first_word] not in ("with", "of", "from")
+        placed = key in lexicon.SETTINGS and len(item.prepositions) == 1 and self.lower[first_word] not in _NO_SETTING
         if state.root is not None and (key in lexicon.TIMES or (placed and state.governor == state.noun)):
             above = state.root
         if above is None:
@@ -225,8 +230,12 @@ class _Builder:
         finite = self._finite(word) and not state.relative and state.verb is None
         if state.root is not None and (state.conjunction is not None or finite):
             above = state.root
-        elif above is not None and above == state.noun and self.lower[word] in lexicon.DEEDS:
-            above = self._agent(above)
+        elif above is not None and above == state.noun:
+            carried = self.tree.links.get(above, [-1])[0]
+            posture = self.lower[word] in lexicon.POSTURES and carried >= 0 and self.lower[carried] in ("with", "in")
+            if posture or self.lower[word] in lexicon.DEEDS or state.infinitive:
+                above = self._agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
+        state.infinitive = False
         if state.conjunction is not None:
             self._hang(state.conjunction, word)
             state.conjunction = None
@@ -250,6 +259,7 @@ class _Builder:
             state.governor = state.root = state.preposition_governor = self.last_noun  # "..., which is red"
         text = self.lower[item.words[0]]
         state.relative = state.relative or self.tree.tags[item.words[0]] in ("WDT", "WP", "WRB")
+        state.infinitive = text == "to"
         if item.style:
             self._close(item)
         if text in lexicon.SUBORDINATORS:
@@ -271,6 +281,14 @@ class _Builder:
         holder = self.tree.parent[of]
         held = holder in self.heads and words.singular(self.lower[holder]) in lexicon.HOLDERS
         return self._whole(holder) if held else noun
+
+    def _loaded(self, noun: int) -> int:
+        """The cart of "a cart loaded with hay along a road": what it is loaded with goes nowhere by itself."""
+        link = self.tree.links.get(noun)
+        if not link or self.lower[link[0]] != "with":
+            return noun
+        verb = self.tree.parent[link[0]]
+        return self.tree.parent[verb] if verb != self.tree.root and self.tree.tags[verb] == "VBN" else noun
 
     def _agent(self, noun: int) -> int:
         """The nearest noun at or above `noun` that can do something; `noun` where there is none."""

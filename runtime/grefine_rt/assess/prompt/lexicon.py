@@ -126,6 +126,7 @@ DEEDS = TRANSITIVE - _set("facing showing having featuring containing depicting 
     "fighting casting singing cooking painting drawing writing smoking hunting climbing talking shouting "
     "waving fishing crouching grinning staring yawning leaning"
 )
+POSTURES = _set("standing posing walking lying leaning")
 # Plain forms of verbs whose -s form the tagger takes for a plural.
 VERBS = _set(
     "wait sleep walk stand sit run jump fly swim rest lie lean rise set shine glow float drift hang stare "
@@ -245,7 +246,7 @@ STYLE = _set(
     "surrealism photography cgi 3d 2d raw dslr sony canon nikon iso dof exposure aperture mm grain color "
     "colour colors tone vibe mood atmosphere background foreground distance left right middle center "
     "centre side top bottom front solo score_9 score_8_up vray blender rtx nsfw sfw grading contrast "
-    "angle vector perspective asset watermark signature impressionism expressionism cubism minimalism "
+    "angle vector perspective asset watermark signature illumination scattering styling impressionism expressionism cubism minimalism "
     "symmetry cinematography hue saturation shading linework lineart brushstroke impasto gouache acrylic "
     "vignette blur aberration raytracing zbrush houdini unity behance dribbble pinterest instagram flickr "
     "unsplash cgsociety imax panavision telephoto fisheye softbox backlighting rendering keyword prompt "
@@ -258,7 +259,7 @@ STYLE_OR_THING = _set(
 # Style as an item of a list ("fine line, bold shapes"), things elsewhere.
 LIST_STYLE = _set(
     "stroke brush line shape card sheet outline pose print book cover album edition series game still leak paint ratio "
-    "advertisement render model"
+    "advertisement render model wash mythology"
 )
 STYLE_ADJECTIVES = _set(
     "realistic photorealistic hyperrealistic photo-realistic cinematic intricate sharp trending "
@@ -298,7 +299,7 @@ MANNERS = _set("style manner spirit genre school tradition aesthetic vein likene
 GENRES = _set(
     "fantasy cyberpunk steampunk dieselpunk solarpunk noir retro sepia pastel oil ink charcoal pencil tempera gouache "
     "crayon silkscreen documentary studio stencil sticker kawaii chibi lofi vhs polaroid kodachrome "
-    "technicolor monochrome candid realism impressionism minimal minimalist baroque rococo gothic victorian "
+    "technicolor chiaroscuro sfumato monochrome candid realism impressionism minimal minimalist baroque rococo gothic victorian "
     "renaissance fashion vintage medieval horror gore anime manga comic cartoon"
 )
 # Nouns that WordNet takes for abstract and that are seen in a picture all the same.

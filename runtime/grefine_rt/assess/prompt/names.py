@@ -34,7 +34,7 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     if not own or len(texts) > 5:
         return False
     if len(own) == 1:
-        return _is_nameish(own[0]) and (lenient or len(texts) > 1 or not _is_plural(own[0]))
+        return _is_nameish(own[0]) and (lenient or len(texts) > 1 or own[0] not in lexicon.GIVEN_NAMES)
     first, last = own[0], own[-1]
     if _is_plural(last) and not _is_nameish(last) and not lenient:
         return False
@@ -53,12 +53,10 @@ def is_term(nouns: Sequence[str]) -> bool:
     one = words.singular(head)
     if len(nouns) == 1 and one in lexicon.GENRES:
         return True
-    if one in lexicon.NOUNS or one in lexicon.VISIBLE:
-        return False
-    if not head.isascii():
-        return False
     if head in lexicon.LIST_STYLE or one in lexicon.LIST_STYLE:
         return True
+    if one in lexicon.NOUNS or one in lexicon.VISIBLE or not head.isascii():
+        return False
     ending = head.endswith(_TERM_ENDINGS) and not words.is_seen(head)
     return ending or words.is_abstract(head)
 
@@ -79,5 +77,6 @@ def _is_compound(word: str) -> bool:
     if "-" in word:
         return all(words.is_known(part) or lexicon.is_word(part) for part in word.split("-") if part)
     return any(
-        words.is_thing(word[at:]) and words.is_known(word[:at]) for at in range(3, len(word) - 2)
+        words.is_thing(word[at:]) and (words.is_noun(word[:at]) or words.is_adjective(word[:at]))
+        for at in range(3, len(word) - 3)
     )

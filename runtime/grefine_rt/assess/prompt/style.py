@@ -12,6 +12,7 @@ from grefine_rt.assess.prompt import lexicon, names, words
 from grefine_rt.assess.prompt.chunks import Chunk
 from grefine_rt.assess.prompt.tags import BE, DETERMINERS, NEGATION
 
+_SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"}
 _FUNCTION_TAGS = {"IN", "TO", "PRP"}
 
 
@@ -33,6 +34,13 @@ class Style:
 
     def sorted(self, items: list[Chunk]) -> list[Chunk]:
         """The items of a segment with their style, carriers and exclusions marked."""
+        if self._is_name_or_style(items):
+            for item in items:
+                item.style = bool(item.nouns)
+                self.dropped.update(item.words)
+            self.artists = True
+            self._plain_words(items)
+            return items
         items = self._merge_carriers(items)
         self._exclude(items)
         self._mark(items)
@@ -40,6 +48,19 @@ class Style:
         self._drop_leftovers(items)
         self.things_before = self.things_before or any(item.nouns for item in items)
         return items
+
+    def _is_name_or_style(self, items: Sequence[Chunk]) -> bool:
+        """Whether a whole segment after the first is a name or ends in a word of style: "wes anderson, food styling".
+
+        The tagger sees verbs and adjectives in both, so their chunks tell little.
+        """
+        members = sorted(word for item in items for word in (*item.prepositions, *item.words))
+        if not self.things_before or len(members) > 4 or any(self.tags[word] in _SENTENCE_TAGS for word in members):
+            return False
+        texts = [self.lower[word] for word in members]
+        if names.may_be_name(texts, lenient=self.artists):
+            return True
+        return texts[-1] in lexicon.STYLE and texts[-1] not in lexicon.LAYOUT and len(items) > 1
 
     def is_bare(self, item: Chunk) -> bool:
         """Whether a noun phrase has neither article nor number."""
@@ -74,7 +95,7 @@ class Style:
         """
         head = words.singular(self.lower[item.nouns[-1]])
         link = [self.lower[word] for word in rest[0].prepositions or rest[0].words]
-        carrier = leads and (head in lexicon.CARRIERS or self._styled(item))
+        carrier = leads and (self._is_carrier(item) or self._styled(item))
         links_on = link in (["of"], ["with"]) or (head in ("view", "shot") and link[0] == "from")
         if head in lexicon.MANNERS:
             return None
@@ -186,8 +207,10 @@ class Style:
         bare = self.is_bare(item)
         owned = any(self.tags[word] in ("PRP$", "WP$") for word in item.words) or bool(item.possessors)
         before = [self.lower[word] for word in item.nouns[:-1]]
-        if last in self.phrases:
+        if last in self.phrases or any(word in self.phrases for word in item.prepositions):
             return True
+        if "-" in head and head.rsplit("-", 1)[-1] in lexicon.CARRIERS:
+            return bare or item.kind == "NP"
         if len(head) == 1 and head.isalpha() and head.isascii():
             return True  # "8 k", "3 d", "f / 2. 8"
         if head in lexicon.STYLE_OR_THING or one in lexicon.STYLE_OR_THING:
@@ -199,7 +222,7 @@ class Style:
         if names.is_model(head) and not (before and words.is_thing(before[0]) and not bare):
             return True
         named = any(self.lower[word] in lexicon.STYLE_NAMES for word in item.words)
-        return named and item.kind == "NP" and bare
+        return named and bare and (item.kind == "NP" or self.lower[item.prepositions[0]] == "on")
 
     def _placed(self, item: Chunk) -> bool:
         """Whether a prepositional phrase tells a place in the picture: "in the background", "on the left side"."""
@@ -219,7 +242,8 @@ class Style:
             seen[0].style = all(item.style or item.kind == "X" for item in items[1:])
 
     def _is_carrier(self, item: Chunk) -> bool:
-        return words.singular(self.lower[item.nouns[-1]]) in lexicon.CARRIERS
+        head = self.lower[item.nouns[-1]]
+        return words.singular(head) in lexicon.CARRIERS or head.rsplit("-", 1)[-1] in lexicon.CARRIERS
 
     # --- plain words ---
 

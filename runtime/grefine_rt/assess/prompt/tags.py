@@ -310,7 +310,8 @@ def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
         return "NN" if alone and is_thing else "JJ"
     if noun_follows and (
         text in lexicon.STYLE_ADJECTIVES
-        or (leaf.tag.startswith("NN") and text.endswith(lexicon.ADJECTIVE_ENDINGS_BEFORE_NOUN))
+        or (leaf.tag.startswith("NN") and text.endswith(lexicon.ADJECTIVE_ENDINGS_BEFORE_NOUN)
+            and not words.is_noun(text))
         or (before.tag in DETERMINERS and text.endswith("ing") and text[:-3] in lexicon.VERBS)
     ):
         return "JJ"
