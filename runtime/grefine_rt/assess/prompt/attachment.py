@@ -94,19 +94,21 @@ class _Builder:
     def enumerated(self, segments: Sequence[Sequence[Chunk]]) -> set[int]:
         """Numbers of the segments that go on with an enumeration: "a bowl of apples, oranges, and grapes".
 
-        It starts with something's content ("of apples", "with a lamp"), goes on with nothing but nouns, and ends
+        It starts with something's content ("of apples", "with a lamp") or what one does ("wearing a hat"), goes on with nothing but nouns, and ends
         with a conjunction; that one follows a comma, or all nouns have no article, since "a meadow with a house,
         a boat and a tree" is as often meant as a list of its own.
         """
         found: set[int] = set()
         for number, items in enumerate(segments):
             last = items[-1]
-            if last.kind != "PP" or self.lower[last.prepositions[0]] not in lexicon.CONTENT:
+            worn = len(items) > 1 and items[-2].kind == "V" and self.lower[items[-2].words[0]] in lexicon.TRANSITIVE
+            content = last.kind == "PP" and self.lower[last.prepositions[0]] in lexicon.CONTENT
+            if not content and not (worn and last.kind == "NP"):
                 continue
-            bare = self.is_bare(last)
+            bare = self.is_bare(last) or worn
             for end in range(number + 1, len(segments)):
                 kinds = [item.kind for item in segments[end]]
-                bare = bare and all(self.is_bare(item) for item in segments[end] if item.kind == "NP")
+                bare = worn or bare and all(self.is_bare(item) for item in segments[end] if item.kind == "NP")
                 closes = kinds[:2] == ["CC", "NP"] or (bare and kinds[:3] == ["NP", "CC", "NP"])
                 if closes:
                     found.update(range(number + 1, end + 1))
@@ -177,6 +179,7 @@ class _Builder:
             self._hang(head, self.last_root)
         elif state.verb is not None:
             self._hang(head, state.verb)
+            self.list_above = state.verb
         else:
             self._new_root(item)
         if state.conjunction is not None:

@@ -230,14 +230,20 @@ GROUPS = _set(
 
 # --- what is no thing in the picture ------------------------------------------------------------------------
 
+DEPTHS = _set("foreground background distance")
+# What makes the noun before it a property: "rainbow colored", "heart shaped".
+PROPERTY_ENDINGS = _set("colored coloured shaped themed sized patterned flavored flavoured")
+# Past participles that English also has as nouns.
+CUTS = _set("cut set put built made shot caught split cast hung")
 # Carriers: "a photo of a cat" asks for a cat; a photo is nothing that could be missing from the image.
 CARRIERS = _set(
     "photo photograph picture painting image drawing illustration view scene close-up closeup portrait "
     "sketch render rendering shot artwork poster watercolor watercolour selfie snapshot depiction still "
     "cartoon collage art fanart logo icon sticker screenshot frame print visual etching engraving "
     "lithograph woodcut linocut doodle panorama headshot screencap footage infographic blueprint diagram "
-    "mockup gouache"
+    "mockup gouache emoji artwork closeup"
 )
+SHOWN = _set("is are viewed seen shown taken shot made created drawn painted rendered")
 CARRIER_VERBS = _set("showing depicting featuring containing")
 # Quality, camera and layout words: never centres, and left out of the phrases' texts.
 STYLE = _set(

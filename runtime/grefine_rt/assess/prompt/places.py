@@ -66,7 +66,7 @@ def relation_of(preposition: Sequence[str]) -> Relation | None:
     """
     if preposition and preposition[0] in _ENCLOSED:
         return "inside"
-    if preposition and preposition[0] in ("out", "off", "away", "far"):
+    if preposition and (preposition[0] in ("out", "off", "away", "far") or preposition[-2:-1] in (["shape"], ["form"])):
         return None
     places = [word for word in preposition if word not in ("in", "on", "at", "to", "of", "by", "with", "the")]
     for candidates in (places, preposition):

@@ -96,7 +96,7 @@ class Style:
         head = words.singular(self.lower[item.nouns[-1]])
         link = [self.lower[word] for word in rest[0].prepositions or rest[0].words]
         carrier = leads and (self._is_carrier(item) or self._styled(item))
-        links_on = link in (["of"], ["with"]) or (head in ("view", "shot") and link[0] == "from")
+        links_on = link in (["of"], ["with"]) or (link[0] == link[-1] == "of") or (head in ("view", "shot") and link[0] == "from")
         if head in lexicon.MANNERS:
             return None
         if rest[0].kind == "PP" and ((carrier and links_on) or (head in lexicon.GROUPS and link == ["of"])):
@@ -169,7 +169,9 @@ class Style:
                 item.style = self.artists = True
             else:
                 by_artist = False
-                item.style = item.style or (manner and link == ["of"]) or self._styled(item) or self._placed(item)
+                made = before is not None and before.kind == "V" and self._is_made(item)
+                styled = not made and (self._styled(item) or self._placed(item))
+                item.style = item.style or styled or (manner and link == ["of"])
             manner = words.singular(self.lower[item.nouns[-1]]) in lexicon.MANNERS
             if manner and before is not None and item.kind == "NP":
                 before.style = before.style or (before.kind == "NP" and self.is_bare(before))
@@ -217,21 +219,32 @@ class Style:
             part = item.kind == "PP" and bool(before) and words.is_thing(before[-1])  # "with latte art"
             styled = any(word in self.words for word in item.words if word != last)
             return (bare and not part) or (styled and not owned)
+        if head in lexicon.LAYOUT and head not in lexicon.DEPTHS:
+            return not owned and all(self._is_place_word(word) for word in item.words if word != last)
         if last in self.words:
-            return not owned or head not in lexicon.LAYOUT
+            return True
         if names.is_model(head) and not (before and words.is_thing(before[0]) and not bare):
             return True
         named = any(self.lower[word] in lexicon.STYLE_NAMES for word in item.words)
         return named and bare and (item.kind == "NP" or self.lower[item.prepositions[0]] == "on")
 
+    def _is_place_word(self, word: int) -> bool:
+        """Whether a word before "top", "front" and the like leaves it a place: "the very top", not "a tank top"."""
+        place = self.lower[word] in lexicon.PLACE_MODIFIERS or word in self.words
+        return place or (self.tags[word] in DETERMINERS and self.lower[word] not in ("a", "an"))
+
+    def _is_made(self, item: Chunk) -> bool:
+        """Whether the object of a verb is a thing though it ends in a word of style: "making latte art"."""
+        return len(item.nouns) > 1 and words.is_thing(self.lower[item.nouns[-2]])
+
     def _placed(self, item: Chunk) -> bool:
         """Whether a prepositional phrase tells a place in the picture: "in the background", "on the left side"."""
-        if item.kind != "PP" or item.possessors:
+        if item.kind != "PP" or item.possessors or self.lower[item.prepositions[-1]] not in lexicon.PLACE_LINKS:
             return False
         texts = [self.lower[word] for word in item.words if self.tags[word] not in (*DETERMINERS, "CD")]
         own = [text for text in texts if text not in lexicon.PLACE_MODIFIERS]
         head = words.singular(self.lower[item.nouns[-1]])
-        layout = head in lexicon.LAYOUT and all(words.singular(text) in lexicon.LAYOUT for text in own)
+        layout = head in lexicon.LAYOUT and self.lower[item.words[0]] not in ("a", "an") and all(words.singular(text) in lexicon.LAYOUT for text in own)
         carrier = self.lower[item.words[0]] == "the" and head in lexicon.CARRIERS
         return layout or carrier
 
@@ -239,7 +252,9 @@ class Style:
         """A carrier that nothing hangs on is style: "digital painting", "portrait"."""
         seen = [item for item in items if item.nouns and not item.style]
         if len(seen) == 1 and seen[0].kind == "NP" and seen[0] is items[0] and self._is_carrier(seen[0]):
-            seen[0].style = all(item.style or item.kind == "X" for item in items[1:])
+            seen[0].style = all(
+                item.style or item.kind in ("X", "CC") or self.lower[item.words[0]] in lexicon.SHOWN for item in items[1:]
+            )
 
     def _is_carrier(self, item: Chunk) -> bool:
         head = self.lower[item.nouns[-1]]

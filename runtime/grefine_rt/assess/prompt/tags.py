@@ -20,6 +20,7 @@ HIDDEN = "HIDDEN"
 QUOTED = "QUOTED"
 """Tag of words in quotation marks: they are to be read in the picture, and no things."""
 
+_NO_NOUNS = lexicon.ADJECTIVES | {"well"}
 _NUMBERS = frozenset("one two three four five six seven eight nine ten half multi".split())
 _SETTLED = frozenset((HIDDEN, QUOTED, NEGATION, POSSESSOR))
 DETERMINERS = ("PDT", "DT", "PRP$", "WP$", "CD")
@@ -201,6 +202,9 @@ def _compounds(found: Sequence[Leaf]) -> set[int]:
         pair = (first.text, second.key)
         deed = first.text.endswith("ing") and second.key in lexicon.ANIMATES  # "flying bird"
         plain = deed or first.text in ("left", "right") or first.text in lexicon.ADJECTIVES or first.text in lexicon.SHADES or first.text in lexicon.METALS
+        third = found[position + 2] if position + 2 < len(found) else _EDGE
+        if pair in lexicon.COMPOUNDS and first.text in lexicon.COLOURS and third.is_noun:
+            continue  # "a white wine glass"
         if pair in lexicon.COMPOUNDS or (not plain and words.is_compound(first.text, second.text)):
             first.tag = "NN"
             second.tag = "NN" if second.key == second.text else "NNS"
@@ -305,6 +309,8 @@ def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
     if text in lexicon.NOUN_TOO and after_article and ends:
         return "NN"
     if text in lexicon.COLOURS:
+        if text == "orange" and before.text in lexicon.COLOURS and not noun_follows:
+            return "NN"  # "a red orange and a kite"
         alone = not noun_follows and after.tag != "CC"
         is_thing = before.tag in DETERMINERS or (text == "orange" and (starts or before.text in lexicon.COLOURS))
         return "NN" if alone and is_thing else "JJ"
@@ -322,6 +328,12 @@ def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
     participle = text.endswith(("ed", "en")) and words.verb_of(text) is not None
     if participle and before.is_noun and after.text in ("by", "with", "in", "from", "under", "behind", "to"):
         return "VBN"  # "a cat hidden by leaves"
+    if text in lexicon.CUTS and before.is_noun and after.tag == "IN" and after.text != "of":
+        return "VBN"
+    if after.text in lexicon.PROPERTY_ENDINGS and text.isalpha() and (leaf.is_noun or text in lexicon.COLOURS):
+        return "JJ"
+    if text in lexicon.PROPERTY_ENDINGS and before.tag == "JJ" and noun_follows:
+        return "JJ"
     if text in lexicon.CORRELATIVES and after.tag == "DT":
         return "CC"
     if (
@@ -359,7 +371,8 @@ def _participle(before: Leaf, leaf: Leaf, after: Leaf, starts: bool, noun_follow
     if text.endswith("ing") and before.tag.startswith(("NN", "CD")) and after.tag in ("DT", "PRP$"):
         return "VBG"  # "a girl painting a wall"
     ing = text.endswith("ing") and text not in lexicon.ING_NOUNS and len(text) > 4
-    if text in lexicon.ING_DEEDS and before.is_noun and after.tag == "IN" and after.text not in ("of", "by"):
+    made = text in ("painting", "drawing") and before.key not in lexicon.ANIMATES  # "oil painting in ..."
+    if text in lexicon.ING_DEEDS and before.is_noun and not made and after.tag == "IN" and after.text not in ("of", "by"):
         return "VBG"  # "a spaceship landing on a planet"
     if leaf.tag in ("NN", "JJ") and ing:
         deed = text in lexicon.DEEDS or text[:-3] in lexicon.VERBS
@@ -388,7 +401,7 @@ def _participle(before: Leaf, leaf: Leaf, after: Leaf, starts: bool, noun_follow
 def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
     """A noun where only a noun can be: at the end of what an article or a list begins."""
     text = leaf.text
-    if before.tag in ("DT", "PRP$") and ends and words.is_thing(text) and text not in lexicon.ADJECTIVES:
+    if before.tag in ("DT", "PRP$") and ends and words.is_thing(text) and text not in _NO_NOUNS:
         return _noun_tag(leaf)
     if ends and leaf.tag in ("VB", "VBP", "VBZ", "VBD", "RB", "JJ", "JJS", "FW", "UH"):
         after_article = before.tag in ("DT", "PRP$", POSSESSOR) and text not in lexicon.ADJECTIVES

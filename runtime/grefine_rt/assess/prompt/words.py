@@ -36,7 +36,9 @@ def _irregular_verbs() -> dict[str, str]:
 def singular(word: str) -> str:
     """Lower case, without the possessive and the plural ending: the form in which a noun is looked up."""
     word = word.lower().replace("’", "'").removesuffix("'s").removesuffix("'")
-    if word in ("glasses", "jeans", "goggles") or word.endswith("ss") or len(word) < 4:
+    if len(word) == 3 and word[2] == "s" and word[:2] in _lists()["things"]:
+        return word[:2]  # "tvs"
+    if word in ("jeans", "goggles") or word.endswith("ss") or len(word) < 4:
         return _irregular_nouns().get(word, word)
     known = _irregular_nouns().get(word)
     if known is not None and not known.endswith("us"):
