@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from grefine_rt.assess.indicator import Assessment, AssessOptions, Encoders, assess_batch
-from grefine_rt.assess.phrases import parse
+from grefine_rt.assess.prompt import prompt_phrases
 from grefine_rt.bundle.manifest import ASSESS_COMPONENTS, SECTION_COMPONENTS
 from grefine_rt.bundle.store import Bundle
 from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each, step_rows, work_sizes
@@ -85,7 +85,7 @@ class Assessor:
                 # Twice where a larger size makes an engine prepare others anew.
                 for size in sizes * min(len(sizes), 2):
                     bundle.engine(name).run(example_inputs(bundle, name, size, rows))
-        parse(PROMPT)
+        prompt_phrases(PROMPT)
         return self
 
     def assess(self, image: Source, prompt: str, options: AssessOptions = _ASSESS) -> Assessment:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from grefine_rt.assess.phrases import Phrase
+from grefine_rt.assess.prompt import Phrase
 
 Map = NDArray[np.float32]
 Defect = Literal["noun", "adjective"]

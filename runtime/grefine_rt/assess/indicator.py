@@ -12,7 +12,7 @@ from PIL import Image
 
 from grefine_rt.assess import alignment as matching
 from grefine_rt.assess import image_reward, ip_iqa, perceptual
-from grefine_rt.assess.phrases import Phrase, parse
+from grefine_rt.assess.prompt import Phrase, prompt_phrases
 from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.engine.batch import run_rows
 from grefine_rt.errors import OptionError, PromptError
@@ -152,7 +152,7 @@ def assess_batch(
     )
     quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
     # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
-    parsed = {text: parse(prompt) for text, prompt in zip(texts, prompts, strict=True)}
+    parsed = {text: prompt_phrases(prompt) for text, prompt in zip(texts, prompts, strict=True)}
     spoken = {
         text: ["", text, *(p.noun for p in phrases), *(p.text for p in phrases)]
         for text, phrases in ((text, found[:MAX_PHRASES]) for text, found in parsed.items())
