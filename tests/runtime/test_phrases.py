@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from benchmarks.phrases import LONG_PROMPT, first_call, later_calls, load, rates, written
 from grefine_rt.assess import lexicon, prompt_tree, tagger
-from grefine_rt.assess.phrases import parse, words
+from grefine_rt.assess.prompt import prompt_phrases, prompt_words
 
 KINDS = load()
 CASES = {case["prompt"]: case for cases in KINDS.values() for case in cases}

@@ -35,12 +35,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
 
 from grefine_rt.assess.prompt.attachment import Tree, build
 from grefine_rt.assess.prompt.places import Position, Relation, opposite, position_of, relation_of
 from grefine_rt.assess.prompt.tags import BE, leaves
-from grefine_rt.errors import Cancelled, PromptError
+from grefine_rt.cancel import Cancels, stop_if_cancelled
+from grefine_rt.errors import PromptError
 from grefine_rt.text.emphasis import WORD, plain_text
 
 MAX_CHARACTERS = 10_000
@@ -50,13 +50,6 @@ MAX_WORDS = 400
 
 _LEADING = ("IN", "TO", "CC", "EX", "WDT", "WRB")  # not shown at the start of a phrase's text
 _TRAILING = ("IN", "TO", "CC", "DT")
-
-
-class Cancels(Protocol):
-    """What is asked of a cancel token."""
-
-    @property
-    def cancelled(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -96,7 +89,7 @@ def prompt_words(prompt: str) -> tuple[str, ...]:
     Raises:
         PromptError: the prompt has more than `MAX_CHARACTERS` characters.
     """
-    _check_length(prompt)
+    check_length(prompt)
     return tuple(WORD.findall(plain_text(prompt)))
 
 
@@ -109,9 +102,10 @@ def prompt_phrases(prompt: str, cancel: Cancels | None = None) -> tuple[Phrase, 
         PromptError: the prompt has more than `MAX_CHARACTERS` characters. Any other text is accepted.
         Cancelled: `cancel` was set.
     """
-    _check_length(prompt)
-    _stop_if(cancel)
-    return _phrases(prompt, _Token(cancel))
+    check_length(prompt)
+    token = _Token(cancel)
+    token.check()
+    return _phrases(prompt, token)
 
 
 def forget_prompts() -> None:
@@ -119,17 +113,13 @@ def forget_prompts() -> None:
     _phrases.cache_clear()
 
 
-def _check_length(prompt: str) -> None:
+def check_length(prompt: str) -> None:
+    """Raise PromptError, in one sentence, if a prompt has more than `MAX_CHARACTERS` characters."""
     if len(prompt) > MAX_CHARACTERS:
         raise PromptError(
             f"The prompt has {len(prompt)} characters, and {MAX_CHARACTERS} is the most: shorten it; text encoders "
             "read its first lines only."
         )
-
-
-def _stop_if(cancel: Cancels | None) -> None:
-    if cancel is not None and cancel.cancelled:
-        raise Cancelled("Cancelled while the prompt was read, as asked; nothing was written.")
 
 
 class _Token:
@@ -145,7 +135,7 @@ class _Token:
         return isinstance(other, _Token)
 
     def check(self) -> None:
-        _stop_if(self.cancel)
+        stop_if_cancelled(self.cancel, "while the prompt was read")
 
 
 @lru_cache(maxsize=256)
