@@ -72,6 +72,7 @@ class _Segment:
     relative: bool = False
     infinitive: bool = False  # the word before is "to"
     subordinate: bool = False
+    link: list[int] = field(default_factory=list)  # prepositions without a noun so far
     pending: list[int] = field(default_factory=list)  # words that hang on the segment's next noun
 
 
@@ -132,6 +133,8 @@ class _Builder:
             self.list_above = None
         for position, item in enumerate(items):
             follower = items[position + 1] if position + 1 < len(items) else None
+            if item.nouns:
+                state.link = []
             if item.kind == "CC":
                 if state.conjunction is not None:
                     state.pending.append(state.conjunction)
@@ -143,6 +146,7 @@ class _Builder:
             elif item.kind == "V":
                 self._add_verb(state, item.words[0])
             else:
+                self._note_own_link(state, item)
                 self._add_word(state, item)
 
         self.last_noun = state.noun if state.noun is not None else self.last_noun
@@ -255,6 +259,16 @@ class _Builder:
             self._hang(word, above)
             state.verb = word
         state.governor = state.preposition_governor = word
+
+    def _note_own_link(self, state: _Segment, item: Chunk) -> None:
+        """Keep "behind it" of "a house with a tree behind it": it places the tree, seen from the house."""
+        word = item.words[-1]
+        if self.tree.tags[word] in ("IN", "TO"):
+            state.link.append(word)
+            return
+        if state.link and state.noun is not None and self.lower[word] in lexicon.REFERENCES:
+            self.tree.own_links[state.noun] = state.link
+        state.link = []
 
     def _add_word(self, state: _Segment, item: Chunk) -> None:
         word = item.words[-1]

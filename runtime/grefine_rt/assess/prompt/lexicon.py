@@ -76,6 +76,7 @@ ADJECTIVE_ENDINGS = ("less", "esque", "-shaped", "-like")  # everywhere
 ADJECTIVE_LOOK = tuple(_set("y ous ful ic al ar ive ish ble ed en ing ian ese ern ent ant less like"))
 ADJECTIVE_ENDINGS_BEFORE_NOUN = ("ous", "ful", "ish", "ical")
 ADVERBS = _set("outdoors indoors upside together apart freshly very too extremely slightly")
+REFERENCES = _set("it them him her itself one")  # to a thing named before
 PRONOUNS = _set("i you he she it we they me him us them")
 # Nouns that the tagger takes for verbs or adjectives when they stand in a list.
 NOUNS = _set(

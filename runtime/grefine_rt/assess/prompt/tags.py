@@ -302,7 +302,8 @@ def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
         return "JJ"
     if text in lexicon.PARTICLES and after.tag in DETERMINERS:
         return "IN"
-    if text in ("left", "right") and after.tag.startswith("NN"):
+    corner = text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT  # "the top left corner"
+    if text in ("left", "right") and after.tag.startswith("NN") or (corner and before.tag != BREAK):
         return "JJ"
     if text in lexicon.METALS:
         return "JJ" if noun_follows else "NN"
