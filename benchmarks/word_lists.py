@@ -70,13 +70,13 @@ def lists(folder: Path) -> dict[str, list[str]]:
             people.update(word for name in words for word in name.lower().split("_"))
     used = uses(folder)
     for lemma, senses in index(folder, "noun"):
-        file, written = sense[senses[0]]
-        common = lemma in written  # in small letters
+        common = [offset for offset in senses if lemma in sense[offset][1]]  # in small letters
+        file = sense[common[0]][0] if common else 0
         seen = file in SEEN or file in SEEN_TOO
         if common and seen and _PLAIN_COMPOUND.match(lemma):
             found["compounds"].add(lemma.replace("_", " "))
         elif common and _PLAIN.match(lemma):
-            later = any(sense[offset][0] in SEEN | {14, 15} for offset in senses)
+            later = any(sense[offset][0] in SEEN | {14, 15} for offset in common)
             found["things" if seen else "mixed" if later else "abstract"].add(lemma)
     for lemma, _ in index(folder, "adj"):
         if _PLAIN.match(lemma) and used.get((lemma, "adj"), 0) >= used.get((lemma, "noun"), 0):

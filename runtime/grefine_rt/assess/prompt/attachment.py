@@ -239,7 +239,7 @@ class _Builder:
             above = state.root
         elif above is not None and above == state.noun:
             carried = self.tree.links.get(above, [-1])[0]
-            posture = self.lower[word] in lexicon.POSTURES and carried >= 0 and self.lower[carried] in ("with", "in")
+            posture = carried >= 0 and self.lower[carried] in ("with", "in") and self._is_deed(word)
             if posture or self.lower[word] in lexicon.DEEDS or state.infinitive:
                 above = self._agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
         state.infinitive = False
@@ -279,13 +279,18 @@ class _Builder:
         state.infinitive = text == "to"
         if item.style:
             self._close(item)
-        if text in lexicon.SUBORDINATORS:
+        clause = text in lexicon.CLAUSE_PREPOSITIONS and self.tree.tags[word] == "WRB"
+        if text in lexicon.SUBORDINATORS or clause:
             state.subordinate = True
             state.verb = None
         if state.governor is None or state.conjunction is not None or state.subordinate:
             state.pending.append(word)
         else:
             self._hang(word, state.governor)
+
+    def _is_deed(self, word: int) -> bool:
+        """Whether a participle is more likely the deed of someone than of what one has: not "hair blowing"."""
+        return self.tree.tags[word] == "VBG" and self.lower[word] not in lexicon.EVENTS
 
     def _finite(self, word: int) -> bool:
         return self.tree.tags[word] in _FINITE

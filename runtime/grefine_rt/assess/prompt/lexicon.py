@@ -104,7 +104,10 @@ NOUNS = _set(
     "camera screen key map flag bell basket box barrel bucket ladder rope chain mirror pillow blanket bed "
     "sofa couch desk shelf carpet curtain sunlight moonlight candlelight daylight starlight interior "
     "exterior ink charcoal pencil crayon perfume laundry cobblestone wicker graffiti smirk abbey corridor "
-    "hospital"
+    "hospital burger katana ramen headphone smartphone drone hologram cyborg mecha mech koi bonsai sushi torii pagoda "
+    "latte espresso boba tuxedo sneaker leggings miniskirt lightsaber stormtrooper hovercraft jetpack cosplay selfie "
+    "campfire present spellbook kimono dumpling taco burrito croissant macaron bubble plushie figurine hologram "
+    "skateboard snowboard surfboard scooter segway steampunk android humanoid spacesuit exosuit robe catgirl"
 )
 # -ing words that are things; any other one after a noun is a participle ("hair blowing").
 ING_NOUNS = _set(
@@ -127,7 +130,13 @@ DEEDS = TRANSITIVE - _set("facing showing having featuring containing depicting 
     "fighting casting singing cooking painting drawing writing smoking hunting climbing talking shouting "
     "waving fishing crouching grinning staring yawning leaning"
 )
-POSTURES = _set("standing posing walking lying leaning")
+# Participles of what things do or undergo by themselves ("hair blowing", "a sign hanging").
+EVENTS = _set(
+    "hanging blowing flowing trailing flying floating falling growing glowing shining dripping leaking burning melting "
+    "rising sticking pointing opening closing spinning turning glistening sparkling fluttering billowing swaying "
+    "showing facing overlooking leading reaching containing covering surrounding spilling pouring cascading drifting "
+    "reflecting lying resting steaming smoking blooming drying cooling peeking emerging streaming swirling saying reading"
+)
 # Plain forms of verbs whose -s form the tagger takes for a plural.
 VERBS = _set(
     "wait sleep walk stand sit run jump fly swim rest lie lean rise set shine glow float drift hang stare "
@@ -179,6 +188,7 @@ HOLDERS = _set(
 # Particles that are prepositions before an article ("up a ladder").
 PARTICLES = _set("up down off past")
 SUBORDINATORS = _set("while whilst when where because although though whereas")
+CLAUSE_PREPOSITIONS = _set("as until since after before")  # "as a boat sails by"
 RELATIVES = _set("that which who whom")
 CORRELATIVES = _set("either both")
 NEGATIONS = _set("not never neither isn't aren't wasn't weren't doesn't don't didn't isnt doesnt dont")
@@ -253,7 +263,7 @@ STYLE = _set(
     "surrealism photography cgi 3d 2d raw dslr sony canon nikon iso dof exposure aperture mm grain color "
     "colour colors tone vibe mood atmosphere background foreground distance left right middle center "
     "centre side top bottom front solo score_9 score_8_up vray blender rtx nsfw sfw grading contrast "
-    "angle vector perspective asset watermark signature illumination scattering styling impressionism expressionism cubism minimalism "
+    "angle vector perspective asset watermark signature cryengine screenprint linocut risograph outrun turnaround occlusion illumination scattering styling impressionism expressionism cubism minimalism "
     "symmetry cinematography hue saturation shading linework lineart brushstroke impasto gouache acrylic "
     "vignette blur aberration raytracing zbrush houdini unity behance dribbble pinterest instagram flickr "
     "unsplash cgsociety imax panavision telephoto fisheye softbox backlighting rendering keyword prompt "
@@ -274,7 +284,8 @@ STYLE_ADJECTIVES = _set(
     "aesthetic best high-quality high-resolution stunning hyper epic blurry grainy minimalistic isometric "
     "cubist abstract surreal surrealist minimalist impressionist expressionist pointillist photographic "
     "dramatic moody dreamy ethereal whimsical monochrome anamorphic painterly volumetric ambient "
-    "atmospheric symmetrical centered uncropped hand-drawn"
+    "atmospheric symmetrical centered uncropped hand-drawn crisp glossy matte lowpoly tilt-shift hyperreal photoreal "
+    "backlit desaturated maximalist orthographic panoramic cropped"
 )
 STYLE_PHRASES = _phrases(
     "depth of field,rule of thirds,golden hour,looking at viewer,looking at the viewer,looking at camera,"
@@ -285,6 +296,10 @@ STYLE_PHRASES = _phrases(
     "lord of the rings,star wars,mad max,harry potter,blade runner,black and white,art nouveau,art deco,stop motion,"
     "film noir,sci fi,b & w,long shot,wide shot,wide angle,low angle,high angle,dutch angle,close up,rated r,"
     "double exposure,hyper realistic,ultra realistic,photo realistic,post processing,high resolution,mixed media,"
+    "cinema 4d,d&d,dc comics,head and shoulders,half body,point of view,top down view,medium full shot,medium shot,"
+    "teal and orange,contest winner,dark souls,elden ring,world of warcraft,final fantasy,dark academia,light academia,"
+    "shutter speed,extreme close up,extreme close-up,studio light,volumetric light,rim light,cinematic light,"
+    "ambient light,natural light,key light,fill light,studio lights,god ray,"
     "bird's eye view,alice in wonderland,pen and ink,god rays"
 )
 # One of these words makes its whole noun phrase one of style ("Canon EOS R5").
@@ -293,6 +308,12 @@ STYLE_NAMES = _set(
     "arriflex pixar disney dreamworks marvel artstation deviantart pixiv ghibli aardman nintendo playstation keyshot "
     "unreal unity blender octane redshift zbrush cinema4d vray corona lumion midjourney"
 )
+# Makers of cameras, films and renderers: a whole item of a list that has one is style ("canon eos 5d mark iv").
+BRANDS = STYLE_NAMES - _set(
+    "pixar disney dreamworks marvel ghibli aardman nintendo playstation unreal unity blender octane corona iphone"
+)
+MEDIA = _set("oil acrylic ink charcoal pencil crayon watercolor watercolour pastel pen chalk gouache tempera graphite oils")
+GROUNDS = _set("canvas paper board panel wood linen parchment silk cardboard vellum")
 LABELS = _set("subject setting style scene mood lighting camera background medium prompt description")
 PARAMETERS = _set(
     "ar aspect v version style s stylize q quality seed chaos c no iw niji tile w h hd weird sref cref sw "
@@ -319,7 +340,7 @@ VISIBLE = _set(
     "winter rainbow swirl vortex portal orbit star skyline horizon scenery landscape seascape cityscape cloudscape "
     "space sky heaven hell underworld paradise world earth moon sun shape sphere cube triangle circle square line "
     "lunch dinner breakfast snack dessert drink food color colour flag poster menu list map chart graph equation "
-    "traffic smoke steam breath wind breeze rain fog"
+    "traffic smoke steam breath wind breeze rain fog blush tear sweat droplet drop fire blaze"
 )
 GIVEN_NAMES = _set(
     "aaron adam agnes alan albert alberto alex alexander alfred alice allen alphonse amanda amy ana andre andrea andreas "
@@ -334,7 +355,7 @@ GIVEN_NAMES = _set(
     "john johnny jon jonathan jose josef joseph josh juan jules julia julie julian karl kate katsuhiro katsushika keanu "
     "keith kelly kenneth kevin kim kurt laura lawrence lee leo leonardo leonora lewis lisa louis lucas lucian lucy luis "
     "luke magali makoto marc marco margaret maria marie mario mark martin mary masamune matt matthew max michael michel "
-    "miguel mike mikhail miles nancy natalie nicholas nick nicola nicolas nikolai norman oliver olivia oscar otto pablo "
+    "miguel mike mikhail miles nan nancy natalie nicholas nick nicola nicolas nikolai norman oliver olivia oscar otto pablo "
     "patricia patrick paul pedro peter phil philip philippe pierre pieter quentin rachel ralph raphael ray rebecca rembrandt "
     "rene ricardo richard ridley rob robert roger ron ross roy ruth ryan sam samuel sandra sandro sarah saul scott sean "
     "sebastian sergey sergio simon sophie stanislav stanley stephan stephen steve steven stuart sylvester syd takashi "

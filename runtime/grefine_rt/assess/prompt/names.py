@@ -30,13 +30,15 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     texts = [text.removesuffix("'s").rstrip(".") for text in texts]
     if not all(text.replace("-", "").replace("'", "").isalpha() and text.isascii() for text in texts if text):
         return False
+    if len(texts) > 2 and texts[-2] == "the" and texts[-1] in ("elder", "younger"):
+        texts = texts[:-2]
     own = [text for text in texts if text not in _PARTICLES and len(text) > 1]
     if not own or len(texts) > 5:
         return False
     if len(own) == 1:
         return _is_nameish(own[0]) and (lenient or len(texts) > 1 or own[0] not in lexicon.GIVEN_NAMES)
     first, last = own[0], own[-1]
-    if _is_plural(last) and not _is_nameish(last) and not lenient:
+    if _is_plural(last) and words.is_noun(last) and not lenient:
         return False
     if first in lexicon.GIVEN_NAMES and len(own) <= 4:
         return True
@@ -44,7 +46,7 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     if lenient:
         return nameish[0] or nameish[-1]
     # "max ernst", "ross tran"; a thing at the end stays one: "cyberpunk city"
-    return nameish[-1] and (nameish[0] or not (words.is_known(first) or lexicon.is_word(first)))
+    return nameish[-1] and (nameish[0] or len(first) < 3 or not (words.is_known(first) or lexicon.is_word(first)))
 
 
 def is_term(nouns: Sequence[str]) -> bool:
@@ -55,10 +57,14 @@ def is_term(nouns: Sequence[str]) -> bool:
         return True
     if head in lexicon.LIST_STYLE or one in lexicon.LIST_STYLE:
         return True
-    if one in lexicon.NOUNS or one in lexicon.VISIBLE or not head.isascii():
-        return False
-    ending = head.endswith(_TERM_ENDINGS) and not words.is_seen(head)
-    return ending or words.is_abstract(head)
+    if head.endswith(_TERM_ENDINGS) and not words.is_known(head):
+        return True
+    visible = any(one[at:] in lexicon.VISIBLE or one[at:] in lexicon.NOUNS for at in (0, *range(3, len(one) - 2)))
+    if visible or not head.isascii():
+        return False  # "smile", "campfire"
+    if len(nouns) > 1 and words.is_thing(nouns[-2]):
+        return False  # "newspaper clippings"
+    return words.is_abstract(head)
 
 
 def _is_nameish(word: str) -> bool:
@@ -77,6 +83,6 @@ def _is_compound(word: str) -> bool:
     if "-" in word:
         return all(words.is_known(part) or lexicon.is_word(part) for part in word.split("-") if part)
     return any(
-        words.is_thing(word[at:]) and (words.is_noun(word[:at]) or words.is_adjective(word[:at]))
-        for at in range(3, len(word) - 3)
+        words.is_seen(word[at:]) and (words.is_noun(word[:at]) or words.is_adjective(word[:at]))
+        for at in range(4, len(word) - 3)
     )

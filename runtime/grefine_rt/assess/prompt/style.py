@@ -55,12 +55,15 @@ class Style:
         The tagger sees verbs and adjectives in both, so their chunks tell little.
         """
         members = sorted(word for item in items for word in (*item.prepositions, *item.words))
-        if not self.things_before or len(members) > 4 or any(self.tags[word] in _SENTENCE_TAGS for word in members):
+        if len(members) == 3 and self.lower[members[1]] == "on":  # "ink on paper"
+            medium, ground = self.lower[members[0]], self.lower[members[2]]
+            return medium in lexicon.MEDIA and ground in lexicon.GROUNDS
+        if not self.things_before or len(members) > 6 or any(self.tags[word] in _SENTENCE_TAGS for word in members):
             return False
         texts = [self.lower[word] for word in members]
-        if names.may_be_name(texts, lenient=self.artists):
+        if names.may_be_name(texts, lenient=self.artists) or not lexicon.BRANDS.isdisjoint(texts):
             return True
-        return texts[-1] in lexicon.STYLE and texts[-1] not in lexicon.LAYOUT and len(items) > 1
+        return len(members) < 5 and texts[-1] in lexicon.STYLE and texts[-1] not in lexicon.LAYOUT and len(items) > 1
 
     def is_bare(self, item: Chunk) -> bool:
         """Whether a noun phrase has neither article nor number."""
@@ -152,6 +155,7 @@ class Style:
     def _mark(self, items: list[Chunk]) -> None:
         by_artist = self.artists  # "by A, B and C" goes on over commas
         self.artists = False
+        alone = all(item.kind in ("NP", "CC") for item in items)
         manner = False  # what comes is a manner's: "in the style of van gogh"
         for position, item in enumerate(items):
             before = items[position - 1] if position else None
@@ -165,7 +169,7 @@ class Style:
             link = [self.lower[word] for word in item.prepositions]
             if link == ["by"] and self._by_artist(item, before, by_artist):
                 item.style = self.artists = by_artist = True
-            elif item.kind == "NP" and self._named(item, by_artist, alone=len(items) == 1):
+            elif item.kind == "NP" and self._named(item, by_artist, alone):
                 item.style = self.artists = True
             else:
                 by_artist = False
@@ -225,7 +229,8 @@ class Style:
             return True
         if names.is_model(head) and not (before and words.is_thing(before[0]) and not bare):
             return True
-        named = any(self.lower[word] in lexicon.STYLE_NAMES for word in item.words)
+        likened = len(item.words) > 1 and self.lower[item.words[-2]] == "style" and words.is_thing(head)
+        named = not likened and any(self.lower[word] in lexicon.STYLE_NAMES for word in item.words)
         return named and bare and (item.kind == "NP" or self.lower[item.prepositions[0]] == "on")
 
     def _is_place_word(self, word: int) -> bool:
@@ -251,9 +256,11 @@ class Style:
     def _mark_sole_carrier(self, items: Sequence[Chunk]) -> None:
         """A carrier that nothing hangs on is style: "digital painting", "portrait"."""
         seen = [item for item in items if item.nouns and not item.style]
-        if len(seen) == 1 and seen[0].kind == "NP" and seen[0] is items[0] and self._is_carrier(seen[0]):
+        if len(seen) == 1 and seen[0].kind == "NP" and self._is_carrier(seen[0]):
             seen[0].style = all(
-                item.style or item.kind in ("X", "CC") or self.lower[item.words[0]] in lexicon.SHOWN for item in items[1:]
+                item.style or item.kind in ("X", "CC") or self.lower[item.words[0]] in lexicon.SHOWN
+                for item in items
+                if item is not seen[0]
             )
 
     def _is_carrier(self, item: Chunk) -> bool:

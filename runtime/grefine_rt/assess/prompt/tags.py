@@ -163,6 +163,9 @@ def _mend(found: list[Leaf]) -> None:
         settled = position in joined or position in fixed or leaf.tag in _SETTLED
         if leaf.index >= 0 and not settled:
             leaf.tag = _tag_in_place(before, leaf, after)
+    for position, leaf in enumerate(found):
+        if leaf.text in lexicon.CLAUSE_PREPOSITIONS and leaf.tag == "IN" and _clause_follows(found, position):
+            leaf.tag = "WRB"
     for before, leaf, after in _neighbours(found):
         if leaf.tag == POSSESSOR and leaf.name and (before.name or after.name):
             leaf.tag = "NNP"  # "St. Mark's Square" is one name
@@ -170,6 +173,16 @@ def _mend(found: list[Leaf]) -> None:
     for position, leaf in enumerate(found):
         if leaf.text == "," and leaf.index < 0 and _joins_adjectives(found, position):
             leaf.tag = ","
+
+
+def _clause_follows(found: Sequence[Leaf], position: int) -> bool:
+    """Whether a noun phrase and a finite verb follow: "as a boat sails by"."""
+    for leaf in found[position + 1 : position + 8]:
+        if leaf.tag in ("VBZ", "VBP", "VBD", "MD"):
+            return True
+        if leaf.tag not in (*DETERMINERS, "JJ", "PRP", POSSESSOR) and not leaf.is_noun:
+            return False
+    return False
 
 
 def _place_phrases(texts: Sequence[str]) -> set[int]:
@@ -324,6 +337,8 @@ def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
         return "JJ"
     if text in ("other", "another") and before.text in ("each", "one"):
         return "PRP"
+    if text in ("one", "ones", "other", "others") and before.tag in ("DT", BREAK) and not noun_follows:
+        return "PRP" if after.tag not in ("CD", "VBG") or text != "one" else leaf.tag  # "the one on the left"
     if text == "each" and after.text == "other":
         return "PRP"
     participle = text.endswith(("ed", "en")) and words.verb_of(text) is not None
@@ -356,14 +371,16 @@ def _finite(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
     """ "sleeps" in "a dog sleeps in the sun", which the tagger takes for a plural."""
     if before.tag in ("WP", "WDT") and leaf.tag in ("NN", "NNS") and leaf.text.endswith("s"):
         return "VBZ"
-    goes_on = after.tag in ("IN", "DT", "TO", "PRP$", "RB")
+    goes_on = after.tag in ("IN", "DT", "TO", "PRP$", "RB", "RP") or after.text in lexicon.PARTICLES
     stops = after.tag in (BREAK, "CC", "WRB") and before.key in lexicon.ANIMATES
     if not before.is_noun or not (goes_on or stops) or not leaf.tag.startswith(("NN", "VB", "JJ")):
         return None
     plural = before.tag == "NNS" or before.key != before.text
     third = lexicon.is_verb_in_s(leaf.text) or (words.verb_of(leaf.text) is not None and not words.is_thing(leaf.text))
-    if not plural and leaf.text.endswith("s") and third and not leaf.text.endswith("ss"):
-        return "VBZ"
+    if leaf.text.endswith("s") and not leaf.text.endswith("ss"):
+        # A plural is seldom part of a compound: "a truck carrying logs drives past".
+        if (third and not plural) or (plural and lexicon.is_verb_in_s(leaf.text) and before.tag == "NNS"):
+            return "VBZ"
     return "VBP" if plural and leaf.text in lexicon.VERBS else None
 
 
@@ -402,6 +419,10 @@ def _participle(before: Leaf, leaf: Leaf, after: Leaf, starts: bool, noun_follow
 def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
     """A noun where only a noun can be: at the end of what an article or a list begins."""
     text = leaf.text
+    if before.tag == after.tag == BREAK and words.is_thing(text):
+        adjective = words.is_adjective(text) or text in lexicon.ADJECTIVES or text in lexicon.ADVERBS
+        if not (adjective or text.endswith("ing")) or text in lexicon.NOUN_TOO - {"dark", "wild", "round"}:
+            return _noun_tag(leaf)  # "..., presents, ..."
     if before.tag in ("DT", "PRP$") and ends and words.is_thing(text) and text not in _NO_NOUNS:
         return _noun_tag(leaf)
     if ends and leaf.tag in ("VB", "VBP", "VBZ", "VBD", "RB", "JJ", "JJS", "FW", "UH"):

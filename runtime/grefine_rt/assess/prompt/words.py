@@ -44,7 +44,7 @@ def singular(word: str) -> str:
     if known is not None and not known.endswith("us"):
         return known
     for plural, one in _PLURALS:
-        if word.endswith(plural) and len(word) > len(plural) + 1:
+        if word.endswith(plural) and len(word) > len(plural) + 1 and (plural != "men" or word[:-3] + one in _nouns()):
             return word.removesuffix(plural) + one
     if word.endswith("es") and word[:-1] not in _nouns() and word[:-2] in _nouns():
         return word[:-2]  # "buses", "tomatoes"
