@@ -67,7 +67,7 @@ def _is_object(phrase: Phrase, name: str) -> bool:
 
 
 def tag_lists() -> list[str]:
-    """The 150 marked tag lists."""
+    """The 150 marked tag lists that the rules were made with."""
     return _lines("tag_lists.txt")
 
 
@@ -96,7 +96,7 @@ def judge_tag_list(marked: str) -> Verdict:
 
 
 def sentences() -> list[str]:
-    """The 100 numbered sentences."""
+    """The 100 numbered sentences that the rules were made with."""
     return _lines("sentences.txt")
 
 
@@ -133,12 +133,15 @@ def judged() -> Iterator[tuple[str, list[Verdict]]]:
     """Name of a set -> its verdicts; the halves of our own sets apart."""
     yield "GenEval", [judge_geneval(row) for row in geneval()]
     own: Sequence[tuple[str, list[str], Callable[[str], Verdict]]] = (
-        ("tag lists", tag_lists(), judge_tag_list),
-        ("sentences", sentences(), judge_sentence),
+        ("tag lists, odd", tag_lists()[::2], judge_tag_list),
+        ("tag lists, even", tag_lists()[1::2], judge_tag_list),
+        ("tag lists, held out", _lines("tag_lists_held_out.txt"), judge_tag_list),
+        ("sentences, odd", sentences()[::2], judge_sentence),
+        ("sentences, even", sentences()[1::2], judge_sentence),
+        ("sentences, held out", _lines("sentences_held_out.txt"), judge_sentence),
     )
     for name, prompts, judge in own:
-        yield f"{name}, developed on", [judge(prompt) for prompt in prompts[::2]]
-        yield f"{name}, held out", [judge(prompt) for prompt in prompts[1::2]]
+        yield name, [judge(prompt) for prompt in prompts]
 
 
 def shares(verdicts: Sequence[Verdict]) -> dict[str, tuple[int, int]]:
