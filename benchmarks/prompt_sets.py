@@ -15,6 +15,7 @@ from typing import Any
 
 from grefine_rt.assess.prompt import Phrase, prompt_phrases, prompt_words
 from grefine_rt.assess.prompt.words import singular
+from grefine_rt.text.emphasis import plain_text
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
 _MARKED = re.compile(r"([*~])([^*~]+)\1")
@@ -73,6 +74,7 @@ def tag_lists() -> list[str]:
 
 def judge_tag_list(marked: str) -> Verdict:
     """Whether nothing but things became a thing ("clean"), and every thing did ("whole")."""
+    marked = plain_text(marked)  # spans count in the plain text
     prompt, marks = "", {}
     last = 0
     for found in _MARKED.finditer(marked):

@@ -10,7 +10,7 @@ from grefine_rt.assess.prompt.chunks import Chunk, chunks_of, segments
 from grefine_rt.assess.prompt.style import Style
 from grefine_rt.assess.prompt.tags import BE, HIDDEN, Leaf
 
-_NO_SETTING = ("with", "of", "from")
+_NO_SETTING = frozenset("with of from over across through along into onto behind beyond".split())
 _ALONG = frozenset("along across through down past toward towards".split())
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
 

@@ -254,6 +254,9 @@ CARRIERS = _set(
     "lithograph woodcut linocut doodle panorama headshot screencap footage infographic blueprint diagram "
     "mockup gouache emoji artwork closeup"
 )
+HANGS = _set("hang hangs hanging hung")
+MADE = _set("art artwork painting painted photo photograph photographed illustration illustrated drawn drawing image "
+    "concept digital directed created made designed inspired render style work poster")
 SHOWN = _set("is are viewed seen shown taken shot made created drawn painted rendered")
 CARRIER_VERBS = _set("showing depicting featuring containing")
 # Quality, camera and layout words: never centres, and left out of the phrases' texts.
@@ -275,9 +278,10 @@ STYLE_OR_THING = _set(
 )
 # Style as an item of a list ("fine line, bold shapes"), things elsewhere.
 LIST_STYLE = _set(
-    "stroke brush line shape card sheet outline pose print book cover album edition series game still leak paint ratio "
-    "advertisement render model wash mythology"
+    "stroke brush line shape outline pose still leak paint ratio advertisement render wash mythology"
 )
+# The same with a noun before it ("comic book, tarot card").
+LIST_STYLE_COMPOUND = _set("card sheet print book cover album edition series game model")
 STYLE_ADJECTIVES = _set(
     "realistic photorealistic hyperrealistic photo-realistic cinematic intricate sharp trending "
     "award-winning ultra highly detailed ultra-detailed hyperdetailed professional absurdres highres "
@@ -285,7 +289,7 @@ STYLE_ADJECTIVES = _set(
     "cubist abstract surreal surrealist minimalist impressionist expressionist pointillist photographic "
     "dramatic moody dreamy ethereal whimsical monochrome anamorphic painterly volumetric ambient "
     "atmospheric symmetrical centered uncropped hand-drawn crisp glossy matte lowpoly tilt-shift hyperreal photoreal "
-    "backlit desaturated maximalist orthographic panoramic cropped"
+    "backlit overhead desaturated maximalist orthographic panoramic cropped"
 )
 STYLE_PHRASES = _phrases(
     "depth of field,rule of thirds,golden hour,looking at viewer,looking at the viewer,looking at camera,"
@@ -297,7 +301,7 @@ STYLE_PHRASES = _phrases(
     "film noir,sci fi,b & w,long shot,wide shot,wide angle,low angle,high angle,dutch angle,close up,rated r,"
     "double exposure,hyper realistic,ultra realistic,photo realistic,post processing,high resolution,mixed media,"
     "cinema 4d,d&d,dc comics,head and shoulders,half body,point of view,top down view,medium full shot,medium shot,"
-    "teal and orange,contest winner,dark souls,elden ring,world of warcraft,final fantasy,dark academia,light academia,"
+    "spaghetti western,comic book,pop art,teal and orange,contest winner,dark souls,elden ring,world of warcraft,final fantasy,dark academia,light academia,"
     "shutter speed,extreme close up,extreme close-up,studio light,volumetric light,rim light,cinematic light,"
     "ambient light,natural light,key light,fill light,studio lights,god ray,"
     "bird's eye view,alice in wonderland,pen and ink,god rays"
@@ -314,6 +318,11 @@ BRANDS = STYLE_NAMES - _set(
 )
 MEDIA = _set("oil acrylic ink charcoal pencil crayon watercolor watercolour pastel pen chalk gouache tempera graphite oils")
 GROUNDS = _set("canvas paper board panel wood linen parchment silk cardboard vellum")
+# First halves of words that some write with blanks round the hyphen: "hyper - realistic".
+PREFIXES = _set(
+    "post hand hyper ultra photo sci semi neo pre anti non mid high low full half well award multi self super wide close "
+    "long cel art steam cyber bio retro ink pen black t x e sun snow blood battle time"
+)
 LABELS = _set("subject setting style scene mood lighting camera background medium prompt description")
 PARAMETERS = _set(
     "ar aspect v version style s stylize q quality seed chaos c no iw niji tile w h hd weird sref cref sw "
@@ -343,6 +352,13 @@ VISIBLE = _set(
     "traffic smoke steam breath wind breeze rain fog blush tear sweat droplet drop fire blaze"
 )
 GIVEN_NAMES = _set(
+    "beatrix rob bao josan tyler magnus kilian filip artur greg zhang wang chen liu yang zhao kim park lee akira hideo "
+    "hiroshi kazuo keiichi masaaki osamu satoshi shinichi tetsuya yuji ivan dmitri boris yuri oleg anton pavel marek "
+    "tomasz piotr janusz ludwig heinrich hermann ferdinand johann sebastian giacomo luigi paolo pietro sandro alfonso "
+    "emilio fernand edouard maurice marcel andrew antoine emile honore berthe mary camille auguste gaston theodore "
+    "thomas tony asher craig darek eddie jordan kelly loish mandy marta mucha natasha noah peter rafael rebecca sacha "
+    "seb stefan tatiana tianyuan victo viktor weta yuumei zack zoe annie ansel bella billie bruce cate emma ryan scarlett "
+    "brad leonardo jennifer natalie margot gal tilda johnny morgan samuel denzel clint harrison sigourney "
     "aaron adam agnes alan albert alberto alex alexander alfred alice allen alphonse amanda amy ana andre andrea andreas "
     "andrew andy angela anna anne annie ansel anthony antonio arnold arthur audrey barbara ben benjamin bernard bill bob "
     "bobby boris brad brandon brian bruce carl carla carlos caroline caspar catherine charles charlie chris christian "

@@ -36,7 +36,8 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     if not own or len(texts) > 5:
         return False
     if len(own) == 1:
-        return _is_nameish(own[0]) and (lenient or len(texts) > 1 or own[0] not in lexicon.GIVEN_NAMES)
+        common = own[0] in lexicon.GIVEN_NAMES or (_is_plural(own[0]) and not words.is_name(own[0]))
+        return _is_nameish(own[0]) and (lenient or len(texts) > 1 or not common)
     first, last = own[0], own[-1]
     if _is_plural(last) and words.is_noun(last) and not lenient:
         return False
@@ -49,6 +50,22 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     return nameish[-1] and (nameish[0] or len(first) < 3 or not (words.is_known(first) or lexicon.is_word(first)))
 
 
+def are_makers(texts: Sequence[str]) -> bool:
+    """Whether lower-case words name who made the picture: "by drew struzan", "art by artgerm and wlop"."""
+    if "by" not in texts[:3]:
+        return False
+    at = list(texts).index("by")
+    if any(text not in lexicon.MADE for text in texts[:at]):
+        return False
+    people: list[list[str]] = [[]]
+    for text in texts[at + 1 :]:
+        if text in ("and", "&"):
+            people.append([])
+        else:
+            people[-1].append(text)
+    return all(person and may_be_name(person, lenient=True) for person in people)
+
+
 def is_term(nouns: Sequence[str]) -> bool:
     """Whether a bare noun of a list is no thing: "horror", "cottagecore", "global illumination"."""
     head = nouns[-1]
@@ -56,6 +73,8 @@ def is_term(nouns: Sequence[str]) -> bool:
     if len(nouns) == 1 and one in lexicon.GENRES:
         return True
     if head in lexicon.LIST_STYLE or one in lexicon.LIST_STYLE:
+        return True
+    if len(nouns) > 1 and one in lexicon.LIST_STYLE_COMPOUND:
         return True
     if head.endswith(_TERM_ENDINGS) and not words.is_known(head):
         return True

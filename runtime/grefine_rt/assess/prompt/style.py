@@ -55,12 +55,14 @@ class Style:
         The tagger sees verbs and adjectives in both, so their chunks tell little.
         """
         members = sorted(word for item in items for word in (*item.prepositions, *item.words))
+        texts = [self.lower[word] for word in members]
+        if names.are_makers(texts):
+            return True
         if len(members) == 3 and self.lower[members[1]] == "on":  # "ink on paper"
             medium, ground = self.lower[members[0]], self.lower[members[2]]
             return medium in lexicon.MEDIA and ground in lexicon.GROUNDS
         if not self.things_before or len(members) > 6 or any(self.tags[word] in _SENTENCE_TAGS for word in members):
             return False
-        texts = [self.lower[word] for word in members]
         if names.may_be_name(texts, lenient=self.artists) or not lexicon.BRANDS.isdisjoint(texts):
             return True
         return len(members) < 5 and texts[-1] in lexicon.STYLE and texts[-1] not in lexicon.LAYOUT and len(items) > 1
@@ -97,6 +99,8 @@ class Style:
         "a photo of a cat", "a portrait with two dogs", "a view from a hill", "a painting showing a ship".
         """
         head = words.singular(self.lower[item.nouns[-1]])
+        if self._is_carrier(item) and any(other.kind == "V" and self.lower[other.words[0]] in lexicon.HANGS for other in rest):
+            return None  # "a painting of a ship hangs above the bed"
         link = [self.lower[word] for word in rest[0].prepositions or rest[0].words]
         carrier = leads and (self._is_carrier(item) or self._styled(item))
         links_on = link in (["of"], ["with"]) or (link[0] == link[-1] == "of") or (head in ("view", "shot") and link[0] == "from")
@@ -155,7 +159,7 @@ class Style:
     def _mark(self, items: list[Chunk]) -> None:
         by_artist = self.artists  # "by A, B and C" goes on over commas
         self.artists = False
-        alone = all(item.kind in ("NP", "CC") for item in items)
+        alone = all(item.kind in ("NP", "CC") or self.lower[item.words[0]].isdecimal() for item in items)
         manner = False  # what comes is a manner's: "in the style of van gogh"
         for position, item in enumerate(items):
             before = items[position - 1] if position else None

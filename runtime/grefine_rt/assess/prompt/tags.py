@@ -60,6 +60,7 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
     found: list[Leaf] = []
     hidden: set[int] = set()
     quoted = _quoted(text, spans)
+    joined: set[int] = set()  # halves of "hyper - realistic"
     parameters = False
     last = 0
     for index, (start, end) in enumerate(spans):
@@ -67,6 +68,9 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
         word = text[start:end].lower().replace("’", "'")
         if index in quoted or index - 1 in quoted:
             gap = gap.strip("\"“”'‘’ ") or " "
+        if index and gap == " - " and found[-1].text in lexicon.PREFIXES:
+            gap = " "
+            joined.update((index - 1, index))
         if index and _separates(gap, found[-1], text[:last]):
             found.append(Leaf("," if "," in gap else ".", BREAK, -1))
         if word == "up" and found and found[-1].text == "close":
@@ -86,6 +90,11 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
         elif leaf.index in quoted:
             leaf.tag = QUOTED
     _mend(found)
+    for leaf, after in zip(found, found[1:], strict=False):
+        if leaf.index in joined and after.index in joined and not (after.is_noun and words.is_thing(after.text)):
+            leaf.tag = after.tag = "JJ"
+        elif leaf.index in joined and after.index in joined:
+            leaf.tag = "NN"
     return found
 
 
@@ -420,7 +429,8 @@ def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
     """A noun where only a noun can be: at the end of what an article or a list begins."""
     text = leaf.text
     if before.tag == after.tag == BREAK and words.is_thing(text):
-        adjective = words.is_adjective(text) or text in lexicon.ADJECTIVES or text in lexicon.ADVERBS
+        adjective = words.is_adjective(text) and text.endswith(lexicon.ADJECTIVE_LOOK)
+        adjective = adjective or text in lexicon.ADJECTIVES or text in lexicon.ADVERBS
         if not (adjective or text.endswith("ing")) or text in lexicon.NOUN_TOO - {"dark", "wild", "round"}:
             return _noun_tag(leaf)  # "..., presents, ..."
     if before.tag in ("DT", "PRP$") and ends and words.is_thing(text) and text not in _NO_NOUNS:
