@@ -171,6 +171,8 @@ class _Builder:
             self._hang(head, state.root)
             state.root = head
         elif state.conjunction is not None and state.noun is not None:
+            if verb_follows and self._disagrees(item, follower):
+                verb_follows = finite_follows = False
             other = state.root if verb_follows and state.root is not None else state.noun
             first = self.first_conjunct.get(other, other)
             self.first_conjunct[head] = first
@@ -287,6 +289,11 @@ class _Builder:
             state.pending.append(word)
         else:
             self._hang(word, state.governor)
+
+    def _disagrees(self, item: Chunk, verb: Chunk | None) -> bool:
+        """Whether a plural is not the subject of "is": "a woman wearing a hat and sunglasses is lying on a towel"."""
+        plural = self.tree.tags[item.nouns[-1]] == "NNS"
+        return plural and verb is not None and self.tree.tags[verb.words[0]] == "VBZ"
 
     def _is_deed(self, word: int) -> bool:
         """Whether a participle is more likely the deed of someone than of what one has: not "hair blowing"."""

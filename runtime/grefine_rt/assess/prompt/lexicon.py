@@ -159,7 +159,7 @@ PREPOSITION_PHRASES = _phrases(
 # "at the top of", "on the left side of", "out of the middle of": a place noun between prepositions is no thing.
 PLACES = _set(
     "left right side top bottom front back rear middle center centre corner edge end foot base midst "
-    "outside inside shape form"
+    "outside inside shape form ends sides corners edges tops"
 )
 PLACE_LINKS = _set("in on at to from by near along around out into onto off of")
 # Modifiers of a place in the picture ("on the far left side").
@@ -266,7 +266,7 @@ STYLE = _set(
     "surrealism photography cgi 3d 2d raw dslr sony canon nikon iso dof exposure aperture mm grain color "
     "colour colors tone vibe mood atmosphere background foreground distance left right middle center "
     "centre side top bottom front solo score_9 score_8_up vray blender rtx nsfw sfw grading contrast "
-    "angle vector perspective asset watermark signature cryengine screenprint linocut risograph outrun turnaround occlusion illumination scattering styling impressionism expressionism cubism minimalism "
+    "angle vector perspective asset watermark signature cryengine screenprint linocut risograph outrun turnaround occlusion hatching illumination scattering styling impressionism expressionism cubism minimalism "
     "symmetry cinematography hue saturation shading linework lineart brushstroke impasto gouache acrylic "
     "vignette blur aberration raytracing zbrush houdini unity behance dribbble pinterest instagram flickr "
     "unsplash cgsociety imax panavision telephoto fisheye softbox backlighting rendering keyword prompt "
@@ -301,7 +301,7 @@ STYLE_PHRASES = _phrases(
     "film noir,sci fi,b & w,long shot,wide shot,wide angle,low angle,high angle,dutch angle,close up,rated r,"
     "double exposure,hyper realistic,ultra realistic,photo realistic,post processing,high resolution,mixed media,"
     "cinema 4d,d&d,dc comics,head and shoulders,half body,point of view,top down view,medium full shot,medium shot,"
-    "spaghetti western,comic book,pop art,teal and orange,contest winner,dark souls,elden ring,world of warcraft,final fantasy,dark academia,light academia,"
+    "cross section,ghost in the shell,spaghetti western,comic book,pop art,teal and orange,contest winner,dark souls,elden ring,world of warcraft,final fantasy,dark academia,light academia,"
     "shutter speed,extreme close up,extreme close-up,studio light,volumetric light,rim light,cinematic light,"
     "ambient light,natural light,key light,fill light,studio lights,god ray,"
     "bird's eye view,alice in wonderland,pen and ink,god rays"
@@ -310,7 +310,7 @@ STYLE_PHRASES = _phrases(
 STYLE_NAMES = _set(
     "canon nikon sony leica fujifilm fuji kodak hasselblad olympus pentax panasonic lumix zeiss gopro iphone dji arri "
     "arriflex pixar disney dreamworks marvel artstation deviantart pixiv ghibli aardman nintendo playstation keyshot "
-    "unreal unity blender octane redshift zbrush cinema4d vray corona lumion midjourney"
+    "adobe photoshop illustrator procreate wacom unreal unity blender octane redshift zbrush cinema4d vray corona lumion midjourney"
 )
 # Makers of cameras, films and renderers: a whole item of a list that has one is style ("canon eos 5d mark iv").
 BRANDS = STYLE_NAMES - _set(

@@ -277,6 +277,8 @@ def _english_tag(leaf: Leaf) -> str:
     noun, adjective, verb = words.is_noun(text), words.is_adjective(text), words.verb_of(text)
     if text.isdecimal():
         return "CD"
+    if tag in ("JJR", "JJS"):
+        return tag
     if "-" in text and not noun:
         first, last = text.split("-")[0], text.split("-")[-1]
         bends = words.is_adjective(last) or last in lexicon.ADJECTIVES or last.endswith(("ed", "ing"))
@@ -353,6 +355,9 @@ def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
     participle = text.endswith(("ed", "en")) and words.verb_of(text) is not None
     if participle and before.is_noun and after.text in ("by", "with", "in", "from", "under", "behind", "to"):
         return "VBN"  # "a cat hidden by leaves"
+    unknown = leaf.tag == "JJ" and text not in lexicon.ADJECTIVES and not words.is_adjective(text) and "-" not in text
+    if unknown and before.tag == BREAK and after.tag == "VBG" and text not in lexicon.COLOURS:
+        return "NN"  # "mandalorian holding a baby"
     if text in lexicon.CUTS and before.is_noun and after.tag == "IN" and after.text != "of":
         return "VBN"
     if after.text in lexicon.PROPERTY_ENDINGS and text.isalpha() and (leaf.is_noun or text in lexicon.COLOURS):
