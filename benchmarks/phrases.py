@@ -172,12 +172,16 @@ def main() -> None:
     for case in fails:
         console.print(f"  {case['prompt']}: {case['fails']}", highlight=False, markup=False)
     prompts = [verdict.prompt for verdicts in judgements.values() for verdict in verdicts]
-    times = slowest([*prompts, *(case["prompt"] for cases in kinds.values() for case in cases if case["prompt"])])
+    times = slowest(
+        [*prompts, *(case["prompt"] for cases in kinds.values() for case in cases if case["prompt"])]
+    )
     console.print(
         f"{len(times)} prompts: median {statistics.median(times) * 1e3:.2f} ms, p99 "
         f"{times[int(0.99 * len(times))] * 1e3:.2f} ms, slowest {times[-1] * 1e3:.1f} ms of processor time"
     )
-    console.print(f"{MAX_CHARACTERS} hostile characters: at most {slowest(hostile().values())[-1] * 1e3:.1f} ms")
+    console.print(
+        f"{MAX_CHARACTERS} hostile characters: at most {slowest(hostile().values())[-1] * 1e3:.1f} ms"
+    )
     first, later = first_call(), later_calls()
     console.print(f"first call in a fresh process: {first.wall:.3f} s, processor {first.cpu:.3f} s")
     console.print(f"75-token prompt: {later.wall * 1e3:.2f} ms, processor {later.cpu * 1e3:.2f} ms")

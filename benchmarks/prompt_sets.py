@@ -42,7 +42,9 @@ def geneval() -> list[dict[str, Any]]:
 def judge_geneval(row: dict[str, Any]) -> Verdict:
     """Whether each object heads exactly one phrase, holds its colour, and hangs as the position says."""
     phrases = prompt_phrases(row["prompt"])
-    heads = [[i for i, phrase in enumerate(phrases) if _is_object(phrase, o["class"])] for o in row["include"]]
+    heads = [
+        [i for i, phrase in enumerate(phrases) if _is_object(phrase, o["class"])] for o in row["include"]
+    ]
     once = all(len(found) == 1 for found in heads)
     right = {"object": once}
     if any("color" in thing for thing in row["include"]):
@@ -53,7 +55,9 @@ def judge_geneval(row: dict[str, Any]) -> Verdict:
         )
     if row["tag"] == "position":
         reference, located = heads
-        right["position"] = once and phrases[reference[0]].ancestor == located[0] == phrases[located[0]].ancestor
+        right["position"] = (
+            once and phrases[reference[0]].ancestor == located[0] == phrases[located[0]].ancestor
+        )
     return Verdict(row["prompt"], right)
 
 
@@ -61,7 +65,9 @@ def _is_object(phrase: Phrase, name: str) -> bool:
     *before, last = phrase.noun.lower().split()
     *expected, head = name.split()
     plural = {"person": "people", "knife": "knives", "bus": "buses", "sheep": "sheep"}
-    return before == expected and (last == head or singular(last) == singular(head) or last == plural.get(head))
+    return before == expected and (
+        last == head or singular(last) == singular(head) or last == plural.get(head)
+    )
 
 
 # --- tag lists ----------------------------------------------------------------------------------------------

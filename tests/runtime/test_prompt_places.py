@@ -53,11 +53,17 @@ def test_own_relations_and_positions():
     assert told("a man on the left and a woman on the right") == {"man": "left", "woman": "right"}
     assert told("a cat, mountains in the background") == {"cat": None, "mountains": "background"}
     assert told("a boat in the top left corner")["boat"] == "top left"
-    assert told("a boy in the foreground and a train in the distance") == {"boy": "foreground", "train": "background"}
+    assert told("a boy in the foreground and a train in the distance") == {
+        "boy": "foreground",
+        "train": "background",
+    }
 
 
 def test_words_of_places():
-    assert [position_of(words.split()) for words in ("in the upper right corner", "at the very bottom", "in a hat")] == [
+    assert [
+        position_of(words.split())
+        for words in ("in the upper right corner", "at the very bottom", "in a hat")
+    ] == [
         "top right",
         "bottom",
         None,
@@ -77,7 +83,14 @@ BOX = (24.0, 30.0, 40.0, 42.0)
 
 @pytest.mark.parametrize(
     ("relation", "side"),
-    [("left", (-1, 0)), ("right", (1, 0)), ("above", (0, -1)), ("below", (0, 1)), ("on", (0, -1)), ("under", (0, 1))],
+    [
+        ("left", (-1, 0)),
+        ("right", (1, 0)),
+        ("above", (0, -1)),
+        ("below", (0, 1)),
+        ("on", (0, -1)),
+        ("under", (0, 1)),
+    ],
 )
 def test_a_region_lies_on_its_side(relation, side):
     weight = related_region(relation, BOX, (72, 64))

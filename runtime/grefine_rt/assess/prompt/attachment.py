@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from grefine_rt.assess.prompt import lexicon, words
 from grefine_rt.assess.prompt.chunks import Chunk, chunks_of, segments
+from grefine_rt.assess.prompt.leaf import BE, HIDDEN, Leaf
 from grefine_rt.assess.prompt.style import Style
-from grefine_rt.assess.prompt.tags import BE, HIDDEN, Leaf
 
 _NO_SETTING = frozenset("with of from over across through along into onto behind beyond".split())
 _ALONG = frozenset("along across through down past toward towards".split())
@@ -102,7 +102,11 @@ class _Builder:
         found: set[int] = set()
         for number, items in enumerate(segments):
             last = items[-1]
-            worn = len(items) > 1 and items[-2].kind == "V" and self.lower[items[-2].words[0]] in lexicon.TRANSITIVE
+            worn = (
+                len(items) > 1
+                and items[-2].kind == "V"
+                and self.lower[items[-2].words[0]] in lexicon.TRANSITIVE
+            )
             content = last.kind == "PP" and self.lower[last.prepositions[0]] in lexicon.CONTENT
             if not content and not (worn and last.kind == "NP"):
                 continue
@@ -214,7 +218,11 @@ class _Builder:
             if self.lower[first_word] in _ALONG:
                 above = self._loaded(above)
         key = words.singular(self.lower[head])
-        placed = key in lexicon.SETTINGS and len(item.prepositions) == 1 and self.lower[first_word] not in _NO_SETTING
+        placed = (
+            key in lexicon.SETTINGS
+            and len(item.prepositions) == 1
+            and self.lower[first_word] not in _NO_SETTING
+        )
         if state.root is not None and (key in lexicon.TIMES or (placed and state.governor == state.noun)):
             above = state.root
         if above is None:

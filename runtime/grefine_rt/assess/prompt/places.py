@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-Relation = Literal["left", "right", "above", "below", "on", "under", "inside", "around", "behind", "front", "near"]
+Relation = Literal[
+    "left", "right", "above", "below", "on", "under", "inside", "around", "behind", "front", "near"
+]
 """Where one thing lies, seen from another: "on" and "under" touch it, "above" and "below" need not."""
 
 Position = Literal[
@@ -66,7 +68,9 @@ def relation_of(preposition: Sequence[str]) -> Relation | None:
     """
     if preposition and preposition[0] in _ENCLOSED:
         return "inside"
-    if preposition and (preposition[0] in ("out", "off", "away", "far") or preposition[-2:-1] in (["shape"], ["form"])):
+    if preposition and (
+        preposition[0] in ("out", "off", "away", "far") or preposition[-2:-1] in (["shape"], ["form"])
+    ):
         return None
     places = [word for word in preposition if word not in ("in", "on", "at", "to", "of", "by", "with", "the")]
     for candidates in (places, preposition):
