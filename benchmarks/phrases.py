@@ -2,13 +2,12 @@
 
     python -m benchmarks.phrases
 
-First table: GenEval's 553 prompts, 150 tag lists and 100 sentences of our own (`prompt_sets`). Our own sets have two
-halves: the rules were made with one at hand, the other was only counted.
+First table: GenEval's 553 prompts, and tag lists and sentences of our own (`prompt_sets`).
 
-Second table: the written-down prompts of the tests. A prompt counts when all its phrases, nouns and ancestors are exactly those written down. The parser's rules and
-word lists were made with the first group of prompts at hand, so their rate says little about others. The unseen ones
-were written and tried after that; two of them count only since a fault that they showed ("steam engine" taken for
-style) was mended and one of their expectations corrected.
+Second table: the written-down prompts of the tests. A prompt counts when all its phrases, nouns and ancestors are
+exactly those written down. The rules and word lists were made with the first group of prompts at hand, so their rate
+says little about others. The unseen ones were written and tried after that; two of them count only since a fault that
+they showed ("steam engine" taken for style) was mended and one of their expectations corrected.
 """
 
 from __future__ import annotations
@@ -120,8 +119,9 @@ def hostile() -> dict[str, str]:
         "nested networks": "<lora:" * (MAX_CHARACTERS // 7) + ">" * (MAX_CHARACTERS // 7),
     }
     repeated = (
-        "a ", "cat ", "1 ", "x,", "red, ", "very ", "in a cat ", "standing ", "of ", "is ", "dogs' ", "a dog's ", '"a" ',
-        "'a ", "a-", "a/1.", "a cat and ", "a cat that ", "left of the ", "(a:1.2) ", "[a] ", "BREAK ", "no cat or ",
+        "a ", "cat ", "1 ", "x,", "red, ", "very ", "in a cat ", "standing ", "of ", "is ", "dogs' ", "a dog's ",
+        '"a" ', "'a ", "a-", "a/1.", "a cat and ", "a cat that ", "left of the ", "(a:1.2) ", "[a] ",
+        "BREAK ", "no cat or ",
     )  # fmt: skip
     texts |= {text.strip(): text * MAX_CHARACTERS for text in repeated}
     return {name: text[:MAX_CHARACTERS] for name, text in texts.items()}

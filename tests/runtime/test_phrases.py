@@ -172,7 +172,7 @@ def test_a_longer_prompt_is_refused_in_one_sentence():
 
 def test_words_after_the_last_that_counts_are_in_no_phrase():
     prompt = "a cat and " * 200
-    (start, end) = max(span for phrase in prompt_phrases(prompt) for span in phrase.spans)
+    _, end = max(span for phrase in prompt_phrases(prompt) for span in phrase.spans)
     assert len(prompt[:end].split()) == MAX_WORDS
     assert prompt_phrases(prompt) == prompt_phrases(" ".join(prompt.split()[:MAX_WORDS]))
 

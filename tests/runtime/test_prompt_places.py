@@ -113,8 +113,10 @@ def test_a_region_lies_on_its_side(relation, side):
 
 def test_regions_within_around_and_before():
     inside, around = (related_region(relation, BOX, (72, 64)) for relation in ("inside", "around"))
-    assert inside[36, 32] > 0.99 and inside[10, 10] < 0.01
-    assert around[36, 32] < 0.01 and around[36, 20] > 0.5
+    assert inside[36, 32] > 0.99
+    assert inside[10, 10] < 0.01
+    assert around[36, 32] < 0.01
+    assert around[36, 20] > 0.5
     behind, front = (related_region(relation, BOX, (72, 64)) for relation in ("behind", "front"))
     assert centre(behind)[1] < 36 < centre(front)[1]
 
@@ -135,14 +137,18 @@ def test_a_box_at_the_border_leaves_a_strip():
 def test_any_box_gives_a_map(relation, sides, height, width):
     x, y = sorted(sides[:2]), sorted(sides[2:])
     weight = related_region(relation, (x[0], y[0], x[1], y[1]), (height, width))
-    assert weight.shape == (height, width) and weight.dtype == np.float32
-    assert np.isfinite(weight).all() and weight.min() >= 0 and weight.max() == pytest.approx(1)
+    assert weight.shape == (height, width)
+    assert weight.dtype == np.float32
+    assert np.isfinite(weight).all()
+    assert weight.min() >= 0
+    assert weight.max() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("position", get_args(Position))
 def test_positions_lie_where_they_say(position):
     weight = placed_region(position, (60, 90))
-    assert weight.max() == 1.0 and weight.min() >= 0.0
+    assert weight.max() == 1.0
+    assert weight.min() >= 0.0
     x, y = centre(weight)
     for word, holds in {
         "left": x < 35,

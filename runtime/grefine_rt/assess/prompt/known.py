@@ -21,6 +21,8 @@ def known_tag(leaf: Leaf) -> str:
         return "NN" if any(character.isalpha() for character in text) else "SYM"
     if is_possessive(leaf):
         return POSSESSOR
+    if text in ("is", "are", "was", "were"):
+        return "VBZ"
     if text in lexicon.NEGATIONS:
         return NEGATION
     if text in lexicon.PRONOUNS or text in lexicon.NOBODY:
@@ -126,9 +128,11 @@ def compounds(found: Sequence[Leaf]) -> set[int]:
             or first.text in lexicon.METALS
         )
         third = found[position + 2] if position + 2 < len(found) else EDGE
-        if pair in lexicon.COMPOUNDS and first.text in lexicon.COLOURS and third.is_noun:
+        if pair in lexicon.COMPOUNDS.get(first.text, ()) and first.text in lexicon.COLOURS and third.is_noun:
             continue  # "a white wine glass"
-        if pair in lexicon.COMPOUNDS or (not plain and words.is_compound(first.text, second.text)):
+        if pair in lexicon.COMPOUNDS.get(first.text, ()) or (
+            not plain and words.is_compound(first.text, second.text)
+        ):
             first.tag = "NN"
             second.tag = "NN" if second.key == second.text else "NNS"
             joined.update((position, position + 1))

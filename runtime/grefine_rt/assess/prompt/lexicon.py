@@ -50,6 +50,9 @@ ADJECTIVES = COLOURS | word_set(
     "toxic fiery flaming blazing sparkling shimmering glittering glowing gleaming floating flickering "
     "burning crumbling"
 )
+SHAPES = word_set(
+    "square oval oblong circular round rectangular triangular cubic spherical conical cylindrical pyramidal diamond"
+)
 NOUN_TOO = word_set(
     "giant human adult dark wild alien round"
 )  # adjectives that name a thing after an article
@@ -159,12 +162,9 @@ LAYOUT = word_set(
     "rear edge half"
 )
 # Adjective and noun that name another thing than the noun alone.
-COMPOUNDS = frozenset(
-    tuple(pair.split())
-    for pair in "hot dog,hot pot,soft drink,hot chocolate,black hole,potted plant,red wine,white wine,green tea,dry ice,"
-    "wild boar,red panda,giant panda,golden retriever,french fry,ice cream,grand piano,stuffed animal".split(
-        ","
-    )
+COMPOUNDS = phrase_table(
+    "hot dog,hot pot,soft drink,hot chocolate,black hole,potted plant,red wine,white wine,green tea,dry ice,"
+    "wild boar,red panda,giant panda,golden retriever,french fry,ice cream,grand piano,stuffed animal"
 )
 # Prepositions of what a thing has or is made of; any other one tells a place or a way.
 CONTENT = word_set("of with full filled covered surrounded made")

@@ -18,6 +18,7 @@ from grefine_rt.assess.prompt.leaf import (
     Leaf,
     noun_tag,
 )
+from grefine_rt.assess.prompt.names import GIVEN_NAMES
 
 _NO_NOUNS = lexicon.ADJECTIVES | {"well"}
 
@@ -33,7 +34,7 @@ def mend(found: list[Leaf]) -> None:
     fixed = words.positions_of(lexicon.PREPOSITION_PHRASES, texts) | place_phrases(texts)
     for position in fixed:
         found[position].tag = "IN"
-    joined = compounds(found)
+    joined = compounds(found) | _shapes(found)
     for position, (before, leaf, after) in enumerate(_neighbours(found)):
         if leaf.text in lexicon.COLOURS and after.tag in ("VBG", "VBN", "VBD") and after.index >= 0:
             beyond = found[position + 2] if position + 2 < len(found) else EDGE
@@ -53,6 +54,18 @@ def mend(found: list[Leaf]) -> None:
             leaf.tag = ","
 
 
+def _shapes(found: Sequence[Leaf]) -> set[int]:
+    """Positions of shapes that are adjectives before a comma: "the square, blue chair"."""
+    shapes = set()
+    for position in range(1, len(found) - 3):
+        before, leaf, comma, second, noun = found[position - 1 : position + 4]
+        listed = before.tag in DETERMINERS and comma.text == "," and second.tag == "JJ"
+        if leaf.text in lexicon.SHAPES and listed and noun.tag.startswith(("NN", "JJ")):
+            leaf.tag = "JJ"
+            shapes.add(position)
+    return shapes
+
+
 def _clause_follows(found: Sequence[Leaf], position: int) -> bool:
     """Whether a noun phrase and a finite verb follow: "as a boat sails by"."""
     for leaf in found[position + 1 : position + 8]:
@@ -70,81 +83,92 @@ def _neighbours(found: list[Leaf]) -> Iterator[tuple[Leaf, Leaf, Leaf]]:
 
 
 def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
-    text = leaf.text
     starts = before.tag in (BREAK, "CC")
     noun_follows = after.tag.startswith(("NN", "JJ"))
     ends = after.tag in (BREAK, "IN", "CC", "TO", "VBG", "VBN", "VBZ", "WRB")
-    after_article = before.tag in ("DT", "PRP$", POSSESSOR)
+    return (
+        _function_word(before, leaf, after, noun_follows)
+        or _colour(before, leaf, after, starts, noun_follows)
+        or _property(before, leaf, after, ends, noun_follows)
+        or _past_participle(before, leaf, after)
+        or _finite(before, leaf, after)
+        or _participle(before, leaf, after, starts, noun_follows)
+        or _ending(before, leaf, after, ends)
+    )
+
+
+def _function_word(before: Leaf, leaf: Leaf, after: Leaf, noun_follows: bool) -> str | None:
+    text = leaf.text
     if text == "dozen" and noun_follows:
         return "CD"
-    if text == "close" and after.text == "close-up":
-        return "JJ"
     if text in lexicon.PARTICLES and after.tag in DETERMINERS:
-        return "IN"
-    corner = text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT  # "the top left corner"
-    if text in ("left", "right") and after.tag.startswith("NN") or (corner and before.tag != BREAK):
-        return "JJ"
-    if text in lexicon.METALS:
-        return "JJ" if noun_follows else "NN"
-    if text in lexicon.NOUN_TOO and after_article and ends:
-        return "NN"
-    if text in lexicon.COLOURS:
-        if text == "orange" and before.text in lexicon.COLOURS and not noun_follows:
-            return "NN"  # "a red orange and a kite"
-        alone = not noun_follows and after.tag != "CC"
-        is_thing = before.tag in DETERMINERS or (
-            text == "orange" and (starts or before.text in lexicon.COLOURS)
-        )
-        return "NN" if alone and is_thing else "JJ"
-    if noun_follows and (
-        text in style_words.STYLE_ADJECTIVES
-        or (
-            leaf.tag.startswith("NN")
-            and text.endswith(lexicon.ADJECTIVE_ENDINGS_BEFORE_NOUN)
-            and not words.is_noun(text)
-        )
-        or (before.tag in DETERMINERS and text.endswith("ing") and text[:-3] in lexicon.VERBS)
-    ):
-        return "JJ"
+        return "IN"  # "up a ladder"
+    if text in lexicon.CORRELATIVES and after.tag == "DT":
+        return "CC"  # "either a moon or a star"
     if text in ("other", "another") and before.text in ("each", "one"):
-        return "PRP"
-    if text in ("one", "ones", "other", "others") and before.tag in ("DT", BREAK) and not noun_follows:
-        return "PRP" if after.tag not in ("CD", "VBG") or text != "one" else leaf.tag  # "the one on the left"
+        return "PRP"  # "looking at each other"
     if text == "each" and after.text == "other":
         return "PRP"
-    participle = text.endswith(("ed", "en")) and words.verb_of(text) is not None
-    if participle and before.is_noun and after.text in ("by", "with", "in", "from", "under", "behind", "to"):
-        return "VBN"  # "a cat hidden by leaves"
-    unknown = (
-        leaf.tag == "JJ"
-        and text not in lexicon.ADJECTIVES
-        and not words.is_adjective(text)
-        and "-" not in text
-    )
-    if unknown and before.tag == BREAK and after.tag == "VBG" and text not in lexicon.COLOURS:
+    if text in ("one", "ones", "other", "others") and before.tag in ("DT", BREAK) and not noun_follows:
+        counted = text == "one" and after.tag in ("CD", "VBG")
+        return None if counted else "PRP"  # "the one on the left"
+    return None
+
+
+def _colour(before: Leaf, leaf: Leaf, after: Leaf, starts: bool, noun_follows: bool) -> str | None:
+    """ "orange" is a fruit in "an orange on a table" and "a red orange", a colour in "an orange table"."""
+    text = leaf.text
+    if text in lexicon.METALS:
+        return "JJ" if noun_follows else "NN"
+    if text not in lexicon.COLOURS:
+        return None
+    if text == "orange" and before.text in lexicon.COLOURS and not noun_follows:
+        return "NN"
+    if after.text in lexicon.PROPERTY_ENDINGS:
+        return "JJ"  # "a red colored car"
+    if before.text in GIVEN_NAMES and not noun_follows:
+        return "NN"  # "walter white"
+    alone = not noun_follows and after.tag != "CC"
+    return "NN" if alone and (before.tag in DETERMINERS or (text == "orange" and starts)) else "JJ"
+
+
+def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: bool) -> str | None:
+    """The tag of an adjective that the tagger takes for a noun or a verb, or of a noun that looks like one."""
+    text = leaf.text
+    if text == "close" and after.text == "close-up":
+        return "JJ"
+    if text in ("left", "right") and after.tag.startswith("NN"):
+        return "JJ"
+    if text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT and before.tag != BREAK:
+        return "JJ"  # "the top left corner"
+    if text in lexicon.NOUN_TOO and before.tag in ("DT", "PRP$", POSSESSOR) and ends:
+        return "NN"
+    if after.text in lexicon.PROPERTY_ENDINGS and text.isalpha() and leaf.is_noun:
+        return "JJ"  # "a rainbow colored penguin"
+    if noun_follows:
+        guessed = leaf.tag.startswith("NN") and not words.is_noun(text)
+        deed = before.tag in DETERMINERS and text.endswith("ing") and text[:-3] in lexicon.VERBS
+        ending = guessed and text.endswith(lexicon.ADJECTIVE_ENDINGS_BEFORE_NOUN)
+        coloured = text in lexicon.PROPERTY_ENDINGS and before.tag == "JJ"
+        if text in style_words.STYLE_ADJECTIVES or ending or deed or coloured:
+            return "JJ"
+    known = text in lexicon.ADJECTIVES or words.is_adjective(text) or "-" in text
+    if leaf.tag == "JJ" and not known and before.tag == BREAK and after.tag == "VBG":
         return "NN"  # "mandalorian holding a baby"
+    return None
+
+
+def _past_participle(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
+    text = leaf.text
+    regular = text.endswith(("ed", "en")) and words.verb_of(text) is not None
+    if regular and before.is_noun and after.text in ("by", "with", "in", "from", "under", "behind", "to"):
+        return "VBN"  # "a cat hidden by leaves"
     if text in lexicon.CUTS and before.is_noun and after.tag == "IN" and after.text != "of":
-        return "VBN"
-    if (
-        after.text in lexicon.PROPERTY_ENDINGS
-        and text.isalpha()
-        and (leaf.is_noun or text in lexicon.COLOURS)
-    ):
-        return "JJ"
-    if text in lexicon.PROPERTY_ENDINGS and before.tag == "JJ" and noun_follows:
-        return "JJ"
-    if text in lexicon.CORRELATIVES and after.tag == "DT":
-        return "CC"
-    if (
-        text.endswith("ing")
-        and before.text in BE
-        and (text not in lexicon.ING_NOUNS or after.tag in DETERMINERS)
-    ):
-        return "VBG"
-    verb = _finite(before, leaf, after)
-    if verb:
-        return verb
-    return _participle(before, leaf, after, starts, noun_follows) or _ending(before, leaf, after, ends)
+        return "VBN"  # "a pear cut into pieces"
+    noun = text in lexicon.ING_NOUNS and after.tag not in DETERMINERS
+    if text.endswith("ing") and before.text in BE and not noun:
+        return "VBG"  # "is painting a wall"
+    return None
 
 
 def _finite(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
@@ -159,10 +183,10 @@ def _finite(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
     third = lexicon.is_verb_in_s(leaf.text) or (
         words.verb_of(leaf.text) is not None and not words.is_thing(leaf.text)
     )
-    if leaf.text.endswith("s") and not leaf.text.endswith("ss"):
-        # A plural is seldom part of a compound: "a truck carrying logs drives past".
-        if (third and not plural) or (plural and lexicon.is_verb_in_s(leaf.text) and before.tag == "NNS"):
-            return "VBZ"
+    # A plural is seldom part of a compound: "a truck carrying logs drives past".
+    after_plural = before.tag == "NNS" and lexicon.is_verb_in_s(leaf.text)
+    if leaf.text.endswith("s") and not leaf.text.endswith("ss") and (after_plural if plural else third):
+        return "VBZ"
     return "VBP" if plural and leaf.text in lexicon.VERBS else None
 
 
@@ -220,7 +244,13 @@ def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
         if after_article or after_adjective:
             return "NN"
     starts = before.tag in (BREAK, "CC")
-    if starts and leaf.tag in ("VBZ", "JJ") and text.endswith("s") and after.tag in ("VBG", "VBN", "IN"):
+    if (
+        starts
+        and text not in BE
+        and leaf.tag in ("VBZ", "JJ")
+        and text.endswith("s")
+        and after.tag in ("VBG", "VBN", "IN")
+    ):
         return "NNS" if not text.endswith(("ss", "ous")) else leaf.tag
     # A verb on its own between commas is a list item.
     if leaf.tag in ("VB", "VBP", "VBD", "FW") and before.tag == after.tag == BREAK:

@@ -36,10 +36,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from grefine_rt.assess.prompt.attachment import Tree, build
+from grefine_rt.assess.prompt.attachment import build
 from grefine_rt.assess.prompt.leaf import BE
 from grefine_rt.assess.prompt.places import Position, Relation, opposite, position_of, relation_of
 from grefine_rt.assess.prompt.tags import leaves
+from grefine_rt.assess.prompt.tree import Tree
 from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.errors import PromptError
 from grefine_rt.text.emphasis import WORD, plain_text

@@ -44,7 +44,9 @@ _RELATIONS: dict[Relation, frozenset[str]] = {
     "below": frozenset({"below"}),
     "behind": frozenset({"behind", "back", "rear", "hidden"}),
     "front": frozenset({"front", "ahead", "before"}),
-    "inside": frozenset({"inside", "in", "into", "within", "middle", "midst", "center", "centre", "amid", "amidst", "among"}),
+    "inside": frozenset(
+        {"inside", "in", "into", "within", "middle", "midst", "center", "centre", "amid", "amidst", "among"}
+    ),
     "around": frozenset({"around", "surrounding", "outside"}),
     "near": frozenset(
         {"near", "next", "beside", "besides", "by", "close", "adjacent", "alongside", "along", "opposite", "at",

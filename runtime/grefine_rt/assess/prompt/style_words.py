@@ -15,7 +15,7 @@ CARRIERS = word_set(
     "sketch render rendering shot artwork poster watercolor watercolour selfie snapshot depiction still "
     "cartoon collage art fanart logo icon sticker screenshot frame print visual etching engraving "
     "lithograph woodcut linocut doodle panorama headshot screencap footage infographic blueprint diagram "
-    "mockup gouache emoji"
+    "mockup gouache emoji photocopy"
 )
 HANGS = word_set("hang hangs hanging hung")
 MADE = word_set(
@@ -45,7 +45,8 @@ STYLE_OR_THING = word_set(
 )
 # Style as an item of a list ("fine line, bold shapes"), things elsewhere.
 LIST_STYLE = word_set(
-    "stroke brush line shape outline pose still leak paint ratio advertisement render wash mythology"
+    "tripod shutter flash stroke brush line shape outline pose still leak paint ratio advertisement render "
+    "wash mythology"
 )
 # The same with a noun before it ("comic book, tarot card").
 LIST_STYLE_COMPOUND = word_set("card sheet print book cover album edition series game model")
