@@ -242,6 +242,12 @@ TARGETS = {
     ("GenEval", "object"): 0.99,
     ("GenEval", "colour"): 0.98,
     ("GenEval", "position"): 0.97,
+    ("tag lists, odd", "clean"): 0.97,
+    ("tag lists, even", "clean"): 0.97,
+    ("tag lists, held out", "clean"): 0.93,
+    ("sentences, odd", "ancestors"): 0.97,
+    ("sentences, even", "ancestors"): 0.92,
+    ("sentences, held out", "ancestors"): 0.94,
 }
 
 

@@ -52,7 +52,7 @@ def _english_tag(leaf: Leaf) -> str:
     noun, adjective, verb = words.is_noun(text), words.is_adjective(text), words.verb_of(text)
     if text.isdecimal():
         return "CD"
-    if tag in ("JJR", "JJS"):
+    if tag in ("JJR", "JJS") and not noun:
         return tag
     if "-" in text and not noun:
         first, last = text.split("-")[0], text.split("-")[-1]

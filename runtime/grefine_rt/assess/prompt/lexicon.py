@@ -51,7 +51,8 @@ ADJECTIVES = COLOURS | word_set(
     "burning crumbling"
 )
 SHAPES = word_set(
-    "square oval oblong circular round rectangular triangular cubic spherical conical cylindrical pyramidal diamond"
+    "square oval oblong circular round rectangular triangular cubic spherical conical cylindrical "
+    "pyramidal diamond"
 )
 NOUN_TOO = word_set(
     "giant human adult dark wild alien round"
@@ -163,8 +164,9 @@ LAYOUT = word_set(
 )
 # Adjective and noun that name another thing than the noun alone.
 COMPOUNDS = phrase_table(
-    "hot dog,hot pot,soft drink,hot chocolate,black hole,potted plant,red wine,white wine,green tea,dry ice,"
-    "wild boar,red panda,giant panda,golden retriever,french fry,ice cream,grand piano,stuffed animal"
+    "hot dog,hot pot,soft drink,hot chocolate,black hole,potted plant,red wine,white wine,green tea,"
+    "dry ice,wild boar,red panda,giant panda,golden retriever,french fry,ice cream,grand piano,"
+    "stuffed animal"
 )
 # Prepositions of what a thing has or is made of; any other one tells a place or a way.
 CONTENT = word_set("of with full filled covered surrounded made")

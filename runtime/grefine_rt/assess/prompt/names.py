@@ -26,33 +26,35 @@ _CLASSES = (
     | style_words.GENRES
 )
 GIVEN_NAMES = word_set(
-    "beatrix rob bao josan tyler magnus kilian filip artur greg zhang wang chen liu yang zhao kim park "
-    "lee akira hideo hiroshi kazuo keiichi masaaki osamu satoshi shinichi tetsuya yuji ivan dmitri boris "
-    "yuri oleg anton pavel marek tomasz piotr janusz ludwig heinrich hermann ferdinand johann sebastian "
-    "giacomo luigi paolo pietro sandro alfonso emilio fernand edouard maurice marcel andrew antoine "
-    "emile honore berthe mary camille auguste gaston theodore thomas tony asher craig darek eddie jordan "
-    "kelly loish mandy marta mucha natasha noah peter rafael rebecca sacha seb stefan tatiana tianyuan "
-    "victo viktor weta yuumei zack zoe annie ansel bella billie bruce cate emma ryan scarlett brad "
+    "winslow louise petra glen milo ash stephanie kai gio ivan jama jamie tyler maciej sylvain raphael "
+    "genndy mamoru tadao zaha antoni daido brandon erwin alec todd enki hugo dave arthur charles rebecca "
+    "alejandro hayley naomi cate beatrix rob bao josan magnus kilian filip artur greg zhang wang chen "
+    "liu yang zhao kim lee akira hideo hiroshi kazuo keiichi masaaki osamu satoshi shinichi tetsuya yuji "
+    "dmitri boris yuri oleg anton pavel marek tomasz piotr janusz ludwig heinrich hermann ferdinand "
+    "johann sebastian giacomo luigi paolo pietro sandro alfonso emilio fernand edouard maurice marcel "
+    "andrew antoine emile honore berthe mary camille auguste gaston theodore thomas tony asher craig "
+    "darek eddie jordan kelly loish mandy marta mucha natasha noah peter rafael sacha seb stefan tatiana "
+    "tianyuan victo viktor weta yuumei zack zoe annie ansel bella billie bruce emma ryan scarlett brad "
     "leonardo jennifer natalie margot gal tilda johnny morgan samuel denzel clint harrison sigourney "
     "aaron adam agnes alan albert alberto alex alexander alfred alice allen alphonse amanda amy ana "
-    "andre andrea andreas andy angela anna anne anthony antonio arnold arthur audrey barbara ben "
-    "benjamin bernard bill bob bobby brandon brian carl carla carlos caroline caspar catherine charles "
-    "charlie chris christian christopher claude clara clark claudia dan daniel dave david dean denis "
-    "dennis diego don donald dorothea drew dwayne ed edgar edmund eduard edvard edward edwin egon elena "
-    "elizabeth ella elon emily eric erik ernest ernst eugene eva evan felix fernando francis francisco "
-    "frank frans franz fred frederic frida friedrich gabriel gary george georgia gerald gerard gil "
-    "gilbert giovanni glenn gregory guillermo gustav gustave hans harold harry hayao helen helmut henri "
-    "henry herbert hieronymus howard hugh hugo ian igor ilya jack jackson jacob jacques jake james jamie "
-    "jan jane janet jason jean jeff jeremy jerry jesse jessica jim joan joe joel johannes john jon "
-    "jonathan jose josef joseph josh juan jules julia julie julian karl kate katsuhiro katsushika keanu "
-    "keith kenneth kevin kurt laura lawrence leo leonora lewis lisa louis lucas lucian lucy luis luke "
-    "magali makoto marc marco margaret maria marie mario mark martin masamune matt matthew max michael "
-    "michel miguel mike mikhail miles nan nancy nicholas nick nicola nicolas nikolai norman oliver "
-    "olivia oscar otto pablo patricia patrick paul pedro phil philip philippe pierre pieter quentin "
-    "rachel ralph raphael ray rembrandt rene ricardo richard ridley robert roger ron ross roy ruth sam "
-    "sandra sarah saul scott sean sergey sergio simon sophie stanislav stanley stephan stephen steve "
-    "steven stuart sylvester syd takashi terry tim timothy todd tom victor victoria vincent vladimir "
-    "walt walter wayne wes will william winston wolfgang yoji yoshitaka yves zdzislaw"
+    "andre andrea andreas andy angela anna anne anthony antonio arnold audrey barbara ben benjamin "
+    "bernard bill bob bobby brian carl carla carlos caroline caspar catherine charlie chris christian "
+    "christopher claude clara clark claudia dan daniel david dean denis dennis diego don donald dorothea "
+    "drew dwayne ed edgar edmund eduard edvard edward edwin egon elena elizabeth ella elon emily eric "
+    "erik ernest ernst eugene eva evan felix fernando francis francisco frank frans franz fred frederic "
+    "frida friedrich gabriel gary george georgia gerald gerard gil gilbert giovanni glenn gregory "
+    "guillermo gustav gustave hans harold harry hayao helen helmut henri henry herbert hieronymus howard "
+    "hugh ian igor ilya jack jackson jacob jacques jake james jan jane janet jason jean jeff jeremy "
+    "jerry jesse jessica jim joan joe joel johannes john jon jonathan jose josef joseph josh juan jules "
+    "julia julie julian karl kate katsuhiro katsushika keanu keith kenneth kevin kurt laura lawrence leo "
+    "leonora lewis lisa louis lucas lucian lucy luis luke magali makoto marc marco margaret maria marie "
+    "mario mark martin masamune matt matthew max michael michel miguel mike mikhail miles nan nancy "
+    "nicholas nick nicola nicolas nikolai norman oliver olivia oscar otto pablo patricia patrick paul "
+    "pedro phil philip philippe pierre pieter quentin rachel ralph ray rembrandt rene ricardo richard "
+    "ridley robert roger ron ross roy ruth sam sandra sarah saul scott sean sergey sergio simon sophie "
+    "stanislav stanley stephan stephen steve steven stuart sylvester syd takashi terry tim timothy tom "
+    "victor victoria vincent vladimir walt walter wayne wes will william winston wolfgang yoji yoshitaka "
+    "yves zdzislaw"
 )
 _TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
 _PARTICLES = word_set("van von de da di del della der den du la le el al bin the")
@@ -82,8 +84,10 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     first, last = own[0], own[-1]
     if _is_plural(last) and words.is_noun(last) and not lenient:
         return False
+    if (first in GIVEN_NAMES or words.is_name(first)) and len(own) <= 4 and not words.is_thing(last):
+        return True  # "winslow homer"
     if first in GIVEN_NAMES and len(own) <= 4:
-        return True
+        return True  # "edward hopper"
     nameish = [_is_nameish(text) for text in own]
     if lenient:
         return nameish[0] or nameish[-1]
@@ -113,20 +117,20 @@ def is_term(nouns: Sequence[str]) -> bool:
     one = words.singular(head)
     if len(nouns) == 1 and one in style_words.GENRES:
         return True
-    if head in style_words.LIST_STYLE or one in style_words.LIST_STYLE:
-        return True
-    if len(nouns) > 1 and one in style_words.LIST_STYLE_COMPOUND:
-        return True
-    if head.endswith(_TERM_ENDINGS) and not words.is_known(head):
-        return True
+    before = nouns[-2] if len(nouns) > 1 else ""
+    if (before, one) in style_words.LIST_STYLE_PAIRS.get(before, ()):
+        return True  # "book cover"
+    part = bool(before) and words.is_seen(before)  # "power lines", "newspaper clippings"
+    if (head in style_words.LIST_STYLE or one in style_words.LIST_STYLE) and not part:
+        return True  # "fine line"
+    if head.endswith(_TERM_ENDINGS) and not (words.is_known(head) and not head.endswith("ism")):
+        return head not in ("prism", "organism")  # "vaporwave", "pointillism"
     visible = any(
         one[at:] in style_words.VISIBLE or one[at:] in lexicon.NOUNS for at in (0, *range(3, len(one) - 2))
     )
     if visible or not head.isascii():
         return False  # "smile", "campfire"
-    if len(nouns) > 1 and words.is_thing(nouns[-2]):
-        return False  # "newspaper clippings"
-    return words.is_abstract(head)
+    return words.is_abstract(head) and not part and (len(nouns) > 1 or head == one)
 
 
 def _is_nameish(word: str) -> bool:

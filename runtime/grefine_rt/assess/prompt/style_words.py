@@ -45,11 +45,16 @@ STYLE_OR_THING = word_set(
 )
 # Style as an item of a list ("fine line, bold shapes"), things elsewhere.
 LIST_STYLE = word_set(
-    "tripod shutter flash stroke brush line shape outline pose still leak paint ratio advertisement render "
-    "wash mythology"
+    "tripod shutter flash stroke brush line shape outline pose still leak paint ratio advertisement "
+    "render wash mythology finish graphics graphic edge megapixel prize winner"
 )
-# The same with a noun before it ("comic book, tarot card").
-LIST_STYLE_COMPOUND = word_set("card sheet print book cover album edition series game model")
+# The same in pairs only: a "power line" is a thing.
+LIST_STYLE_PAIRS = phrase_table(
+    "ink wash,riot game,book cover,album cover,magazine cover,record cover,trading card,greeting card,"
+    "video game,character sheet,concept sheet,reference sheet,model sheet,style sheet,art print,"
+    "woodblock print,block print,comic book,brush stroke,music album,movie poster,film poster,tv series,"
+    "character model,art history,museum quality,coloring page"
+)
 STYLE_ADJECTIVES = word_set(
     "realistic photorealistic hyperrealistic photo-realistic cinematic intricate sharp trending "
     "award-winning ultra highly detailed ultra-detailed hyperdetailed professional absurdres highres "
@@ -60,6 +65,9 @@ STYLE_ADJECTIVES = word_set(
     "hyperreal photoreal backlit overhead desaturated maximalist orthographic panoramic cropped"
 )
 STYLE_PHRASES = phrase_table(
+    "film burn,oil paint,acrylic paint,vector graphics,wet plate,body cam,high key,low key,plein air,"
+    "alla prima,slice of life,eye level,over the shoulder,line work,high dynamic range,"
+    "hudson river school,art history,award winner,retro game,paper cutout,lens dirt,mental ray,"
     "depth of field,rule of thirds,golden hour,looking at viewer,looking at the viewer,looking at camera,"
     "looking at the camera,full body,upper body,national geographic,ray tracing,oil on canvas,"
     "acrylic on canvas,ink on paper,low poly,award winning,screen print,key visual,lens flare,"
@@ -111,9 +119,9 @@ MANNERS = word_set("style manner spirit genre school tradition aesthetic vein li
 GENRES = word_set(
     "fantasy cyberpunk steampunk dieselpunk solarpunk noir retro sepia pastel oil ink charcoal pencil "
     "tempera gouache crayon silkscreen documentary studio stencil sticker kawaii chibi lofi vhs polaroid "
-    "kodachrome technicolor chiaroscuro sfumato monochrome candid realism impressionism minimal "
-    "minimalist baroque rococo gothic victorian renaissance fashion vintage medieval horror gore anime "
-    "manga comic cartoon"
+    "kodachrome daguerreotype webcam halftone mezzotint grisaille airbrush cutaway moodboard x-ray "
+    "technicolor chiaroscuro sfumato monochrome candid realism impressionism minimal minimalist baroque "
+    "rococo gothic victorian renaissance fashion vintage medieval horror gore anime manga comic cartoon"
 )
 # Nouns that WordNet takes for abstract and that are seen in a picture all the same.
 VISIBLE = word_set(
@@ -126,7 +134,8 @@ VISIBLE = word_set(
     "portal orbit star skyline horizon scenery landscape seascape cityscape cloudscape space sky heaven "
     "hell underworld paradise world earth moon sun shape sphere cube triangle circle square line lunch "
     "dinner breakfast snack dessert drink food color colour flag poster menu list map chart graph "
-    "equation traffic smoke steam breath wind breeze rain fog blush tear sweat droplet drop fire blaze"
+    "equation traffic smoke steam breath wind breeze rain fog pearl medal blush tear sweat droplet drop "
+    "fire blaze"
 )
 
 _STYLE_WORDS = STYLE | STYLE_ADJECTIVES
