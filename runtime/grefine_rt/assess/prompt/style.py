@@ -12,7 +12,9 @@ from grefine_rt.assess.prompt import lexicon, names, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk
 from grefine_rt.assess.prompt.leaf import BE, DETERMINERS, NEGATION
 
-_SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"}
+_SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"} - {
+    "CD"
+}
 _FUNCTION_TAGS = {"IN", "TO", "PRP"}
 
 
@@ -41,6 +43,7 @@ class Style:
             self.artists = True
             self._plain_words(items)
             return items
+        self._cut_likenesses(items)
         items = self._merge_carriers(items)
         self._exclude(items)
         self._mark(items)
@@ -75,6 +78,14 @@ class Style:
             and texts[-1] not in lexicon.LAYOUT
             and len(items) > 1
         )
+
+    def _cut_likenesses(self, items: Sequence[Chunk]) -> None:
+        """Leave the meadow of "a ghibli style meadow"."""
+        for item in items:
+            at = next((i for i, word in enumerate(item.nouns[:-1]) if self.lower[word] == "style"), -1)
+            if at >= 0:
+                self.dropped.update(item.nouns[: at + 1])
+                item.nouns = item.nouns[at + 1 :]
 
     def is_bare(self, item: Chunk) -> bool:
         """Whether a noun phrase has neither article nor number."""
