@@ -20,6 +20,7 @@ from grefine_rt.assess.prompt.leaf import (
 )
 from grefine_rt.assess.prompt.names import GIVEN_NAMES
 
+_MOST_ADJECTIVES = 12  # on each side of a comma
 _NO_NOUNS = lexicon.ADJECTIVES | {"well"}
 
 
@@ -260,10 +261,14 @@ def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
 
 def _joins_adjectives(found: list[Leaf], comma: int) -> bool:
     start = comma - 1
-    while start >= 0 and (found[start].tag in ("JJ", "RB") or found[start].tag == ","):
+    while start >= max(comma - _MOST_ADJECTIVES, 0) and (
+        found[start].tag in ("JJ", "RB") or found[start].tag == ","
+    ):
         start -= 1
     end = comma + 1
-    while end < len(found) and (found[end].tag in ("JJ", "RB", "CC") or found[end].text == ","):
+    while end < min(comma + _MOST_ADJECTIVES, len(found)) and (
+        found[end].tag in ("JJ", "RB", "CC") or found[end].text == ","
+    ):
         end += 1
     return (
         0 <= start < comma - 1

@@ -10,6 +10,8 @@ from grefine_rt.assess.prompt import lexicon, style_words, tagger, words
 from grefine_rt.assess.prompt.leaf import BREAK, HIDDEN, QUOTED, Leaf
 from grefine_rt.assess.prompt.mend import mend
 
+_COLON = re.compile(r"\s*:")
+_OPENS = re.compile(r"(?:^|\s)['‘]")
 _OBJECT = re.compile(r"\s+(?:me|an?|the)\s")
 # A few words in quotation marks; a single mark opens after a blank and closes before one.
 _QUOTED = re.compile(
@@ -25,6 +27,8 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
     hidden: set[int] = set()
     quoted = _quoted(text, spans)
     joined: set[int] = set()  # halves of "hyper - realistic"
+    first_quote = _OPENS.search(text)
+    opens = first_quote.start() if first_quote else -1
     parameters = False
     last = 0
     for index, (start, end) in enumerate(spans):
@@ -35,14 +39,14 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
         if index and gap == " - " and found[-1].text in style_words.PREFIXES:
             gap = " "
             joined.update((index - 1, index))
-        if index and _separates(gap, found[-1], text[:last]):
+        if index and _separates(gap, found[-1], 0 <= opens < last):
             found.append(Leaf("," if "," in gap else ".", BREAK, -1))
         if word == "up" and found and found[-1].text == "close":
             word = "close-up"
         parameters = parameters or (word in style_words.PARAMETERS and bool(_PARAMETERS.search(gap)))
         starts_segment = not found or found[-1].index < 0
-        labels = starts_segment and word in style_words.LABELS and text[end:].lstrip().startswith(":")
-        if parameters or labels or _requests(found, word, text[end:]):
+        labels = starts_segment and word in style_words.LABELS and bool(_COLON.match(text, end))
+        if parameters or labels or _requests(found, word, text, end):
             hidden.add(index)
         name = small_letters and not starts_segment and text[start].isupper() and end - start > 1
         found.append(Leaf(word, "", index, name))
@@ -71,31 +75,31 @@ def _quoted(text: str, spans: Sequence[tuple[int, int]]) -> set[int]:
     if not any(mark in text for mark in "\"“'‘"):
         return set()
     areas = [match.span() for match in _QUOTED.finditer(text)]
-    found = {
-        index
-        for index, (start, end) in enumerate(spans)
-        if any(first <= start and end <= last for first, last in areas)
-    }
+    found: set[int] = set()
+    area = 0
+    for index, (start, end) in enumerate(spans):
+        while area < len(areas) and areas[area][1] <= start:
+            area += 1
+        if area < len(areas) and areas[area][0] <= start and end <= areas[area][1]:
+            found.add(index)
     return found if 2 * len(found) < len(spans) else set()
 
 
-def _requests(before: Sequence[Leaf], word: str, rest: str) -> bool:
+def _requests(before: Sequence[Leaf], word: str, text: str, end: int) -> bool:
     """ "Draw me" at the start."""
-    if any(leaf.text not in lexicon.REQUESTS for leaf in before):
-        return False
-    return (not before and word in lexicon.REQUESTS and bool(_OBJECT.match(rest))) or (
-        bool(before) and word == "me"
-    )
+    if not before:
+        return word in lexicon.REQUESTS and bool(_OBJECT.match(text, end))
+    return word == "me" and all(leaf.text in lexicon.REQUESTS for leaf in before)
 
 
-def _separates(gap: str, before: Leaf, text_before: str) -> bool:
+def _separates(gap: str, before: Leaf, in_quotation: bool) -> bool:
     if not gap.strip() and "\n" not in gap:
         return False
     if gap == ". " and before.text in lexicon.ABBREVIATIONS:
         return False
     # "the dogs' bowl", unless the apostrophe closes a quotation
     plural = gap in ("' ", "’ ") and before.text.endswith("s")
-    if plural and not re.search(r"(?:^|\s)['‘]", text_before):
+    if plural and not in_quotation:
         before.text += "'"
         return False
     return True
