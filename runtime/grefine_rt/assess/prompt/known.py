@@ -47,6 +47,8 @@ def known_tag(leaf: Leaf) -> str:
 def _english_tag(leaf: Leaf) -> str:
     """The tag as far as WordNet leaves one choice, else the tagger's."""
     text, tag = leaf.text, leaf.tag
+    if tag == "CD" and text.rsplit("-", 1)[-1] in lexicon.COLOURS:
+        return "JJ"  # "blue-green"
     if tag in _CLOSED:
         return tag
     noun, adjective, verb = words.is_noun(text), words.is_adjective(text), words.verb_of(text)

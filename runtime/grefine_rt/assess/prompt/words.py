@@ -80,6 +80,8 @@ def singular(word: str) -> str:
     known = _irregular_nouns().get(word)
     if known is not None and not known.endswith("us"):
         return known
+    if word.endswith("ies") and word[:-1] in _nouns() and word[:-3] + "y" not in _nouns():
+        return word[:-1]  # "birdies"
     for plural, one in _PLURALS:
         if (
             word.endswith(plural)
