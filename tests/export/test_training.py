@@ -272,6 +272,22 @@ def test_a_resumed_run_gets_other_data_than_it_had():
     assert (training.seeded(5, 0).random(8) == np.random.default_rng(5).random(8)).all()
 
 
+def test_processes_that_make_batches_make_other_ones(monkeypatch):
+    """Beside a GPU all cores but one make batches; each draws from a generator of its own."""
+    monkeypatch.setattr(training.os, "cpu_count", lambda: 3)
+
+    def source(step):
+        rng = training.seeded(5, step)
+        while True:
+            yield torch.from_numpy(rng.random(8))
+
+    batches = training.loader(source, 0, torch.device("cuda"))
+    drawn = {tuple(next(batches).tolist()) for _ in range(6)}
+    assert len(drawn) == 6
+    alone = training.loader(source, 0, CPU)
+    assert (next(alone).numpy() == np.random.default_rng(5).random(8)).all()
+
+
 # --- the autoencoder
 
 
