@@ -197,6 +197,17 @@ def test_a_run_goes_on_from_weights_alone(tmp_path):
     assert state_of(tmp_path)["step"] == 14
 
 
+def test_weights_of_elsewhere_are_brought(tmp_path):
+    first = fit("small", model(), from_step(batches(10)), loss_of, TEN, tmp_path / "there" / "part", CPU)
+    (tmp_path / "here" / "part").mkdir(parents=True)
+    (tmp_path / "here" / "part" / "own.safetensors").write_bytes(b"own")
+    (tmp_path / "there" / "part" / "own.safetensors").write_bytes(b"other")
+    training.bring_weights(tmp_path / "there", tmp_path / "here")
+    again = fit("small", Small(), from_step([]), loss_of, TEN, tmp_path / "here" / "part", CPU)
+    assert equal(first.state_dict(), again.state_dict())
+    assert (tmp_path / "here" / "part" / "own.safetensors").read_bytes() == b"own"
+
+
 def test_names_do_not_meet(tmp_path):
     fit("one", model(), from_step(batches(10)), loss_of, TEN, tmp_path, CPU)
     fit("two", model(), from_step(batches(3)), loss_of, replace(TEN, steps=3), tmp_path, CPU)

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,6 +51,15 @@ def learning_rate(step: int, schedule: Schedule) -> float:
         return schedule.rate * (step + 1) / schedule.warmup
     done = min(1.0, (step - schedule.warmup) / max(1, schedule.steps - schedule.warmup))
     return schedule.rate * (0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi)))))
+
+
+def bring_weights(source: Path, work: Path) -> None:
+    """Copies `source/**/NAME.safetensors` to where `fit` finds them in `work`; files that are there stay."""
+    for file in sorted(source.rglob("*.safetensors")):
+        target = work / file.relative_to(source)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
 
 
 def append_line(file: Path, line: dict[str, object]) -> None:
