@@ -119,9 +119,9 @@ def test_several_alike_are_counted():
 
 
 def test_scenes_hold_several_alike_sometimes():
-    scenes = [make_scene((94, index)) for index in range(400)]
+    scenes = [make_scene((94, index)) for index in range(1200)]
     twice = [max(Counter((t.kind, t.colour, t.size) for t in scene.things).values()) for scene in scenes]
-    assert 0.04 < np.mean(np.array(twice) > 1) < 0.25
+    assert 0.02 < np.mean(np.array(twice) > 1) < 0.25
     assert max(twice) == 3
     assert max(len(scene.things) for scene in scenes) == 4
 
