@@ -7,7 +7,7 @@ by them, and the command line, its help, the JSON output and docs/options.md are
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -20,6 +20,7 @@ from grefine_rt.errors import OptionError, shown
 T = TypeVar("T")
 
 SWITCH = {"on": True, "off": False}
+_ANY = (-sys.float_info.max, sys.float_info.max)
 
 
 @dataclass(frozen=True)
@@ -203,9 +204,9 @@ def _fits(value: object, kind: Any, declared: Option) -> bool:
         return isinstance(value, kind)
     if isinstance(value, bool) or not isinstance(value, int if kind is int else int | float):
         return False
-    low, high = declared.within or (-math.inf, math.inf)
+    low, high = declared.within or _ANY
     # Of what is not a number every comparison is false.
-    return low <= value <= high and (value > 0 if declared.positive else math.isfinite(value))
+    return low <= value <= high and (value > 0 or not declared.positive)
 
 
 def _parsed(kind: Any, text: str) -> object:
@@ -243,7 +244,7 @@ def _words(kind: Any, declared: Option) -> str:
 
 
 def _span(declared: Option) -> str:
-    low, high = declared.within or (-math.inf, math.inf)
+    low, high = declared.within or _ANY
     return f"above 0 up to {high:g}" if declared.positive else f"from {low:g} to {high:g}"
 
 
@@ -258,5 +259,5 @@ def _short(kind: Any, declared: Option) -> str:
         return "|".join(SWITCH)
     if kind is str:
         return "TEXT"
-    low, high = declared.within or (-math.inf, math.inf)
+    low, high = declared.within or _ANY
     return f"{low:g}..{high:g}" if declared.within else "NUMBER"

@@ -155,7 +155,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("cls", [AssessOptions, PlanOptions, RefineOptions])
+@pytest.mark.parametrize("cls", [AssessOptions, PlanOptions, RefineOptions, Toy])
 def test_no_wrong_value_of_any_option_goes_unnoticed(cls):
     refused = 0
     for each in dataclasses.fields(cls):

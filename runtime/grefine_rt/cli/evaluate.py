@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,7 @@ from grefine_rt.assess.options import AssessOptions
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.method import takes
 from grefine_rt.cli.output import console, print_json, progress, say_notes
+from grefine_rt.evaluation.names import Dataset, Split
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,15 +26,13 @@ _MOST_ERRORS = 5
 
 @takes(AssessOptions)
 def evaluate(
-    dataset: Annotated[
-        Literal["agiqa-1k", "agiqa-3k", "aigiqa-20k"], typer.Option(help="The database.", show_default=False)
-    ],
+    dataset: Annotated[Dataset, typer.Option(help="The database.", show_default=False)],
     root: Annotated[
         Path,
         typer.Option(metavar="DIR", help="The folder it was unpacked into.", show_default=False),
     ],
     split: Annotated[
-        Literal["train", "val", "test"] | None,
+        Split | None,
         typer.Option(help="One part of aigiqa-20k. Default: all that is there.", show_default=False),
     ] = None,
     bundle: shared.Bundle = "mini",
