@@ -260,12 +260,12 @@ class TestEncoding:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"format": "bmp"}, "format must be one of"),
-            ({"format": 3}, "format must be one of"),
+            ({"format": "bmp"}, "'format' must be one of"),
+            ({"format": 3}, "'format' must be one of"),
             ({"quality": 0}, "from 1 to 100"),
             ({"quality": True}, "from 1 to 100"),
             ({"quality": 90.0}, "from 1 to 100"),
-            ({"provenance": "x"}, "provenance must be"),
+            ({"provenance": "x"}, "'provenance' must be"),
         ],
     )
     def test_wrong_options(self, options, words):
