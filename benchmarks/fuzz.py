@@ -30,7 +30,7 @@ from PIL import Image
 
 from grefine_rt import AssessOptions, PlanOptions, RefineOptions
 from grefine_rt.assess.indicator import check_prompt
-from grefine_rt.assess.phrases import parse
+from grefine_rt.assess.prompt.phrases import parse
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.errors import GRefineError
 from grefine_rt.files import write_whole
