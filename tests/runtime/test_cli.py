@@ -12,7 +12,7 @@ from grefine_rt import AssessOptions, Refiner, __version__
 from grefine_rt.cli import app, output
 from tests.support.fake_bundle import scene
 from tests.support.paths import ROOT
-from tests.support.processes import finish, start
+from tests.support.processes import SLOW, finish, start
 
 GOOD = [["house", "house", "sea", "sea"]] * 4
 POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
@@ -329,25 +329,6 @@ def test_debugging_shows_the_traceback(run, fake, picture, monkeypatch):
 
 
 # Ctrl-C
-
-SLOW = """
-import sys, time
-from grefine_rt import Refiner
-from grefine_rt.cli import main
-from tests.support import fake_bundle
-
-bundle = fake_bundle.Bundle()
-work = bundle.engines["restore_step"]._function
-
-def slowly(**arrays):
-    print("step", file=sys.stderr, flush=True)
-    time.sleep(0.3)
-    return work(**arrays)
-
-bundle.engines["restore_step"]._function = slowly
-Refiner.load = lambda *arguments: Refiner(bundle)
-main()
-"""
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")

@@ -8,11 +8,9 @@ import subprocess
 import sys
 import threading
 
-import generator_files as made
 import numpy as np
 import pytest
 from PIL import Image
-from test_cli import ENVIRONMENT, POOR, PROMPT, SLOW, finish, pixels, start
 
 from grefine_rt import Refiner
 from grefine_rt.errors import OptionError, OutputError
@@ -20,8 +18,16 @@ from grefine_rt.files import write_whole
 from grefine_rt.imaging.encode import Encoding, our_entry
 from grefine_rt.imaging.image import load
 from grefine_rt.imaging.mask_source import as_mask
-from tests.runtime.fake_bundle import scene
+from tests.support import generator_files as made
+from tests.support.fake_bundle import scene
+from tests.support.processes import ENVIRONMENT, SLOW, finish, start
 
+PROMPT = "a house, the sea"
+POOR = [
+    ["house", "house", "sea", "sea"],
+    ["house", "poor", "sea", "sea"],
+    *[["house", "house", "sea", "sea"]] * 2,
+]
 TEXT = f"{PROMPT}\nNegative prompt: fog\nSteps: 20, Sampler: Euler, CFG scale: 7, Seed: 42, Size: 128x128"
 UNIX = pytest.mark.skipif(os.name == "nt", reason="files of Unix")
 
@@ -31,6 +37,11 @@ def picture(tmp_path):
     path = tmp_path / "scene.png"
     path.write_bytes(made.png({"parameters": TEXT}, Image.fromarray(scene(POOR))))
     return path
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB")).astype(int)
 
 
 def half(path, side="left", mode="L"):

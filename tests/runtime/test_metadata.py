@@ -4,7 +4,6 @@ import io
 import json
 from zlib import crc32
 
-import generator_files as made
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,6 +15,7 @@ from grefine_rt.imaging import content_credentials, xmp_packet
 from grefine_rt.imaging.encode import KEY, Encoding, encode, our_entry
 from grefine_rt.imaging.image import Picture, load
 from grefine_rt.imaging.prompts.read import read_prompt
+from tests.support import generator_files as made
 
 ENTRY = {"version": "1", "before": {"perceptual": 0.5}, "note": "<\"'&> ü"}
 
@@ -260,12 +260,12 @@ class TestEncoding:
     @pytest.mark.parametrize(
         ("options", "words"),
         [
-            ({"format": "bmp"}, "format must be one of"),
-            ({"format": 3}, "format must be one of"),
+            ({"format": "bmp"}, "'format' must be one of"),
+            ({"format": 3}, "'format' must be one of"),
             ({"quality": 0}, "from 1 to 100"),
             ({"quality": True}, "from 1 to 100"),
             ({"quality": 90.0}, "from 1 to 100"),
-            ({"provenance": "x"}, "provenance must be"),
+            ({"provenance": "x"}, "'provenance' must be"),
         ],
     )
     def test_wrong_options(self, options, words):

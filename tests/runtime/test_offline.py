@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_cli import ENVIRONMENT
+
+from tests.support.processes import ENVIRONMENT
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "wrong_colour.png"
 

@@ -1,7 +1,6 @@
 """`bundle.json`: what a bundle holds, and the constants that belong to its weights. Typed and strict."""
 
 import dataclasses
-import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Set
@@ -284,12 +283,6 @@ class Manifest:
             )
 
         return tuple(path for path in self.files if belongs(path))
-
-
-def digest(text: str) -> str:
-    """SHA-256 of what a `bundle.json` says, its `checksum` aside, in hexadecimal: order and blanks do not count."""
-    said = {key: value for key, value in json.loads(text).items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _check(manifest: Manifest) -> None:

@@ -1,6 +1,8 @@
 """JSON as dataclasses, strictly: nothing missing, unknown, of a wrong type, or too large to work with."""
 
 import dataclasses
+import hashlib
+import json
 import re
 import types
 import typing
@@ -72,3 +74,9 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     raise BundleError(
         f"bundle.json has {shown(value)} at '{short(where.rstrip('.'))}' where {wanted} is wanted: {MENDS}."
     )
+
+
+def digest(text: str) -> str:
+    """SHA-256 of what a `bundle.json` says, its `checksum` aside, in hexadecimal: order and blanks do not count."""
+    said = {key: value for key, value in json.loads(text).items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

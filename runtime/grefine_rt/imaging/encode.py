@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from PIL import ExifTags, Image, PngImagePlugin, features
 
-from grefine_rt.errors import OptionError, OutputError
+from grefine_rt.errors import OptionError, OutputError, one_of, shown
 from grefine_rt.files import check_writable, is_stream, write_whole
 from grefine_rt.imaging.metadata import NONE, TIFF_TEXTS, Metadata, exif_fields
 from grefine_rt.imaging.xmp_packet import with_entry
@@ -59,18 +59,11 @@ class Encoding:
     provenance: Provenance = "keep"
 
     def __post_init__(self) -> None:
-        if self.format is not None and self.format not in FORMATS:
-            raise OptionError(
-                f"The format must be one of {', '.join(FORMATS)}, not {str(self.format)[:40]!r}."
-            )
+        if self.format is not None:
+            one_of("format", self.format, tuple(FORMATS))
         if self.quality is not None and (type(self.quality) is not int or not 1 <= self.quality <= 100):
-            raise OptionError(
-                f"The quality must be a whole number from 1 to 100, not {str(self.quality)[:40]}."
-            )
-        if self.provenance not in ("keep", "composite"):
-            raise OptionError(
-                f'The provenance must be "keep" or "composite", not {str(self.provenance)[:40]!r}.'
-            )
+            raise OptionError(f"The quality must be a whole number from 1 to 100, not {shown(self.quality)}.")
+        one_of("provenance", self.provenance, ("keep", "composite"))
 
     def of(self, path: Path | None, source: str | None, alpha: bool) -> str:
         """Pillow's format for a file: the option's, that of `path`'s suffix, or that of the `source`, PNG where it

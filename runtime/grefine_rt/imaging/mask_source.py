@@ -27,7 +27,12 @@ def as_mask(source: MaskSource, shape: tuple[int, ...], name: str = "mask") -> M
         path = Path(source)
         source = open_picture(path)
     elif isinstance(source, (list, tuple)):
-        source = np.asarray(source)
+        try:
+            source = np.asarray(source)
+        except (TypeError, ValueError, OverflowError):
+            raise OptionError(
+                f"The {name} is a list that is no array: its rows must be of one length."
+            ) from None
     if not isinstance(source, (np.ndarray, Image.Image)):
         raise OptionError(
             f"The {name} must be an array, a PIL picture or the path of one, not {type(source).__name__}."
