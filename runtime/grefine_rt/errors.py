@@ -49,6 +49,13 @@ class Cancelled(GRefineError):
     """The caller's cancel token was set; the work stopped between two steps."""
 
 
+def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Raise OptionError unless an option has one of these values, of the same type."""
+    if not any(value is item or (type(value) is type(item) and value == item) for item in allowed):
+        names = ", ".join(repr(item) for item in allowed if item is not None)
+        raise OptionError(f"The option '{name}' must be one of {names}, not {shown(value)}.")
+
+
 def shown(value: object) -> str:
     """A value as messages show it, on one line and cut; nothing that it could be raises an exception."""
     try:
