@@ -144,13 +144,25 @@ def parse_reading(readings: Iterable[Option], text: str) -> tuple[str, Any]:
 
 
 def build(cls: type[T], values: Mapping[str, object]) -> T:
-    """An options class, and the options classes inside it, from values by name. Raises OptionError."""
+    """An options class, and the options classes inside it, from values by name; the inverse of `changed`.
+
+    A list, as JSON has it, is taken as a tuple. Raises OptionError, also for an unknown name.
+    """
+    inside: Any = cls
+    names = {each.name for each in options_of(inside)}
+    for name in values:
+        if name not in names:
+            raise OptionError(
+                f"There is no option '{name}'; 'grefine-rt refine --help-all' lists the options."
+            )
     own: dict[str, object] = {}
-    for name, kind in _hints(typing.cast(Any, cls)).items():
+    for name, kind in _hints(inside).items():
         if dataclasses.is_dataclass(kind):
-            own[name] = build(typing.cast(type, kind), values)
+            theirs = {each.name for each in options_of(typing.cast(Any, kind))}
+            own[name] = build(typing.cast(type, kind), {key: values[key] for key in values if key in theirs})
         elif name in values:
-            own[name] = values[name]
+            value = values[name]
+            own[name] = tuple(value) if isinstance(value, list) else value
     return cls(**own)
 
 

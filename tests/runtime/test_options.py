@@ -237,6 +237,26 @@ def test_every_allowed_value_goes_through_text_and_back(data):
     )
 
 
+def test_json_of_options_makes_them_again():
+    given = {
+        "joining": "product",
+        "stages": [2],
+        "interval": [0.1, 0.9],
+        "scoring": "published",
+        "color_fix": "off",
+    }
+    options = build(RefineOptions, given)
+    assert (options.plan.stages, options.plan.interval, options.assess.scoring) == (
+        (2,),
+        (0.1, 0.9),
+        "published",
+    )
+    assert changed(options) == given
+    for wrong in ({"joinning": "product"}, {"plan": {}}, {"stages": [3]}, {"stages": [[1]]}):
+        with pytest.raises(OptionError, match=next(iter(wrong))):
+            build(RefineOptions, wrong)
+
+
 def test_the_declarations_are_whole():
     names = [each.name for each in ALL]
     assert len(names) == len(set(names))
