@@ -26,7 +26,6 @@ SECTION_COMPONENTS = {
 
 MAX_SIDE, MAX_GRID, MAX_LENGTH, MAX_STEPS = 16384, 1024, 4096, 1000
 """Pixels, tokens along a side of a grid, tokens of a text, steps of a stage."""
-
 Decoding = Literal["plain", "difference", "quality"]
 ColorFix = Literal["quality", "whole", "off"]
 Redraw = Literal["poor", "misshapen"]
