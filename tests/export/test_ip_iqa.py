@@ -96,7 +96,7 @@ def test_the_tokenizer_of_clip_serves_unchanged():
 
 
 def test_both_pools_read_the_same_tokens():
-    model, ids = tiny_ip_iqa.tiny_ip_iqa(Design(head="linear")), token_ids()
+    model, ids = tiny_ip_iqa.tiny_ip_iqa(Design(head="linear", positions="shared")), token_ids()
     with torch.no_grad():
         tokens = model.image.tokens(images(3))
         mean, asked = tokens[:, 0], model.text(ids)

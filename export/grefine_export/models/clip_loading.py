@@ -79,10 +79,21 @@ def load_clip(path: Path) -> Clip:
     )
 
 
+def load_resnet(path: Path) -> ResNetClip:
+    """As `load_clip`, for what needs a ResNet. Raises ValueError for a CLIP with a vision transformer too."""
+    clip = load_clip(path)
+    if not isinstance(clip, ResNetClip):
+        raise ValueError(
+            f"'{path}' is a CLIP with a vision transformer, but IP-IQA needs a ResNet: give RN50"
+        )
+    return clip
+
+
 def surgery(clip: Clip, attention: Attention | None = None) -> ClipEncoder:
-    """The two-path encoder: value-value attention is "vv" by default, in a ResNet "vv-normalised"."""
+    """The two-path encoder: value-value attention is "vv" by default, which is what the authors' code runs in a ResNet
+    too; its normalisation of V for ResNets is never reached."""
     if isinstance(clip, ResNetClip):
-        return ResNetSurgery(clip, attention or "vv-normalised")
+        return ResNetSurgery(clip, attention or "vv")
     return ClipSurgery(clip, min(DEPTH, clip.config.vision_config.num_hidden_layers), attention or "vv")
 
 
