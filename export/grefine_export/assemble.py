@@ -44,11 +44,11 @@ def assemble(recipe: Recipe, out: Path, say: Say = print) -> Manifest:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"'{out}' is there already and not empty: give a new folder, or delete it")
     unfinished = out.with_name(f"{out.name}.partial")
-    costs = estimate(recipe)
+    costs = estimate(recipe, sum(f.stat().st_size for f in unfinished.rglob("*") if f.is_file()))
     say(f"licences: {recipe.license}")
     for line in describe(costs, trained=recipe.training is not None):
         say(line)
-    refuse_full_disk(costs, out, sum(file.stat().st_size for file in unfinished.rglob("*") if file.is_file()))
+    refuse_full_disk(costs, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     progress = _Progress(out.with_name(f"{out.name}.state.json"), say)
     if not (unfinished / FILE_NAME).is_file():

@@ -298,14 +298,19 @@ def test_settings_that_change_nothing_are_read_over(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["positional_embedding_res", "visual.transformer.resblocks.0.ls_1.gamma", "visual.attn_pool.query", "logit_bias"],
+    [
+        "positional_embedding_res",
+        "visual.transformer.resblocks.0.ls_1.gamma",
+        "visual.attn_pool.query",
+        "logit_bias",
+    ],
 )
 def test_a_weight_that_no_clip_has_is_refused(tmp_path, name):
     """Long-CLIP's second table, layer scale, attentional pools, SigLIP."""
     state = clip_files.openai_state(clip_files.random_clip(clip_files.small_config()))
     save_file({**state, name: torch.zeros(4)}, tmp_path / "x.safetensors")
     clip_files.write_open_clip_config(tmp_path)
-    with pytest.raises(ValueError, match="has the weight '.*', which a CLIP of OpenAI's design has not"):
+    with pytest.raises(ValueError, match=r"has the weight '.*', which a CLIP of OpenAI's design has not"):
         load_clip(tmp_path / "x.safetensors")
 
 

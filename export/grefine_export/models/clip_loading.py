@@ -25,7 +25,9 @@ DEPTH = 6
 _HEAD_WIDTH = 64  # in every CLIP of OpenAI
 _OPENAI_CONSTANTS = ("input_resolution", "context_length", "vocab_size")
 """Numbers that OpenAI's archives hold beside the weights, and open_clip's files do not."""
-_NO_WEIGHTS = re.compile(rf"(?:{'|'.join(_OPENAI_CONSTANTS)}|(?:.*\.)?(?:position_ids|attn_mask|num_batches_tracked))")
+_NO_WEIGHTS = re.compile(
+    rf"(?:{'|'.join(_OPENAI_CONSTANTS)}|(?:.*\.)?(?:position_ids|attn_mask|num_batches_tracked))"
+)
 _OUTER = {
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
