@@ -16,7 +16,6 @@ PART = ".part"
 WAIT, TRIES = 5.0, 5
 """Seconds to wait where a hub that is asked too often does not say how long; how often it is asked in all."""
 
-_CHUNK = 1 << 20
 _STALE = 24 * 3600.0  # seconds: what nobody has written to for so long is nobody's download
 
 
@@ -109,6 +108,6 @@ def _append(repo: str, revision: str | None, name: str, part: Path, there: int) 
         hf_raise_for_status(answer)
         whole = answer.status_code != 206  # a hub that knows no ranges sends all of it
         with part.open("wb" if whole else "ab") as file:
-            for chunk in answer.iter_raw(_CHUNK):
+            for chunk in answer.iter_raw():  # as it arrives: what a kill loses is not kept back
                 file.write(chunk)
                 file.flush()

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -55,13 +56,16 @@ class Handler(BaseHTTPRequestHandler):
         if self._refused():
             return
         if self.path.startswith("/api/"):
-            siblings = []
+            siblings, tree = [], []
             for name, data in FILES.items():
-                sha = hashlib.sha256(data).hexdigest()
-                lfs = {"sha256": sha, "size": len(data), "pointerSize": 1} if len(data) > 100 else None
-                siblings.append({"rfilename": name, "size": len(data), "blobId": sha[:40], "lfs": lfs})
+                sha, size = hashlib.sha256(data).hexdigest(), len(data)
+                lfs = {"sha256": sha, "oid": sha, "size": size, "pointerSize": 1} if size > 100 else None
+                siblings.append({"rfilename": name, "size": size, "blobId": sha[:40], "lfs": lfs})
+                entry = {"type": "file", "path": name, "size": size, "oid": sha[:40]}
+                tree.append(entry | ({"lfs": lfs} if lfs else {}))
             about = {"id": "o/n", "modelId": "o/n", "sha": COMMIT, "siblings": siblings}
-            self._answer(200, json.dumps(about).encode(), Content_Type="application/json")
+            answer = json.dumps(tree if "/tree/" in self.path else about).encode()
+            self._answer(200, answer, Content_Type="application/json")
             return
         data = FILES[self.path.rpartition("/")[2].partition("?")[0]]
         self._file(data)
@@ -71,7 +75,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.server.ranges.append((len(data), first))
         self.send_response(206 if self.headers.get("Range") else 200)
-        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        sha = hashlib.sha256(data).hexdigest()
+        self.send_header("ETag", f'"{sha if len(data) > 100 else sha[:40]}"')
         self.send_header("X-Repo-Commit", COMMIT)
         self.send_header("Accept-Ranges", "bytes")
         if self.headers.get("Range"):
@@ -145,9 +150,8 @@ def test_a_killed_download_goes_on_at_its_byte(server, start, tmp_path):
     asked, server.stop_at = len(server.ranges), None
     output, _ = start("-c", FETCH).communicate(timeout=120)
     folder = output.strip().splitlines()[-1]
-    assert (tmp_path / "hf" / "hub") in __import__("pathlib").Path(folder).parents, output
-    with open(os.path.join(folder, "w.safetensors"), "rb") as file:
-        assert file.read() == WEIGHTS
+    assert (tmp_path / "hf" / "hub") in Path(folder).parents, output
+    assert (Path(folder) / "w.safetensors").read_bytes() == WEIGHTS
     assert [first for size, first in server.ranges[asked:] if size == SIZE] == [SIZE * 2 // 5]
     assert not any(file.exists() for file in (part, stale, other))
     assert "2 MB of 4 MB to fetch" in output  # 2.4 of 4.0
