@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from grefine_export.hub_download import told_to_wait
+from grefine_export.hub.resume import told_to_wait
 
 SIZE = 4_000_000
 COMMIT = "1" * 40

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from grefine_export.learn.epochs import Recipe
     from grefine_rt import Assessor
     from grefine_rt.assess.indicator import Assessment
-    from grefine_rt.databases import Rated
+    from grefine_rt.evaluation.databases import Rated
     from grefine_rt.text.tokenizer import PromptTokenizer
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from grefine_export.mini.defects import FACTORS
-from grefine_export.mini.heldout import VALIDATION, Sample, samples
+from grefine_export.mini.heldout import VALIDATION, Sample, names_wanted, samples
 from grefine_rt import Assessor
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import FILE_NAME, Redraw
 from grefine_rt.bundle.store import write
-from grefine_rt.plan import binary_mask, poor_places
+from grefine_rt.plan.make import binary_mask, poor_places
 
 FALSE_ALARMS = 0.035
 """Share of sound pictures that either indicator may send to stage 1: both together stay below the tenth that may
@@ -46,8 +46,7 @@ def first_defects(pairs: Sequence[Pair], a_bound: float, beta: float) -> list[in
 
 def _names_the_wanted(pair: Pair, index: int | None) -> bool:
     sample, assessment = pair
-    wanted = sample.wanted
-    return wanted is not None and index is not None and wanted.kind in assessment.phrases[index].text.split()
+    return index is not None and names_wanted(sample, assessment.phrases[index].text)
 
 
 def fit_bounds(sound: Sequence[Pair], misaligned: Sequence[Pair]) -> tuple[float, float, float, float]:

@@ -13,8 +13,8 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grefine_rt.arrays import Floats
 from grefine_rt.imaging.image import resize
 
 FACTORS = ("overall", "technical", "rationality", "naturalness")
@@ -53,12 +53,12 @@ class Perceptual:
     """
 
     score: float
-    map: NDArray[np.float32]
+    map: Floats
     factors: dict[str, float]
-    factor_maps: dict[str, NDArray[np.float32]]
+    factor_maps: dict[str, Floats]
 
 
-def combine(raw: NDArray[np.float32], alpha: Sequence[float]) -> NDArray[np.float32]:
+def combine(raw: Floats, alpha: Sequence[float]) -> Floats:
     """Eq. 3: L_per = L_raw[0] * prod_{i=1..3} min(L_raw[i] / alpha[i], 1).
 
     `raw` is (..., 4) in [0, 1], the four pairs last; `alpha` are the bounds of technical, rationality and
@@ -69,7 +69,7 @@ def combine(raw: NDArray[np.float32], alpha: Sequence[float]) -> NDArray[np.floa
     return np.asarray(raw[..., 0] * penalty.prod(axis=-1), dtype=np.float32)
 
 
-def calibrated(pairs: NDArray[np.float32], alpha: Sequence[float], readings: Readings = PAPER) -> Perceptual:
+def calibrated(pairs: Floats, alpha: Sequence[float], readings: Readings = PAPER) -> Perceptual:
     """The default scoring: absolute, so that a picture that is good everywhere has P near 1 everywhere.
 
     `pairs` is (1+N, 4): the probability of "good" against "bad" in each pair, class token first. Eq. 3 is
@@ -85,7 +85,7 @@ def calibrated(pairs: NDArray[np.float32], alpha: Sequence[float], readings: Rea
 
 
 def published(
-    similarities: NDArray[np.float32], alpha: Sequence[float], readings: Readings = SCRIPT
+    similarities: Floats, alpha: Sequence[float], readings: Readings = SCRIPT
 ) -> Perceptual:
     """The scoring of the authors' script: relative to the picture, so P always spans 0..1.
 
@@ -106,22 +106,22 @@ def published(
     )
 
 
-def _combined(raw: NDArray[np.float32], alpha: Sequence[float], readings: Readings) -> NDArray[np.float32]:
+def _combined(raw: Floats, alpha: Sequence[float], readings: Readings) -> Floats:
     """p of each row of `raw` (..., 4), as `readings` say."""
     if readings.factors == "overall":
         return raw[..., 0]
     return combine(raw, alpha if readings.bounds == "own" else [alpha[0]] * 3)
 
 
-def to_grid(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+def to_grid(tokens: Floats) -> Floats:
     """Patch tokens (g*g,) as a grid (g, g)."""
     side = math.isqrt(tokens.shape[0])
     return np.ascontiguousarray(tokens.reshape(side, side), dtype=np.float32)
 
 
 def upsample(
-    grid: NDArray[np.float32], size: tuple[int, int], method: Upsampling = "bicubic"
-) -> NDArray[np.float32]:
+    grid: Floats, size: tuple[int, int], method: Upsampling = "bicubic"
+) -> Floats:
     """BIC of Eq. 3: the map (g, g) at image size (H, W), bicubic, clipped to [0, 1] where bicubic overshoots.
 
     `size` is (height, width) in pixels. `method` "bilinear" is the script's, as torch interpolates.
@@ -132,7 +132,7 @@ def upsample(
 
 
 @lru_cache(maxsize=16)
-def _weights(side: int, length: int) -> NDArray[np.float32]:
+def _weights(side: int, length: int) -> Floats:
     """What each of `side` cells adds to each of `length` pixels, (length, side).
 
     Bicubic is linear, so resizing the identity tells; kept, for there are many maps of one size.
@@ -141,7 +141,7 @@ def _weights(side: int, length: int) -> NDArray[np.float32]:
 
 
 @lru_cache(maxsize=16)
-def _bilinear(side: int, length: int) -> NDArray[np.float32]:
+def _bilinear(side: int, length: int) -> Floats:
     """As `_weights`, bilinear: a pixel's centre lies between two cells' centres; edge cells reach to the edge."""
     places = np.maximum((np.arange(length) + 0.5) * side / length - 0.5, 0.0)
     low = np.minimum(places.astype(int), side - 1)
@@ -153,7 +153,7 @@ def _bilinear(side: int, length: int) -> NDArray[np.float32]:
     return weights
 
 
-def _min_max(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _min_max(values: Floats) -> Floats:
     low, high = values.min(), values.max()
     if high - low < 1e-6:
         return np.full_like(values, 0.5)
