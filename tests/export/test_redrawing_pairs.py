@@ -22,7 +22,6 @@ from grefine_export.mini.train_inpaint import (
 from grefine_export.mini.world import Rendered
 from grefine_rt import Assessor
 
-torch.set_num_threads(1)
 CPU = torch.device("cpu")
 
 

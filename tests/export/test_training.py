@@ -16,8 +16,6 @@ from grefine_export.mini.train_vae import edge_error, train_decoder, train_vae
 from grefine_export.mini.training import Schedule, fit, learning_rate
 from grefine_export.models.vae import Vae
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 TEN = Schedule(10, 1e-2, warmup=3)
 

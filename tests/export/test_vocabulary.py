@@ -20,8 +20,6 @@ from grefine_export.mini.vocabulary import BOS, EOS, QUALITY_WORDS, train_tokeni
 from grefine_export.mini.world import make_scene
 from grefine_rt.text.tokenizer import PromptTokenizer
 
-torch.set_num_threads(1)
-
 # Special tokens typed into a prompt are the runtime's business, which drops them.
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=30).filter(
     lambda text: BOS not in text and EOS not in text
