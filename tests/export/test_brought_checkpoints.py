@@ -4,10 +4,7 @@ import json
 import shutil
 
 import pytest
-import tiny_pasd
-import tiny_sdxl
 import torch
-from fake_hub import FakeHub
 from safetensors.torch import load_file, save_file
 
 from grefine_export.checkpoints import read_tensors
@@ -17,6 +14,8 @@ from grefine_export.models.pasd_loading import PasdCheckpoint, Sd15
 from grefine_export.models.sdxl_loading import SdxlCheckpoint, pipeline_path
 from grefine_export.pasd_bundle import SCHEDULE, _noise
 from grefine_export.sampling import sampling
+from tests.support import tiny_pasd, tiny_sdxl
+from tests.support.fake_hub import FakeHub
 
 torch.set_num_threads(1)
 

@@ -4,11 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-import ip_iqa_reference as reference
 import numpy as np
 import onnxruntime
 import pytest
-import tiny_ip_iqa
 import torch
 import typer
 from typer.testing import CliRunner
@@ -21,6 +19,8 @@ from grefine_export.onnx.ip_iqa import export_ip_iqa
 from grefine_rt import Assessor
 from grefine_rt.imaging.image import encoder_input
 from grefine_rt.text.tokenizer import PromptTokenizer
+from tests.support import ip_iqa_reference as reference
+from tests.support import tiny_ip_iqa
 
 torch.set_num_threads(1)
 

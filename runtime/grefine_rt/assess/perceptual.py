@@ -84,9 +84,7 @@ def calibrated(pairs: Floats, alpha: Sequence[float], readings: Readings = PAPER
     )
 
 
-def published(
-    similarities: Floats, alpha: Sequence[float], readings: Readings = SCRIPT
-) -> Perceptual:
+def published(similarities: Floats, alpha: Sequence[float], readings: Readings = SCRIPT) -> Perceptual:
     """The scoring of the authors' script: relative to the picture, so P always spans 0..1.
 
     `similarities` is (1+N, 4, 2): raw similarity of each token to the (good, bad) prompt of each pair, class
@@ -119,9 +117,7 @@ def to_grid(tokens: Floats) -> Floats:
     return np.ascontiguousarray(tokens.reshape(side, side), dtype=np.float32)
 
 
-def upsample(
-    grid: Floats, size: tuple[int, int], method: Upsampling = "bicubic"
-) -> Floats:
+def upsample(grid: Floats, size: tuple[int, int], method: Upsampling = "bicubic") -> Floats:
     """BIC of Eq. 3: the map (g, g) at image size (H, W), bicubic, clipped to [0, 1] where bicubic overshoots.
 
     `size` is (height, width) in pixels. `method` "bilinear" is the script's, as torch interpolates.
