@@ -143,11 +143,11 @@ def test_a_single_file_without_the_parts_that_are_given_elsewhere(model, single,
 @pytest.mark.parametrize("names", ["original", "diffusers"])
 def test_a_unet_alone_under_any_prefix(model, folder, tmp_path, prefix, names):
     state = tiny_sdxl.original_unet(model.unet) if names == "original" else model.unet.state_dict()
-    save_file(
-        {prefix + name: value.contiguous() for name, value in state.items()}, tmp_path / "u.safetensors"
-    )
+    tensors = {prefix + name: value.contiguous() for name, value in state.items()}
+    save_file(tensors | {"v_pred": torch.zeros(1)}, tmp_path / "u.safetensors")
     source = SdxlCheckpoint(folder, unet_path=tmp_path / "u.safetensors")
     assert source.unet_config()["in_channels"] == 9
+    assert source.scheduler()["prediction_type"] == "v_prediction"  # over that of the folder
     assert_same(source.unet(), model.unet)
 
 

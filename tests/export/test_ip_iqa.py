@@ -230,7 +230,8 @@ def test_it_joins_a_bundle(tmp_path):
     assert len(origins) == len(after["weights"]) == len(before["weights"]) + 3
     assert origins["ip_iqa_text"] == "a test"
     assert all(
-        after[name] == before[name] for name in ("perceptual", "alignment", "plan", "inpaint", "restore")
+        after[name] == after[name] | before[name]
+        for name in ("perceptual", "alignment", "plan", "inpaint", "restore")
     )
     rgb = (images(1, 70)[0].permute(1, 2, 0) * 255).byte().numpy()
     prompt = "a red house under the sun"

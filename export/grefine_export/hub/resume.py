@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,22 @@ def download(repo: str, revision: str | None, name: str, size: int, sha256: str)
 
     Raises what the hub's client and the network raise; the bytes so far then stay for the next run.
     """
+    from huggingface_hub.utils import WeakFileLock
+
     blob = blobs(repo) / sha256
     part = blob.with_name(f"{sha256}{PART}")
     part.parent.mkdir(parents=True, exist_ok=True)
-    if begun(repo, sha256) > size:
-        part.unlink()
-    while (there := begun(repo, sha256)) < size or not part.is_file():
-        patiently(lambda there=there: _append(repo, revision, name, part, there))
-        if begun(repo, sha256) <= there and size > there:
-            raise ConnectionError(f"the hub sends no more of '{name}'")
-    part.replace(blob)
+    with WeakFileLock(part.with_suffix(".lock")):  # two processes must not append to one file
+        if blob.is_file() and blob.stat().st_size == size:
+            return blob
+        if begun(repo, sha256) > size:
+            part.unlink()
+        while (there := begun(repo, sha256)) < size or not part.is_file():
+            patiently(partial(_append, repo, revision, name, part, there))
+            if part.is_file() and begun(repo, sha256) <= there:
+                raise ConnectionError(f"the hub sends no more of '{name}'")
+        part.replace(blob)
+    part.with_suffix(".lock").unlink(missing_ok=True)
     return blob
 
 

@@ -24,6 +24,8 @@ TEXT, TEXT_2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.
 
 _UNET_PREFIXES = (UNET, "diffusion_model.", "unet.", "diffusion_pytorch_model.")
 _VAE_PREFIXES = (VAE, "vae.", "diffusion_pytorch_model.")
+_MARKS = re.compile(r"v_pred|ztsnr|edm_.*")
+"""Tensors that say how a UNet is sampled, and are no weights of it."""
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _HEAD = 64  # channels, in SDXL and both its text encoders
 
@@ -83,7 +85,8 @@ def below(tensors: Mapping[str, Tensor], prefix: str, keep: bool = False) -> dic
 
 def _inner(tensors: Mapping[str, Tensor], prefixes: tuple[str, ...]) -> dict[str, Tensor]:
     """The tensors below the first of `prefixes` that there is; all of them where there is none."""
-    return next((found for prefix in prefixes if (found := below(tensors, prefix))), dict(tensors))
+    bare = {name: value for name, value in tensors.items() if not _MARKS.fullmatch(name)}
+    return next((found for prefix in prefixes if (found := below(tensors, prefix))), bare)
 
 
 def _new_attention(name: str) -> str:
