@@ -34,6 +34,9 @@ def assess(
     scoring: shared.Scoring = None,
     adjective_rule: shared.AdjectiveRule = "penalised",
     alignment_score: shared.AlignmentScore = "phrases",
+    factors: shared.Factors = None,
+    bounds: shared.Bounds = None,
+    upsampling: shared.Upsampling = None,
 ) -> None:
     """Say how good a picture is, how well it shows its prompt, and where refining would redraw it."""
     from grefine_rt.assess.indicator import AssessOptions
@@ -49,7 +52,7 @@ def assess(
         _show_prompt(image, told, as_json)
         return
     text = told.prompt
-    readings = AssessOptions(scoring, adjective_rule, alignment_score)
+    readings = AssessOptions(scoring, adjective_rule, alignment_score, factors, bounds, upsampling)
     choices = PlanOptions(
         tau=pictures.parse_tau(tau),
         joining=joining,
