@@ -20,7 +20,8 @@ from rich.table import Table
 from benchmarks.options import heldout_parser, opened, parse, set_of, write_json
 from grefine_export.mini.heldout import Sample
 from grefine_rt import GRefineError, PlanOptions, RefineOptions, Refiner
-from grefine_rt.imaging.mask import Mask, grow
+from grefine_rt.arrays import Mask
+from grefine_rt.imaging.mask import grow
 
 BEFORE, PLAIN, MATCHED = "before", "stage 1, rim not matched", "stage 1, rim matched"
 STRIP = 4

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     from benchmarks import cuda_parts
     from grefine_rt.bench import machine
-    from grefine_rt.engine.onnxruntime import NO_CUDA, has_cuda
+    from grefine_rt.engine.onnxruntime.session import NO_CUDA, has_cuda
     from grefine_rt.errors import DeviceError, GRefineError
 
     options = cuda_parts.Options(

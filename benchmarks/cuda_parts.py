@@ -42,21 +42,22 @@ from benchmarks.roofline import peaks
 from benchmarks.step_profile import LENGTH, by_operator, step_inputs
 from grefine_export import inpaint_bundle, pasd_bundle
 from grefine_export.clip_bundle import Batch, Source, write_bundle
-from grefine_export.component import Precision, export_component
 from grefine_export.models.clip_loading import image_size, surgery
+from grefine_export.onnx.component import Precision, export_component
 from grefine_export.onnx.convert import Weights
 from grefine_export.onnx.cost import cost_at
 from grefine_export.onnx.step import InpaintStep, RestoreStep
 from grefine_export.vae_component import decode_job, encode_job
 from grefine_rt.bench import middle, picture
+from grefine_rt.contract import Schedule
 from grefine_rt.diffusion import solver
 from grefine_rt.diffusion.loop import denoise, to_planes
 from grefine_rt.diffusion.noise import gaussian
 from grefine_rt.diffusion.regenerate import NOISE_STREAM
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.onnxruntime import CudaOptions, OnnxEngine
-from grefine_rt.engine.replay import ReplayEngine
+from grefine_rt.engine.onnxruntime.replay import ReplayEngine
+from grefine_rt.engine.onnxruntime.session import CudaOptions, OnnxEngine
 from grefine_rt.imaging.mask import to_latent
 
 
@@ -106,7 +107,7 @@ def sdxl(options: Options) -> dict[str, Any]:
     engines, profile = _opened(files, options)
     side, cells = options.side, options.side // 8
     rows = solver.table(
-        solver.Schedule(1000, 0.00085, 0.012, "leading", 1), "euler", STEPS, STRENGTH, guidance=GUIDANCE
+        Schedule(1000, 0.00085, 0.012, "leading", 1), "euler", STEPS, STRENGTH, guidance=GUIDANCE
     )
     rgb, mask = picture(side).astype(np.float32) / 255, middle(side)
     noise = gaussian(SEED, NOISE_STREAM, (1, 4, cells, cells))
@@ -173,9 +174,7 @@ def pasd(options: Options) -> dict[str, Any]:
         return {}
     engines, profile = _opened(files, options)
     side, cells = options.side, options.side // 8
-    rows = solver.table(
-        solver.Schedule(**pasd_bundle.SCHEDULE), "dpm++2m", STEPS, STRENGTH, guidance=GUIDANCE
-    )
+    rows = solver.table(Schedule(**pasd_bundle.SCHEDULE), "dpm++2m", STEPS, STRENGTH, guidance=GUIDANCE)
     rgb = picture(side).astype(np.float32) / 255
     noise = gaussian(SEED, NOISE_STREAM, (1, 4, cells, cells))
     context = np.random.default_rng(SEED).standard_normal(

@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest, TokenizerSpec
-from grefine_rt.bundle.store import find, read_manifest, sha256
+from grefine_rt.bundle.store import find, read_manifest
 from grefine_rt.cli.output import progress
-from grefine_rt.engine.build import EngineBuilder
-from grefine_rt.engine.sidecar import Environment, Sidecar
+from grefine_rt.engine.tensorrt.build import EngineBuilder
+from grefine_rt.engine.tensorrt.sidecar import Environment, Sidecar
 from grefine_rt.errors import GRefineError
+from grefine_rt.files import sha256
 
 LENGTH, MULTIPLE = 77, 64
 COLUMNS = (

@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.metrics import roc_auc
 from benchmarks.outcomes import Outcome, Repair
-from grefine_rt.correlation import krcc, plcc, srcc
+from grefine_rt.evaluation.correlation import krcc, plcc, srcc
 
 Outcomes = Sequence[Outcome]
 

@@ -35,7 +35,7 @@ from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.vae import Vae
 from grefine_export.models.vae_graphs import Decode, Encode
 from grefine_export.onnx.cost import TEXT_LENGTH, cost_at
-from grefine_rt.diffusion.loop import LATENT_SCALE
+from grefine_rt.contract import LATENT_SCALE
 
 SIDES = (512, 768, 1024)
 TERA = 1e12

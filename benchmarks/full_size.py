@@ -139,7 +139,7 @@ def export_one(component: str, file: Path, width: float) -> dict[str, Any]:
     """Make the random module and its graph, compare both; seconds, peak memory and sizes."""
     import torch
 
-    from grefine_export.component import export_component
+    from grefine_export.onnx.component import export_component
 
     torch.manual_seed(0)
     start = time.perf_counter()
@@ -165,9 +165,10 @@ def run_one(component: str, file: Path) -> dict[str, Any]:
     """Load the graph as the runtime does and run it once. Raises ValueError for what is not finite or misshapen."""
     import numpy as np
 
-    from grefine_rt.diffusion.solver import Schedule, table
+    from grefine_rt.contract import Schedule
+    from grefine_rt.diffusion.solver import table
     from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
-    from grefine_rt.engine.onnxruntime import OnnxEngine
+    from grefine_rt.engine.onnxruntime.session import OnnxEngine
 
     start = time.perf_counter()
     engine = OnnxEngine(file, "cpu")

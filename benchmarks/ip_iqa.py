@@ -24,8 +24,9 @@ import numpy as np
 
 from grefine_export.learn.ip_iqa import MEASURES, correlations, grouped_split
 from grefine_export.mini.rated import write_database
-from grefine_rt import Assessor, databases
-from grefine_rt.evaluate import score_all
+from grefine_rt import Assessor
+from grefine_rt.evaluation import databases
+from grefine_rt.evaluation.evaluate import score_all
 
 BARS = {"quality": 0.85, "alignment": 0.75}
 """SRCC, mean of the splits."""

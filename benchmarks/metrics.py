@@ -1,11 +1,11 @@
-"""Measures of detection and of likeness, in plain numpy; correlations are in `grefine_rt.correlation`."""
+"""Measures of detection and of likeness, in plain numpy; correlations are in `grefine_rt.evaluation.correlation`."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from grefine_rt.correlation import ranks
+from grefine_rt.evaluation.correlation import ranks
 
 
 def roc_auc(positive: ArrayLike, score: ArrayLike) -> float:

@@ -23,18 +23,18 @@ from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
 
 from benchmarks.assessor import prompts
-from grefine_export.learn.t_p import PUBLISHED_ALPHA
+from grefine_export.models.clip_prompts import PUBLISHED_ALPHA
 from grefine_export.models.clip_surgery import MEAN, STD
 from grefine_export.models.pasd_loading import PasdCheckpoint, Sd15
 from grefine_export.pasd_bundle import RestoreOptions
 from grefine_rt import Assessor
 from grefine_rt.bench import middle, picture
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.noise import gaussian
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import NOISE_STREAM, restore
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.example import PROMPT
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.warm_up import PROMPT
 
 STEPS, STRENGTH, GUIDANCE, SEED = 10, 0.99, 7.5, 0
 Floats = NDArray[np.float32]

@@ -46,8 +46,9 @@ from grefine_export.onnx.convert import Weights
 from grefine_export.pasd_bundle import RestoreOptions, add_restore
 from grefine_rt.bench import machine
 from grefine_rt.bundle import store
-from grefine_rt.engine.example import PROMPT
 from grefine_rt.errors import DeviceError
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.warm_up import PROMPT
 
 PRECISION = {"cpu": "fp16-storage", "cuda": "fp16"}
 """Of our graphs of the stages, by device."""
@@ -62,9 +63,7 @@ def stage1(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStac
     side = RESOLUTION[options.size]
     checkpoint = peer_models.write_pipeline(folder / "pipeline", options.size)
     bundle = stage1_bundle(checkpoint, folder / "bundle", options.device)
-    calls: Peers = {
-        "ours": peer_calls.our_stage1(store.Bundle.open(bundle, options.device, options.threads), side)
-    }
+    calls: Peers = {"ours": peer_calls.our_stage1(Bundle.open(bundle, options.device, options.threads), side)}
     for name in ("eager", "compiled") if options.compile else ("eager",):
         pipeline = StableDiffusionXLInpaintPipeline.from_pretrained(checkpoint)
         pipeline.vae.register_to_config(force_upcast=False)  # else half precision would be ours alone
@@ -91,7 +90,7 @@ def stage2(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStac
     bundle = stage2_bundle(checkpoint, base, folder / "bundle", side, options.device)
     device = options.device
     calls: Peers = {
-        "ours": peer_calls.our_stage2(store.Bundle.open(bundle, device, options.threads), side),
+        "ours": peer_calls.our_stage2(Bundle.open(bundle, device, options.threads), side),
         "eager": peer_calls.torch_stage2(checkpoint, base, side, compiled=False, device=device),
     }
     if options.compile:
@@ -189,7 +188,7 @@ def main() -> None:
     if unknown := {*options.work} - {*WORK}:
         parser.error(f"unknown work '{min(unknown)}': use {', '.join(WORK)}")
     try:
-        store.Bundle.open("mini", options.device)  # before anything is exported for it
+        Bundle.open("mini", options.device)  # before anything is exported for it
     except DeviceError as error:
         sys.exit(f"error: {error}")
     torch.set_num_threads(options.threads)

@@ -30,13 +30,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from grefine_rt import Refiner, bench, costs
-from grefine_rt.bundle.store import Bundle
-from grefine_rt.engine import plugin
-from grefine_rt.engine.base import Array
+from grefine_rt import Refiner, bench
+from grefine_rt.arrays import Array
 from grefine_rt.engine.devices import ORDER, Choice
-from grefine_rt.engine.example import example_inputs
-from grefine_rt.engine.onnxruntime import OnnxEngine, has_cuda
+from grefine_rt.engine.onnxruntime import plugin
+from grefine_rt.engine.onnxruntime.session import OnnxEngine, has_cuda
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.warm_up import example_inputs
+from grefine_rt.plan import graph_costs as costs
 
 CARDS = {
     "RTX 4090": (165e12, 1008e9),

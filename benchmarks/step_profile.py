@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from grefine_rt.engine.base import Array, Engine, TensorSpec
+from grefine_rt.arrays import Array
+from grefine_rt.engine.base import Engine, TensorSpec
 from grefine_rt.engine.devices import parse
-from grefine_rt.engine.onnxruntime import CudaOptions, cuda_settings
+from grefine_rt.engine.onnxruntime.session import CudaOptions, cuda_settings
 
 LENGTH, TOP = 77, 15
 """Tokens of a prompt; operators that are told."""

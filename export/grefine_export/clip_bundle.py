@@ -12,7 +12,6 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from grefine_export.learn.t_p import PUBLISHED_ALPHA
 from grefine_export.models.clip_loading import (
     at_size,
     image_size,
@@ -21,7 +20,7 @@ from grefine_export.models.clip_loading import (
     patch_side,
     surgery,
 )
-from grefine_export.models.clip_prompts import antonym_t_p, published_t_p, read_alpha
+from grefine_export.models.clip_prompts import PUBLISHED_ALPHA, antonym_t_p, published_t_p, read_alpha
 from grefine_export.models.clip_surgery import Attention, ClipEncoder
 from grefine_export.models.clip_tokenizer import read_tokenizer
 from grefine_export.models.perceptual import ClipText, Perceptual, halved

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from grefine_rt.bundle.store import sha256
+from grefine_rt.files import sha256
 
 _TIMEOUT = 30.0  # seconds until the hub must answer
 

@@ -16,7 +16,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.checkpoints import public_name
-from grefine_export.component import (
+from grefine_export.models.clip_tokenizer import read_tokenizer
+from grefine_export.models.gates import split_gates
+from grefine_export.models.inpaint import TIME_IDS, TextEncoderPair
+from grefine_export.models.lora import Lora, fuse, locate_lora, read_lora
+from grefine_export.models.pasd_attention import chunk_unet
+from grefine_export.models.sd_tokenizer import SDXL_PADS, padded_with, read_sd_tokenizer
+from grefine_export.models.sdxl_loading import SdxlCheckpoint, pipeline_path
+from grefine_export.onnx.component import (
     Job,
     Precision,
     check_manifest,
@@ -25,20 +32,13 @@ from grefine_export.component import (
     number_bytes,
     read_manifest,
 )
-from grefine_export.models.clip_tokenizer import read_tokenizer
-from grefine_export.models.gates import split_gates
-from grefine_export.models.inpaint import TIME_IDS, TextEncoderPair
-from grefine_export.models.lora import Lora, fuse, locate_lora, read_lora
-from grefine_export.models.pasd_attention import chunk_unet
-from grefine_export.models.sd_tokenizer import SDXL_PADS, padded_with, read_sd_tokenizer
-from grefine_export.models.sdxl_loading import SdxlCheckpoint, pipeline_path
 from grefine_export.onnx.cost import count
 from grefine_export.onnx.step import BlendedStep, InpaintStep
 from grefine_export.sampling import Sampling, sampling
 from grefine_export.vae_component import decode_job, encode_job
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS
 from grefine_rt.bundle.store import write
-from grefine_rt.diffusion.solver import Prediction, Solver, Spacing
+from grefine_rt.contract import Prediction, Solver, Spacing
 
 Say = Callable[[str], None]
 
@@ -209,7 +209,7 @@ def step_job(
     fold_guidance(unet, options.embedded_guidance)
     chunk_unet(unet, side, number_bytes(options.unet_precision))
     split_gates(unet)
-    blended = unet.config.in_channels == 4
+    blended = unet.config.in_channels == unet.config.out_channels
     inputs, check = (_step_inputs(unet, blended, *size) for size in ((16, 24), (24, 16)))
     latent = ("sample", "previous", "noise", "mask", "original", "original_noise", "masked_latent")
     axes = {name: {2: "h", 3: "w"} for name in inputs if name in latent}
@@ -225,15 +225,16 @@ def _step_inputs(unet: UNet2DConditionModel, blended: bool, height: int, width: 
         return torch.randn(*shape, generator=generator)
 
     config = unet.config
+    channels = config.out_channels
     pooled = config.projection_class_embeddings_input_dim - TIME_IDS * config.addition_time_embed_dim
     size = 8.0 * torch.tensor([[height, width, 0, 0, height, width]] * 2)
     known = ("original", "original_noise") if blended else ("masked_latent",)
     # A row of an Euler step in the middle of a schedule, with guidance and rescale.
     coefficients = torch.tensor([0.3, 1.0, -3.0, 0.7, 0.3, 0.1, 0.05, 5.0, 0.5, 1.0, 2.0])
     return {
-        **{name: normal(1, 4, height, width) for name in ("sample", "previous", "noise")},
+        **{name: normal(1, channels, height, width) for name in ("sample", "previous", "noise")},
         "mask": (normal(1, 1, height, width) > 0).float(),
-        **{name: normal(1, 4, height, width) for name in known},
+        **{name: normal(1, channels, height, width) for name in known},
         "context": normal(2, 77, config.cross_attention_dim),
         "pooled": normal(2, pooled),
         "time_ids": size,
@@ -301,7 +302,8 @@ def _entered(
         "prediction": how.prediction,
         "schedule": dataclasses.asdict(how.schedule),
         "time_ids": True,
-        "blended": unet["in_channels"] == 4,
+        "blended": unet["in_channels"] == unet["out_channels"],
+        "latent_channels": unet["out_channels"],
         "rescale": options.rescale,
         "interval": [*options.interval],
         "tile": options.tile,

@@ -14,7 +14,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.checkpoints import public_name
-from grefine_export.component import (
+from grefine_export.models.gates import split_gates
+from grefine_export.models.inpaint import TextEncoder
+from grefine_export.models.pasd import PasdUNet
+from grefine_export.models.pasd_attention import chunk_pasd
+from grefine_export.models.pasd_loading import PasdCheckpoint, Sd15
+from grefine_export.models.sd_tokenizer import read_sd_tokenizer
+from grefine_export.onnx.component import (
     Job,
     Precision,
     check_manifest,
@@ -23,18 +29,12 @@ from grefine_export.component import (
     number_bytes,
     read_manifest,
 )
-from grefine_export.models.gates import split_gates
-from grefine_export.models.inpaint import TextEncoder
-from grefine_export.models.pasd import PasdUNet
-from grefine_export.models.pasd_attention import chunk_pasd
-from grefine_export.models.pasd_loading import PasdCheckpoint, Sd15
-from grefine_export.models.sd_tokenizer import read_sd_tokenizer
 from grefine_export.onnx.cost import count
 from grefine_export.onnx.step import RestoreStep
 from grefine_export.vae_component import decode_job, encode_job
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Restore
 from grefine_rt.bundle.store import write
-from grefine_rt.diffusion.solver import Solver
+from grefine_rt.contract import Solver
 
 Say = Callable[[str], None]
 
@@ -178,7 +178,7 @@ def step_job(pasd: PasdCheckpoint, sd15: Sd15, options: RestoreOptions, side: in
 def _step_inputs(pasd: PasdUNet, height: int, width: int) -> dict[str, Tensor]:
     generator = _generator()
     latents = {
-        name: torch.randn(1, 4, height, width, generator=generator)
+        name: torch.randn(1, pasd.unet.config.out_channels, height, width, generator=generator)
         for name in ("sample", "previous", "noise")
     }
     return {
@@ -233,6 +233,7 @@ def _entered(
         "multiple": multiple,
         "prediction": "epsilon",
         "schedule": SCHEDULE,
+        "latent_channels": unet.get("out_channels", 4),
     }
     origin = options.origin or f"{public_name(checkpoint)} on {public_name(base)}"
     own = [{"component": name, "origin": origin, "license": options.license} for name in COMPONENTS]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grefine_rt.diffusion.solver import Prediction, Schedule, Solver, Spacing
+from grefine_rt.contract import Prediction, Schedule, Solver, Spacing
 
 _SOLVERS: dict[str, Solver] = {
     "DDIMScheduler": "ddim",

@@ -9,12 +9,19 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from grefine_export.component import Job, Precision, number_bytes
 from grefine_export.models.pasd_attention import chunk_vae
 from grefine_export.models.vae import Vae
-from grefine_export.models.vae_graphs import Decode, Encode, as_vae, extreme_latents, peak_activation
+from grefine_export.models.vae_graphs import (
+    Decode,
+    Encode,
+    as_vae,
+    extreme_latents,
+    latent_channels,
+    peak_activation,
+)
+from grefine_export.onnx.component import Job, Precision, number_bytes
 from grefine_export.onnx.tiles import connect_tiles
-from grefine_rt.diffusion.tile_sharing import OTHERS
+from grefine_rt.contract import OTHERS
 
 _FP16_LIMIT = 65504.0
 _REMEDY = "give --vae-precision fp32 (vae_precision in a recipe), or for stage 1 an FP16-safe autoencoder with --vae"
@@ -46,7 +53,10 @@ def decode_job(load: Load, precision: Precision, side: int, tiled: bool) -> Job:
             f"the autoencoder's activations reach {peak:.0f}, above what FP16 holds (65504): {_REMEDY}"
         )
     axes = {"latent": {0: "b", 2: "h", 3: "w"}}
-    latent, other = (torch.randn(*shape, generator=_generator()) for shape in ((2, 4, 8, 12), (1, 4, 12, 8)))
+    channels = latent_channels(decoder.vae)
+    latent, other = (
+        torch.randn(*shape, generator=_generator()) for shape in ((2, channels, 8, 12), (1, channels, 12, 8))
+    )
 
     def finish(file: Path) -> None:
         check_decoder(file)
@@ -61,7 +71,7 @@ def check_decoder(file: Path) -> None:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    for latents in extreme_latents():
+    for latents in extreme_latents(session.get_inputs()[0].shape[1]):
         (image,) = session.run(None, {"latent": latents.numpy()})
         if not np.isfinite(image).all():
             raise ValueError(

@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from grefine_rt.assess.alignment import PhraseScore
     from grefine_rt.assess.indicator import Assessment, AssessOptions
     from grefine_rt.assessor import Assessor
-    from grefine_rt.plan import RefinePlan
-    from grefine_rt.plan_options import PlanOptions
-    from grefine_rt.refiner import CancelToken, RefineOptions, Refiner, RefineResult
+    from grefine_rt.cancel import CancelToken
+    from grefine_rt.plan.make import RefinePlan
+    from grefine_rt.plan.options import PlanOptions
+    from grefine_rt.refiner import RefineOptions, Refiner, RefineResult
 
 __version__ = "0.1.0"
 
@@ -65,9 +66,9 @@ _HOME = {
     "AssessOptions": "assess.indicator",
     "Assessment": "assess.indicator",
     "Assessor": "assessor",
-    "PlanOptions": "plan_options",
-    "RefinePlan": "plan",
-    "CancelToken": "refiner",
+    "PlanOptions": "plan.options",
+    "RefinePlan": "plan.make",
+    "CancelToken": "cancel",
     "RefineOptions": "refiner",
     "RefineResult": "refiner",
     "Refiner": "refiner",

@@ -11,10 +11,10 @@ from typing import Self
 from grefine_rt.assess.indicator import Assessment, AssessOptions, Encoders, assess_batch
 from grefine_rt.assess.phrases import parse
 from grefine_rt.bundle.manifest import ASSESS_COMPONENTS, SECTION_COMPONENTS
-from grefine_rt.bundle.store import Bundle
-from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each, step_rows, work_sizes
 from grefine_rt.errors import BundleError, OptionError
 from grefine_rt.imaging.image import Source, load
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.warm_up import PROMPT, warm_up
 
 __all__ = ["Assessor"]
 
@@ -77,14 +77,8 @@ class Assessor:
             if not (isinstance(picture, tuple) and len(picture) == 2 and min(picture) > 0):
                 raise OptionError(f"A picture to warm up for is (width, height) in pixels, not {picture!r}.")
         bundle = self.bundle
-        manifest = bundle.manifest
         parts = [name for section in self.sections for name in SECTION_COMPONENTS[section]]
-        for name in one_of_each(manifest, (*ASSESS_COMPONENTS, *parts)):
-            for rows in step_rows(manifest, name):
-                sizes = work_sizes(manifest, name, pictures)
-                # Twice where a larger size makes an engine prepare others anew.
-                for size in sizes * min(len(sizes), 2):
-                    bundle.engine(name).run(example_inputs(bundle, name, size, rows))
+        warm_up(bundle, (*ASSESS_COMPONENTS, *parts), pictures)
         parse(PROMPT)
         return self
 

@@ -18,19 +18,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from grefine_rt import __version__
+from grefine_rt.arrays import Mask, Rgb
 from grefine_rt.engine import nvidia
 from grefine_rt.engine.devices import cores
-from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
 from grefine_rt.errors import GRefineError, OptionError
+from grefine_rt.models.warm_up import PROMPT, example_inputs, one_of_each
 from grefine_rt.system_memory import peak_memory
 
 if TYPE_CHECKING:
     from grefine_rt.assess.indicator import Assessment
-    from grefine_rt.bundle.store import Bundle
-    from grefine_rt.plan import RefinePlan
+    from grefine_rt.models.bundle import Bundle
+    from grefine_rt.plan.make import RefinePlan
     from grefine_rt.refiner import Refiner
 
 RUNS = 20
@@ -41,7 +41,7 @@ OnPart = Callable[[str], None]
 """Called with the name of what is measured next."""
 
 
-def picture(side: int) -> NDArray[np.uint8]:
+def picture(side: int) -> Rgb:
     """A picture to work on, uint8 (side, side, 3): sky, ground, a house and a sun. The same at every call."""
     y, x = np.mgrid[:side, :side] / side
     rgb = np.stack([0.5 + 0.2 * y, 0.7 - 0.1 * y, 0.9 - 0.2 * y], axis=-1)
@@ -51,7 +51,7 @@ def picture(side: int) -> NDArray[np.uint8]:
     return np.asarray(255 * rgb, np.uint8)
 
 
-def middle(side: int) -> NDArray[np.bool_]:
+def middle(side: int) -> Mask:
     """The mask, bool (side, side): the middle quarter of the picture."""
     mask = np.zeros((side, side), np.bool_)
     mask[side // 4 : side - side // 4, side // 4 : side - side // 4] = True

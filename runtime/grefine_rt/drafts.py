@@ -10,22 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grefine_rt.arrays import Floats, Mask, Rgb
 from grefine_rt.assess.indicator import Assessment
-from grefine_rt.bundle.store import Bundle
-from grefine_rt.crops import Crop
-from grefine_rt.diffusion.loop import LATENT_SCALE, Cancels
+from grefine_rt.cancel import Cancels
+from grefine_rt.contract import LATENT_SCALE
 from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.imaging.color import match_rim
 from grefine_rt.imaging.image import resize, to_float
-from grefine_rt.paste import paste_region
-from grefine_rt.plan import RefinePlan
-from grefine_rt.plan_costs import SKETCH_SOLVER, Drawn
+from grefine_rt.imaging.paste import paste_region
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.plan.costs import SKETCH_SOLVER
+from grefine_rt.plan.crops import Crop
+from grefine_rt.plan.make import RefinePlan
+from grefine_rt.plan.plan import Drawn
 
-Rgb = NDArray[np.uint8]
-FloatMap = NDArray[np.float32]
 OnCall = Callable[[int, int], None]
 """Called after each UNet call with (calls made, calls in all, if every draft is made)."""
 
@@ -80,9 +80,7 @@ class Drafts:
             out[window] = paste_region(out[window], image, weight[window])
         return out
 
-    def _prepare(
-        self, crop: Crop, inside: NDArray[np.bool_], rgb: Rgb
-    ) -> tuple[FloatMap, NDArray[np.bool_], Redrawing]:
+    def _prepare(self, crop: Crop, inside: Mask, rgb: Rgb) -> tuple[Floats, Mask, Redrawing]:
         x0, y0, x1, y1 = crop.box
         window = (slice(y0, y1), slice(x0, x1))
         picture, mask = at_work_size(rgb[window], crop.size), _work_mask(inside[window], crop.size)
@@ -134,7 +132,7 @@ def best(
     return kept, drawn, f"Draft {number} of {made}{again} was kept: {scores}."
 
 
-def at_work_size(rgb: Rgb, size: tuple[int, int]) -> FloatMap:
+def at_work_size(rgb: Rgb, size: tuple[int, int]) -> Floats:
     """A picture uint8 as a stage sees it: float32 (height, width, 3) in [0, 1] of `size` (width, height)."""
     return np.clip(resize(to_float(rgb), size), 0, 1)
 
@@ -148,7 +146,7 @@ def _score(assessment: Assessment, plan: RefinePlan) -> float:
     return (_quality(assessment, plan) + assessment.alignment) / 2
 
 
-def _work_mask(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+def _work_mask(mask: Mask, size: tuple[int, int]) -> Mask:
     """The mask at work `size` (width, height), bool: every latent cell that holds a masked pixel, whole."""
     cells = (size[0] // LATENT_SCALE, size[1] // LATENT_SCALE)
     touched = resize(mask.astype(np.float32), cells, "area") > 1e-6

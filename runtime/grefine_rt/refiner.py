@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess.indicator import (
     MAX_PHRASES,
     Assessment,
@@ -22,25 +22,24 @@ from grefine_rt.assess.indicator import (
 )
 from grefine_rt.assessor import Assessor
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding
-from grefine_rt.bundle.store import Bundle
-from grefine_rt.costs import check_memory
-from grefine_rt.diffusion.loop import Cancels, CancelToken, stop_if_cancelled
+from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.tiling import piece
 from grefine_rt.drafts import Drafts, at_work_size, best
 from grefine_rt.engine.devices import Choice
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.image import Picture, Source, load, resize
-from grefine_rt.paste import add_difference
-from grefine_rt.plan import RefinePlan, make_plan
-from grefine_rt.plan_costs import Drawn, PlanCosts, plan_costs, restore_work
-from grefine_rt.plan_options import PlanOptions
+from grefine_rt.imaging.paste import add_difference
+from grefine_rt.imaging.tiles import piece
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.plan.costs import PlanCosts, plan_costs, restore_work
+from grefine_rt.plan.graph_costs import check_memory
+from grefine_rt.plan.make import RefinePlan, make_plan
+from grefine_rt.plan.options import PlanOptions
+from grefine_rt.plan.plan import Drawn
 from grefine_rt.system_memory import usable_memory
 
-__all__ = ["CancelToken", "RefineOptions", "RefineResult", "Refiner"]
+__all__ = ["RefineOptions", "RefineResult", "Refiner"]
 
-Rgb = NDArray[np.uint8]
-FloatMap = NDArray[np.float32]
 OnProgress = Callable[[str, int, int], None]
 """Called with (part, steps made, steps in all); the parts are the keys of `RefineResult.timings`."""
 

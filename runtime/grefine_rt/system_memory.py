@@ -21,7 +21,7 @@ def free_memory(root: Path = Path("/")) -> int | None:
 def usable_memory(root: Path = Path("/")) -> int | None:
     """Bytes of memory that this process may use in all: those it holds and `free_memory`; None when unknown.
 
-    What a refine call needs (`costs.check_memory`) compares with this: some of it may be loaded already.
+    What a refine call needs (`graph_costs.check_memory`) compares with this: some of it may be loaded already.
     """
     free = free_memory(root)
     return None if free is None else free + _numbers(root / "proc/self/status").get("RssAnon", 0) * KIBI
@@ -36,7 +36,7 @@ def resident_memory(root: Path = Path("/")) -> int | None:
 def peak_memory(root: Path = Path("/")) -> int | None:
     """The most bytes of this process that lay in memory at once; None when unknown, as on Windows.
 
-    Since the process began, or since something reset the kernel's record (`engine.memory.forget_peak`).
+    Since the process began, or since something reset the kernel's record (`engine.tensorrt.memory.forget_peak`).
     """
     held = _numbers(root / "proc/self/status").get("VmHWM")
     if held is not None:

@@ -9,7 +9,8 @@ from scipy import stats
 from benchmarks.ip_iqa import agreement, main, table
 from grefine_export.learn.ip_iqa import grouped_split
 from grefine_export.mini.rated import write_database
-from grefine_rt import Assessor, databases
+from grefine_rt import Assessor
+from grefine_rt.evaluation import databases
 from tests.runtime import assess_bundle as small
 
 

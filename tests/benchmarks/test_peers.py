@@ -10,9 +10,9 @@ from diffusers import StableDiffusionXLInpaintPipeline
 
 from benchmarks import peer_calls, peer_models, peers
 from grefine_export.mini import sizes
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.tiling import tiled_decode
-from grefine_rt.engine.example import PROMPT
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.warm_up import PROMPT
 
 SIDE = peer_models.RESOLUTION["embedded"]
 OPTIONS = argparse.Namespace(size="embedded", device="cpu", runs=1, threads=1, compile=False, optimum=None)
@@ -151,6 +151,6 @@ def test_a_line_tells_ratio_spread_and_difference():
 
 def test_a_gpu_that_is_not_there_is_said_before_anything_is_exported(monkeypatch):
     monkeypatch.setattr("sys.argv", ["peers", "stage1", "--device", "cuda"])
-    monkeypatch.setattr("grefine_rt.engine.sidecar.gpu_target", lambda index=0: None)
+    monkeypatch.setattr("grefine_rt.engine.tensorrt.sidecar.gpu_target", lambda index=0: None)
     with pytest.raises(SystemExit, match="error: Device 'cuda' was asked for, but no NVIDIA GPU"):
         peers.main()

@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks import roofline
 from grefine_export.onnx.cost import cost_at
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.engine.devices import Choice
+from grefine_rt.models.bundle import Bundle
 
 
 def test_what_is_slower_bounds():

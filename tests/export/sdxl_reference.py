@@ -18,10 +18,10 @@ from diffusers.pipelines.stable_diffusion_xl import pipeline_stable_diffusion_xl
 from diffusers.schedulers import scheduling_lcm as lcm_module
 
 from grefine_rt.bundle.manifest import Inpaint
+from grefine_rt.contract import Schedule
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.regenerate import NOISE_STREAM
-from grefine_rt.diffusion.solver import Schedule
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 
 STEPS, SEED = 10, 11
 BOUND = 5e-4

@@ -30,6 +30,7 @@ from grefine_rt.assess.indicator import AssessOptions
 from grefine_rt.assessor import Assessor
 from grefine_rt.bundle import store
 from grefine_rt.errors import OptionError
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.text.tokenizer import PromptTokenizer
 
 torch.set_num_threads(1)
@@ -573,7 +574,7 @@ def reward_bundle(reward_file, retrieval_folder, clip_bundle, tmp_path_factory):
 
 
 def test_the_bundle_computes_what_the_modules_do(reward_bundle, reward_file):
-    bundle, blip, ids = store.Bundle.open(reward_bundle, "cpu"), load_blip(reward_file, 64), token_ids()
+    bundle, blip, ids = Bundle.open(reward_bundle, "cpu"), load_blip(reward_file, 64), token_ids()
     pictures = images(3, 64)
     with torch.no_grad():
         expected = {
@@ -615,7 +616,7 @@ def test_the_manifest_says_what_it_is(reward_bundle, clip_bundle):
 
 def test_the_runtime_assesses_with_it(reward_bundle):
     rgb = np.random.default_rng(4).integers(0, 256, (60, 80, 3), np.uint8)
-    bundle = store.Bundle.open(reward_bundle, "cpu")
+    bundle = Bundle.open(reward_bundle, "cpu")
     result = Assessor(bundle).assess(rgb, "a red fox in a meadow", AssessOptions())
     assert 0 <= result.alignment <= 1
     assert {phrase.noun for phrase in result.phrases} == {"fox", "meadow"}
@@ -633,7 +634,7 @@ def test_projections_give_the_text_side(retrieval_folder, clip_bundle, tmp_path)
     assert result.exit_code == 0, result.output
     assert [line.split(":")[0] for line in result.stdout.splitlines()[:2]] == ["blip_image", "blip_text"]
     first, second = load_blip(retrieval_folder), load_blip(tmp_path / "second")
-    bundle, ids = store.Bundle.open(out, "cpu"), token_ids()
+    bundle, ids = Bundle.open(out, "cpu"), token_ids()
     with torch.no_grad():
         text = BlipText(second.text, second.text_proj)(ids).numpy()
         tokens = BlipImage(first.vision, second.vision_proj)(images()).numpy()
@@ -691,7 +692,7 @@ def test_the_config_of_a_folder_counts(retrieval, tmp_path):
 
 def test_the_reward_can_stand_for_a(reward_bundle, reward_file, retrieval_folder, clip_bundle):
     rgb = np.random.default_rng(4).integers(0, 256, (64, 64, 3), np.uint8)
-    bundle = store.Bundle.open(reward_bundle, "cpu")
+    bundle = Bundle.open(reward_bundle, "cpu")
     plain = Assessor(bundle).assess(rgb, "a red fox", AssessOptions())
     other = Assessor(bundle).assess(rgb, "a red fox", AssessOptions(alignment_score="reward"))
     blip = load_blip(reward_file, 64)
@@ -705,6 +706,6 @@ def test_the_reward_can_stand_for_a(reward_bundle, reward_file, retrieval_folder
     assert plain.alignment != other.alignment
     assert np.array_equal(plain.alignment_map, other.alignment_map)
     with pytest.raises(OptionError, match="has no ImageReward"):
-        Assessor(store.Bundle.open(clip_bundle, "cpu")).assess(
+        Assessor(Bundle.open(clip_bundle, "cpu")).assess(
             rgb, "a red fox", AssessOptions(alignment_score="reward")
         )

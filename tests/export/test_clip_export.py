@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 from grefine_export.cli.clip import clip as command
 from grefine_export.clip_bundle import Batch, Source, write_bundle
-from grefine_export.learn.t_p import PUBLISHED_ALPHA
 from grefine_export.models.clip_loading import surgery
 from grefine_export.models.clip_prompts import (
     ALPHA_FILE,
     ANTONYMS,
     CONTEXT_FILES,
+    PUBLISHED_ALPHA,
     antonym_t_p,
     published_t_p,
     read_alpha,

@@ -24,8 +24,8 @@ from grefine_export.models.vae import Vae
 from grefine_export.onnx.cost import add_costs, cost_at, count
 from grefine_export.onnx.tiles import connect_tiles
 from grefine_rt.bundle import store
-from grefine_rt.costs import ARENA
-from grefine_rt.diffusion.tile_sharing import OTHERS
+from grefine_rt.contract import OTHERS
+from grefine_rt.plan.graph_costs import ARENA
 
 FLOAT = TensorProto.FLOAT
 MINI = Path(__file__).resolve().parents[2] / "engines" / "mini"
@@ -293,7 +293,7 @@ import ctypes
 import sys
 from pathlib import Path
 import numpy as np
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 
 def status(key):
     lines = Path("/proc/self/status").read_text().splitlines()

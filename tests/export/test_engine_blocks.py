@@ -14,12 +14,12 @@ from tokenizers.models import WordLevel
 from torch import nn
 
 from grefine_export.clip_bundle import Source, write_bundle
-from grefine_export.component import export_component
 from grefine_export.models.clip_loading import surgery
+from grefine_export.onnx.component import export_component
 from grefine_export.onnx.convert import export
 from grefine_export.vae_component import decode_job
 from grefine_rt.bundle.store import write
-from grefine_rt.engine.build import EngineBuilder
+from grefine_rt.engine.tensorrt.build import EngineBuilder
 from tests.runtime import tiny
 
 GRAPH = "components/inpaint_step.onnx"

@@ -17,19 +17,20 @@ from typer.testing import CliRunner
 
 from grefine_export import inpaint_bundle, vae_component
 from grefine_export.cli.inpaint import inpaint
-from grefine_export.component import Job, export_component
 from grefine_export.inpaint_bundle import InpaintOptions, add_inpaint, fold_guidance
 from grefine_export.models.lora import read_lora
 from grefine_export.models.sdxl_loading import SdxlCheckpoint
 from grefine_export.models.vae_graphs import Decode, as_vae, peak_activation
+from grefine_export.onnx.component import Job, export_component
 from grefine_export.onnx.parity import ParityError
 from grefine_export.sampling import sampling
 from grefine_export.vae_component import check_decoder
-from grefine_rt.bundle.store import Bundle, verify
+from grefine_rt.bundle.store import verify
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError
+from grefine_rt.models.bundle import Bundle
 from tests.runtime import assess_bundle, tiny
 
 # One level, for every node takes time to trace; test_step.py has more, and test_sdxl_loading.py all three.
@@ -300,7 +301,7 @@ def test_a_graph_that_differs_leaves_no_mark(tmp_path, monkeypatch):
     def other(module, *arguments, **options):
         return real(Twice(2.1), *arguments, **options)
 
-    import grefine_export.component as component
+    import grefine_export.onnx.component as component
 
     real = component.export
     monkeypatch.setattr(component, "export", other)

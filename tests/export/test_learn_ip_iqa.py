@@ -46,11 +46,12 @@ from grefine_export.models.clip_loading import load_clip, surgery
 from grefine_export.models.clip_prompts import published_t_p
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.ip_iqa import Design, encoders, load
-from grefine_rt import Assessor, databases
+from grefine_rt import Assessor
 from grefine_rt.assess.alignment import PhraseScore, overall
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import Alignment
+from grefine_rt.evaluation import databases
 from grefine_rt.text.tokenizer import PromptTokenizer
 
 torch.set_num_threads(1)

@@ -18,12 +18,12 @@ from grefine_export.models.pasd_loading import PasdCheckpoint, Sd15
 from grefine_export.onnx.convert import halve_weights
 from grefine_export.pasd_bundle import COMPONENTS, RestoreOptions, add_restore
 from grefine_rt.bundle import store
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.solver import table
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.text.emphasis import parse_weights
 from tests.runtime import assess_bundle
 

@@ -5,9 +5,9 @@ import tiny_pasd
 import torch
 from diffusers.models.attention_processor import Attention
 
-from grefine_export.component import Job, export_component
 from grefine_export.models import pasd_attention
 from grefine_export.models.pasd_loading import PasdCheckpoint
+from grefine_export.onnx.component import Job, export_component
 from grefine_export.onnx.step import RestoreStep
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from grefine_export.onnx.shared import share_weights
 from grefine_rt.bundle.manifest import FileEntry
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from tests.runtime import fake_bundle, tiny
 
 RNG = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpain
 
 from grefine_export.models.inpaint import inpaint_unet
 from grefine_export.onnx.parity import compare
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.passes import SidePasses, splits
 
 SIZES = [(2, 8, 12), (1, 8, 12), (1, 16, 10), (2, 4, 4)]

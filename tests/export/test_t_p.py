@@ -6,16 +6,8 @@ import tiny_clip
 import torch
 import torch.nn.functional as F
 
-from grefine_export.learn.t_p import (
-    POSITION,
-    PUBLISHED_ALPHA,
-    PromptContexts,
-    Rated,
-    fit_alpha,
-    learn,
-    pearson,
-    score,
-)
+from grefine_export.learn.t_p import PromptContexts, Rated, fit_alpha, learn, pearson, score
+from grefine_export.models.clip_prompts import POSITION, PUBLISHED_ALPHA
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.perceptual import pair_probabilities
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from grefine_export.mini import training
 from grefine_export.mini.pool import open_pool
 from grefine_export.mini.train_vae import train_decoder, train_vae
 from grefine_export.mini.training import Schedule, fit, learning_rate
@@ -42,6 +43,11 @@ def loss_of(model, batch):
     model.seen += 1
     error = (model.layers(batch)[:, 0].float() - batch[:, 0] + batch[:, 1]).square().mean()
     return error, {"error": float(error.detach())}
+
+
+def from_step(given):
+    """The source of a run: its batches from the step on at which it begins."""
+    return lambda step: iter(given[step:])
 
 
 def stopped_after(count, given):
@@ -88,7 +94,7 @@ def test_the_rate_half_way_and_beyond_the_end():
 
 def test_training_lowers_the_loss_and_writes_a_log(tmp_path):
     given = batches(120)
-    fit("small", model(), iter(given), loss_of, Schedule(120, 3e-2, warmup=5), tmp_path / "new", CPU)
+    fit("small", model(), from_step(given), loss_of, Schedule(120, 3e-2, warmup=5), tmp_path / "new", CPU)
     lines = [json.loads(line) for line in (tmp_path / "new" / "small.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [50, 100, 120]
     assert all(line.keys() == {"step", "loss", "steps_per_second", "error"} for line in lines)
@@ -106,7 +112,7 @@ def test_the_average_is_returned_in_evaluation_mode(tmp_path):
         after.append({name: value.detach().clone() for name, value in module.named_parameters()})
         return loss_of(module, batch)
 
-    average = fit("small", trained, iter(batches(10)), watched, replace(TEN, average=0.6), tmp_path, CPU)
+    average = fit("small", trained, from_step(batches(10)), watched, replace(TEN, average=0.6), tmp_path, CPU)
     assert not average.training
     assert not any(parameter.requires_grad for parameter in average.parameters())
     after = [*after[1:], dict(trained.named_parameters())]
@@ -124,15 +130,15 @@ def test_the_average_is_returned_in_evaluation_mode(tmp_path):
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
     given = batches(10)
-    whole = fit("small", model(), iter(given), loss_of, TEN, tmp_path / "whole", CPU)
+    whole = fit("small", model(), from_step(given), loss_of, TEN, tmp_path / "whole", CPU)
     often = replace(TEN, save_seconds=-1.0)
     with pytest.raises(KeyboardInterrupt):
-        fit("small", model(), stopped_after(6, given), loss_of, often, tmp_path / "parts", CPU)
+        fit("small", model(), lambda _: stopped_after(6, given), loss_of, often, tmp_path / "parts", CPU)
     state = state_of(tmp_path / "parts")
     assert state["step"] == 6
     assert all(float(one["step"]) == 6 for one in state["optimiser"]["state"].values())
     torch.manual_seed(33)  # what a new process starts with is replaced
-    resumed = fit("small", Small(), iter(given[6:]), loss_of, TEN, tmp_path / "parts", CPU)
+    resumed = fit("small", Small(), from_step(given), loss_of, TEN, tmp_path / "parts", CPU)
     assert equal(resumed.state_dict(), whole.state_dict())
     both = [state_of(tmp_path / part) for part in ("whole", "parts")]
     assert both[0]["step"] == both[1]["step"] == 10
@@ -144,22 +150,22 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
 def test_a_stop_before_the_first_checkpoint_starts_anew(tmp_path):
     given = batches(10)
     with pytest.raises(KeyboardInterrupt):
-        fit("small", model(), stopped_after(4, given), loss_of, TEN, tmp_path, CPU)
+        fit("small", model(), lambda _: stopped_after(4, given), loss_of, TEN, tmp_path, CPU)
     assert not (tmp_path / "small.pt").exists()
-    assert float(fit("small", model(), iter(given), loss_of, TEN, tmp_path, CPU).seen) == 10
+    assert float(fit("small", model(), from_step(given), loss_of, TEN, tmp_path, CPU).seen) == 10
 
 
 def test_a_finished_run_takes_no_more_batches(tmp_path):
-    first = fit("small", model(), iter(batches(10)), loss_of, TEN, tmp_path, CPU)
+    first = fit("small", model(), from_step(batches(10)), loss_of, TEN, tmp_path, CPU)
     log = (tmp_path / "small.jsonl").read_bytes()
-    again = fit("small", Small(), iter(()), loss_of, TEN, tmp_path, CPU)
+    again = fit("small", Small(), from_step([]), loss_of, TEN, tmp_path, CPU)
     assert equal(first.state_dict(), again.state_dict())
     assert (tmp_path / "small.jsonl").read_bytes() == log
 
 
 def test_names_do_not_meet(tmp_path):
-    fit("one", model(), iter(batches(10)), loss_of, TEN, tmp_path, CPU)
-    fit("two", model(), iter(batches(3)), loss_of, replace(TEN, steps=3), tmp_path, CPU)
+    fit("one", model(), from_step(batches(10)), loss_of, TEN, tmp_path, CPU)
+    fit("two", model(), from_step(batches(3)), loss_of, replace(TEN, steps=3), tmp_path, CPU)
     assert (state_of(tmp_path, "one")["step"], state_of(tmp_path, "two")["step"]) == (10, 3)
 
 
@@ -167,7 +173,7 @@ def test_what_is_frozen_stays(tmp_path):
     trained = model()
     trained.layers[0].requires_grad_(False)
     start = {name: value.clone() for name, value in trained.named_parameters()}
-    average = fit("small", trained, iter(batches(10)), loss_of, TEN, tmp_path, CPU)
+    average = fit("small", trained, from_step(batches(10)), loss_of, TEN, tmp_path, CPU)
     for name, value in average.named_parameters():
         assert torch.equal(value, start[name]) == name.startswith("layers.0")
 
@@ -180,10 +186,54 @@ def test_gradients_are_clipped(tmp_path):
         return 1e6 * loss, figures
 
     trained = model()
-    fit("small", trained, iter(batches(1)), huge, replace(TEN, steps=1), tmp_path, CPU)
+    fit("small", trained, from_step(batches(1)), huge, replace(TEN, steps=1), tmp_path, CPU)
     moments = state_of(tmp_path)["optimiser"]["state"].values()
     norm = torch.stack([one["exp_avg"].norm() / (1 - 0.9) for one in moments]).norm()
     assert float(norm) == pytest.approx(TEN.clip, rel=1e-3)
+
+
+@pytest.mark.parametrize("slower", [True, False])
+def test_a_long_run_takes_the_faster_precision_and_logs_it(tmp_path, monkeypatch, slower):
+    """Only the first line tells of it, and neither the model nor the random numbers of the run notice."""
+    times = {True: 8.0 if slower else 0.5, False: 1.0}
+    monkeypatch.setattr(training, "seconds_a_step", lambda *arguments: times[arguments[-1]])
+    seen = []
+
+    def noisy(model, batch):
+        seen.append(torch.is_autocast_enabled("cpu"))
+        loss, figures = loss_of(model, batch + 0.01 * torch.randn_like(batch))
+        return loss, figures
+
+    long = replace(TEN, steps=training.TIMED_FROM)
+    given = batches(training.TIMED_FROM)
+    fit("small", model(), from_step(given), noisy, long, tmp_path, CPU)
+    first, *others = [json.loads(line) for line in (tmp_path / "small.jsonl").read_text().splitlines()]
+    assert first == {
+        "step": 0,
+        "precision": "float32" if slower else "bfloat16",
+        "bfloat16_takes": times[True],
+    }
+    assert all("loss" in line for line in others)
+    assert seen == [not slower] * training.TIMED_FROM
+
+
+def test_timing_both_precisions_changes_nothing(tmp_path):
+    """Buffers, gradients and the random state are those of before."""
+    tried = model()
+    state = {name: value.clone() for name, value in tried.state_dict().items()}
+    random = torch.get_rng_state()
+    _, ratio = training.faster_in_half(tried, batches(1)[0], loss_of, CPU)
+    assert ratio > 0
+    assert equal(tried.state_dict(), state)
+    assert all(parameter.grad is None for parameter in tried.parameters())
+    assert torch.equal(torch.get_rng_state(), random)
+
+
+def test_a_resumed_run_gets_other_data_than_it_had():
+    begun, again, resumed = (training.seeded(5, 1, step).random(8) for step in (0, 0, 700))
+    assert (begun == again).all()
+    assert (begun != resumed).all()
+    assert (training.seeded(5, 0).random(8) == np.random.default_rng(5).random(8)).all()
 
 
 # --- the autoencoder

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from grefine_rt import DeviceError, Refiner
-from grefine_rt.engine import device_memory, nvidia, plugin
-from grefine_rt.engine.onnxruntime import has_cuda
-from grefine_rt.engine.sidecar import gpu_target
+from grefine_rt.engine import device_memory, nvidia
+from grefine_rt.engine.onnxruntime import plugin
+from grefine_rt.engine.onnxruntime.session import has_cuda
+from grefine_rt.engine.tensorrt.sidecar import gpu_target
 
 MINI = Path(__file__).resolve().parents[2] / "engines" / "mini"
 

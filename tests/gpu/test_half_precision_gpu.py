@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from grefine_rt.bundle.store import write
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from tests.gpu.test_onnxruntime_gpu import apart
 from tests.runtime import tiny
 
@@ -36,9 +36,9 @@ def steps(tmp_path_factory):
 def export_steps(folder):
     import torch
 
-    from grefine_export.component import export_component
     from grefine_export.inpaint_bundle import InpaintOptions, step_job
     from grefine_export.models.inpaint import inpaint_unet
+    from grefine_export.onnx.component import export_component
 
     torch.manual_seed(0)
     unet = inpaint_unet(
@@ -80,7 +80,7 @@ def test_onnxruntime_cuda(cuda, steps):
 
 def test_cuda_graphs(cuda, steps):
     pytest.importorskip("cuda.core", exc_type=ImportError, reason="pip install cuda-core cuda-bindings")
-    from grefine_rt.engine.replay import ReplayEngine
+    from grefine_rt.engine.onnxruntime.replay import ReplayEngine
 
     agree(ReplayEngine(steps["fp16"], cuda), steps)
 
@@ -95,7 +95,7 @@ def test_tensorrt_with_all_weights_there_and_with_none(gpu, steps, tmp_path, bud
     trt = pytest.importorskip("tensorrt_rtx", reason="pip install grefine-rt[tensorrt]")
     if gpu.upper() not in trt.ComputeCapability.__members__:
         pytest.skip(f"TensorRT for RTX knows no {gpu}")
-    from grefine_rt.engine.tensorrt import TensorRTEngine
+    from grefine_rt.engine.tensorrt.run import TensorRTEngine
 
     path, sidecar = build(tmp_path, steps, gpu, streaming=budget is not None)
     assert sidecar.precision == "fp16"
@@ -103,7 +103,7 @@ def test_tensorrt_with_all_weights_there_and_with_none(gpu, steps, tmp_path, bud
 
 
 def build(folder, steps, target, streaming=False):
-    from grefine_rt.engine.build import EngineBuilder
+    from grefine_rt.engine.tensorrt.build import EngineBuilder
 
     bundle = tiny.save(folder / "bundle")
     shutil.copy(steps["fp16"], bundle / GRAPH)

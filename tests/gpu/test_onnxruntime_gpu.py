@@ -9,11 +9,11 @@ import pytest
 
 from grefine_rt import Cancelled, CancelToken, DeviceError, PlanOptions, RefineOptions, Refiner
 from grefine_rt.bench import middle, picture
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.engine import device_memory
-from grefine_rt.engine.example import PROMPT, example_inputs, one_of_each
-from grefine_rt.engine.onnxruntime import CudaOptions, OnnxEngine
-from grefine_rt.engine.replay import ReplayEngine
+from grefine_rt.engine.onnxruntime.replay import ReplayEngine
+from grefine_rt.engine.onnxruntime.session import CudaOptions, OnnxEngine
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.warm_up import PROMPT, example_inputs, one_of_each
 from tests.gpu.conftest import MINI
 from tests.runtime import tiny
 

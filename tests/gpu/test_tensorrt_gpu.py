@@ -15,16 +15,18 @@ import numpy as np
 import pytest
 
 from grefine_rt import Refiner
-from grefine_rt.bundle.store import Bundle, read_manifest
+from grefine_rt.bundle.store import read_manifest
+from grefine_rt.contract import Schedule
 from grefine_rt.diffusion.loop import denoise
-from grefine_rt.diffusion.solver import Schedule, table
-from grefine_rt.engine import build
-from grefine_rt.engine.build import EngineBuilder
+from grefine_rt.diffusion.solver import table
 from grefine_rt.engine.device_memory import Scratch
-from grefine_rt.engine.onnxruntime import OnnxEngine
-from grefine_rt.engine.sidecar import homes
-from grefine_rt.engine.tensorrt import TensorRTEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
+from grefine_rt.engine.tensorrt import build
+from grefine_rt.engine.tensorrt.build import EngineBuilder
+from grefine_rt.engine.tensorrt.run import TensorRTEngine
+from grefine_rt.engine.tensorrt.sidecar import homes
 from grefine_rt.errors import DeviceError
+from grefine_rt.models.bundle import Bundle
 from tests.gpu.conftest import MINI
 from tests.gpu.test_onnxruntime_gpu import apart, work
 from tests.runtime import fake_tensorrt, tiny

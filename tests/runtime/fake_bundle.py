@@ -20,7 +20,7 @@ from grefine_rt.bundle.manifest import (
     Restore,
     TokenizerSpec,
 )
-from grefine_rt.diffusion.solver import Schedule
+from grefine_rt.contract import Schedule
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.devices import Choice
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.tiling import step_tiles
 from grefine_rt.imaging.image import native_size, resize, to_float, work_size
-from grefine_rt.paste import add_difference
+from grefine_rt.imaging.paste import add_difference
+from grefine_rt.imaging.tiles import step_tiles
+from grefine_rt.models.bundle import Bundle
 
 TILE = 256
 ONE_CALL = 0.1  # of the bundle's 10 steps
@@ -97,7 +97,7 @@ PEAK = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from grefine_rt.bundle.store import Bundle
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.diffusion.restore import restore
 bundle = Bundle.open(sys.argv[1], "cpu", threads=1)
 picture = np.random.default_rng(0).random((768, 768, 3), dtype=np.float32)

@@ -11,10 +11,12 @@ import onnx
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from grefine_rt import files
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import Manifest, Schedule, TokenizerSpec
-from grefine_rt.bundle.store import Bundle, bundle_dir, find, list_bundles, verify, write
+from grefine_rt.bundle.store import bundle_dir, find, list_bundles, verify, write
 from grefine_rt.errors import BundleError, DeviceError
+from grefine_rt.models.bundle import Bundle
 from tests.runtime import tiny
 
 MENDS = r"run 'grefine-rt bundle fetch ADDRESS' to fetch it again, or 'grefine-export bundle RECIPE'"
@@ -366,13 +368,14 @@ def test_open_refuses_a_device_before_loading(folder):
 
 def test_large_files_are_hashed_once_while_untouched(folder, monkeypatch, cache):
     hashed = []
-    sha256 = store.sha256
-    monkeypatch.setattr(store, "sha256", lambda path: hashed.append(path.name) or sha256(path))
+    sha256 = files.sha256
+    for module in (files, store):
+        monkeypatch.setattr(module, "sha256", lambda path: hashed.append(path.name) or sha256(path))
     Bundle.open(folder).engine("inpaint_step")
     Bundle.open(folder).engine("inpaint_step")
     assert hashed == ["inpaint_step.onnx"] * 2  # small ones: every time
 
-    monkeypatch.setattr(store, "_STAMP_FROM", 0)
+    monkeypatch.setattr(files, "_STAMP_FROM", 0)
     hashed.clear()
     Bundle.open(folder).engine("inpaint_step")
     Bundle.open(folder).engine("inpaint_step")
@@ -388,5 +391,5 @@ def test_large_files_are_hashed_once_while_untouched(folder, monkeypatch, cache)
 def test_cache_that_cannot_be_written_does_no_harm(folder, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "file"))
-    monkeypatch.setattr(store, "_STAMP_FROM", 0)
+    monkeypatch.setattr(files, "_STAMP_FROM", 0)
     Bundle.open(folder, "cpu").engine("inpaint_step")

@@ -8,7 +8,7 @@ from PIL import Image
 
 from grefine_rt.bundle.manifest import Cost
 from grefine_rt.bundle.store import write
-from grefine_rt.plan_options import MAX_DRAFTS
+from grefine_rt.plan.options import MAX_DRAFTS
 from tests.runtime import tiny
 from tests.runtime.fake_bundle import scene
 

@@ -6,9 +6,9 @@ import re
 import fake_bundle
 import pytest
 
-from grefine_rt import costs
 from grefine_rt.bundle.manifest import Cost, FileEntry, IpIqa
 from grefine_rt.errors import BundleError, DeviceError, MemoryLimitError
+from grefine_rt.plan import graph_costs as costs
 from grefine_rt.system_memory import free_memory, usable_memory
 
 MIB = 2**20

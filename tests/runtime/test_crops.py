@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grefine_rt.crops import MAX_REGIONS, SIDES, Crop, Frame, choose_crops, crop_around
-from grefine_rt.imaging.mask import Box
+from grefine_rt.arrays import Box
+from grefine_rt.plan.crops import MAX_REGIONS, SIDES, Crop, Frame, choose_crops, crop_around
 
 SDXL = Frame((1024, 1024), 1024, 8, 512, 128)
 

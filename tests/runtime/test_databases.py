@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grefine_rt.databases import DATASETS, read
 from grefine_rt.errors import DatasetError
+from grefine_rt.evaluation.databases import DATASETS, read
 
 HEADER_3K = [
     "name",

@@ -14,11 +14,14 @@ from PIL import Image
 
 from grefine_rt import Assessor, DeviceError
 from grefine_rt.cli import doctor
-from grefine_rt.engine import nvidia, onnxruntime, plugin, sidecar
+from grefine_rt.engine import nvidia
 from grefine_rt.engine.devices import Choice, parse, summary
-from grefine_rt.engine.onnxruntime import CudaOptions, OnnxEngine, cuda_settings
-from grefine_rt.engine.selection import Selection
-from grefine_rt.engine.sidecar import Found
+from grefine_rt.engine.onnxruntime import plugin
+from grefine_rt.engine.onnxruntime import session as onnxruntime
+from grefine_rt.engine.onnxruntime.session import CudaOptions, OnnxEngine, cuda_settings
+from grefine_rt.engine.tensorrt import sidecar
+from grefine_rt.engine.tensorrt.sidecar import Found
+from grefine_rt.models.selection import Selection
 from tests.runtime.fake_bundle import scene
 from tests.runtime.fake_onnxruntime import CPU, CUDA, RTX, Onnxruntime
 
@@ -88,7 +91,7 @@ def tensorrt(monkeypatch):
         return SimpleNamespace(device=device)
 
     module.TensorRTEngine = engine
-    monkeypatch.setitem(sys.modules, "grefine_rt.engine.tensorrt", module)
+    monkeypatch.setitem(sys.modules, "grefine_rt.engine.tensorrt.run", module)
     gpu = property(lambda self: SimpleNamespace(free_memory=module.free))
     scratch = type("Scratch", (namedtuple("Scratch", "device"),), {"gpu": gpu, "size": 0})
     memory = SimpleNamespace(Scratch=scratch)
@@ -554,7 +557,7 @@ def test_tensorrt_alone_is_no_device_that_anything_runs_on():
 def test_doctor_tries_tensorrt_itself(monkeypatch):
     asked = []
     module = SimpleNamespace(probe=asked.append)
-    monkeypatch.setitem(sys.modules, "grefine_rt.engine.tensorrt", module)
+    monkeypatch.setitem(sys.modules, "grefine_rt.engine.tensorrt.run", module)
     assert doctor._try_device("tensorrt:1") == {
         "device": "cuda:1",
         "backend": "tensorrt",

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError, DeviceError, GRefineError, OptionError
 from tests.runtime import tiny
 
@@ -222,5 +222,5 @@ def test_onnxruntime_missing_names_both_extras(monkeypatch, path):
 
 
 def test_importing_loads_no_runtime():
-    code = "import sys, grefine_rt.engine.onnxruntime; sys.exit('onnxruntime' in sys.modules)"
+    code = "import sys, grefine_rt.engine.onnxruntime.session; sys.exit('onnxruntime' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

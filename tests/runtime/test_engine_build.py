@@ -11,10 +11,10 @@ import pytest
 
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.bundle.store import write
-from grefine_rt.diffusion.loop import CancelToken
-from grefine_rt.engine.build import EngineBuilder
-from grefine_rt.engine.onnxruntime import OnnxEngine
-from grefine_rt.engine.sidecar import Environment, validity
+from grefine_rt.cancel import CancelToken
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
+from grefine_rt.engine.tensorrt.build import EngineBuilder
+from grefine_rt.engine.tensorrt.sidecar import Environment, validity
 from grefine_rt.errors import BundleError, Cancelled
 from tests.runtime import tiny
 

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from grefine_rt.bundle.store import write
 from grefine_rt.cli import engine
-from grefine_rt.engine import build, callbacks, memory, sidecar
-from grefine_rt.engine.build import Weights
+from grefine_rt.engine.tensorrt import build, callbacks, memory, sidecar
+from grefine_rt.engine.tensorrt.build import Weights
 from grefine_rt.system_memory import peak_memory
 from tests.runtime import fake_tensorrt, tiny
 

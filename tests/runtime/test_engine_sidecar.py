@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest
-from grefine_rt.diffusion.tile_sharing import HIDDEN
-from grefine_rt.diffusion.tiling import fits, step_tiles
-from grefine_rt.engine import sidecar as sidecars
+from grefine_rt.contract import HIDDEN
 from grefine_rt.engine.base import TensorSpec
-from grefine_rt.engine.profiles import profiles, restricted
-from grefine_rt.engine.sidecar import Environment, Sidecar, Tensor, validity
-from grefine_rt.engine.tensorrt import profile_for
+from grefine_rt.engine.tensorrt import sidecar as sidecars
+from grefine_rt.engine.tensorrt.profiles import profiles, restricted
+from grefine_rt.engine.tensorrt.run import profile_for
+from grefine_rt.engine.tensorrt.sidecar import Environment, Sidecar, Tensor, validity
 from grefine_rt.errors import BundleError
 from grefine_rt.imaging.image import work_size
-from grefine_rt.plan_costs import restore_work
+from grefine_rt.imaging.tiles import fits, step_tiles
+from grefine_rt.plan.costs import restore_work
 from tests.runtime import tiny
 
 STEP = "components/inpaint_step.onnx"

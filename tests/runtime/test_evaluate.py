@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 from scipy import optimize, stats
 
-from grefine_rt import Assessor, OptionError, OutputError, correlation
-from grefine_rt.databases import DATASETS, Rated
-from grefine_rt.evaluate import Agreement, Scored, agreements, score_all, thin_out
-from grefine_rt.published import published
+from grefine_rt import Assessor, OptionError, OutputError
+from grefine_rt.evaluation import correlation
+from grefine_rt.evaluation.databases import DATASETS, Rated
+from grefine_rt.evaluation.evaluate import Agreement, Scored, agreements, score_all, thin_out
+from grefine_rt.evaluation.published import published
 from tests.runtime import assess_bundle as small
 from tests.runtime import fake_bundle
 

@@ -10,20 +10,23 @@ import numpy as np
 import onnx
 import pytest
 
-from grefine_rt.bundle.store import Bundle, write
+from grefine_rt.bundle.store import write
+from grefine_rt.cancel import CancelToken
+from grefine_rt.contract import Schedule
 from grefine_rt.diffusion import regenerate as stage1
 from grefine_rt.diffusion import restore as stage2
 from grefine_rt.diffusion.conditioning import condition
-from grefine_rt.diffusion.loop import CancelToken, denoise
+from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.regenerate import Redrawing, regenerate
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.solver import Schedule, table
+from grefine_rt.diffusion.solver import table
 from grefine_rt.engine.base import TensorSpec
-from grefine_rt.engine.onnxruntime import OnnxEngine
-from grefine_rt.engine.selection import Selection
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError, Cancelled, OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.selection import Selection
 from tests.runtime import tiny
 
 HEIGHT, WIDTH = 32, 48

@@ -11,15 +11,16 @@ import onnx
 import pytest
 
 from grefine_rt import Refiner
-from grefine_rt.bundle.store import Bundle
-from grefine_rt.diffusion.solver import Schedule, advance, table
-from grefine_rt.engine import selection
+from grefine_rt.contract import Schedule, advance
+from grefine_rt.diffusion.solver import table
 from grefine_rt.engine.base import TensorSpec
-from grefine_rt.engine.example import example_inputs, step_rows
-from grefine_rt.engine.onnxruntime import OnnxEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.passes import SidePasses, splits
-from grefine_rt.engine.selection import Selection
 from grefine_rt.errors import BundleError, DeviceError
+from grefine_rt.models import selection
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.selection import Selection, step_rows
+from grefine_rt.models.warm_up import example_inputs
 from tests.runtime import tiny
 
 

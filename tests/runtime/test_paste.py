@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from grefine_rt.imaging.image import resize, to_float
-from grefine_rt.paste import add_difference, paste_region
+from grefine_rt.imaging.paste import add_difference, paste_region
 
 sides = st.integers(16, 60)
 

@@ -11,12 +11,13 @@ from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS
 from grefine_rt.bundle.manifest import Cost
-from grefine_rt.diffusion.tiling import cut
 from grefine_rt.errors import GRefineError, OptionError
-from grefine_rt.plan import PLAN_SIDE, binary_mask, make_plan, stage1_strength
-from grefine_rt.plan_costs import Drawn, plan_costs
-from grefine_rt.plan_options import PlanOptions
-from grefine_rt.reasons import LEFT_TO_STAGE2
+from grefine_rt.imaging.tiles import cut
+from grefine_rt.plan.costs import plan_costs
+from grefine_rt.plan.make import binary_mask, make_plan, stage1_strength
+from grefine_rt.plan.options import PlanOptions
+from grefine_rt.plan.plan import PLAN_SIDE, Drawn
+from grefine_rt.plan.reasons import LEFT_TO_STAGE2
 
 HEIGHT, WIDTH = 96, 160
 MANIFEST = fake_bundle.manifest()

@@ -14,17 +14,19 @@ import pytest
 from PIL import Image
 
 from grefine_rt import bench
-from grefine_rt.bundle.store import Bundle
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.engine import device_memory, onnxruntime, selection
-from grefine_rt.engine.example import work_sizes
-from grefine_rt.engine.gate import Gate
-from grefine_rt.engine.one_thread import OneThread
-from grefine_rt.engine.onnxruntime import OnnxEngine
-from grefine_rt.engine.replay import MOST_CAPTURES, ReplayEngine
+from grefine_rt.engine import device_memory
+from grefine_rt.engine.onnxruntime import session as onnxruntime
+from grefine_rt.engine.onnxruntime.gate import Gate
+from grefine_rt.engine.onnxruntime.one_thread import OneThread
+from grefine_rt.engine.onnxruntime.replay import MOST_CAPTURES, ReplayEngine
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.sized import SIZES_KEPT
 from grefine_rt.errors import BundleError, DeviceError, OptionError
+from grefine_rt.models import selection
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.warm_up import work_sizes
 from tests.runtime import fake_cuda, tiny
 from tests.runtime.fake_bundle import scene
 from tests.runtime.fake_replay import Onnxruntime
@@ -46,10 +48,10 @@ def machine(monkeypatch):
     monkeypatch.setitem(sys.modules, "cuda.core", cuda)
     monkeypatch.setattr(onnxruntime, "module", lambda: fake)
     monkeypatch.setattr(selection, "module", lambda: fake)
-    monkeypatch.setattr("grefine_rt.engine.replay.module", lambda: fake)
+    monkeypatch.setattr("grefine_rt.engine.onnxruntime.replay.module", lambda: fake)
     monkeypatch.setattr(onnxruntime, "_preloaded", [])
     monkeypatch.setattr(device_memory, "find_spec", lambda name: name)
-    monkeypatch.setattr("grefine_rt.engine.sidecar.gpu_target", lambda index=0: "sm89")
+    monkeypatch.setattr("grefine_rt.engine.tensorrt.sidecar.gpu_target", lambda index=0: "sm89")
     return SimpleNamespace(cuda=cuda, fake=fake)
 
 

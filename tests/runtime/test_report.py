@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grefine_rt.imaging import heatmap, report
-from grefine_rt.imaging.report import ReportData, render
+from grefine_rt.imaging import heatmap
+from grefine_rt.report import report
+from grefine_rt.report.report import ReportData, render
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&\x00\ud800"
 VOID = {"meta", "img", "input", "br"}

@@ -8,8 +8,9 @@ from fake_bundle import COLOURS, Bundle, Engine, pool, scene, solve
 
 from grefine_rt import PlanOptions, RefineOptions, Refiner
 from grefine_rt.bundle.manifest import Cost
-from grefine_rt.plan_costs import Drawn, plan_costs
-from grefine_rt.reasons import RESTORE_FIRST, RESTORED_FIRST
+from grefine_rt.plan.costs import plan_costs
+from grefine_rt.plan.plan import Drawn
+from grefine_rt.plan.reasons import RESTORE_FIRST, RESTORED_FIRST
 
 PROMPT = "a house, the sea"
 DAMAGED = [["sea"] * 4, ["sea", "poor", "poor", "sea"], ["sea", "poor", "poor", "sea"], ["sea"] * 4]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grefine_rt.diffusion.solver import COLUMNS, GUIDANCE, RESCALE, Schedule, guidance_row, table, unet_calls
+from grefine_rt.contract import COLUMNS, GUIDANCE, RESCALE, Schedule
+from grefine_rt.diffusion.solver import guidance_row, table, unet_calls
 from grefine_rt.errors import OptionError
 
 SHAPE = (1, 4, 6, 5)

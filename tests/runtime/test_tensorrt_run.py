@@ -13,21 +13,23 @@ import numpy as np
 import pytest
 
 from grefine_rt.bundle.manifest import FileEntry
-from grefine_rt.bundle.store import Bundle
+from grefine_rt.contract import Schedule
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.solver import Schedule, table
-from grefine_rt.engine import build, jit_cache, tensorrt
+from grefine_rt.diffusion.solver import table
 from grefine_rt.engine.base import TensorSpec
-from grefine_rt.engine.build import EngineBuilder
 from grefine_rt.engine.device_memory import CudaDevice, Scratch
-from grefine_rt.engine.jit_cache import JitCache
-from grefine_rt.engine.onnxruntime import OnnxEngine
-from grefine_rt.engine.sidecar import RTX_TARGETS, Environment
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.sized import SIZES_KEPT, axis_sizes
-from grefine_rt.engine.tensorrt import TensorRTEngine, profile_for
+from grefine_rt.engine.tensorrt import build, jit_cache
+from grefine_rt.engine.tensorrt import run as tensorrt
+from grefine_rt.engine.tensorrt.build import EngineBuilder
+from grefine_rt.engine.tensorrt.jit_cache import JitCache
+from grefine_rt.engine.tensorrt.run import TensorRTEngine, profile_for
+from grefine_rt.engine.tensorrt.sidecar import RTX_TARGETS, Environment
 from grefine_rt.errors import BundleError, DeviceError
+from grefine_rt.models.bundle import Bundle
 from tests.runtime import fake_cuda, fake_tensorrt, tiny
 from tests.runtime.test_loops import TinyBundle
 

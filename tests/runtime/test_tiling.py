@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grefine_rt.diffusion.loop import CancelToken
+from grefine_rt.cancel import CancelToken
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.tiling import cut, fits, tiled_decode, tiled_encode
+from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.errors import BundleError, Cancelled, OptionError
 from grefine_rt.imaging.image import work_size
+from grefine_rt.imaging.tiles import cut, fits
 from tests.runtime import tiny
 from tests.runtime.test_loops import bundle  # noqa: F401
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from grefine_rt import Assessor, BundleError, OptionError, PlanOptions, RefineOptions, Refiner
-from grefine_rt.engine import selection
-from grefine_rt.engine.example import example_inputs, one_of_each
+from grefine_rt.models import selection
+from grefine_rt.models.warm_up import example_inputs, one_of_each
 from tests.runtime import assess_bundle, fake_bundle
 
 

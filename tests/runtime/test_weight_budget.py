@@ -1,7 +1,7 @@
 """How much of an engine's weights lies on the GPU when not all do: the arithmetic."""
 
 from grefine_rt.bundle.manifest import FileEntry
-from grefine_rt.engine.weight_budget import HEADROOM, weight_budget
+from grefine_rt.engine.tensorrt.weight_budget import HEADROOM, weight_budget
 from tests.runtime.test_engine_sidecar import manifest, sidecar
 
 GB = 10**9

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from grefine_export.models.clip_resnet_surgery import ResNetClip
     from grefine_rt import Assessor
     from grefine_rt.assess.indicator import Assessment
-    from grefine_rt.databases import Rated
+    from grefine_rt.evaluation.databases import Rated
     from grefine_rt.text.tokenizer import PromptTokenizer
 
 app = typer.Typer(no_args_is_help=True, help="Learn from databases: Image2Prompt, IP-IQA, T_p, constants.")
@@ -149,7 +149,7 @@ def ip_iqa(
         from grefine_export.learn.epochs import Recipe
         from grefine_export.learn.ip_iqa import PUBLISHED, TABLE_3, Ingredients, cross_validate, fit, table
         from grefine_export.models.ip_iqa import Design, IpIqa, encoders, save
-        from grefine_rt import databases
+        from grefine_rt.evaluation import databases
 
         if ablation and image2prompt is None:
             raise ValueError("--ablation compares with and without Image2Prompt: give --image2prompt")
@@ -227,7 +227,7 @@ def t_p(
         from grefine_export.learn.t_p import PromptContexts
         from grefine_export.models.clip_loading import at_size, image_size, load_clip, surgery
         from grefine_export.models.clip_tokenizer import BOS, EOS, read_tokenizer
-        from grefine_rt import databases
+        from grefine_rt.evaluation import databases
 
         rated = _present(databases.read(dataset, root, split))
         path = locate(clip)
@@ -268,8 +268,9 @@ def alignment(
         import dataclasses
 
         from grefine_export.learn.alignment import fit, gather, observe
-        from grefine_rt import Assessor, databases
+        from grefine_rt import Assessor
         from grefine_rt.bundle.store import write
+        from grefine_rt.evaluation import databases
 
         rated = _present(databases.read(dataset, root))
         if "alignment" not in rated[0].scores:

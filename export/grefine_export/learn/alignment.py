@@ -15,7 +15,7 @@ from scipy import optimize, special
 
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import Alignment
-from grefine_rt.correlation import plcc, srcc
+from grefine_rt.evaluation.correlation import plcc, srcc
 
 FALSE_ALARMS = 0.05  # share of well aligned pictures in which a noun may be called missing
 ALIGNED = 0.25  # share of the pictures, those with the best opinions, that count as well aligned

@@ -16,8 +16,8 @@ from torch.utils.data import DataLoader
 
 from grefine_export.learn.epochs import Pictures, Recipe, Say, run_epochs
 from grefine_export.models.ip_iqa import IpIqa
-from grefine_rt import correlation
-from grefine_rt.databases import Rated
+from grefine_rt.evaluation import correlation
+from grefine_rt.evaluation.databases import Rated
 from grefine_rt.files import whole
 from grefine_rt.text.emphasis import plain_text
 from grefine_rt.text.tokenizer import PromptTokenizer

@@ -13,12 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from grefine_export.models.clip_prompts import CLASS_TOKENS, CONTEXT, POSITION, PUBLISHED_ALPHA
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.perceptual import pair_probabilities
-
-CONTEXT, CLASS_TOKENS = 16, 3
-POSITION = 1 + CONTEXT + CLASS_TOKENS  # of the end-of-text token, where the feature is read
-PUBLISHED_ALPHA = tuple(share * mean for share, mean in ((1.0, 0.935), (0.6, 0.892), (0.8, 0.826)))
 
 
 class PromptContexts(nn.Module):

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader
 
 from grefine_export.checkpoints import read_tensors
 from grefine_export.learn.epochs import Pictures, Say
-from grefine_export.learn.t_p import CONTEXT, PromptContexts, Rated, fit_alpha, learn
-from grefine_export.models.clip_prompts import CONTEXT_FILES
+from grefine_export.learn.t_p import PromptContexts, Rated, fit_alpha, learn
+from grefine_export.models.clip_prompts import CONTEXT, CONTEXT_FILES
 from grefine_export.models.clip_surgery import ClipEncoder
 
 ENDS = 0.05  # share of the pictures at either end whose opinions count as 0 and as 1

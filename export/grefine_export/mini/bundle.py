@@ -20,7 +20,7 @@ from grefine_export.models.inpaint import TextEncoder
 from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.perceptual import ClipText, Perceptual
 from grefine_export.models.vae import Vae
-from grefine_export.models.vae_graphs import Decode, Encode
+from grefine_export.models.vae_graphs import Decode, Encode, latent_channels
 from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_export.onnx.step import InpaintStep, RestoreStep
@@ -56,26 +56,34 @@ def export_components(models: Models, folder: Path) -> dict[str, float]:
         return torch.rand(*shape, generator=generator)
 
     length, width = sizes.CLIP_LENGTH, sizes.CLIP_TEXT["hidden_size"]
-    latent = (1, 4, 24, 20)  # neither square nor the size of training: height and width are free
+    first, second = (
+        (1, sizes.VAE["latent_channels"], 24, 20),
+        (1, sizes.RESTORE_VAE["latent_channels"], 24, 20),
+    )  # neither square nor the size of training: height and width are free
     vocabulary = models.clip.clip.config.text_config.vocab_size
     ids = torch.randint(0, vocabulary, (3, length), generator=generator)
     ids[:, -1] = models.clip.clip.text_model.eos_token_id
     free_size = {2: "h", 3: "w"}
     texts = {"context": {0: "n"}, "pooled": {0: "n"}, "time_ids": {0: "n"}}
-    state = {"sample": normal(*latent), "previous": normal(*latent), "noise": normal(*latent)}
     text = {"context": normal(2, length, width)}
     step = {"timestep": torch.tensor([321.0]), "coefficients": uniform(9)}
     size_ids = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]] * 2, dtype=torch.float32)
+    state = ("sample", "previous", "noise")
     inpaint = {
-        **state,
-        "mask": (uniform(1, 1, *latent[2:]) > 0.5).float(),
-        "masked_latent": normal(*latent),
+        **{name: normal(*first) for name in state},
+        "mask": (uniform(1, 1, *first[2:]) > 0.5).float(),
+        "masked_latent": normal(*first),
         **text,
         "pooled": normal(2, sizes.CLIP_WIDTH),
         "time_ids": size_ids,
         **step,
     }
-    restore = {**state, "control": uniform(1, 3, 8 * latent[2], 8 * latent[3]), **text, **step}
+    restore = {
+        **{name: normal(*second) for name in state},
+        "control": uniform(1, 3, 8 * second[2], 8 * second[3]),
+        **text,
+        **step,
+    }
     image_axes = {0: "b", 2: "H", 3: "W"}
     latent_axes = {0: "b", **free_size}
     jobs: list[tuple[str, nn.Module, dict[str, Tensor], list[str], dict[str, dict[int, str]]]] = [
@@ -114,7 +122,7 @@ def export_components(models: Models, folder: Path) -> dict[str, float]:
                 (
                     f"{stage}_decode",
                     Decode(vae),
-                    {"latent": normal(2, 4, 20, 24)},
+                    {"latent": normal(2, latent_channels(vae), 20, 24)},
                     ["image"],
                     {"latent": latent_axes},
                 ),
@@ -178,6 +186,7 @@ def refining() -> dict[str, Any]:
             "prediction": "v_prediction",
             "schedule": _schedule(),
             "time_ids": True,
+            "latent_channels": sizes.VAE["latent_channels"],
         },
         "restore": {
             "resolution": sizes.RESTORE_SIDE,
@@ -192,6 +201,7 @@ def refining() -> dict[str, Any]:
             "prediction": "v_prediction",
             "schedule": _schedule(),
             "decoding": "quality",
+            "latent_channels": sizes.RESTORE_VAE["latent_channels"],
         },
     }
 

@@ -20,7 +20,7 @@ from grefine_rt import Assessor
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import FILE_NAME, Redraw
 from grefine_rt.bundle.store import write
-from grefine_rt.plan import binary_mask, poor_places
+from grefine_rt.plan.make import binary_mask, poor_places
 
 FALSE_ALARMS = 0.035
 """Share of sound pictures that either indicator may send to stage 1: both together stay below the tenth that may

@@ -22,11 +22,11 @@ from grefine_export.mini.world import SIZE, Rendered, Scene, render
 from grefine_export.models.vae import Vae
 from grefine_rt import Assessor
 from grefine_rt.bundle.manifest import Manifest
-from grefine_rt.diffusion.loop import LATENT_SCALE
+from grefine_rt.contract import LATENT_SCALE
 from grefine_rt.files import whole
 from grefine_rt.imaging.mask import grow
-from grefine_rt.plan import make_plan
-from grefine_rt.plan_options import PlanOptions
+from grefine_rt.plan.make import make_plan
+from grefine_rt.plan.options import PlanOptions
 
 PAIRS_PER_SCENE = 2
 BATCH = 64
@@ -38,7 +38,7 @@ COVERED = 0.6
 
 @dataclass(frozen=True)
 class Latents:
-    """Training examples: `start`, `clean` and `masked` float16 (k, 4, 16, 16), the latents of the picture that stage 1
+    """Training examples: `start`, `clean` and `masked` float16 (k, c, 16, 16), the latents of the picture that stage 1
     finds, of the same with the truth in its mask, and of the same without its mask; `mask` bool (k, 16, 16); `scene`
     int (k,) the index of each in the pool."""
 
@@ -168,6 +168,5 @@ def _encoded(
         images[:, place] = np.stack([start, clean, start * ~inside])[:, :, ::turn]
         masks[place] = mask[:, ::turn]
     pixels = torch.from_numpy(images).flatten(0, 1).permute(0, 3, 1, 2).to(device)
-    with torch.autocast(device.type, dtype=torch.bfloat16):
-        encoded = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).float().cpu()
+    encoded = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).float().cpu()
     return (*encoded.numpy().astype(np.float16).reshape(3, len(rows), *encoded.shape[1:]), masks)

@@ -12,6 +12,7 @@ from torch import Tensor
 from grefine_export.mini.defects import NATURALNESS, damage, spot
 from grefine_export.mini.pool import Pool
 from grefine_export.mini.train_vae import STAGE2, enlarge
+from grefine_export.mini.training import seeded
 from grefine_export.mini.world import SIZE, Rendered
 from grefine_export.models.vae import Vae
 
@@ -76,13 +77,14 @@ def restoration_pairs(
     side: int,
     count: int,
     seed: int,
+    step: int = 0,
 ) -> Iterator[Pairs]:
     """Endless batches of `count` crops of `side` pixels, two of a picture where the crop is smaller than it.
 
     shares: how often each kind of defect comes. In some crops, a region is as stage 1 leaves it: sound, but as soft
-    as its autoencoder `redrawer` draws.
+    as its autoencoder `redrawer` draws. A run from `step` on gets other pairs than one from the beginning.
     """
-    rng = np.random.default_rng((seed, side))
+    rng = seeded(seed, side, step)
     a_picture = 2 if side < SIZE else 1
     while True:
         rows = rng.integers(len(pool.scenes), size=count // a_picture)

@@ -28,7 +28,7 @@ from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.pool import Pool
 from grefine_export.mini.prompts import prompt_of, with_article
 from grefine_export.mini.things import KINDS
-from grefine_export.mini.training import COMPILE_FROM, Schedule, fit
+from grefine_export.mini.training import COMPILE_FROM, Schedule, fit, seeded
 from grefine_export.mini.vocabulary import BOS, EOS
 from grefine_export.mini.world import Rendered, Scene
 from grefine_export.models.clip_surgery import ClipSurgery
@@ -118,9 +118,9 @@ def _phrase_words(kind: str, colour: str | None, rng: np.random.Generator) -> st
     return with_article(name) if rng.random() < 0.6 else name
 
 
-def batches(pool: Pool, tokenizer: Tokenizer, device: torch.device) -> Iterator[Batch]:
+def batches(pool: Pool, tokenizer: Tokenizer, device: torch.device, step: int) -> Iterator[Batch]:
     """Endless training batches; most of the pictures as a weak generator draws them, half mirrored left to right."""
-    rng = np.random.default_rng(21)
+    rng = seeded(21, step)
     while True:
         picked = rng.integers(len(pool.scenes), size=BATCH)
         scenes = [pool.scenes[i] for i in picked]
@@ -274,7 +274,7 @@ def train_clip(
 ) -> ClipSurgery:
     """Trains the embedded CLIP."""
     torch.manual_seed(2)
-    source = batches(pool, tokenizer, device)
+    source = partial(batches, pool, tokenizer, device)
     schedule = Schedule(steps, 1.5e-3, warmup=min(200, steps // 5 + 1), decay=0.05)
     loss_of = contrastive_loss
     if steps > COMPILE_FROM:  # the image encoder alone: the number of texts changes with every batch

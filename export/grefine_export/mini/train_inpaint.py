@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from grefine_export.mini.pool import Pool
 from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.redrawing_pairs import Latents
 from grefine_export.mini.train_clip import encode_texts
-from grefine_export.mini.training import Schedule, fit
+from grefine_export.mini.training import Schedule, fit, seeded
 from grefine_export.mini.vocabulary import BOS, EOS
 from grefine_export.mini.world import SIZE
 from grefine_export.models.inpaint import inpaint_unet
@@ -59,7 +60,7 @@ class TextConditionedUNet(nn.Module):
 
 @dataclass(frozen=True)
 class Batch:
-    """`start`, `clean`, `masked` (b, 4, 16, 16), `mask` (b, 1, 16, 16) and `ids` (b, L)."""
+    """`start`, `clean`, `masked` (b, c, 16, 16), `mask` (b, 1, 16, 16) and `ids` (b, L)."""
 
     start: Tensor
     clean: Tensor
@@ -68,9 +69,11 @@ class Batch:
     ids: Tensor
 
 
-def batches(pool: Pool, latents: Latents, tokenizer: Tokenizer, device: torch.device) -> Iterator[Batch]:
-    """Endless training batches; prompts are written anew each time."""
-    rng = np.random.default_rng(32)
+def batches(
+    pool: Pool, latents: Latents, tokenizer: Tokenizer, device: torch.device, step: int
+) -> Iterator[Batch]:
+    """Endless batches for a run from `step` on; prompts are written anew each time."""
+    rng = seeded(32, step)
     while True:
         rows = rng.integers(len(latents.scene), size=BATCH)
         texts = [plain_text(prompt_of(pool.scenes[i], rng)) for i in latents.scene[rows]]
@@ -90,7 +93,7 @@ def on_the_way(
     """What a perfect denoiser finds and should say at noise level `alpha`, when the loop started from the noised
     picture `start` at level `first`: the noised latent, and the velocity that leads to `clean`.
 
-    Latents (b, 4, h, w); levels (b,), cumulative, `first` at most `alpha`. A step of Euler or DDIM towards `clean`
+    Latents (b, c, h, w); levels (b,), cumulative, `first` at most `alpha`. A step of Euler or DDIM towards `clean`
     keeps what is not noise of the difference in proportion to s = sqrt((1 - alpha) / alpha), so s / s_first of
     `start - clean` is left.
     """
@@ -144,7 +147,7 @@ def train_inpaint(
         loss = denoising_loss(predicted, velocity, 0.15 + 0.85 * batch.mask)
         return loss, {}
 
-    source = batches(pool, latents, tokenizer, device)
+    source = partial(batches, pool, latents, tokenizer, device)
     schedule = Schedule(steps, 1e-3, warmup=min(200, steps // 5 + 1), average=0.999, compiled=("unet",))
     trained = fit("inpaint", model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, TextConditionedUNet)

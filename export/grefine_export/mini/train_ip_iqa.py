@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +31,12 @@ from grefine_export.mini.prompts import prompt_of, with_article
 from grefine_export.mini.rated import RatedPool, write_database
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.train_clip import QUALITY_WORDS, encode_texts
-from grefine_export.mini.training import Schedule, fit
+from grefine_export.mini.training import Schedule, fit, seeded
 from grefine_export.mini.world import SIZE
 from grefine_export.models.clip_resnet import STRIDE, AttentionPool2d, ModifiedResNet
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.ip_iqa import Design, ImageEncoder, IpIqa, PromptEncoder
-from grefine_rt import databases
+from grefine_rt.evaluation import databases
 from grefine_rt.text.emphasis import plain_text
 from grefine_rt.text.tokenizer import PromptTokenizer
 
@@ -127,9 +128,9 @@ def _picture(images: np.ndarray, flipped: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
-def clip_batches(pool: Pool, damaged: Damaged, device: torch.device) -> Iterator[Batch]:
+def clip_batches(pool: Pool, damaged: Damaged, device: torch.device, step: int) -> Iterator[Batch]:
     """Endless batches of scenes, half of them damaged; `truth` (b, 4) is overall and the factors, 0..1."""
-    rng = np.random.default_rng(33)
+    rng = seeded(33, step)
     while True:
         rows = np.sort(rng.choice(len(pool.scenes), BATCH, replace=len(pool.scenes) < BATCH))
         broken = rng.random(BATCH) < 0.5
@@ -189,9 +190,9 @@ def matching_rows(
     return rows.numpy(), state["features"]
 
 
-def rated_batches(rated: RatedPool, rows: np.ndarray, device: torch.device) -> Iterator[Batch]:
+def rated_batches(rated: RatedPool, rows: np.ndarray, device: torch.device, step: int) -> Iterator[Batch]:
     """Endless batches out of `rows`; `truth` (b, 2) are the opinions."""
-    rng = np.random.default_rng(34)
+    rng = seeded(34, step)
     while True:
         picked = np.sort(rng.choice(rows, BATCH, replace=len(rows) < BATCH))
         image = _picture(rated.images[picked], rng.random(BATCH) < 0.5)
@@ -214,7 +215,7 @@ def train_image_encoders(
     texts = text_features(clip, tokenizer, pool)
     scale = float(clip.scale.detach().clamp(max=60))
     schedule = Schedule(budget.clip, 3e-3, warmup=min(200, budget.clip // 5 + 1), decay=0.05)
-    source = clip_batches(pool, damaged, device)
+    source = partial(clip_batches, pool, damaged, device)
     plain = fit("resnet", new_image_encoder(), source, clip_loss(texts, scale), schedule, folder, device)
     rows, features = matching_rows(clip, tokenizer, rated, folder / f"matching-{len(rated.prompts)}.pt")
 
@@ -225,7 +226,8 @@ def train_image_encoders(
     further = new_image_encoder()
     further.load_state_dict(plain.state_dict())
     schedule = Schedule(budget.image2prompt, 3e-4, warmup=min(50, budget.image2prompt // 5 + 1))
-    pulled = fit("image2prompt", further, rated_batches(rated, rows, device), pull, schedule, folder, device)
+    source = partial(rated_batches, rated, rows, device)
+    pulled = fit("image2prompt", further, source, pull, schedule, folder, device)
     assert isinstance(plain, ImageEncoder)
     assert isinstance(pulled, ImageEncoder)
     return {False: plain, True: pulled}
@@ -261,7 +263,7 @@ def train_ip_iqa(
         quality, alignment = errors.detach().tolist()
         return errors.mean(), {"quality": round(quality, 4), "alignment": round(alignment, 4)}
 
-    source = rated_batches(rated, np.arange(len(rated.images)), device)
+    source = partial(rated_batches, rated, np.arange(len(rated.images)), device)
     schedule = Schedule(budget.opinions, 1e-3, warmup=min(200, budget.opinions // 5 + 1), decay=0.05)
     trained = fit("ip_iqa", model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, IpIqa)

@@ -6,11 +6,11 @@ sample starts from. The target is always the sound picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.restoration_pairs import ALL_SHARES, Pairs, relative_error, restoration_pairs
 from grefine_export.mini.train_clip import encode_texts
 from grefine_export.mini.train_inpaint import TRAIN_STEPS, alphas_cumprod
-from grefine_export.mini.training import Schedule, fit
+from grefine_export.mini.training import Schedule, fit, seeded
 from grefine_export.mini.world import SIZE
 from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.pasd_removal import RemovalEmbedding
@@ -48,11 +48,15 @@ class Batch:
 
 
 def _with_prompts(
-    source: Iterator[Pairs], pool: Pool, tokenizer: Tokenizer, device: torch.device
+    source: Callable[[int], Iterator[Pairs]],
+    pool: Pool,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    step: int,
 ) -> Iterator[Batch]:
     """Half of the prompts have the words that stage 2 adds."""
-    rng = np.random.default_rng(42)
-    for pairs in source:
+    rng = seeded(42, step)
+    for pairs in source(step):
         texts = [plain_text(prompt_of(pool.scenes[row], rng)) for row in pairs.rows]
         texts = [f"{text}, {PROMPT_SUFFIX}" if rng.random() < 0.5 else text for text in texts]
         yield Batch(pairs, encode_texts(tokenizer, texts, sizes.CLIP_LENGTH).to(device))
@@ -104,8 +108,8 @@ def train_restore(
         ("restore_crops", CROP, CROPS, on_crops, 1.5e-3),
         ("restore", SIZE, WHOLES, steps - on_crops, 6e-4),
     ):
-        pairs = restoration_pairs(pool, ALL_SHARES, first, device, side, count, seed=42)
-        source = _with_prompts(pairs, pool, tokenizer, device)
+        pairs = partial(restoration_pairs, pool, ALL_SHARES, first, device, side, count, 42)
+        source = partial(_with_prompts, pairs, pool, tokenizer, device)
         schedule = Schedule(part, rate, warmup=min(200, part // 5 + 1), average=0.998, compiled=("",))
         model.requires_grad_(True)
         embedding = model.get_submodule("controlnet.controlnet_cond_embedding").requires_grad_(False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from grefine_export.mini import sizes
 from grefine_export.mini.pool import Pool
-from grefine_export.mini.training import Schedule, fit
+from grefine_export.mini.training import Schedule, fit, seeded
 from grefine_export.models.vae import Vae
 
 CROP = 64
@@ -47,10 +48,10 @@ def enlarge(images: Tensor, times: int) -> Tensor:
     return images.contiguous(memory_format=torch.channels_last)
 
 
-def _crops(pool: Pool, device: torch.device, enlarged: int) -> Iterator[Tensor]:
+def _crops(pool: Pool, device: torch.device, enlarged: int, step: int) -> Iterator[Tensor]:
     """Crops of 64 pixels, enlarged, in [-1, 1]; a quarter recoloured, blurred or noisy: it must encode bad images
     too."""
-    rng = np.random.default_rng(11)
+    rng = seeded(11, step)
     span = pool.images.shape[1] - CROP
     while True:
         rows = []
@@ -93,7 +94,8 @@ def _fit(
         psnr = 10 * float(torch.log10(4 / seen.detach().pow(2).mean()))
         return loss, {"psnr": round(psnr, 2)}
 
-    trained = fit(name, model, _crops(pool, device, kind.enlarged), loss_of, schedule, folder, device)
+    source = partial(_crops, pool, device, kind.enlarged)
+    trained = fit(name, model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, Vae)
     return trained
 

@@ -10,10 +10,13 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.checkpoints import read_tensors
-from grefine_export.learn.t_p import CLASS_TOKENS, CONTEXT, POSITION, PUBLISHED_ALPHA
 from grefine_export.models.clip_surgery import ClipEncoder
 from grefine_export.models.clip_tokenizer import BOS, EOS
 from grefine_rt.text.tokenizer import PromptTokenizer
+
+CONTEXT, CLASS_TOKENS = 16, 3
+POSITION = 1 + CONTEXT + CLASS_TOKENS  # of the end-of-text token, where the feature is read
+PUBLISHED_ALPHA = tuple(share * mean for share, mean in ((1.0, 0.935), (0.6, 0.892), (0.8, 0.826)))
 
 CONTEXT_FILES = ("PQ-overall.pth", "PQ-technical.pth", "PQ-rational.pth", "PQ-natural.pth")
 ALPHA_FILE = "alpha.json"

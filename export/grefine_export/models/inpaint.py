@@ -15,18 +15,19 @@ TIME_IDS = 6
 
 
 def inpaint_unet(config: Mapping[str, Any]) -> UNet2DConditionModel:
-    """An untrained SDXL-type UNet that takes 4 noisy latents, 1 mask and 4 masked latents, in this order.
+    """An untrained SDXL-type UNet that takes the noisy latent, the mask and the masked latent, in this order.
 
     Args:
-        config: sizes, as arguments of diffusers' `UNet2DConditionModel`, and `pooled_dim`, the width of the
-            pooled text feature. Channels in and out and the kind of conditioning are fixed here.
+        config: sizes, as arguments of diffusers' `UNet2DConditionModel`, `pooled_dim`, the width of the pooled
+            text feature, and `latent_channels` where they are not 4. The kind of conditioning is fixed here.
     """
     sizes = dict(config)
     pooled_dim = sizes.pop("pooled_dim")
     time_dim = sizes.setdefault("addition_time_embed_dim", 256)
+    channels = sizes.pop("latent_channels", 4)
     return UNet2DConditionModel(
-        in_channels=9,
-        out_channels=4,
+        in_channels=2 * channels + 1,
+        out_channels=channels,
         addition_embed_type="text_time",
         projection_class_embeddings_input_dim=pooled_dim + TIME_IDS * time_dim,
         use_linear_projection=True,

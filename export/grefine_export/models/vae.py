@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 class Vae(nn.Module):
-    """`image` (b, 3, H, W) in [-1, 1] <-> `latent` (b, 4, H/8, W/8), scaled to about unit variance."""
+    """`image` (b, 3, H, W) in [-1, 1] <-> `latent` (b, c, H/8, W/8), scaled to about unit variance."""
 
     def __init__(self, config: dict[str, Any], patch: int = 1):
         super().__init__()

@@ -17,7 +17,7 @@ MAGNITUDES = (1.0, 4.0, 10.0)
 
 
 class Encode(nn.Module):
-    """`image` (b, 3, H, W) in [-1, 1] -> `latent` (b, 4, H/8, W/8); both float32, whatever the weights are."""
+    """`image` (b, 3, H, W) in [-1, 1] -> `latent` (b, c, H/8, W/8); both float32, whatever the weights are."""
 
     def __init__(self, vae: Vae) -> None:
         super().__init__()
@@ -48,15 +48,20 @@ def as_vae(kl: AutoencoderKL) -> Vae:
     return vae.eval()
 
 
-def extreme_latents() -> Iterator[Tensor]:
-    """Latents (3, 4, 8, 8) of each of MAGNITUDES: random, and all of one sign."""
-    noise = torch.randn(4, 8, 8, generator=torch.Generator().manual_seed(5))
+def latent_channels(vae: Vae) -> int:
+    """Channels of its latents: 4 in Stable Diffusion and SDXL, 16 in the embedded stage 1."""
+    return int(vae.kl.config.latent_channels)
+
+
+def extreme_latents(channels: int) -> Iterator[Tensor]:
+    """Latents (3, channels, 8, 8) of each of MAGNITUDES: random, and all of one sign."""
+    noise = torch.randn(channels, 8, 8, generator=torch.Generator().manual_seed(5))
     one = torch.ones_like(noise)
     for magnitude in MAGNITUDES:
         yield magnitude * torch.stack([noise, one, -one])
 
 
-def peak_activation(decoder: nn.Module) -> float:
+def peak_activation(decoder: Decode) -> float:
     """The largest magnitude that any layer of `decoder` (float32) puts out for extreme latents.
 
     A CPU shows nothing else: its runtimes compute half precision in single, where nothing overflows.
@@ -69,7 +74,7 @@ def peak_activation(decoder: nn.Module) -> float:
 
     hooks = [module.register_forward_hook(note) for module in decoder.modules()]
     with torch.no_grad():
-        for latents in extreme_latents():
+        for latents in extreme_latents(latent_channels(decoder.vae)):
             decoder(latents)
     for hook in hooks:
         hook.remove()

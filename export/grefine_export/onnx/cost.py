@@ -23,8 +23,7 @@ from onnx.shape_inference import infer_node_outputs
 
 from grefine_rt.bundle.manifest import Cost, Manifest
 from grefine_rt.bundle.store import read_manifest, write
-from grefine_rt.diffusion.loop import LATENT_SCALE
-from grefine_rt.diffusion.tile_sharing import HIDDEN, OTHERS
+from grefine_rt.contract import HIDDEN, LATENT_SCALE, OTHERS
 
 TEXT_LENGTH = 77
 """Tokens of a prompt, of all of CLIP's text encoders."""

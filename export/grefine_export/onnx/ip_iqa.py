@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from grefine_export.component import read_manifest
 from grefine_export.models.clip_resnet import STRIDE
 from grefine_export.models.ip_iqa import FusionGraph, ImageGraph, IpIqa
+from grefine_export.onnx.component import read_manifest
 from grefine_export.onnx.convert import Weights, export
 from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_rt.bundle.manifest import Manifest

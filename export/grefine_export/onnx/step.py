@@ -45,8 +45,8 @@ class InpaintStep(nn.Module):
         timestep: Tensor,
         coefficients: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Latents (1, 4, h, w), `mask` (1, 1, h, w) 0 or 1, `context` (n, L, D), `pooled` (n, P), `time_ids`
-        (n, 6), `timestep` (1,), `coefficients` (9,) -> `next` and `clean` (1, 4, h, w).
+        """Latents (1, c, h, w), `mask` (1, 1, h, w) 0 or 1, `context` (n, L, D), `pooled` (n, P), `time_ids`
+        (n, 6), `timestep` (1,), `coefficients` (9,) -> `next` and `clean` (1, c, h, w).
         """
         joined = torch.cat([coefficients[0] * sample, mask, masked_latent], dim=1)
         model = _predict(self.unet, joined, context, pooled, time_ids, timestep)
@@ -75,8 +75,8 @@ class BlendedStep(nn.Module):
         timestep: Tensor,
         coefficients: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """As `InpaintStep`, with `coefficients` (11,), `original` (1, 4, h, w) the latent of the picture and
-        `original_noise` (1, 4, h, w) what it is noised with: that of the first sample.
+        """As `InpaintStep`, with `coefficients` (11,), `original` (1, c, h, w) the latent of the picture and
+        `original_noise` (1, c, h, w) what it is noised with: that of the first sample.
         """
         model = _predict(self.unet, coefficients[0] * sample, context, pooled, time_ids, timestep)
         following, clean = _update(model, sample, previous, noise, coefficients)
@@ -102,8 +102,8 @@ class RestoreStep(nn.Module):
         timestep: Tensor,
         coefficients: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Latents (1, 4, h, w), `control` (1, 3, 8h, 8w) RGB in [0, 1], `context` (n, L, D), `timestep` (1,),
-        `coefficients` (9,) -> `next` and `clean` (1, 4, h, w).
+        """Latents (1, c, h, w), `control` (1, 3, 8h, 8w) RGB in [0, 1], `context` (n, L, D), `timestep` (1,),
+        `coefficients` (9,) -> `next` and `clean` (1, c, h, w).
         """
         dtype = self.pasd.unet.dtype
         scaled = (coefficients[0] * sample).expand(context.shape[0], -1, -1, -1)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grefine_rt.arrays import Floats
 from grefine_rt.assess.phrases import Phrase
 
-Map = NDArray[np.float32]
 Defect = Literal["noun", "adjective"]
 AdjectiveRule = Literal["penalised", "printed"]
 Joining = Literal["union", "product"]
@@ -45,8 +44,8 @@ class PhraseScore:
     noun_score: float
     phrase_score: float
     defect: Defect | None
-    map: Map
-    noun_map: Map
+    map: Floats
+    noun_map: Floats
     ancestor_index: int
 
 
@@ -55,11 +54,11 @@ class Region:
     """Where a defective phrase is to be drawn: `map` float32 (g, g) in [0, 1], `place` in words."""
 
     phrase: int
-    map: Map
+    map: Floats
     place: str
 
 
-def match(tokens: Map, texts: Map, empty: Map, temperature: float) -> Map:
+def match(tokens: Floats, texts: Floats, empty: Floats, temperature: float) -> Floats:
     """Eq. 5: softmax over (text, "") of the scaled similarity, for every image token.
 
     `tokens` (1+N, d), `texts` (n, d) and `empty` (d,) are L2-normalised features; `empty` is that of "". The
@@ -72,8 +71,8 @@ def match(tokens: Map, texts: Map, empty: Map, temperature: float) -> Map:
 
 def score_phrases(
     phrases: Sequence[Phrase],
-    nouns: Map,
-    wholes: Map,
+    nouns: Floats,
+    wholes: Floats,
     *,
     a_bound: float,
     beta: float,
@@ -157,7 +156,7 @@ def regions(
     return tuple(found)
 
 
-def join(regions: Sequence[Region], joining: Joining, side: int) -> Map:
+def join(regions: Sequence[Region], joining: Joining, side: int) -> Floats:
     """Eq. 6: one map (side, side) in [0, 1] from the regions of all defects; 1 is to be redrawn.
 
     "union" (default): D = 1 - prod_j (1 - A_j), which is 0 when nothing is wrong. "product" (as printed):
@@ -169,7 +168,7 @@ def join(regions: Sequence[Region], joining: Joining, side: int) -> Map:
     return np.asarray(1.0 - (1.0 - maps).prod(axis=0), dtype=np.float32)
 
 
-def free_region(claimed: Sequence[Map], noun_map: Map, window: float = WINDOW) -> Map:
+def free_region(claimed: Sequence[Floats], noun_map: Floats, window: float = WINDOW) -> Floats:
     """A compact place to draw a thing that is not in the picture, float32 (g, g) in [0, 1], peak 1.
 
     Free is what no map in `claimed` holds: prod_k (1 - A_k). A redraw needs room in one piece, and the whole
@@ -189,7 +188,7 @@ def free_region(claimed: Sequence[Map], noun_map: Map, window: float = WINDOW) -
     return region
 
 
-def best_window(weight: Map, share: float) -> tuple[int, int, int]:
+def best_window(weight: Floats, share: float) -> tuple[int, int, int]:
     """The square window of about `share` of the area of `weight` (g, g) with the highest mean.
 
     Returns (top, left, side) in grid cells. Of equal windows the most central one is taken.
@@ -215,7 +214,7 @@ def _present_ancestor(phrases: Sequence[PhraseScore], index: int) -> int | None:
     return None
 
 
-def _raise_peak(region: Map) -> Map:
+def _raise_peak(region: Floats) -> Floats:
     peak = float(region.max())
     return np.asarray(region / peak, dtype=np.float32) if peak > 1e-6 else np.ones_like(region)
 

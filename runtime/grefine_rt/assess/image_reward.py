@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grefine_rt.arrays import Floats
+from grefine_rt.bundle.manifest import Reward
 from grefine_rt.engine.batch import run_rows
-
-if TYPE_CHECKING:
-    from grefine_rt.bundle.manifest import Reward
-    from grefine_rt.bundle.store import Bundle
+from grefine_rt.models.bundle import Bundle
 
 
-def rewards(bundle: Bundle, images: NDArray[np.float32], prompts: Sequence[str]) -> list[float]:
+def rewards(bundle: Bundle, images: Floats, prompts: Sequence[str]) -> list[float]:
     """The standardised reward, about -2.5 to 2.5, of each picture for its prompt.
 
     `images` are the pictures as `alignment_image` takes them, float32 (b, 3, R, R), RGB in [0, 1]. Raises

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess import alignment as matching
 from grefine_rt.assess import image_reward, ip_iqa, perceptual
 from grefine_rt.assess.phrases import Phrase, parse
 from grefine_rt.assess.texts import TextFeatures
+from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.batch import run_rows
+from grefine_rt.engine.devices import Choice
 from grefine_rt.errors import OptionError, PromptError
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Source, encoder_input, load
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.text.emphasis import plain_text
-
-if TYPE_CHECKING:
-    from grefine_rt.bundle.manifest import Manifest
-    from grefine_rt.bundle.store import Bundle
-    from grefine_rt.engine.devices import Choice
 
 Scoring = Literal["calibrated", "published"]
 AlignmentScore = Literal["phrases", "reward"]
-FloatMap = NDArray[np.float32]
 
 MAX_PHRASES = 64
 """Phrases of a prompt that are looked at. Text encoders read 50 to 80 tokens: later ones cannot be drawn."""
@@ -127,7 +124,7 @@ class Encoders:
 
 def assess_batch(
     bundle: Bundle,
-    pictures: Sequence[NDArray[np.uint8]],
+    pictures: Sequence[Rgb],
     prompts: Sequence[str],
     options: AssessOptions,
     encoders: Encoders,
@@ -237,7 +234,7 @@ def check_prompt(prompt: str) -> str:
 
 
 def _encode_images(
-    bundle: Bundle, pictures: Sequence[NDArray[np.uint8]], wanted: str
+    bundle: Bundle, pictures: Sequence[Rgb], wanted: str
 ) -> tuple[FloatMap, FloatMap, FloatMap]:
     """(b, 1+N, 4[, 2]) of the output `wanted` of `perceptual`, (b, 1+N, d) of `alignment_image`, and the
     pictures as the latter took them, (b, 3, R, R).

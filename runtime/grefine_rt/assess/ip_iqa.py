@@ -7,25 +7,22 @@ token, and the two pools with the regression head (Eq. 2 to 5).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grefine_rt.arrays import Rgb
 from grefine_rt.assess.texts import TextFeatures
+from grefine_rt.bundle.manifest import IpIqa
 from grefine_rt.engine.batch import run_rows
 from grefine_rt.errors import BundleError
 from grefine_rt.imaging.image import encoder_input
-
-if TYPE_CHECKING:
-    from grefine_rt.bundle.manifest import IpIqa
-    from grefine_rt.bundle.store import Bundle
+from grefine_rt.models.bundle import Bundle
 
 
 def rate(
     bundle: Bundle,
     settings: IpIqa,
-    pictures: Sequence[NDArray[np.uint8]],
+    pictures: Sequence[Rgb],
     prompts: Sequence[str],
     texts: TextFeatures,
 ) -> list[dict[str, float]]:

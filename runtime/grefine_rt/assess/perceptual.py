@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grefine_rt.arrays import Floats
 from grefine_rt.imaging.image import resize
 
 FACTORS = ("overall", "technical", "rationality", "naturalness")
@@ -29,12 +29,12 @@ class Perceptual:
     """
 
     score: float
-    map: NDArray[np.float32]
+    map: Floats
     factors: dict[str, float]
-    factor_maps: dict[str, NDArray[np.float32]]
+    factor_maps: dict[str, Floats]
 
 
-def combine(raw: NDArray[np.float32], alpha: Sequence[float]) -> NDArray[np.float32]:
+def combine(raw: Floats, alpha: Sequence[float]) -> Floats:
     """Eq. 3: L_per = L_raw[0] * prod_{i=1..3} min(L_raw[i] / alpha[i], 1).
 
     `raw` is (..., 4) in [0, 1], the four pairs last; `alpha` are the bounds of technical, rationality and
@@ -45,7 +45,7 @@ def combine(raw: NDArray[np.float32], alpha: Sequence[float]) -> NDArray[np.floa
     return np.asarray(raw[..., 0] * penalty.prod(axis=-1), dtype=np.float32)
 
 
-def calibrated(pairs: NDArray[np.float32], alpha: Sequence[float]) -> Perceptual:
+def calibrated(pairs: Floats, alpha: Sequence[float]) -> Perceptual:
     """The default scoring: absolute, so that a picture that is good everywhere has P near 1 everywhere.
 
     `pairs` is (1+N, 4): the probability of "good" against "bad" in each pair, class token first. Eq. 3 is
@@ -60,7 +60,7 @@ def calibrated(pairs: NDArray[np.float32], alpha: Sequence[float]) -> Perceptual
     )
 
 
-def published(similarities: NDArray[np.float32], alpha: Sequence[float]) -> Perceptual:
+def published(similarities: Floats, alpha: Sequence[float]) -> Perceptual:
     """The scoring of the authors' script: relative to the picture, so P always spans 0..1.
 
     `similarities` is (1+N, 4, 2): raw similarity of each token to the (good, bad) prompt of each pair, class
@@ -79,13 +79,13 @@ def published(similarities: NDArray[np.float32], alpha: Sequence[float]) -> Perc
     )
 
 
-def to_grid(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
+def to_grid(tokens: Floats) -> Floats:
     """Patch tokens (g*g,) as a grid (g, g)."""
     side = math.isqrt(tokens.shape[0])
     return np.ascontiguousarray(tokens.reshape(side, side), dtype=np.float32)
 
 
-def upsample(grid: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+def upsample(grid: Floats, size: tuple[int, int]) -> Floats:
     """BIC of Eq. 3: the map (g, g) at image size (H, W), bicubic, clipped to [0, 1] where bicubic overshoots.
 
     `size` is (height, width) in pixels.
@@ -95,7 +95,7 @@ def upsample(grid: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.flo
 
 
 @lru_cache(maxsize=16)
-def _weights(side: int, length: int) -> NDArray[np.float32]:
+def _weights(side: int, length: int) -> Floats:
     """What each of `side` cells adds to each of `length` pixels, (length, side).
 
     Bicubic is linear, so resizing the identity tells; kept, for there are many maps of one size.
@@ -103,7 +103,7 @@ def _weights(side: int, length: int) -> NDArray[np.float32]:
     return resize(np.eye(side, dtype=np.float32), (side, length))
 
 
-def _min_max(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _min_max(values: Floats) -> Floats:
     low, high = values.min(), values.max()
     if high - low < 1e-6:
         return np.full_like(values, 0.5)

@@ -6,17 +6,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grefine_rt.arrays import Floats
 from grefine_rt.engine.batch import run_rows
-
-if TYPE_CHECKING:
-    from grefine_rt.bundle.store import Bundle
-
-Features = NDArray[np.float32]
+from grefine_rt.models.bundle import Bundle
 
 
 class TextFeatures:
@@ -30,10 +25,10 @@ class TextFeatures:
         self._bundle = bundle
         self._component = component
         self._remembered = remembered
-        self._known: OrderedDict[str, Features] = OrderedDict()
+        self._known: OrderedDict[str, Floats] = OrderedDict()
         self._lock = threading.Lock()
 
-    def __call__(self, texts: Sequence[str]) -> Features:
+    def __call__(self, texts: Sequence[str]) -> Floats:
         """Features (n, d), one row a text. Raises BundleError, DeviceError and PromptError."""
         with self._lock:
             found = {text: self._known[text] for text in texts if text in self._known}
@@ -45,7 +40,7 @@ class TextFeatures:
                 self._known.popitem(last=False)
         return np.stack([found[text] for text in texts])
 
-    def _encode(self, texts: Sequence[str]) -> Iterable[Features]:
+    def _encode(self, texts: Sequence[str]) -> Iterable[Floats]:
         if not texts:
             return ()
         engine = self._bundle.engine(self._component)
@@ -57,7 +52,7 @@ class TextFeatures:
         # length run together, so that a phrase does not cost as much as a text of full length.
         lengths = (ids == tokenizer.eot).argmax(axis=1) + 1
         order = sorted(range(len(texts)), key=lambda i: int(lengths[i]))
-        features: dict[int, Features] = {}
+        features: dict[int, Floats] = {}
         for _, group in groupby(order, key=lambda i: max(3, int(lengths[i] - 1).bit_length())):
             rows = list(group)
             cut = {"ids": ids[rows, : lengths[rows].max()]}

@@ -12,9 +12,9 @@ from urllib.parse import quote, urlsplit
 from urllib.request import Request
 
 from grefine_rt.bundle.manifest import FILE_NAME, REINSTALL, FileEntry, Manifest
-from grefine_rt.bundle.store import bundle_dir, files_in, sha256, verify
+from grefine_rt.bundle.store import bundle_dir, files_in, verify
 from grefine_rt.errors import BundleError, OutputError
-from grefine_rt.files import whole
+from grefine_rt.files import sha256, whole
 
 OnBytes = Callable[[int, int], None]
 """Called with (bytes at hand, bytes of the whole bundle)."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal, TypeVar
 
-from grefine_rt.diffusion.solver import Prediction, Schedule, Solver
+from grefine_rt.contract import Prediction, Schedule, Solver
 from grefine_rt.errors import BundleError
 
 FORMAT = 1
@@ -95,7 +95,7 @@ class Inpaint:
     from which to which share of the UNet calls guidance applies; other calls cost one pass. smallest: side in pixels
     down to which the model draws well on a crop; 0 for one that wants whole pictures. tile: side in pixels above which
     the autoencoder works in tiles; 0 for never. sketch_steps: of the sketches by which drafts are chosen; 0 finishes
-    every draft.
+    every draft. latent_channels: 4 in Stable Diffusion and SDXL, 16 in later models.
     """
 
     resolution: int
@@ -114,6 +114,7 @@ class Inpaint:
     smallest: int = 0
     tile: int = 0
     sketch_steps: int = 0
+    latent_channels: int = 4
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class Restore:
     interval: tuple[float, ...] = (0.0, 1.0)
     tile: int = 0
     color_fix: ColorFix = "quality"
+    latent_channels: int = 4
 
 
 @dataclass(frozen=True)

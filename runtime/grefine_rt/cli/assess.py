@@ -27,9 +27,9 @@ def assess(
     from grefine_rt.assess.indicator import AssessOptions
     from grefine_rt.assessor import Assessor
     from grefine_rt.cli import pictures
-    from grefine_rt.imaging.report import ReportData
-    from grefine_rt.plan import make_plan
-    from grefine_rt.plan_options import PlanOptions
+    from grefine_rt.plan.make import make_plan
+    from grefine_rt.plan.options import PlanOptions
+    from grefine_rt.report.report import ReportData
 
     picture, load_ms = pictures.read_picture(image)
     text, prompt_files = pictures.read_prompt(image, prompt)

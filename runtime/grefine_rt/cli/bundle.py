@@ -97,10 +97,10 @@ def memory(
     """Predict what each component takes when stage 1 works at each resolution bucket; nothing is loaded."""
     from rich.table import Table
 
-    from grefine_rt import costs
     from grefine_rt.bundle.store import find, read_manifest
-    from grefine_rt.engine.profiles import buckets
+    from grefine_rt.engine.tensorrt.profiles import buckets
     from grefine_rt.errors import BundleError
+    from grefine_rt.plan import graph_costs as costs
     from grefine_rt.system_memory import usable_memory
 
     manifest = read_manifest(find(name))

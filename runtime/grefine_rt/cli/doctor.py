@@ -101,8 +101,8 @@ def _version(distribution: str) -> str | None:
 
 def _to_try(gpu: bool) -> list[str]:
     """The devices that what is installed may serve; CPU and CUDA are always tried."""
-    from grefine_rt.engine import plugin
-    from grefine_rt.engine.sidecar import Environment
+    from grefine_rt.engine.onnxruntime import plugin
+    from grefine_rt.engine.tensorrt.sidecar import Environment
 
     names = ["cpu", "cuda"]
     if gpu and plugin.installed():
@@ -115,7 +115,7 @@ def _to_try(gpu: bool) -> list[str]:
 def _try_tensorrt(name: str) -> dict[str, Any]:
     """Without an engine at hand there is nothing to run: library, driver and GPU are tried."""
     from grefine_rt.engine.devices import parse
-    from grefine_rt.engine.tensorrt import probe
+    from grefine_rt.engine.tensorrt.run import probe
     from grefine_rt.errors import GRefineError
 
     device, problem = name, None
@@ -134,7 +134,7 @@ def _try_device(name: str) -> dict[str, Any]:
 
     import numpy as np
 
-    from grefine_rt.engine.onnxruntime import OnnxEngine
+    from grefine_rt.engine.onnxruntime.session import OnnxEngine
     from grefine_rt.errors import GRefineError
 
     if name.startswith("tensorrt"):
@@ -160,9 +160,10 @@ def _try_device(name: str) -> dict[str, Any]:
 def _bundles(named: "dict[str, Path]") -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from grefine_rt.bundle.store import Bundle, list_bundles, verify
+    from grefine_rt.bundle.store import list_bundles, verify
     from grefine_rt.engine.devices import Choice
     from grefine_rt.errors import DeviceError, GRefineError
+    from grefine_rt.models.bundle import Bundle
 
     found = []
     for name, folder in {**list_bundles(), **named}.items():

@@ -17,7 +17,7 @@ from grefine_rt.cli.output import (
 
 if TYPE_CHECKING:
     from grefine_rt.bundle.manifest import Manifest
-    from grefine_rt.engine.sidecar import Found, Sidecar
+    from grefine_rt.engine.tensorrt.sidecar import Found, Sidecar
 
 app = typer.Typer(help="Build and list TensorRT engines of a bundle.", no_args_is_help=True)
 
@@ -66,9 +66,9 @@ def build(
     Needs no GPU, only pip install 'grefine-rt[tensorrt]'.
     """
     from grefine_rt.bundle.store import find, read_manifest
-    from grefine_rt.diffusion.loop import CancelToken
-    from grefine_rt.engine.build import EngineBuilder
-    from grefine_rt.engine.sidecar import Environment, homes
+    from grefine_rt.cancel import CancelToken
+    from grefine_rt.engine.tensorrt.build import EngineBuilder
+    from grefine_rt.engine.tensorrt.sidecar import Environment, homes
     from grefine_rt.errors import BundleError, Cancelled, DeviceError
 
     folder = find(bundle)
@@ -150,7 +150,7 @@ def list_(
 ) -> None:
     """List the engines of a bundle, or of all, and say of each whether it can be used here and what mends it."""
     from grefine_rt.bundle.store import find, list_bundles, read_manifest
-    from grefine_rt.engine.sidecar import Environment, engines, proved
+    from grefine_rt.engine.tensorrt.sidecar import Environment, engines, proved
     from grefine_rt.errors import GRefineError, OptionError
 
     if out is not None and bundle is None:

@@ -14,8 +14,8 @@ from grefine_rt.cli.output import console, print_json, progress, say_notes
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from grefine_rt.evaluate import Agreement, Scored
-    from grefine_rt.published import Published
+    from grefine_rt.evaluation.evaluate import Agreement, Scored
+    from grefine_rt.evaluation.published import Published
 
 _MOST_ERRORS = 5
 """Pictures without scores that are named; the CSV and the JSON have them all."""
@@ -57,12 +57,12 @@ def evaluate(
     """Score a published database of rated pictures and compare with the opinions, beside the papers' figures."""
     from dataclasses import asdict
 
-    from grefine_rt import evaluate as evaluation
     from grefine_rt.assess.indicator import AssessOptions
     from grefine_rt.assessor import Assessor
-    from grefine_rt.databases import read
+    from grefine_rt.evaluation import evaluate as evaluation
+    from grefine_rt.evaluation.databases import read
+    from grefine_rt.evaluation.published import published
     from grefine_rt.imaging.image import check_writable
-    from grefine_rt.published import published
 
     if csv is not None:
         check_writable(csv)

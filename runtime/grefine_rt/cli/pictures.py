@@ -12,22 +12,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from grefine_rt import __version__
+from grefine_rt.arrays import Array, Mask, Rgb
 from grefine_rt.assess.indicator import Assessment, check_prompt
 from grefine_rt.engine.devices import summary
 from grefine_rt.errors import OptionError, OutputError, PromptError
 from grefine_rt.files import write_whole
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Picture, check_output, check_writable, load
-from grefine_rt.imaging.report import ReportData, render
+from grefine_rt.report.report import ReportData, render
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from grefine_rt.assessor import Assessor
-    from grefine_rt.plan import RefinePlan
+    from grefine_rt.plan.make import RefinePlan
     from grefine_rt.refiner import Refiner
 
 _MOST_PHRASES = 16
@@ -94,7 +94,7 @@ class Outputs:
         if len(set(named)) < len(named):
             raise OutputError(f'The picture and the report cannot both be "{self.report}".')
 
-    def write_maps(self, rgb: NDArray[np.uint8], maps: Mapping[str, NDArray[Any]]) -> list[Path]:
+    def write_maps(self, rgb: Rgb, maps: Mapping[str, Array]) -> list[Path]:
         """Each map (H, W) in [0, 1] as a PNG over the picture, 1 hot, and all of them as NPZ."""
         if self.maps is None:
             return []
@@ -122,12 +122,10 @@ class Outputs:
         return [write_whole(self.report, render(data).encode("utf-8"))]
 
 
-def all_maps(
-    before: Assessment, mask: NDArray[np.bool_] | None, after: Assessment | None = None
-) -> dict[str, NDArray[Any]]:
+def all_maps(before: Assessment, mask: Mask | None, after: Assessment | None = None) -> dict[str, Array]:
     """Names and values of the maps that --maps writes; `perceptual` and the factors 1 = good, `alignment`
     1 = to be redrawn, as in `Assessment`."""
-    maps: dict[str, NDArray[Any]] = {"perceptual": before.perceptual_map, "alignment": before.alignment_map}
+    maps: dict[str, Array] = {"perceptual": before.perceptual_map, "alignment": before.alignment_map}
     maps.update((name, values) for name, values in before.factor_maps.items() if name != "overall")
     if mask is not None:
         maps["mask"] = mask

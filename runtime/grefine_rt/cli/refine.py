@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from grefine_rt.assess.indicator import Assessment
     from grefine_rt.cli.pictures import Outputs
     from grefine_rt.imaging.image import Picture
-    from grefine_rt.plan import RefinePlan
-    from grefine_rt.plan_costs import PlanCosts
+    from grefine_rt.plan.costs import PlanCosts
+    from grefine_rt.plan.make import RefinePlan
     from grefine_rt.refiner import Refiner, RefineResult
 
 _SAVING = "What it may cost (default: the bundle's own)"
@@ -217,11 +217,12 @@ def refine(
     Example: grefine-rt refine in.png -p "a red house" -o out.png --report report.html
     """
     from grefine_rt.assess.indicator import AssessOptions
+    from grefine_rt.cancel import CancelToken
     from grefine_rt.cli import pictures
     from grefine_rt.errors import Cancelled, OptionError, OutputError
     from grefine_rt.imaging.image import save
-    from grefine_rt.plan_options import PlanOptions
-    from grefine_rt.refiner import CancelToken, RefineOptions, Refiner
+    from grefine_rt.plan.options import PlanOptions
+    from grefine_rt.refiner import RefineOptions, Refiner
 
     picture, read_ms = pictures.read_picture(image)
     text, prompt_files = pictures.read_prompt(image, prompt)
@@ -365,8 +366,8 @@ def _write_more(
     outputs: "Outputs",
 ) -> list[Path]:
     from grefine_rt.cli import pictures
-    from grefine_rt.imaging.report import ReportData
-    from grefine_rt.reasons import cost_words
+    from grefine_rt.plan.reasons import cost_words
+    from grefine_rt.report.report import ReportData
 
     plan = result.plan
     maps = pictures.all_maps(result.before, plan.mask, result.after)

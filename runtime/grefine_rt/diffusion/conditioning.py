@@ -4,8 +4,8 @@ from typing import Literal
 
 import numpy as np
 
-from grefine_rt.bundle.store import Bundle
-from grefine_rt.diffusion.loop import Floats
+from grefine_rt.arrays import Floats
+from grefine_rt.models.bundle import Bundle
 from grefine_rt.text.emphasis import apply_weights, parse_weights
 
 TextComponent = Literal["inpaint_text", "restore_text"]

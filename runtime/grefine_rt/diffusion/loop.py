@@ -1,57 +1,27 @@
 """The denoising loop of both stages: one engine call a step, nothing copied to the host in between."""
 
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from grefine_rt.diffusion.solver import GUIDANCE, NOISE, PREVIOUS, RESCALE, StepTable
+from grefine_rt.arrays import Floats
+from grefine_rt.cancel import Cancels, stop_if_cancelled
+from grefine_rt.contract import GUIDANCE, LATENT_SCALE, NOISE, PREVIOUS, RESCALE
+from grefine_rt.diffusion.solver import StepTable
 from grefine_rt.engine.base import Engine
-from grefine_rt.errors import BundleError, Cancelled, OptionError
+from grefine_rt.errors import BundleError, OptionError
 
-Floats = npt.NDArray[np.float32]
 OnStep = Callable[[int, int], None]
 """Called after each step with (steps made, steps in all)."""
-
-LATENT_SCALE = 8
-"""Pixels along the side of a latent cell."""
-
-
-class CancelToken:
-    """Cancels the work it was given to, from any thread: it raises `Cancelled` between two steps."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    def cancel(self) -> None:
-        self._event.set()
-
-    @property
-    def cancelled(self) -> bool:
-        return self._event.is_set()
-
-
-class Cancels(Protocol):
-    """What the loop asks of a cancel token."""
-
-    @property
-    def cancelled(self) -> bool: ...
-
-
-def stop_if_cancelled(cancel: Cancels | None, when: str) -> None:
-    """Raise Cancelled, with `when` in its sentence, if the token says so."""
-    if cancel is not None and cancel.cancelled:
-        raise Cancelled(f"Cancelled {when}, as asked; nothing was written.")
 
 
 @dataclass(frozen=True)
 class StageResult:
     """What a stage leaves.
 
-    image: float32 (H, W, 3) in [0, 1]. latent: float32 (1, 4, H/8, W/8). calls: UNet calls made.
+    image: float32 (H, W, 3) in [0, 1]. latent: float32 (1, c, H/8, W/8), c the latent channels of the
+    bundle. calls: UNet calls made.
     """
 
     image: Floats
@@ -70,11 +40,11 @@ def denoise(
     cancel: Cancels | None = None,
     fresh: Callable[[int], Floats] | None = None,
 ) -> Floats:
-    """The latent (1, 4, h, w) after all steps of `table`, from `latent` and `noise` of that shape.
+    """The latent (1, c, h, w) after all steps of `table`, from `latent` and `noise` of that shape.
 
     constants: inputs that stay the same, such as `mask` or `control`. conditioning: inputs with one row a
     guidance pass, the last row the prompt; a step whose guidance is 1 gets that row alone and so costs one
-    UNet pass. fresh: the noise (1, 4, h, w) that step 0, 1, ... adds, asked for where the solver adds any. Inputs
+    UNet pass. fresh: the noise (1, c, h, w) that step 0, 1, ... adds, asked for where the solver adds any. Inputs
     that the graph does not declare are left out. Raises Cancelled, OptionError for a solver that wants `fresh`
     without it, BundleError when the graph declares an input that nobody gives or lacks one that the solver or the
     guidance rescale needs, and DeviceError.

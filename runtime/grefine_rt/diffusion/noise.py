@@ -3,15 +3,15 @@
 import operator
 
 import numpy as np
-import numpy.typing as npt
 
+from grefine_rt.arrays import Floats
 from grefine_rt.errors import OptionError
 
 _WORD = 2**64
 _NEXT_STEP = 2**32  # between the streams of two steps; stages and drafts number theirs from 0
 
 
-def gaussian(seed: int, stream: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def gaussian(seed: int, stream: int, shape: tuple[int, ...]) -> Floats:
     """Standard normal noise, float32, of the given shape.
 
     Counter based: Philox with the key (seed, stream), so that streams of one seed are independent and none
@@ -26,6 +26,6 @@ def gaussian(seed: int, stream: int, shape: tuple[int, ...]) -> npt.NDArray[np.f
     return generator.standard_normal(shape, dtype=np.float32)
 
 
-def step_noise(seed: int, stream: int, step: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+def step_noise(seed: int, stream: int, step: int, shape: tuple[int, ...]) -> Floats:
     """What step 0, 1, ... of a loop adds that started from `gaussian(seed, stream, shape)`: a stream of its own."""
     return gaussian(seed, stream + (step + 1) * _NEXT_STEP, shape)

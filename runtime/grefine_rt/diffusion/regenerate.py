@@ -4,23 +4,18 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from grefine_rt.bundle.store import Bundle
+from grefine_rt.arrays import Floats, Mask
+from grefine_rt.cancel import Cancels
+from grefine_rt.contract import Solver
 from grefine_rt.diffusion.conditioning import condition
-from grefine_rt.diffusion.loop import (
-    Cancels,
-    Floats,
-    OnStep,
-    StageResult,
-    denoise,
-    latent_size,
-)
+from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size
 from grefine_rt.diffusion.noise import gaussian, step_noise
-from grefine_rt.diffusion.solver import Solver, table
+from grefine_rt.diffusion.solver import table
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.mask import to_latent
+from grefine_rt.models.bundle import Bundle
 
 NOISE_STREAM = 0
 NEXT_DRAFT = 2  # stage 2 has the stream between
@@ -33,7 +28,7 @@ class Redrawing:
         self,
         bundle: Bundle,
         picture: Floats,
-        mask: npt.NDArray[np.bool_],
+        mask: Mask,
         prompt: str,
         *,
         strength: float,
@@ -54,7 +49,7 @@ class Redrawing:
         self._guidance = settings.guidance if guidance is None else guidance
         self._interval = settings.interval if interval is None else interval
         self._rescale = settings.rescale if rescale is None else rescale
-        self._shape = (1, 4, *size)
+        self._shape = (1, settings.latent_channels, *size)
         self._constants = {"mask": to_latent(mask, size)[None, None]}
         signed = picture * np.float32(2) - np.float32(1)
         encode = partial(tiled_encode, bundle.engine("inpaint_encode"), tile=settings.tile, cancel=cancel)
@@ -116,7 +111,7 @@ class Redrawing:
 def regenerate(
     bundle: Bundle,
     picture: Floats,
-    mask: npt.NDArray[np.bool_],
+    mask: Mask,
     prompt: str,
     *,
     strength: float,

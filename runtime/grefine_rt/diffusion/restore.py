@@ -5,24 +5,20 @@ from functools import partial
 
 import numpy as np
 
+from grefine_rt.arrays import Floats
 from grefine_rt.bundle.manifest import ColorFix, Decoding
-from grefine_rt.bundle.store import Bundle
+from grefine_rt.cancel import Cancels
+from grefine_rt.contract import Solver
 from grefine_rt.diffusion.conditioning import condition
-from grefine_rt.diffusion.loop import (
-    Cancels,
-    Floats,
-    OnStep,
-    StageResult,
-    denoise,
-    latent_size,
-    to_planes,
-)
+from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size, to_planes
 from grefine_rt.diffusion.noise import gaussian, step_noise
-from grefine_rt.diffusion.solver import Solver, table
-from grefine_rt.diffusion.tiling import TiledStep, fits, step_tiles, tiled_decode, tiled_encode
+from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.tiling import TiledStep, tiled_decode, tiled_encode
 from grefine_rt.engine.base import Engine
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
+from grefine_rt.imaging.tiles import fits, step_tiles
+from grefine_rt.models.bundle import Bundle
 
 NOISE_STREAM = 1
 
@@ -53,7 +49,7 @@ def restore(
     calls. delta, steps, solver, guidance, interval, rescale, tile, decoding, color_fix: the manifest's when None (see
     `Inpaint` and `Restore`); guidance may be one value a UNet call.
 
-    tile: side in pixels, a multiple of `restore.multiple`. A picture that does not fit into one (`tiling.fits`) is
+    tile: side in pixels, a multiple of `restore.multiple`. A picture that does not fit into one (`tiles.fits`) is
     encoded, restored and decoded in tiles that overlap and are blended; `on_step` then counts runs of the UNet on a
     tile. Memory is that of a tile and some copies of the picture, so any size will do. 0 means always whole.
 

@@ -14,47 +14,17 @@ keep that latent; Euler (Karras et al., 2206.00364, Algorithm 1) keeps `x0 + s e
 Spacings, offsets and ends are those of diffusers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from grefine_rt.arrays import Doubles, Floats
+from grefine_rt.contract import COLUMNS, GUIDANCE, RESCALE, Prediction, Schedule, Solver
 from grefine_rt.errors import OptionError
-
-Solver = Literal["euler", "ddim", "dpm++2m", "lcm"]
-Prediction = Literal["epsilon", "v_prediction"]
-Spacing = Literal["leading", "trailing", "linspace"]
-Floats = npt.NDArray[np.float64]
-Row = npt.NDArray[np.float32]
-
-PREVIOUS, NOISE, GUIDANCE, RESCALE = 5, 6, 7, 8
-"""Columns of a coefficient row: factors of the previous clean estimate and of fresh noise, and both settings of
-guidance."""
-COLUMNS = 11
 
 _LCM_STEPS = 50  # training steps that LCM distillation kept
 _LCM_SKIP, _LCM_SIGMA = 10.0, 0.5  # of its boundary condition: timestep scaling and sigma_data
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The noise schedule that a model was trained with: `train_steps` betas, linear in their square roots.
-
-    spacing: which of the training steps a short run visits; offset: added to them with "leading".
-    """
-
-    train_steps: int
-    beta_start: float
-    beta_end: float
-    spacing: Spacing
-    offset: int
-
-    def alphas_cumprod(self) -> Floats:
-        """Products of (1 - beta), float64 (train_steps,), falling from almost 1."""
-        betas = np.linspace(self.beta_start**0.5, self.beta_end**0.5, self.train_steps) ** 2
-        return np.cumprod(1.0 - betas, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -68,8 +38,8 @@ class StepTable:
     start: the first sample is `start[0] * latent + start[1] * noise`.
     """
 
-    timesteps: npt.NDArray[np.float32]
-    coefficients: npt.NDArray[np.float32]
+    timesteps: Floats
+    coefficients: Floats
     start: tuple[float, float]
 
     @property
@@ -99,7 +69,7 @@ def check_steps(schedule: Schedule, solver: Solver, steps: int) -> None:
 
 def guidance_row(
     guidance: float | Sequence[float], calls: int, interval: Sequence[float] = (0.0, 1.0)
-) -> Floats:
+) -> Doubles:
     """The guidance of each of `calls` UNet calls, float64 (calls,).
 
     One value applies to the calls whose middle lies in `interval`, two shares of all calls in [0, 1]; the others
@@ -169,37 +139,7 @@ def table(
     )
 
 
-def model_alone(row: Row) -> Row:
-    """A coefficient row with which a step graph's `clean`, for one row of text, is what its UNet says."""
-    plain = row.copy()
-    plain[1:3], plain[GUIDANCE], plain[RESCALE:] = (0, 1), 1, 0
-    return plain
-
-
-def advance(negative: Row, positive: Row, row: Row, arrays: Mapping[str, Row]) -> dict[str, Row]:
-    """What a step graph makes of its UNet's answers, in its order of operations: `next` and `clean`, (1, 4, h, w).
-
-    negative, positive: (1, 4, h, w), for the negative prompt and for the prompt. row: of the graph's width, 8, 9 or 11.
-    arrays: the graph's inputs; of these `sample` and, where it has them, `previous` and `noise`, or `mask`, `original`
-    and `original_noise` are used. All float32.
-    """
-    guided = negative + row[GUIDANCE] * (positive - negative)
-    if len(row) > RESCALE and row[RESCALE]:
-        contrast = positive.std() / max(guided.std(), np.float32(1e-12))
-        guided = guided * (1 + row[RESCALE] * (contrast - 1))
-    sample = arrays["sample"]
-    clean = row[1] * sample + row[2] * guided
-    following = row[3] * sample + row[4] * clean
-    for name, column in (("previous", PREVIOUS), ("noise", NOISE)):
-        if name in arrays:
-            following = following + row[column] * arrays[name]
-    if "original" in arrays:
-        outside = row[9] * arrays["original"] + row[10] * arrays["original_noise"]
-        following = arrays["mask"] * following + (1 - arrays["mask"]) * outside
-    return {"next": following, "clean": clean}
-
-
-def _timesteps(schedule: Schedule, solver: Solver, steps: int) -> Floats:
+def _timesteps(schedule: Schedule, solver: Solver, steps: int) -> Doubles:
     """The training steps visited, falling; diffusers' rule for each solver and spacing."""
     total = schedule.train_steps
     # DPM-Solver++ divides the range into one more piece and leaves the last out: its end is the clean image.
@@ -208,7 +148,7 @@ def _timesteps(schedule: Schedule, solver: Solver, steps: int) -> Floats:
         raise OptionError(
             f"The schedule has {total} training steps, so it cannot make {steps} steps; use fewer."
         )
-    visited: Floats
+    visited: Doubles
     if solver == "lcm":
         if steps > _LCM_STEPS:
             raise OptionError(
@@ -233,7 +173,7 @@ def _timesteps(schedule: Schedule, solver: Solver, steps: int) -> Floats:
     return visited
 
 
-def _levels(schedule: Schedule, timesteps: Floats) -> Floats:
+def _levels(schedule: Schedule, timesteps: Doubles) -> Doubles:
     """Noise levels s at the timesteps, and a last 0 for the clean image: (steps + 1,)."""
     products = schedule.alphas_cumprod()
     levels = np.interp(timesteps, np.arange(len(products)), np.sqrt((1 - products) / products))
@@ -241,7 +181,7 @@ def _levels(schedule: Schedule, timesteps: Floats) -> Floats:
 
 
 def _start(
-    schedule: Schedule, solver: Solver, levels: Floats, strength: float, first: int
+    schedule: Schedule, solver: Solver, levels: Doubles, strength: float, first: int
 ) -> tuple[float, float]:
     level = float(levels[first])
     if strength < 1.0:
@@ -253,20 +193,20 @@ def _start(
     return 0.0, (level**2 + 1) ** 0.5 if schedule.spacing == "leading" else level
 
 
-def _noising(solver: Solver, levels: Floats) -> tuple[Floats, Floats]:
+def _noising(solver: Solver, levels: Doubles) -> tuple[Doubles, Doubles]:
     """Factors of a latent and of noise that together are the solver's sample at `levels`."""
     scale = np.ones_like(levels) if solver == "euler" else (1 + levels**2) ** -0.5
     return scale, scale * levels
 
 
-def _to_clean(alpha: Floats, sigma: Floats, prediction: Prediction) -> tuple[Floats, Floats]:
+def _to_clean(alpha: Doubles, sigma: Doubles, prediction: Prediction) -> tuple[Doubles, Doubles]:
     """Factors of sample and model in the clean estimate of a latent `alpha x0 + sigma eps`."""
     if prediction == "epsilon":
         return 1 / alpha, -sigma / alpha
     return alpha, -sigma
 
 
-def _euler(levels: Floats, prediction: Prediction) -> Floats:
+def _euler(levels: Doubles, prediction: Prediction) -> Doubles:
     """x' = x + (x - x0) / s * (s' - s), with x = x0 + s eps."""
     level, following = levels[:-1], levels[1:]
     scale = (level**2 + 1) ** -0.5
@@ -276,7 +216,7 @@ def _euler(levels: Floats, prediction: Prediction) -> Floats:
     return np.stack([scale, scale * sample_to_clean, model_to_clean, ratio, 1 - ratio, zero], axis=1)
 
 
-def _ddim(schedule: Schedule, timesteps: Floats, steps: int, prediction: Prediction) -> Floats:
+def _ddim(schedule: Schedule, timesteps: Doubles, steps: int, prediction: Prediction) -> Doubles:
     """x' = alpha' x0 + sigma' eps. The step goes down by train_steps // steps and ends at training step 0."""
     products = schedule.alphas_cumprod()
     now = products[timesteps.astype(np.int64)]
@@ -288,7 +228,7 @@ def _ddim(schedule: Schedule, timesteps: Floats, steps: int, prediction: Predict
     return np.stack([one, sample_to_clean, model_to_clean, ratio, alpha_next - ratio * alpha, zero], axis=1)
 
 
-def _dpm(levels: Floats, first: int, prediction: Prediction) -> Floats:
+def _dpm(levels: Doubles, first: int, prediction: Prediction) -> Doubles:
     """Second order from the two last clean estimates; first order where there is only one, and at the end."""
     level, following = levels[:-1], levels[1:]
     alpha, alpha_next = (level**2 + 1) ** -0.5, (following**2 + 1) ** -0.5
@@ -312,7 +252,7 @@ def _dpm(levels: Floats, first: int, prediction: Prediction) -> Floats:
     )
 
 
-def _lcm(levels: Floats, timesteps: Floats, prediction: Prediction) -> Floats:
+def _lcm(levels: Doubles, timesteps: Doubles, prediction: Prediction) -> Doubles:
     """The consistency function c_skip x + c_out x0 (its Eq. 9), noised afresh to the next level: 7 columns."""
     level, following = levels[:-1], levels[1:]
     alpha, alpha_next = (level**2 + 1) ** -0.5, (following**2 + 1) ** -0.5

@@ -10,24 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
-from grefine_rt.diffusion.loop import Floats
-from grefine_rt.engine.base import Array, TensorSpec
-
-if TYPE_CHECKING:
-    from grefine_rt.diffusion.tiling import Tile
+from grefine_rt.arrays import Array, Doubles, Floats
+from grefine_rt.contract import HIDDEN, OTHERS
+from grefine_rt.engine.base import TensorSpec
+from grefine_rt.imaging.tiles import Tile
 
 SETTLED = 1e-2
 """Change of a group's mean or deviation in a round, in deviations, below which it is settled."""
-OTHERS = 4
-"""Cells of other tiles that a graph attends to, by those of a tile, at most: a picture of twice a tile's side has so
-many. Of larger ones, squares of cells are taken together."""
-HIDDEN = 8
-"""Cells that nothing attends to, for a picture run whole: kernels like a multiple of this many."""
 
 
 class Sharing:
@@ -68,7 +60,7 @@ class Sharing:
         change = np.maximum(abs(mean - before[0]), abs(deviation - before[1]))
         return len(self._tiles) == 1 or bool((change <= SETTLED * deviation).all())
 
-    def _moments(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _moments(self) -> tuple[Doubles, Doubles]:
         mean, square = np.moveaxis(self._shares.sum(axis=0), -1, 0)
         return mean, np.sqrt(np.maximum(square - mean**2, 0))
 

@@ -7,9 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from grefine_rt.arrays import Array
 from grefine_rt.errors import BundleError
-
-Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)

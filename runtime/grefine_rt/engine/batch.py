@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from grefine_rt.engine.base import Array, Engine
+from grefine_rt.arrays import Array
+from grefine_rt.engine.base import Engine
 
 
 def run_rows(engine: Engine, arrays: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:

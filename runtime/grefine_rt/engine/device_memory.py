@@ -7,7 +7,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-from grefine_rt.engine.base import Array
+from grefine_rt.arrays import Array
 from grefine_rt.errors import DeviceError
 
 MISSING = "cuda.core is not installed: run \"pip install 'cuda-core>=1.2' 'cuda-bindings>=13,<14'\""

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from grefine_rt.engine.base import Array, Buffer, Engine, TensorSpec
+from grefine_rt.arrays import Array
+from grefine_rt.engine.base import Buffer, Engine, TensorSpec
 
 
 class HostBinding:

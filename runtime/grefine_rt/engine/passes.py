@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from grefine_rt.diffusion.solver import advance, model_alone
-from grefine_rt.engine.base import Array, Engine, check_run
+from grefine_rt.arrays import Array
+from grefine_rt.contract import advance, model_alone
+from grefine_rt.engine.base import Engine, check_run
 from grefine_rt.engine.host_binding import HostEngine
 
 THREADS = 2

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_run, declared
+from grefine_rt.arrays import Array
+from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run, declared
 from grefine_rt.engine.device_memory import Scratch
 from grefine_rt.errors import BundleError, DeviceError, GRefineError
 

@@ -4,11 +4,9 @@ Pictures are float32 (H, W, 3), RGB in [0, 1]. Results are not clipped; `image.t
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from grefine_rt.imaging.mask import Mask, grow, label
-
-Rgb = NDArray[np.float32]
+from grefine_rt.arrays import Floats, Mask
+from grefine_rt.imaging.mask import grow, label
 
 WAVELET_LEVELS = 5
 STRIP_BYTES = 1 << 19
@@ -22,8 +20,8 @@ RIM_SHIFT_LIMIT = 0.1
 
 
 def wavelet_color_fix(
-    output: Rgb, reference: Rgb, weight: NDArray[np.float32] | None = None, levels: int = WAVELET_LEVELS
-) -> Rgb:
+    output: Floats, reference: Floats, weight: Floats | None = None, levels: int = WAVELET_LEVELS
+) -> Floats:
     """The high frequencies of `output` with the low frequencies of `reference`, as PASD ends its runs.
 
     weight: how far, (H, W) in [0, 1]; None is 1 everywhere.
@@ -40,7 +38,7 @@ def wavelet_color_fix(
     return low
 
 
-def _blurred(values: Rgb, levels: int) -> Rgb:
+def _blurred(values: Floats, levels: int) -> Floats:
     """[1 2 1] x [1 2 1] / 16 at dilations 1, 2, 4, ... of an image (H, W, C), borders replicated before each."""
     for axis in (0, 1):
         # The blurs of one axis commute with those of the other; strips that fit a cache make them cheap.
@@ -52,7 +50,7 @@ def _blurred(values: Rgb, levels: int) -> Rgb:
     return values
 
 
-def _low_frequencies(values: Rgb, levels: int, axis: int) -> Rgb:
+def _low_frequencies(values: Floats, levels: int, axis: int) -> Floats:
     """[1 2 1] / 4 along one axis at dilations 1, 2, 4, ..., borders replicated before each."""
     length = values.shape[axis]
     for level in range(levels):
@@ -69,7 +67,7 @@ def _low_frequencies(values: Rgb, levels: int, axis: int) -> Rgb:
     return values
 
 
-def match_rim(generated: Rgb, original: Rgb, mask: Mask, width: float) -> Rgb:
+def match_rim(generated: Floats, original: Floats, mask: Mask, width: float) -> Floats:
     """Remove the tint of a regenerated region, measured on the rim OUTSIDE it.
 
     A regenerated picture shows the surroundings of the mask (H, W) too, and there it should equal the

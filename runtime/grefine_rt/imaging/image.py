@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
+from grefine_rt.arrays import Floats, Rgb
 from grefine_rt.errors import ImageError, OptionError, OutputError
 from grefine_rt.files import write_whole
 
-Pixels = NDArray[np.uint8]
-FloatArray = NDArray[np.float32]
 Source = Image.Image | NDArray[np.generic] | str | os.PathLike[str] | bytes | BinaryIO
 Resampling = Literal["nearest", "area", "bilinear", "bicubic", "lanczos"]
 
@@ -62,9 +61,9 @@ class Picture:
     notes: what was changed in reading, one sentence each, for people.
     """
 
-    rgb: Pixels
-    alpha: Pixels | None = None
-    hidden: Pixels | None = None
+    rgb: Rgb
+    alpha: Rgb | None = None
+    hidden: Rgb | None = None
     icc_profile: bytes | None = None
     name: str = "The picture"
     notes: tuple[str, ...] = ()
@@ -74,7 +73,7 @@ class Picture:
         """(width, height) in pixels."""
         return self.rgb.shape[1], self.rgb.shape[0]
 
-    def to_pil(self, rgb: Pixels | None = None) -> Image.Image:
+    def to_pil(self, rgb: Rgb | None = None) -> Image.Image:
         """`rgb` uint8 (H, W, 3), or the picture itself, as a PIL image with alpha and profile given back.
 
         Raises ImageError where `rgb` has another size.
@@ -205,7 +204,7 @@ def _from_array(array: NDArray[np.generic], max_pixels: int) -> Picture:
     return _picture(pixels, name, (), None)
 
 
-def _picture(pixels: Pixels, name: str, notes: tuple[str, ...], profile: bytes | None) -> Picture:
+def _picture(pixels: Rgb, name: str, notes: tuple[str, ...], profile: bytes | None) -> Picture:
     """From uint8 (H, W, 3 or 4), straight alpha."""
     rgb = np.array(pixels[..., :3])
     if pixels.shape[2] == 3 or (pixels[..., 3] == 255).all():
@@ -225,7 +224,7 @@ def _sixteen_bits(values: NDArray[np.generic], name: str) -> NDArray[np.generic]
     return wide.astype(np.uint16)
 
 
-def _eight_bits(values: NDArray[np.generic], name: str) -> Pixels:
+def _eight_bits(values: NDArray[np.generic], name: str) -> Rgb:
     """Samples of any accepted type as uint8; 16 bits are divided by 257, floats multiplied by 255."""
     if values.dtype == np.uint8:
         return values.astype(np.uint8)
@@ -257,22 +256,22 @@ def _undecodable(name: str, error: Exception) -> ImageError:
     return ImageError(f"{name} is damaged or incomplete and cannot be decoded ({reason}).")
 
 
-def to_float(rgb: Pixels) -> FloatArray:
+def to_float(rgb: Rgb) -> Floats:
     """uint8 to float32 in [0, 1]."""
     return rgb.astype(np.float32) / np.float32(255)
 
 
-def to_uint8(values: NDArray[np.floating]) -> Pixels:
+def to_uint8(values: NDArray[np.floating]) -> Rgb:
     """Floats in [0, 1] to uint8, rounded; what lies outside is clipped."""
     return np.asarray(np.rint(np.clip(values, 0, 1) * 255), np.uint8)
 
 
 def resize(
-    values: FloatArray,
+    values: Floats,
     size: tuple[int, int],
     method: Resampling = "bicubic",
     box: tuple[float, float, float, float] | None = None,
-) -> FloatArray:
+) -> Floats:
     """Resize float32 (H, W) or (H, W, C) to `size` = (width, height), antialiased as Pillow does.
 
     box: (x0, y0, x1, y1), the part of `values` that becomes the result, in its pixels; all of it when None. Not
@@ -290,7 +289,7 @@ def resize(
     return out[..., 0] if values.ndim == 2 else out
 
 
-def encoder_input(rgb: Pixels, resolution: int) -> FloatArray:
+def encoder_input(rgb: Rgb, resolution: int) -> Floats:
     """The whole picture, uint8 (H, W, 3), for an image encoder: float32 (1, 3, R, R), RGB in [0, 1].
 
     Bicubic over uint8 with Pillow's antialiasing, as CLIP's own preprocessing, but without centre crop.

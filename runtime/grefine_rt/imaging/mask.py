@@ -10,12 +10,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from grefine_rt.arrays import Box, FloatMap, Mask
 from grefine_rt.errors import OptionError
-
-Mask = NDArray[np.bool_]
-FloatMap = NDArray[np.float32]
-Box = tuple[int, int, int, int]
-"""(x0, y0, x1, y1) in pixels; x1 and y1 are exclusive."""
 
 OTSU_BINS = 256
 
@@ -188,7 +184,7 @@ def _paint(columns: NDArray[np.intp], rows: NDArray[np.intp]) -> Mask:
     return np.asarray(corners.cumsum(axis=0).cumsum(axis=1) > 0)
 
 
-def to_latent(mask: NDArray[np.bool_] | FloatMap, size: tuple[int, int]) -> FloatMap:
+def to_latent(mask: Mask | FloatMap, size: tuple[int, int]) -> FloatMap:
     """The mask at latent size (h, w): nearest, then cut at 0.5, float32 0 or 1 (SDXL-Inpainting's way).
 
     Nearest takes the source pixel floor(i * H / h), so a cell is decided by its upper left pixel: grow

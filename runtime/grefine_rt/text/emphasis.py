@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import groupby, pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grefine_rt.arrays import Floats
 from grefine_rt.errors import PromptError
 
 MAX_WEIGHT = 3.0
@@ -92,7 +92,7 @@ def emphasise(prompt: str, phrases: Sequence[str], amount: float = 0.1) -> str:
     return "".join(_written(chunk) for chunk in _chunks(text, weights))
 
 
-def apply_weights(context: NDArray[np.float32], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+def apply_weights(context: Floats, weights: Floats) -> Floats:
     """Scale the text encoder's output (L, D) token by token with weights (L,), keeping the sequence's mean.
 
     The convention of the Stable Diffusion tools. With all weights 1 the input comes back unchanged.

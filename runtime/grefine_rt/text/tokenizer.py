@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grefine_rt.arrays import Floats
 from grefine_rt.errors import BundleError, PromptError
 from grefine_rt.text.emphasis import WeightedText
 
@@ -75,9 +76,7 @@ class PromptTokenizer:
         """Token ids int64 (L,) of a plain text; tokens beyond L - 2 are cut off."""
         return self.encode_weighted((WeightedText(text, 1.0),))[0]
 
-    def encode_weighted(
-        self, chunks: Sequence[WeightedText]
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def encode_weighted(self, chunks: Sequence[WeightedText]) -> tuple[NDArray[np.int64], Floats]:
         """Token ids int64 (L,) of the chunks' joined text and the weight float32 (L,) of each token.
 
         The text is tokenised as a whole, so the weights change no ids; a token has the weight of the chunk in

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from grefine_rt.arrays import Floats, Mask, Rgb
 from grefine_rt.imaging import heatmap
-from grefine_rt.imaging.mask import Mask, grow
+from grefine_rt.imaging.mask import grow
 
 MAX_SIDE = 1024
 """Pictures are shown at this many pixels a side at most."""
@@ -50,7 +51,7 @@ class PhraseLike(Protocol):
     @property
     def defect(self) -> str | None: ...
     @property
-    def map(self) -> NDArray[np.float32]: ...
+    def map(self) -> Floats: ...
 
 
 class AssessmentLike(Protocol):
@@ -67,13 +68,13 @@ class AssessmentLike(Protocol):
     @property
     def ip_iqa(self) -> Mapping[str, float] | None: ...
     @property
-    def perceptual_map(self) -> NDArray[np.float32]: ...
+    def perceptual_map(self) -> Floats: ...
     @property
-    def alignment_map(self) -> NDArray[np.float32]: ...
+    def alignment_map(self) -> Floats: ...
     @property
     def factors(self) -> Mapping[str, float]: ...
     @property
-    def factor_maps(self) -> Mapping[str, NDArray[np.float32]]: ...
+    def factor_maps(self) -> Mapping[str, Floats]: ...
     @property
     def phrases(self) -> Sequence[PhraseLike]: ...
 
@@ -95,9 +96,9 @@ class ReportData:
     """
 
     prompt: str
-    image: Image.Image | NDArray[np.uint8]
+    image: Image.Image | Rgb
     before: AssessmentLike
-    result: Image.Image | NDArray[np.uint8] | None = None
+    result: Image.Image | Rgb | None = None
     after: AssessmentLike | None = None
     mask: Mask | None = None
     plan: Mapping[str, object] = field(default_factory=dict)
@@ -349,7 +350,7 @@ def _bar(share: float, kind: str) -> str:
 # Pictures
 
 
-def _opaque(image: Image.Image | NDArray[np.uint8]) -> Image.Image:
+def _opaque(image: Image.Image | Rgb) -> Image.Image:
     """RGB over white, at most MAX_SIDE a side."""
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     if picture.has_transparency_data:
@@ -396,7 +397,7 @@ def _mask_uri(mask: Mask) -> str:
     return _png_uri(rgba)
 
 
-def _png_uri(array: NDArray[np.uint8]) -> str:
+def _png_uri(array: Rgb) -> str:
     return _data_uri(heatmap.png_bytes(array), "png")
 
 

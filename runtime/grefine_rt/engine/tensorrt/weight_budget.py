@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grefine_rt.engine.sidecar import Sidecar
+from grefine_rt.engine.tensorrt.sidecar import Sidecar
 
 HEADROOM = 500_000_000
 """Bytes that stay free for inputs, outputs, compiled kernels, weights on their way, and the driver."""

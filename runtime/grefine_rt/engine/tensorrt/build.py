@@ -19,11 +19,11 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest
-from grefine_rt.bundle.store import cache_dir, mend, sha256
-from grefine_rt.diffusion.loop import Cancels
-from grefine_rt.engine import callbacks, memory
-from grefine_rt.engine.profiles import Profile, profiles, restricted
-from grefine_rt.engine.sidecar import (
+from grefine_rt.bundle.store import mend
+from grefine_rt.cancel import Cancels
+from grefine_rt.engine.tensorrt import callbacks, memory
+from grefine_rt.engine.tensorrt.profiles import Profile, profiles, restricted
+from grefine_rt.engine.tensorrt.sidecar import (
     FORMAT,
     Environment,
     Flavour,
@@ -38,7 +38,7 @@ from grefine_rt.engine.sidecar import (
     tensors,
 )
 from grefine_rt.errors import BundleError, Cancelled, DeviceError, OptionError, OutputError
-from grefine_rt.files import whole
+from grefine_rt.files import cache_dir, sha256, whole
 from grefine_rt.system_memory import free_memory, peak_memory, resident_memory
 
 T = TypeVar("T")

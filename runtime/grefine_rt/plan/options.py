@@ -9,11 +9,11 @@ from typing import Literal
 from grefine_rt.assess.alignment import WINDOW, Joining, MissingRegion
 from grefine_rt.bundle.manifest import Redraw
 from grefine_rt.errors import OptionError
-from grefine_rt.plan_costs import Work
 
 StrengthRule = Literal["deficit", "printed"]
 Indicator = Literal["perceptual", "alignment"]
 Cropping = Literal["off", "auto"]
+Work = Literal["trained", "native"]
 
 MAX_DRAFTS = 64
 

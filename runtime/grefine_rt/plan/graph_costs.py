@@ -8,13 +8,12 @@ whole pictures: tiles make more, for they overlap.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from grefine_rt.arrays import Size
 from grefine_rt.bundle.manifest import Decoding, Manifest
-from grefine_rt.diffusion.loop import LATENT_SCALE
-from grefine_rt.diffusion.tiling import fits
+from grefine_rt.contract import LATENT_SCALE
 from grefine_rt.errors import MemoryLimitError
 from grefine_rt.imaging.image import work_size
-
-Size = tuple[int, int]
+from grefine_rt.imaging.tiles import fits
 
 GIGA = 10**9
 

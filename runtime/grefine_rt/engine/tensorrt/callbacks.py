@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from grefine_rt.diffusion.loop import Cancels
+from grefine_rt.cancel import Cancels
 
 OnProgress = Callable[[float], None]
 """Called with the part of a build that is done, in [0, 1], from the thread that builds."""

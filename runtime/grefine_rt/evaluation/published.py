@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from grefine_rt.databases import Dataset
+from grefine_rt.evaluation.databases import Dataset
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
+from grefine_rt.arrays import Doubles
 
 _NAN = float("nan")
 _ROWS = 256
@@ -43,7 +43,7 @@ def krcc(scores: ArrayLike, opinions: ArrayLike) -> float:
     return agreeing / scale if scale else _NAN
 
 
-def ranks(values: ArrayLike) -> Floats:
+def ranks(values: ArrayLike) -> Doubles:
     """Ranks from 1 of a row of values (k,); equal values share the mean of their ranks."""
     _, place, counts = np.unique(np.asarray(values), return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
@@ -62,7 +62,7 @@ def plcc_fitted(scores: ArrayLike, opinions: ArrayLike) -> float:
     return plcc(logistic(first, fit_logistic(first, second)), second)
 
 
-def logistic(scores: ArrayLike, parameters: Floats) -> Floats:
+def logistic(scores: ArrayLike, parameters: Doubles) -> Doubles:
     """The four-parameter logistic (high - low) / (1 + exp(-(x - middle) / |width|)) + low of scores (k,).
 
     parameters: (high, low, middle, width); low above high makes it fall.
@@ -72,7 +72,7 @@ def logistic(scores: ArrayLike, parameters: Floats) -> Floats:
     return np.asarray((high - low) * _sigmoid((x - middle) / abs(width)) + low, np.float64)
 
 
-def fit_logistic(scores: ArrayLike, opinions: ArrayLike, steps: int = 500) -> Floats:
+def fit_logistic(scores: ArrayLike, opinions: ArrayLike, steps: int = 500) -> Doubles:
     """The parameters of `logistic` with the least squared error, by Levenberg's and Marquardt's method.
 
     Starts where the video quality experts group does: the extremes of the opinions, the scores' mean and a
@@ -105,11 +105,11 @@ def fit_logistic(scores: ArrayLike, opinions: ArrayLike, steps: int = 500) -> Fl
     return np.array([fitted[0], fitted[1], mean + deviation * fitted[2], deviation * fitted[3]])
 
 
-def _sigmoid(values: Floats) -> Floats:
+def _sigmoid(values: Doubles) -> Doubles:
     return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values)), np.float64)
 
 
-def _pair(scores: ArrayLike, opinions: ArrayLike) -> tuple[Floats, Floats]:
+def _pair(scores: ArrayLike, opinions: ArrayLike) -> tuple[Doubles, Doubles]:
     first, second = np.asarray(scores, np.float64), np.asarray(opinions, np.float64)
     if first.shape != second.shape or first.ndim != 1 or first.size < 2:
         raise ValueError(f"two rows of one length, 2 or more, are needed: not {first.shape}, {second.shape}")

@@ -1,21 +1,20 @@
-"""Inputs that a component can run on, for warming up and for timing: of the right names, kinds and sizes, no more."""
+"""Warming up, and the inputs for it and for timing: of the right names, kinds and sizes, no more."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from grefine_rt.diffusion.tile_sharing import HIDDEN
-from grefine_rt.diffusion.tiling import piece
+from grefine_rt.arrays import Array
+from grefine_rt.bundle.manifest import Manifest
+from grefine_rt.contract import HIDDEN
+from grefine_rt.engine.base import TensorSpec
 from grefine_rt.errors import BundleError
 from grefine_rt.imaging.image import work_size
-
-if TYPE_CHECKING:
-    from grefine_rt.bundle.manifest import Manifest
-    from grefine_rt.bundle.store import Bundle
-    from grefine_rt.engine.base import Array, TensorSpec
+from grefine_rt.imaging.tiles import piece
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.selection import step_rows
 
 PROMPT = "a red house under a yellow sun"
 
@@ -29,15 +28,16 @@ def one_of_each(manifest: Manifest, components: Iterable[str]) -> list[str]:
     return list(first.values())
 
 
-def step_rows(manifest: Manifest, component: str) -> tuple[int, ...]:
-    """With how many rows of text a step runs as the bundle has it: 2 where it is guided, 1 where not, perhaps both.
-    Other components read 2 texts here."""
-    stage = manifest.restore if component.startswith("restore") else manifest.inpaint
-    if stage is None or not component.endswith("_step"):
-        return (2,)
-    if stage.guidance == 1:
-        return (1,)
-    return (2,) if tuple(stage.interval) == (0.0, 1.0) else (2, 1)
+def warm_up(bundle: Bundle, components: Iterable[str], pictures: Sequence[tuple[int, int]]) -> None:
+    """Run those of the components that the bundle has once, at the sizes at which they work on pictures of these sizes.
+    Raises BundleError and DeviceError."""
+    manifest = bundle.manifest
+    for name in one_of_each(manifest, components):
+        for rows in step_rows(manifest, name):
+            sizes = work_sizes(manifest, name, pictures)
+            # Twice where a larger size makes an engine prepare others anew.
+            for size in sizes * min(len(sizes), 2):
+                bundle.engine(name).run(example_inputs(bundle, name, size, rows))
 
 
 def work_sizes(

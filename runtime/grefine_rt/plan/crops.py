@@ -15,12 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import combinations
 
-from grefine_rt.diffusion.loop import LATENT_SCALE
+from grefine_rt.arrays import Box, Size
+from grefine_rt.contract import LATENT_SCALE
 from grefine_rt.imaging.image import work_size
-from grefine_rt.imaging.mask import Box
 
-Size = tuple[int, int]
-"""(width, height) in pixels."""
 Cost = Callable[[Size], float]
 """What working at a size costs, in any unit."""
 

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from grefine_rt.arrays import Size
 from grefine_rt.bundle.manifest import Decoding, Manifest, Restore
-from grefine_rt.costs import assess_flops, draw_flops, encode_flops, stage2_flops
-from grefine_rt.crops import Cost, Size
-from grefine_rt.diffusion.solver import Solver, guidance_row, unet_calls
-from grefine_rt.diffusion.tiling import fits, step_tiles
+from grefine_rt.contract import Solver
+from grefine_rt.diffusion.solver import guidance_row, unet_calls
 from grefine_rt.imaging.image import native_size, work_size
+from grefine_rt.imaging.tiles import fits, step_tiles
+from grefine_rt.plan.crops import Cost
+from grefine_rt.plan.graph_costs import assess_flops, draw_flops, encode_flops, stage2_flops
+from grefine_rt.plan.options import Work
+from grefine_rt.plan.plan import Drawn, Plan
 
-if TYPE_CHECKING:
-    from grefine_rt.plan import RefinePlan
-
-Work = Literal["trained", "native"]
 TERA = 1e12
 ALL_CALLS = (0.0, 1.0)
 SKETCH_SOLVER: Solver = "dpm++2m"
-
-
-class Drawn(NamedTuple):
-    """How often stage 1 draws: sketches, and drafts with all steps."""
-
-    sketches: int
-    drafts: int
-
-    @property
-    def rounds(self) -> int:
-        return self.sketches + self.drafts
 
 
 @dataclass(frozen=True)
@@ -53,9 +41,7 @@ class PlanCosts:
         return self.stage1 + self.stage2 + self.assess
 
 
-def plan_costs(
-    plan: RefinePlan, drawn: Drawn | None = None, decoding: Decoding | None = None
-) -> PlanCosts | None:
+def plan_costs(plan: Plan, drawn: Drawn | None = None, decoding: Decoding | None = None) -> PlanCosts | None:
     """The costs of a plan of which so much is `drawn`, all when None; None where the bundle's costs were not counted.
 
     decoding: of stage 2, the bundle's when None.
@@ -94,7 +80,7 @@ def plan_costs(
     )
 
 
-def _stage1(plan: RefinePlan, sizes: Sequence[Size], drawn: Drawn, interval: tuple[float, float]) -> float:
+def _stage1(plan: Plan, sizes: Sequence[Size], drawn: Drawn, interval: tuple[float, float]) -> float:
     """FLOP of stage 1 that draws crops of these sizes so often; the first one is encoded once for all drafts."""
     manifest = plan.manifest
     inpaint, _ = manifest.stages

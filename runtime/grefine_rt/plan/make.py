@@ -7,25 +7,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grefine_rt.arrays import FloatMap, Mask
 from grefine_rt.assess.alignment import Region, join, regions
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS, upsample
 from grefine_rt.bundle.manifest import Manifest, Redraw
-from grefine_rt.crops import Crop, Frame, choose_crops
-from grefine_rt.diffusion.loop import LATENT_SCALE
+from grefine_rt.contract import LATENT_SCALE
 from grefine_rt.diffusion.solver import check_steps, unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
-from grefine_rt.plan_costs import ALL_CALLS, SKETCH_SOLVER, Drawn, PlanCosts, Work, draw_cost, plan_costs
-from grefine_rt.plan_options import Cropping, PlanOptions, StrengthRule
-from grefine_rt.reasons import (
+from grefine_rt.plan.costs import ALL_CALLS, SKETCH_SOLVER, PlanCosts, draw_cost, plan_costs
+from grefine_rt.plan.crops import Frame, choose_crops
+from grefine_rt.plan.options import Cropping, PlanOptions, StrengthRule, Work
+from grefine_rt.plan.plan import Plan, enlarge, grid_step
+from grefine_rt.plan.reasons import (
     LEFT_TO_STAGE2,
     RESTORE_FIRST,
     RESTORED_FIRST,
@@ -35,69 +36,13 @@ from grefine_rt.reasons import (
 )
 from grefine_rt.text.emphasis import emphasise
 
-Judged = Literal["perceptual", "rationality"]
-Mask = NDArray[np.bool_]
-FloatMap = NDArray[np.float32]
-
-PLAN_SIDE = 1024
-"""Masks of larger pictures are made on a grid of at most this side: the maps have no finer detail, and the
-cost of growing and feathering rises with the third power of the side."""
 DAMAGED = 0.2
 """Above this share of a mask, damage that is left to stage 2 may be why a phrase was not found there."""
 
 
 @dataclass(frozen=True, eq=False)
-class RefinePlan:
-    """What `Refiner.refine` will do, and why. H and W are the picture's size in pixels.
-
-    mask: bool (H, W), what stage 1 redraws. Change it with `with_mask`.
-    feather: width in pixels of the soft rim outside the mask; pixels beyond it stay bit-identical in stage 1.
-    strength: of stage 1, in [0, 1]: the share of its steps that are run.
-    prompt: with the weights of Eq. 7, as both stages read it.
-    regenerate, restore: whether stage 1 and stage 2 run.
-    restore_first: whether stage 2 runs before stage 1, too; what stage 1 redraws is then planned anew, see `again`.
-    keep_good: whether the picture is given back as it is when stage 1 draws nothing and stage 2 lowers its p.
-    delta: strength of stage 2, in [0, 1].
-    stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
-    drafts, all_drafts: how often stage 1 draws, at most or always; the best is kept.
-    judged: which quality drafts are judged by beside a: "perceptual" is p, "rationality" that factor of it alone.
-    sketch_steps: steps of the sketches by which it is chosen, of which strength runs a share; 0 for none.
-    work: the size at which stage 2 sees the picture, see `PlanOptions`.
-    interval: from which to which share of its UNet calls stage 1 is guided.
-    crops: what stage 1 works on, one after the other; together their regions are the boxes. See `crops.Crop`.
-    boxes: (x0, y0, x1, y1) of the regions of the mask in pixels, x1 and y1 exclusive.
-    coverage: share of the picture inside the mask, in [0, 1].
-    defect_map: 1 - P + A of Eq. 9 with the chosen indicators, float32 (H, W) in [0, 2].
-    reasons: one plain sentence for each region, defective phrase and decision.
-    manifest: of the bundle that the plan is for; `options` that it was made with.
-    texts: how many texts the assessments read.
-    """
-
-    mask: Mask
-    feather: float
-    strength: float
-    delta: float
-    prompt: str
-    regenerate: bool
-    restore: bool
-    restore_first: bool
-    keep_good: bool
-    stage1_steps: int
-    stage2_steps: int
-    drafts: int
-    judged: Judged
-    sketch_steps: int
-    all_drafts: bool
-    work: Work
-    interval: tuple[float, float]
-    crops: tuple[Crop, ...]
-    boxes: tuple[masks.Box, ...]
-    coverage: float
-    defect_map: FloatMap
-    reasons: tuple[str, ...]
-    manifest: Manifest = field(repr=False)
-    options: PlanOptions = field(repr=False)
-    texts: int = field(repr=False)
+class RefinePlan(Plan):
+    """A `Plan` that can be priced, changed and made again."""
 
     @property
     def costs(self) -> PlanCosts | None:
@@ -123,27 +68,6 @@ class RefinePlan:
             changed[f"work {work}"] = replace(self, work=work)
         own, costs = self.costs, {name: plan.costs for name, plan in changed.items()}
         return {name: cost.total for name, cost in costs.items() if cost is not None and cost != own}
-
-    @property
-    def sketches(self) -> bool:
-        """Whether drafts are sketched first: where there are several, and that takes fewer UNet calls."""
-        if self.drafts == 1 or self.sketch_steps == 0:
-            return False
-        calls = (unet_calls(steps, self.strength) for steps in (self.sketch_steps, self.stage1_steps))
-        return 0 < next(calls) < next(calls)
-
-    @property
-    def most(self) -> Drawn:
-        """What stage 1 draws at most."""
-        if not self.regenerate:
-            return Drawn(0, 0)
-        return Drawn(self.drafts, 1) if self.sketches else Drawn(0, self.drafts)
-
-    @property
-    def cropped(self) -> bool:
-        """Whether stage 1 works on less than the whole picture."""
-        height, width = self.mask.shape
-        return any(crop.box != (0, 0, width, height) for crop in self.crops)
 
     def with_mask(self, mask: Mask) -> RefinePlan:
         """The same plan for another mask, bool (H, W): an empty one switches stage 1 off, any other on, at once.
@@ -188,27 +112,6 @@ class RefinePlan:
             return replace(self, crops=(frame.whole(self.boxes),))
         cost = draw_cost(self.manifest, self.stage1_steps, self.strength, self.interval)
         return replace(self, crops=choose_crops(self.boxes, frame, cost))
-
-    def weight(self, regions: Sequence[masks.Box] | None = None) -> FloatMap:
-        """How much of stage 1 a pixel takes, float32 (H, W): 1 in the mask, exactly 0 beyond the feather.
-
-        `regions`: only the mask inside these boxes counts.
-        """
-        mask = self.mask if regions is None else self.inside(regions)
-        step = _grid_step(mask.shape)
-        rows, columns = (-(-side // step) * step for side in mask.shape)
-        padded = np.zeros((rows, columns), dtype=np.bool_)
-        padded[: mask.shape[0], : mask.shape[1]] = mask
-        blocks = padded.reshape(rows // step, step, columns // step, step)
-        coarse: Mask = np.asarray(blocks.any(axis=(1, 3)))
-        return _enlarge(masks.feather(coarse, self.feather / step), step, mask.shape)
-
-    def inside(self, regions: Sequence[masks.Box]) -> Mask:
-        """The mask inside some boxes, bool (H, W)."""
-        mask = np.zeros_like(self.mask)
-        for x0, y0, x1, y1 in regions:
-            mask[y0:y1, x0:x1] = self.mask[y0:y1, x0:x1]
-        return mask
 
 
 def make_plan(
@@ -348,13 +251,13 @@ def binary_mask(defect: FloatMap, tau: float | Literal["otsu"], min_area: float,
     `defect` is (H, W), 0 is good; `min_area` a share of the picture, `grow` in pixels. Returns bool (H, W).
     Where nothing lies above the threshold the mask is empty. A smaller tau never gives a smaller mask.
     """
-    step = _grid_step(defect.shape)
+    step = grid_step(defect.shape)
     rows, columns = (
         np.minimum(np.arange(-(-side // step)) * step + step // 2, side - 1) for side in defect.shape
     )
     mask = masks.binarise(defect[np.ix_(rows, columns)], tau)
     mask = masks.remove_specks(mask, math.ceil(min_area * mask.size))
-    return _enlarge(masks.grow(mask, grow / step), step, defect.shape)
+    return enlarge(masks.grow(mask, grow / step), step, defect.shape)
 
 
 def stage1_strength(
@@ -375,20 +278,6 @@ def stage1_strength(
     if rule == "printed":
         return quality
     return high if absent else low + (high - low) * (1.0 - quality)
-
-
-def _grid_step(shape: tuple[int, ...]) -> int:
-    return -(-max(shape) // PLAN_SIDE)
-
-
-_Array = TypeVar("_Array", Mask, FloatMap)
-
-
-def _enlarge(coarse: _Array, step: int, shape: tuple[int, ...]) -> _Array:
-    """Every cell becomes `step` x `step` pixels, cut to `shape`."""
-    if step == 1:
-        return coarse
-    return coarse.repeat(step, axis=0).repeat(step, axis=1)[: shape[0], : shape[1]]
 
 
 _T = TypeVar("_T")

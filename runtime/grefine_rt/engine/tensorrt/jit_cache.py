@@ -7,8 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from grefine_rt.bundle.store import cache_dir
-from grefine_rt.files import whole
+from grefine_rt.files import cache_dir, whole
 
 
 def place(gpu: str, version: str, engine: str) -> Path:

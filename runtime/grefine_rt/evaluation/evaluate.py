@@ -10,11 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from grefine_rt import correlation
 from grefine_rt.assess.indicator import Assessment, AssessOptions, check_prompt
 from grefine_rt.assessor import Assessor
-from grefine_rt.databases import Rated
 from grefine_rt.errors import ImageError, OptionError, OutputError, PromptError
+from grefine_rt.evaluation import correlation
+from grefine_rt.evaluation.databases import Rated
 from grefine_rt.files import write_whole
 from grefine_rt.imaging.image import Picture, load
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
+from grefine_rt.arrays import Floats, Rgb
 from grefine_rt.imaging.image import resize, to_float, to_uint8
 
-Rgb = NDArray[np.uint8]
-FloatImage = NDArray[np.float32]
 
-
-def paste_region(rgb: Rgb, generated: FloatImage, weight: NDArray[np.float32]) -> Rgb:
+def paste_region(rgb: Rgb, generated: Floats, weight: Floats) -> Rgb:
     """Stage 1: mixes the regenerated picture in where the mask is.
 
     `rgb` is uint8 (H, W, 3); `generated` float32 (h, w, 3) in [0, 1] at work size; `weight` float32 (H, W) in
@@ -29,7 +26,7 @@ def paste_region(rgb: Rgb, generated: FloatImage, weight: NDArray[np.float32]) -
     return out
 
 
-def add_difference(rgb: Rgb, before: FloatImage, after: FloatImage) -> Rgb:
+def add_difference(rgb: Rgb, before: Floats, after: Floats) -> Rgb:
     """Stage 2: adds what restoration changed, so that detail finer than the work resolution stays.
 
     `rgb` is uint8 (H, W, 3), `before` the same picture at work size and `after` the restored one, both
@@ -41,7 +38,7 @@ def add_difference(rgb: Rgb, before: FloatImage, after: FloatImage) -> Rgb:
     return to_uint8(to_float(rgb) + _at_size(after - before, rgb.shape))
 
 
-def _window(image: FloatImage, shape: tuple[int, ...], window: tuple[slice, slice]) -> FloatImage:
+def _window(image: Floats, shape: tuple[int, ...], window: tuple[slice, slice]) -> Floats:
     """A window of `image` at the size of `shape`; of a large picture most is never made."""
     if image.shape == shape:
         return image[window]
@@ -51,5 +48,5 @@ def _window(image: FloatImage, shape: tuple[int, ...], window: tuple[slice, slic
     return resize(image, (columns.stop - columns.start, rows.stop - rows.start), box=(x0, y0, x1, y1))
 
 
-def _at_size(image: FloatImage, shape: tuple[int, ...]) -> FloatImage:
+def _at_size(image: Floats, shape: tuple[int, ...]) -> Floats:
     return image if image.shape == shape else resize(image, (shape[1], shape[0]))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Set
 
 from grefine_rt.bundle.manifest import Inpaint, Manifest, Restore
-from grefine_rt.diffusion.tile_sharing import HIDDEN, OTHERS
+from grefine_rt.contract import HIDDEN, OTHERS
 
 Range = tuple[int, int, int]
 """Smallest, best and largest size of a free axis."""
@@ -30,7 +30,7 @@ def profiles(manifest: Manifest, graph: str) -> tuple[Profile, ...]:
     sides go from half the bucket to half above it, so that a picture of the bucket's area may be 2.25 times as long as
     it is high. The native resolution and the tile take what is worked on there beside: sides down to one multiple, for
     tiles of long pictures, and in a wide and a high profile longer pictures, up to 4 : 1 (`imaging.image.work_size`,
-    `tiling.fits`). Autoencoders have one for tiles that attend to others. A file that serves several components gets
+    `tiles.fits`). Autoencoders have one for tiles that attend to others. A file that serves several components gets
     what all of them need.
     """
     components = [component for component, file in manifest.components.items() if file == graph]

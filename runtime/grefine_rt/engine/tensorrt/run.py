@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from grefine_rt.bundle.store import proven
-from grefine_rt.engine import callbacks, jit_cache
 from grefine_rt.engine.device_memory import CudaDevice, Scratch, first_line
-from grefine_rt.engine.execution import Graphs, TensorRTPlan
-from grefine_rt.engine.sidecar import RTX_TARGETS, Environment, Sidecar, library
 from grefine_rt.engine.sized import Shape, SizedEngine, axis_sizes
+from grefine_rt.engine.tensorrt import callbacks, jit_cache
+from grefine_rt.engine.tensorrt.execution import Graphs, TensorRTPlan
+from grefine_rt.engine.tensorrt.sidecar import RTX_TARGETS, Environment, Sidecar, library
 from grefine_rt.errors import BundleError, DeviceError
+from grefine_rt.files import proven
 
 Ranges = Mapping[str, tuple[int, ...]]
 """A profile: smallest, best and largest size by axis name."""

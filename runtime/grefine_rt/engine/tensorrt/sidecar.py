@@ -17,10 +17,11 @@ from typing import Any, Literal
 import numpy as np
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest, read_strictly
-from grefine_rt.bundle.store import cache_dir, mend, proven
+from grefine_rt.bundle.store import mend
 from grefine_rt.engine.base import TensorSpec
-from grefine_rt.engine.profiles import profiles, restricted
+from grefine_rt.engine.tensorrt.profiles import profiles, restricted
 from grefine_rt.errors import BundleError, DeviceError
+from grefine_rt.files import cache_dir, proven
 
 FORMAT = 2
 Flavour = Literal["tensorrt-rtx", "tensorrt"]

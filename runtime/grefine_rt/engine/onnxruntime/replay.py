@@ -15,8 +15,8 @@ from typing import Any
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.device_memory import Scratch
 from grefine_rt.engine.devices import parse
-from grefine_rt.engine.one_thread import OneThread
-from grefine_rt.engine.onnxruntime import GATE, CudaOptions, failure, module, open_session, specs_of
+from grefine_rt.engine.onnxruntime.one_thread import OneThread
+from grefine_rt.engine.onnxruntime.session import GATE, CudaOptions, failure, module, open_session, specs_of
 from grefine_rt.engine.sized import SIZES_KEPT, Shape, SizedEngine, SizedPlan, axis_sizes
 from grefine_rt.errors import BundleError, DeviceError
 

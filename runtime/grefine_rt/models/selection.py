@@ -9,20 +9,37 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grefine_rt.bundle.manifest import Manifest
-from grefine_rt.engine import plugin
 from grefine_rt.engine.base import Engine
 from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse
-from grefine_rt.engine.example import step_rows
-from grefine_rt.engine.onnxruntime import NO_CUDA, NO_CUDA_HERE, CudaOptions, OnnxEngine, has_cuda, module
+from grefine_rt.engine.onnxruntime import plugin
+from grefine_rt.engine.onnxruntime.session import (
+    NO_CUDA,
+    NO_CUDA_HERE,
+    CudaOptions,
+    OnnxEngine,
+    has_cuda,
+    module,
+)
 from grefine_rt.engine.passes import THREADS, SidePasses, splits
 from grefine_rt.errors import DeviceError, GRefineError, OptionError
 
 if TYPE_CHECKING:
-    from grefine_rt.engine.sidecar import Found, Sidecar
+    from grefine_rt.engine.tensorrt.sidecar import Found, Sidecar
 
 T = TypeVar("T")
 
 _AUTOENCODERS = ("_encode", "_decode")
+
+
+def step_rows(manifest: Manifest, component: str) -> tuple[int, ...]:
+    """With how many rows of text a step runs as the bundle has it: 2 where it is guided, 1 where not, perhaps both.
+    Other components read 2 texts here."""
+    stage = manifest.restore if component.startswith("restore") else manifest.inpaint
+    if stage is None or not component.endswith("_step"):
+        return (2,)
+    if stage.guidance == 1:
+        return (1,)
+    return (2,) if tuple(stage.interval) == (0.0, 1.0) else (2, 1)
 
 
 class Selection:
@@ -104,7 +121,7 @@ class Selection:
 
     def _open(self, backend: Backend, graph: str, device: Device) -> Engine:
         if backend == "tensorrt":
-            from grefine_rt.engine.tensorrt import TensorRTEngine
+            from grefine_rt.engine.tensorrt.run import TensorRTEngine
 
             found = self._built(graph)
             assert isinstance(found, tuple)
@@ -119,7 +136,7 @@ class Selection:
             return engine
         serves = self._serving(graph)
         if self._replays(graph):
-            from grefine_rt.engine.replay import ReplayEngine
+            from grefine_rt.engine.onnxruntime.replay import ReplayEngine
 
             return ReplayEngine(self._folder / graph, str(device), scratch=self._scratch)
         # Autoencoders need much memory, but seldom.
@@ -170,7 +187,7 @@ class Selection:
 
     def _built(self, graph: str) -> tuple[Path, Sidecar] | str:
         """The engine of a graph that is valid here and its sidecar, or why there is none."""
-        from grefine_rt.engine import sidecar
+        from grefine_rt.engine.tensorrt import sidecar
 
         stem = PurePosixPath(graph).stem
         found = [engine for engine in self._engines if engine.engine.stem == stem]
@@ -194,7 +211,7 @@ class Selection:
         """Bytes of device memory for the weights of an engine, beside those that are not loaded yet; None for all."""
         if not sidecar.streams:
             return None
-        from grefine_rt.engine.weight_budget import weight_budget
+        from grefine_rt.engine.tensorrt.weight_budget import weight_budget
 
         built = [self._built(graph) for graph in dict.fromkeys(self._manifest.components.values())]
         valid = {found[0]: found[1] for found in built if not isinstance(found, str)}
@@ -205,7 +222,7 @@ class Selection:
 
     def _without_room(self, sidecar: Sidecar, free: int) -> DeviceError | None:
         """What to say of an engine that did not load where `free` bytes are too few for its weights; None elsewhere."""
-        from grefine_rt.engine.sidecar import Environment, build_command
+        from grefine_rt.engine.tensorrt.sidecar import Environment, build_command
 
         if sidecar.streams or sidecar.engine.size <= free:
             return None
@@ -225,13 +242,13 @@ class Selection:
 
     @cached_property
     def _gpu(self) -> str | None:
-        from grefine_rt.engine.sidecar import gpu_target
+        from grefine_rt.engine.tensorrt.sidecar import gpu_target
 
         return gpu_target(self._wanted.index)
 
     @cached_property
     def _engines(self) -> list[Found]:
-        from grefine_rt.engine.sidecar import Environment, engines
+        from grefine_rt.engine.tensorrt.sidecar import Environment, engines
 
         return list(engines(self._folder, self._manifest, Environment.here(self._name, self._wanted.index)))
 

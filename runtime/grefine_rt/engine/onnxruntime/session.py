@@ -13,10 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from grefine_rt.engine import plugin
-from grefine_rt.engine.base import Array, Buffer, TensorSpec, check_all_set, check_run, declared
+from grefine_rt.arrays import Array
+from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run, declared
 from grefine_rt.engine.devices import Device, parse
-from grefine_rt.engine.gate import Gate
+from grefine_rt.engine.onnxruntime import plugin
+from grefine_rt.engine.onnxruntime.gate import Gate
 from grefine_rt.errors import BundleError, DeviceError, OptionError
 
 _DTYPES: dict[str, np.dtype[Any]] = {

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from grefine_rt.engine.base import Array
+from grefine_rt.arrays import Array
 from grefine_rt.errors import DeviceError
 
 MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
@@ -59,7 +59,7 @@ def ep_device(onnxruntime: Any, index: int) -> Any:
 
 def settings() -> dict[str, str]:
     """Options of the provider: the kernels it compiles are kept in our cache folder, apart for each release."""
-    from grefine_rt.bundle.store import cache_dir
+    from grefine_rt.files import cache_dir
 
     version = getattr(importlib.import_module(MODULE), "__version__", "unknown")
     folder: Path = cache_dir() / "onnxruntime-rtx" / str(version)

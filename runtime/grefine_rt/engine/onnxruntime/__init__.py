@@ -1,0 +1,1 @@
+"""Graphs on ONNX Runtime: CPU, CUDA, and its TensorRT-RTX plugin."""

@@ -1,0 +1,1 @@
+"""Graphs as TensorRT engines: built, described, proven and run."""

@@ -1,0 +1,1 @@
+"""How well scores agree with opinions: rated databases, correlations, published figures."""

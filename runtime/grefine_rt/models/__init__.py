@@ -1,0 +1,1 @@
+"""An opened bundle: its graphs on their engines, its tokenizers."""

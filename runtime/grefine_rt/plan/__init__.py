@@ -1,0 +1,1 @@
+"""From an assessment to a plan of what is refined, its costs and its reasons."""

@@ -1,0 +1,1 @@
+"""The report of a refine or assess call as one HTML file."""
