@@ -85,5 +85,12 @@ def generated_source(names: set[str]) -> str:
 
 def _compile(target: Path, sources: list[Path], options: list[str] | None = None) -> None:
     command = ["cc", "-std=gnu11", "-O1", "-fPIC", "-shared", f"-I{HERE}", "-o", str(target)]
-    command += [*map(str, sources), f"-L{target.parent}", "-Wl,-rpath,$ORIGIN", *(options or []), "-lpthread", "-ldl"]
+    command += [
+        *map(str, sources),
+        f"-L{target.parent}",
+        "-Wl,-rpath,$ORIGIN",
+        *(options or []),
+        "-lpthread",
+        "-ldl",
+    ]
     subprocess.run(command, check=True)

@@ -128,6 +128,7 @@ typedef struct Capture {
 
 struct Stream {
     unsigned flags; /* 1: does not wait for the legacy stream */
+    int busy;       /* work was queued since it was last waited for */
     Capture *capture;
     struct Stream *next;
 };
@@ -187,6 +188,7 @@ static int entered(Stream *stream, const char *what) {
     if (stream == &legacy)
         for (Stream *other = streams; other; other = other->next)
             if (other->capture && !(other->flags & 1)) return broken(other->capture, CAPTURE_IMPLICIT, what);
+    if (!stream->capture) stream->busy = 1;
     return SUCCESS;
 }
 
@@ -303,9 +305,16 @@ void stub_event_wait(void *handle, Event *event) {
     UNLOCK;
 }
 
+static void waited(Stream *stream) {
+    stub_counts.waits += stream->busy;
+    stream->busy = 0;
+}
+
 int stub_synchronise(void *handle) {
     LOCKED;
     stub_counts.synchronisations++;
+    waited(handle ? stream_of(handle) : &legacy);
+    for (Stream *stream = streams; stream && !handle; stream = stream->next) waited(stream);
     Capture *capture = handle ? stream_of(handle)->capture : captures;
     int code = capture ? broken(capture, CAPTURE_UNSUPPORTED, "synchronisation with what is captured") : SUCCESS;
     UNLOCK;
@@ -399,6 +408,7 @@ int stub_copy(void *target, const void *source, size_t size, void *handle, int b
     if (!code && blocking) {
         code = stub_unsafe("copy that waits");
         stub_counts.synchronisations++;
+        waited(stream);
     }
     if (!code && (outside(to, target, size) || outside(from, source, size)))
         code = stub_violation(ILLEGAL_ADDRESS, "copy beyond an allocation");

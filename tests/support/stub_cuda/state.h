@@ -26,10 +26,11 @@ enum {
     CAPTURE_IMPLICIT = 906,
 };
 
-/* Events that are counted. live and peak: bytes of device memory. */
+/* Events that are counted. live and peak: bytes of device memory. waits: synchronisations that had to wait, for work was
+queued since the last one. */
 #define STUB_COUNTS(X)                                                                                             \
     X(allocations) X(frees) X(live) X(peak) X(host_to_device) X(device_to_host) X(device_to_device)                \
-    X(host_to_host) X(memsets) X(synchronisations) X(kernels) X(captures) X(captured_kernels)                      \
+    X(host_to_host) X(memsets) X(synchronisations) X(waits) X(kernels) X(captures) X(captured_kernels)                      \
     X(captured_host_copies) X(captured_allocations) X(graph_launches) X(violations)
 
 typedef struct {
