@@ -557,7 +557,7 @@ def test_tensorrt_alone_is_no_device_that_anything_runs_on():
 def test_doctor_tries_tensorrt_itself(monkeypatch):
     asked = []
     module = SimpleNamespace(probe=asked.append)
-    monkeypatch.setitem(sys.modules, "grefine_rt.engine.tensorrt.run", module)
+    monkeypatch.setitem(sys.modules, "grefine_rt.engine.tensorrt.probe", module)
     assert doctor._try_device("tensorrt:1") == {
         "device": "cuda:1",
         "backend": "tensorrt",

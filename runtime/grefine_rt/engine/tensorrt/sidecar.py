@@ -208,7 +208,7 @@ def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> 
             f"{who} needs {sidecar.flavour} {sidecar.version}, which is not installed: run "
             f"'{INSTALL[sidecar.flavour]}'."
         )
-    elif not _loads_in(sidecar, installed):
+    elif sidecar.version != installed:
         problem = f"was built by {sidecar.flavour} {sidecar.version}, but {installed} is installed"
     elif environment.gpu is not None and environment.gpu not in sidecar.targets:
         problem = f"does not fit the GPU here, which is {environment.gpu}"
@@ -232,14 +232,6 @@ def build_command(
     command += "" if flavour == "tensorrt-rtx" else f" --flavour {flavour}"
     command += " --weight-streaming" if streams else ""
     return command + (f" --out {shlex.quote(str(environment.out))}" if environment.out else "")
-
-
-def _loads_in(sidecar: Sidecar, installed: str) -> bool:
-    """Engines of classic TensorRT are built version-compatible: later releases of their major version load them."""
-    if sidecar.flavour == "tensorrt-rtx":
-        return sidecar.version == installed
-    built, here = release(sidecar.version), release(installed)
-    return built[0] == here[0] and built <= here
 
 
 def release(version: str) -> tuple[int, ...]:
