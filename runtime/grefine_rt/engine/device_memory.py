@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from grefine_rt.arrays import Array
+from grefine_rt.engine import nvidia
 from grefine_rt.errors import DeviceError
 
 MISSING = "cuda.core is not installed: run \"pip install 'cuda-core>=1.2' 'cuda-bindings>=13,<14'\""
@@ -26,6 +27,7 @@ class CudaDevice:
     """
 
     def __init__(self, device: str) -> None:
+        nvidia.number_by_place()
         try:
             import cuda.core as core
         except ImportError as error:

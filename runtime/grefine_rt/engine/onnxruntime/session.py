@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grefine_rt.arrays import Array
+from grefine_rt.engine import nvidia
 from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run, declared
 from grefine_rt.engine.devices import Device, parse
 from grefine_rt.engine.onnxruntime import plugin
@@ -55,6 +56,11 @@ def module() -> Any:
             "or 'pip install grefine-rt[gpu]' for NVIDIA GPUs."
         ) from error
     return onnxruntime
+
+
+def package() -> Path:
+    """The folder of the module `onnxruntime`. Raises DeviceError as `module`."""
+    return Path(getattr(module(), "__file__", None) or "nowhere").parent
 
 
 def has_cuda() -> bool:
@@ -311,6 +317,7 @@ def open_session(
     if device.kind == "cuda":
         if not has_cuda():
             raise DeviceError(f"Device '{device}' was asked for, but {NO_CUDA}.")
+        nvidia.number_by_place()
         options.use_deterministic_compute = True
         # Release 1.31 warns at every session that CUDA comes without a plugin, which it does not need.
         onnxruntime.set_default_logger_severity(3)

@@ -18,6 +18,7 @@ import numpy as np
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest, read_strictly
 from grefine_rt.bundle.store import mend
+from grefine_rt.engine import nvidia
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.tensorrt.profiles import profiles, restricted
 from grefine_rt.errors import BundleError, DeviceError
@@ -313,6 +314,7 @@ def proved(found: Found, folder: Path) -> Found:
 
 def gpu_target(index: int = 0) -> str | None:
     """A GPU of this machine as a target such as "sm89"; None when there is no such GPU or no driver."""
+    nvidia.number_by_place()
     try:
         cuda = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:
