@@ -44,8 +44,9 @@ def graphs(steps=False):
 
 
 def inputs(specs, side=8, rows=2):
-    """Arrays for one run at latents of `side`: zeros, for nothing is computed from them but sizes."""
-    sizes = SIZES | {"n": rows, "h": side, "w": side, "H": 8 * side, "W": 8 * side}
+    """Arrays for one run at latents of `side`, or (height, width): zeros, for nothing is computed but sizes."""
+    height, width = (side, side) if isinstance(side, int) else side
+    sizes = SIZES | {"n": rows, "h": height, "w": width, "H": 8 * height, "W": 8 * width}
     return {
         name: np.zeros([sizes.get(axis, axis) for axis in spec.shape], spec.dtype)
         for name, spec in specs.items()

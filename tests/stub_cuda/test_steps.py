@@ -5,10 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 import onnx
 import pytest
 
+from grefine_rt.diffusion.tiled_step import TiledStep
 from grefine_rt.engine.onnxruntime.replay import ReplayEngine
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.sized import SIZES_KEPT
 from grefine_rt.errors import DeviceError
+from grefine_rt.imaging.tiles import cut
 from tests.runtime import tiny
 from tests.stub_cuda.conftest import MINI, graphs, inputs
 from tests.support.stub_cuda import counts
@@ -23,11 +25,13 @@ class Loop:
     """A binding with all tensors of a step on the device, as the loop has them."""
 
     def __init__(self, engine, side, rows=2):
-        self.binding = engine.bind()
+        self.engine, self.binding, self.made = engine, engine.bind(), {}
+        height, width = (side, side) if isinstance(side, int) else side
         for name, array in inputs(engine.inputs, side, rows).items():
             self.binding.set_input(name, self.binding.upload(array))
         for name in engine.outputs:
-            self.binding.set_output(name, self.binding.buffer((1, 4, side, side)))
+            self.made[name] = self.binding.buffer((1, 4, height, width))
+            self.binding.set_output(name, self.made[name])
 
     def step(self):
         """What one step asks of CUDA."""
@@ -73,6 +77,20 @@ def test_a_capture_follows_two_plain_runs_and_asks_for_no_memory(graph, kept_rul
         assert capture.kernels >= 2 * capture.captured_kernels > 100
         assert capture.captured_allocations == capture.captured_host_copies == 0
         assert capture.host_copies == 0
+
+
+@pytest.mark.parametrize("kind", [OnnxEngine, ReplayEngine])
+def test_a_tiled_step_sends_what_changes_and_nothing_else(kind, kept_rules):
+    tiles = cut(16, 24, 8, 2, 2)
+    loop = Loop(TiledStep(kind(MINI / "restore_step.onnx", "cuda"), tiles, 9), (16, 24))
+    loop.step()
+    step = loop.step()
+    assert step.host_to_device == 0  # nothing was set anew: no step wrote its inputs
+    assert step.device_to_host == 2 * len(tiles)
+    for name in ("timestep", "coefficients"):
+        loop.binding.set_input(name, loop.binding.upload(inputs(loop.engine.inputs)[name]))
+    loop.binding.set_input("sample", loop.made["next"])
+    assert loop.step().host_to_device == len(tiles) + 2
 
 
 def test_more_sizes_than_are_captured_run_plainly(kept_rules):

@@ -52,6 +52,7 @@ def visible(identities: Sequence[str]) -> list[int]:
 
 def gpus() -> tuple[Gpu, ...]:
     """Every GPU that CUDA may use, numbered as there; none where there is no driver. Nothing of CUDA is loaded."""
+    number_by_place()
     try:
         nvml = ctypes.CDLL("nvml.dll" if os.name == "nt" else "libnvidia-ml.so.1")
     except OSError:

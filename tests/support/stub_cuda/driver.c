@@ -41,7 +41,11 @@ int cuDeviceGet(int *device, int index) {
     *device = index;
     return stub_visible(index) ? SUCCESS : INVALID_DEVICE;
 }
-int cuDeviceGetName(char *text, int size, int device) { return (void)device, snprintf(text, size, "Stub GPU"), SUCCESS; }
+int cuDeviceGetName(char *text, int size, int device) {
+    const Gpu *gpu = stub_visible(device);
+    if (!gpu) return INVALID_DEVICE;
+    return snprintf(text, size, "Stub GPU %d.%d", gpu->major, gpu->minor), SUCCESS;
+}
 int cuDeviceGetUuid_v2(unsigned char *uuid, int device) {
     const Gpu *gpu = stub_visible(device);
     if (!gpu) return INVALID_DEVICE;

@@ -19,8 +19,7 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned index, const Gpu **gpu) {
     return *gpu ? SUCCESS : 2; /* NVML_ERROR_INVALID_ARGUMENT */
 }
 int nvmlDeviceGetName(const Gpu *gpu, char *text, unsigned size) {
-    (void)gpu;
-    return snprintf(text, size, "Stub GPU"), SUCCESS;
+    return snprintf(text, size, "Stub GPU %d.%d", gpu->major, gpu->minor), SUCCESS;
 }
 int nvmlDeviceGetCudaComputeCapability(const Gpu *gpu, int *major, int *minor) {
     return *major = gpu->major, *minor = gpu->minor, SUCCESS;

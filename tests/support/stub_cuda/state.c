@@ -79,6 +79,10 @@ __attribute__((constructor)) static void find_gpus(void) {
         text += length;
     }
     qsort(installed, installed_count, sizeof *installed, by_place);
+}
+
+/* CUDA reads its variables when it is first asked, later than NVML may be. */
+static void show_gpus(void) {
     Gpu ordered[MOST_GPUS];
     memcpy(ordered, installed, sizeof ordered);
     const char *order = getenv("CUDA_DEVICE_ORDER"), *chosen = getenv("CUDA_VISIBLE_DEVICES");
@@ -95,9 +99,13 @@ __attribute__((constructor)) static void find_gpus(void) {
     }
 }
 
-int stub_visible_count(void) { return visible_count; }
+static pthread_once_t shown = PTHREAD_ONCE_INIT;
+int stub_visible_count(void) {
+    pthread_once(&shown, show_gpus);
+    return visible_count;
+}
 int stub_installed_count(void) { return installed_count; }
-const Gpu *stub_visible(int i) { return i >= 0 && i < visible_count ? &visible[i] : NULL; }
+const Gpu *stub_visible(int i) { return i >= 0 && i < stub_visible_count() ? &visible[i] : NULL; }
 const Gpu *stub_installed(int i) { return i >= 0 && i < installed_count ? &installed[i] : NULL; }
 
 static __thread int current = -1;
