@@ -21,13 +21,13 @@ from torch import Tensor, nn
 
 from benchmarks.judge import CARD, CELL, COLOUR_INDEX, KIND_INDEX, SIZE, WEIGHTS, Judge, Rule
 from grefine_export.mini.palette import COLOURS, mix
-from grefine_export.mini.things import KINDS, SHAPES
+from grefine_export.mini.things import KINDS, VARIANTS
 from grefine_export.mini.world import SCALES, Scene, Thing, make_scene, render
 from grefine_export.onnx.convert import export
 
 SEED = 9  # first word of every seed here; training and test set of the bundle have others
 CALIBRATION, TEST = 100_000, 200_000  # second word of the first scene of either
-MOST_THINGS = 3
+MOST_THINGS = 4
 SHARES = np.linspace(0.05, 1.0, 39)
 TOLERANCE = 0.012  # of recall minus false positives, given up for a stricter judge: a scrap is no thing
 Change = Callable[[np.ndarray], np.ndarray]
@@ -179,14 +179,17 @@ def train(drawings: Drawings, steps: int, size: int, rate: float = 3e-3) -> Netw
 
 
 def smallest_areas() -> dict[str, float]:
-    """Area in cells of the smallest thing of each kind."""
+    """Area in cells of the smallest thing of each kind, in its smallest variant."""
     areas, side = {}, min(SCALES.values())
-    for kind, shapes in SHAPES.items():
-        shadow = Image.new("1", (200, 200))
-        pen = ImageDraw.Draw(shadow)
-        for shape in shapes:
-            pen.polygon([tuple(point) for point in (shape.points + 0.5) * 200], fill=1)
-        areas[kind] = round(float(np.asarray(shadow).mean()) * (side / CELL) ** 2, 2)
+    for kind, variants in VARIANTS.items():
+        shares = []
+        for shapes in variants:
+            shadow = Image.new("1", (200, 200))
+            pen = ImageDraw.Draw(shadow)
+            for shape in shapes:
+                pen.polygon([tuple(point) for point in (shape.points + 0.5) * 200], fill=1)
+            shares.append(float(np.asarray(shadow).mean()))
+        areas[kind] = round(min(shares) * (side / CELL) ** 2, 2)
     return areas
 
 

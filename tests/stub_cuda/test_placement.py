@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from grefine_rt.engine.onnxruntime.session import CudaOptions, OnnxEngine
-from tests.runtime import tiny
 from tests.stub_cuda.conftest import graphs
+from tests.support import tiny
 
 SNAPSHOT = Path(__file__).with_name("placement.json")
 """Nodes on the CPU and copies between the two, by graph. STUB_CUDA_WRITE=1 writes it anew."""

@@ -11,8 +11,8 @@ from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.sized import SIZES_KEPT
 from grefine_rt.errors import DeviceError
 from grefine_rt.imaging.tiles import cut
-from tests.runtime import tiny
 from tests.stub_cuda.conftest import MINI, graphs, inputs
+from tests.support import tiny
 from tests.support.stub_cuda import counts
 
 SIDES = (8, 16, 24, 32, 16, 8)

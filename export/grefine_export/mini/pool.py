@@ -22,7 +22,7 @@ class Pool:
 
 
 def open_pool(folder: Path, count: int) -> Pool:
-    """The first `count` training scenes; renders them into `folder` on first use (about 3 ms each)."""
+    """The first `count` training scenes; renders them into `folder` on first use (about 5 ms each)."""
     folder.mkdir(parents=True, exist_ok=True)
     images_file, owners_file = folder / f"images-{count}.npy", folder / f"owners-{count}.npy"
     scenes = [make_scene((TRAINING, index)) for index in range(count)]

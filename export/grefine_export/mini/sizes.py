@@ -14,7 +14,7 @@ VAE: dict[str, Any] = {
     "up_block_types": ("UpDecoderBlock2D",) * 2,
     "block_out_channels": (64, 96),
     "layers_per_block": 1,
-    "latent_channels": 4,
+    "latent_channels": 16,
     "norm_num_groups": 16,
     "mid_block_add_attention": False,
     "scaling_factor": 1.0,
@@ -26,13 +26,14 @@ RESTORE_SIDE = 256
 RESTORE_VAE_PATCH = 8
 RESTORE_VAE: dict[str, Any] = {
     **VAE,
+    "latent_channels": 4,
     "down_block_types": ("DownEncoderBlock2D",),
     "up_block_types": ("UpDecoderBlock2D",),
     "block_out_channels": (96,),
 }
 
-CLIP_LENGTH = 40
-VOCABULARY = 700
+CLIP_LENGTH = 48
+VOCABULARY = 1600
 CLIP_SURGERY_DEPTH = 4
 CLIP_WIDTH = 128
 CLIP_VISION: dict[str, Any] = {
@@ -54,6 +55,7 @@ CLIP_TEXT: dict[str, Any] = {
 }
 
 INPAINT_UNET: dict[str, Any] = {
+    "latent_channels": VAE["latent_channels"],
     "sample_size": LATENT,
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),

@@ -1,29 +1,43 @@
 """Scenes of the storybook world: data, prompt, picture and the truth of every pixel.
 
-A `Scene` is data alone. `render` draws it at 128 x 128 (three times larger first, then averaged: smooth
-edges), with a little paper grain. The same scene always gives the same picture.
+A `Scene` is data alone. `render` draws it at 128 x 128 in its style (three times larger first, then averaged:
+smooth edges), with a little texture. The same scene always gives the same picture.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, ImageDraw
 
-from grefine_export.mini.palette import COLOURS, SETTINGS, mix
-from grefine_export.mini.things import FOOT, KINDS, SHAPES, SKY_KINDS, role_colour
+from grefine_export.mini.backgrounds import HORIZON, SIZE, background, sky_colour
+from grefine_export.mini.painting import (
+    Layer,
+    bare_border,
+    contact_shadow,
+    dried,
+    drop_shadow,
+    layer,
+    lit,
+    outline,
+    texture,
+)
+from grefine_export.mini.palette import COLOURS, SETTINGS, Rgb
+from grefine_export.mini.styles import STYLES, TRAINING_STYLES, Style
+from grefine_export.mini.things import FOOT, KINDS, SKY_KINDS, VARIANTS, shapes_of
 
-SIZE = 128
-SUPERSAMPLING = 3
 SCALES = {"small": 38.0, "medium": 48.0, "large": 62.0}  # side of a thing's box, pixels
-HORIZON = 76.0  # pixels from the top
+MOST_THINGS = 4
+TWINS = 0.16
+"""Share of scenes that get more of one of their things, where there is room."""
 Seed = int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing of a scene. `x`, `y`: centre, pixels; `size`: a key of `SCALES`; `flip`: mirrored."""
+    """One thing of a scene. `x`, `y`: centre, pixels; `size`: a key of `SCALES`; `flip`: mirrored;
+    `variant`: which of the kind's shapes, counted round."""
 
     kind: str
     colour: str
@@ -31,6 +45,7 @@ class Thing:
     x: float
     y: float
     flip: bool
+    variant: int = 0
 
     @property
     def side(self) -> float:
@@ -52,11 +67,18 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """A picture as data. `seed` drives hills, stars and grain only."""
+    """A picture as data.
+
+    `seed` drives hills, stars and texture only. `style` is a key of `styles.STYLES`; `line` the width of
+    outlines, pixels; `light` where light comes from, -1 left .. 1 right, always from above.
+    """
 
     setting: str
     things: tuple[Thing, ...]
     seed: int
+    style: str = "shaded"
+    line: float = 1.2
+    light: float = -0.7
 
 
 @dataclass(frozen=True)
@@ -83,87 +105,110 @@ def _place(rng: np.random.Generator, kind: str, colour: str, size: str) -> Thing
     else:  # stands on the ground
         bottom = rng.uniform(max(HORIZON + 14, half * 2 + 3), SIZE - 5)
         y = bottom - 2 * half * FOOT[kind]
-    return Thing(kind, colour, size, float(x), float(y), bool(rng.random() < 0.5))
+    flip, variant = bool(rng.random() < 0.5), int(rng.integers(len(VARIANTS[kind])))
+    return Thing(kind, colour, size, float(x), float(y), flip, variant)
 
 
-def make_scene(seed: Seed) -> Scene:
-    """A random scene of 1 to 3 things of different kinds that hardly cover each other."""
+def _twins(rng: np.random.Generator, things: list[Thing], wanted: int) -> list[Thing]:
+    """Up to `wanted` more of one of the things, as long as there is room and no more than four things in all."""
+    model = things[int(rng.integers(len(things)))]
+    added: list[Thing] = []
+    for _ in range(30):
+        if len(added) == min(wanted, MOST_THINGS - len(things)):
+            break
+        twin = replace(_place(rng, model.kind, model.colour, model.size), variant=model.variant)
+        if all(_overlap(twin, other) < 0.12 for other in (*things, *added)):
+            added.append(twin)
+    return added
+
+
+def alike(scene: Scene, index: int) -> list[int]:
+    """The indices of a thing and of all that look like it: same kind, colour and size. A prompt names them together."""
+    one = scene.things[index]
+    look = (one.kind, one.colour, one.size)
+    return [k for k, other in enumerate(scene.things) if (other.kind, other.colour, other.size) == look]
+
+
+def make_scene(seed: Seed, styles: Sequence[str] = TRAINING_STYLES) -> Scene:
+    """A random scene of 1 to 4 things that hardly cover each other: of different kinds, but that one in ten has two or
+    three of a kind, alike in colour and size.
+
+    `styles`: names of `styles.STYLES` to draw from; the held-out ones only where a caller names them. Everything
+    but the style is the same for the same seed, whatever `styles` are.
+    """
     rng = np.random.default_rng(seed)
     setting = str(rng.choice(list(SETTINGS)))
-    wanted = int(rng.choice([1, 2, 3], p=[0.25, 0.45, 0.3]))
+    wanted = int(rng.choice([1, 2, 3, 4], p=[0.2, 0.3, 0.28, 0.22]))
     kinds = rng.choice(KINDS, size=wanted, replace=False)
+    sizes = [0.26, 0.35, 0.39] if wanted < 3 else [0.46, 0.34, 0.2]  # many large things find no room
     things: list[Thing] = []
     for kind in kinds:
         colour = str(rng.choice(list(COLOURS)))
-        for _ in range(30):
-            size = str(rng.choice(["small", "medium", "large"], p=[0.3, 0.35, 0.35]))
+        for _ in range(40):
+            size = str(rng.choice(["small", "medium", "large"], p=sizes))
             thing = _place(rng, str(kind), colour, size)
             if all(_overlap(thing, other) < 0.12 for other in things):
                 things.append(thing)
                 break
-    return Scene(setting, tuple(things), int(rng.integers(2**31)))
+    if rng.random() < TWINS:
+        things += _twins(rng, things, int(rng.integers(1, 3)))
+    line, side = float(rng.uniform(0.8, 1.5)), int(rng.choice([-1, 1]))
+    light, last = side * float(rng.uniform(0.3, 1.0)), int(rng.integers(2**31))
+    style = styles[int(rng.random() * len(styles))]
+    return Scene(setting, tuple(things), last, style, round(line, 2), round(light, 2))
 
 
-def _background(scene: Scene, rng: np.random.Generator) -> Image.Image:
+def _behind(scene: Scene, thing: Thing) -> Rgb:
+    """The colour of the place where the thing is."""
     setting = SETTINGS[scene.setting]
-    side = SIZE * SUPERSAMPLING
-    horizon = int(HORIZON * SUPERSAMPLING)
-    rows = np.linspace(0, 1, horizon)[:, None]
-    sky = np.array(setting.top) * (1 - rows) + np.array(setting.low) * rows
-    depth = np.linspace(0, 1, side - horizon)[:, None]
-    ground = np.array(setting.ground) * (1.04 - 0.14 * depth)
-    column = np.clip(np.concatenate([sky, ground]), 0, 255).astype(np.uint8)
-    image = Image.fromarray(np.ascontiguousarray(np.broadcast_to(column[:, None], (side, side, 3))))
-    draw = ImageDraw.Draw(image)
-    if setting.kind == "sea":
-        draw.rectangle((0, horizon - 36, side, horizon + 3), fill=setting.hills)
-        draw.rectangle((0, horizon + 3, side, horizon + 9), fill=mix(setting.hills, (255, 255, 255), 0.6))
-    else:
-        xs = np.linspace(0, side, 40)
-        if setting.kind == "peaks":
-            phase = rng.uniform(0, 1)
-            wave = np.abs(((xs / side * 3 + phase) % 1) - 0.5) * 2
-            heights = 24 + 66 * wave
-        else:
-            heights = 34 + 22 * np.sin(xs / side * rng.uniform(5, 9) + rng.uniform(0, 6))
-        line = [(float(x), float(horizon - h)) for x, h in zip(xs, heights, strict=True)]
-        draw.polygon([(0, horizon), *line, (side, horizon)], fill=setting.hills)
-        draw.rectangle((0, horizon, side, horizon + 2), fill=mix(setting.ground, setting.hills, 0.4))
-    if setting.kind == "stars":
-        for x, y in zip(rng.uniform(0, side, 16), rng.uniform(0, horizon - 80, 16), strict=True):
-            draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=(250, 244, 214))
-    return image
+    return sky_colour(setting, thing.y) if thing.kind in SKY_KINDS else setting.ground
 
 
-def render(scene: Scene) -> Rendered:
-    """Draws a scene. About 5 ms on one core."""
-    rng = np.random.default_rng((scene.seed, 1))
-    image = _background(scene, rng)
-    side = SIZE * SUPERSAMPLING
-    owner = Image.new("L", (side, side), 0)
-    draw, draw_owner = ImageDraw.Draw(image), ImageDraw.Draw(owner)
-    for index, thing in enumerate(scene.things):
-        scale = np.array([-thing.side if thing.flip else thing.side, thing.side]) * SUPERSAMPLING
-        centre = np.array([thing.x, thing.y]) * SUPERSAMPLING
-        if thing.kind not in SKY_KINDS:  # a soft shadow that ties the thing to the ground
-            foot = centre[1] + thing.side * SUPERSAMPLING * (FOOT[thing.kind] - 0.02)
-            reach = thing.side * SUPERSAMPLING * 0.4
-            ground = SETTINGS[scene.setting].ground
-            draw.ellipse(
-                (centre[0] - reach, foot - 7, centre[0] + reach, foot + 11),
-                fill=mix(ground, (20, 20, 50), 0.22),
-            )
-        for shape in SHAPES[thing.kind]:
-            points = [tuple(p) for p in shape.points * scale + centre]
-            draw.polygon(points, fill=role_colour(shape.role, COLOURS[thing.colour]))
-            draw_owner.polygon(points, fill=index + 1)
-    small = np.asarray(image.reduce(SUPERSAMPLING), np.float32)
-    # Paper grain: weak, a little smoothed, so that flat areas are not perfectly flat.
-    grain = rng.standard_normal((SIZE // 2, SIZE // 2)).astype(np.float32) * 1.6
-    small += np.kron(grain, np.ones((2, 2), np.float32))[..., None]
-    centre_of_pixel = SUPERSAMPLING // 2
-    truth = np.asarray(owner)[centre_of_pixel::SUPERSAMPLING, centre_of_pixel::SUPERSAMPLING]
-    return Rendered(np.clip(small.round(), 0, 255).astype(np.uint8), truth.copy())
+def _layer(scene: Scene, thing: Thing, style: Style) -> Layer:
+    body = COLOURS[thing.colour]
+    ink = outline(style, body, _behind(scene, thing))
+    width = scene.line * (style.line or 0.6)
+    drawn = layer(
+        shapes_of(thing.kind, thing.variant),
+        body,
+        (thing.x, thing.y),
+        thing.side,
+        thing.flip,
+        style,
+        width,
+        ink,
+    )
+    drawn = lit(drawn, style, scene.light)
+    return dried(drawn) if style.texture == "wash" else drawn
+
+
+def render(scene: Scene, textured: bool = True) -> Rendered:
+    """Draws a scene, in about 5 ms on one core. `textured`: with the grain, strokes or fibres of its style."""
+    style = STYLES[scene.style]
+    picture = background(scene.setting, np.random.default_rng((scene.seed, 1)))
+    if style.pale:
+        picture = picture + style.pale * (255 - picture)
+    if style.texture == "wash":
+        picture = bare_border(picture, np.random.default_rng((scene.seed, 3)))
+    layers = [_layer(scene, thing, style) for thing in scene.things]
+    for thing, drawn in zip(scene.things, layers, strict=True):
+        if style.shadow == "drop":
+            drop_shadow(picture, drawn, scene.light)
+        elif thing.kind not in SKY_KINDS:
+            foot = thing.y + thing.side * (FOOT[thing.kind] - 0.01)
+            contact_shadow(picture, thing.x, foot, thing.side, scene.light)
+    owner = np.zeros((SIZE, SIZE), np.uint8)
+    covered = np.zeros((SIZE, SIZE), np.float32)
+    for index, drawn in enumerate(layers):
+        where = (drawn.rows, drawn.columns)
+        cover = drawn.cover[..., None]
+        picture[where] = picture[where] * (1 - cover) + drawn.colour
+        owner[where][drawn.cover >= 0.5] = index + 1
+        covered[where] = np.maximum(covered[where], drawn.cover)
+    if textured:
+        on_ground, on_things = texture(style, np.random.default_rng((scene.seed, 2)))
+        picture = picture + (on_ground + covered * (on_things - on_ground))[..., None]
+    return Rendered(np.clip(picture.round(), 0, 255).astype(np.uint8), owner)
 
 
 def without(scene: Scene, index: int) -> Scene:

@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
         "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in ("runtime", "export", ".")),
         "ORT_DISABLE_TELEMETRY": "1",
     }
-    command = [str(python), "-m", "pytest", "-m", "stub_cuda", "tests/stub_cuda", *rest]
+    command = [str(python), "-m", "pytest", "-o", "addopts=-q", "-m", "stub_cuda", "tests/stub_cuda", *rest]
     return subprocess.run(command, cwd=ROOT, env=inside).returncode
 
 
@@ -69,7 +69,7 @@ def environment(folder: Path) -> Path:
 def exports(folder: Path) -> Path:
     """The small exports, written when the sources of the exporter or of the small models changed."""
     mark = folder / "sources.txt"
-    sources = [*(ROOT / "export").rglob("*.py"), *(ROOT / "tests/export").glob("tiny_*.py")]
+    sources = [*(ROOT / "export").rglob("*.py"), *(ROOT / "tests/support").glob("tiny_*.py")]
     wanted = _digest([*sources, Path(__file__).with_name("exports.py")])
     if not mark.is_file() or mark.read_text() != wanted:
         shutil.rmtree(folder, ignore_errors=True)

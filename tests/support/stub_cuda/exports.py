@@ -14,13 +14,6 @@ from typing import Any
 import torch
 from torch import nn
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "export"))
-
-import tiny_clip
-import tiny_ip_iqa
-import tiny_models
-from test_blip import published
-
 from grefine_export.blip_bundle import _jobs
 from grefine_export.models.blip import load_blip
 from grefine_export.models.clip_surgery import ClipSurgery
@@ -28,6 +21,8 @@ from grefine_export.models.perceptual import Perceptual
 from grefine_export.models.vae_graphs import Decode, Encode
 from grefine_export.onnx.convert import export
 from grefine_export.onnx.ip_iqa import export_ip_iqa
+from tests.export.test_blip import published
+from tests.support import tiny_clip, tiny_ip_iqa, tiny_models
 
 Job = tuple[str, nn.Module, dict[str, torch.Tensor], list[str], dict[str, dict[int, str]]]
 """Name, module in FP32, inputs, outputs, free axes."""

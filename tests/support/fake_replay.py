@@ -15,8 +15,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from tests.runtime.fake_cuda import Stream
-from tests.runtime.fake_onnxruntime import CPU, CUDA, RunOptions, SessionOptions
+from tests.support.fake_cuda import Stream
+from tests.support.fake_onnxruntime import CPU, CUDA, RunOptions, SessionOptions
 
 COPYING = frozenset({"ArgMax", "ReduceProd"})
 """Kinds of nodes, of those that our graphs have had, that the CPU gets with copies there and back."""
