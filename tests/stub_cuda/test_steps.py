@@ -1,10 +1,14 @@
 """Denoising steps on ONNX Runtime CUDA: plain, and as CUDA graphs over all sizes of pictures."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import onnx
 import pytest
 
+from grefine_rt.contract import Schedule
+from grefine_rt.diffusion.loop import denoise
+from grefine_rt.diffusion.solver import table
 from grefine_rt.diffusion.tiled_step import TiledStep
 from grefine_rt.engine.onnxruntime.replay import ReplayEngine
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
@@ -15,6 +19,7 @@ from tests.stub_cuda.conftest import MINI, graphs, inputs
 from tests.support import tiny
 from tests.support.stub_cuda import counts
 
+SCHEDULE = Schedule(1000, 0.00085, 0.012, "leading", 1)
 SIDES = (8, 16, 24, 32, 16, 8)
 """Latent sides in the order in which they are asked for; the largest is neither first nor last."""
 
@@ -66,6 +71,29 @@ def test_a_replayed_step_is_one_launch_one_wait_and_no_copy(graph, kept_rules):
                 assert step.host_copies == 0
                 assert step.synchronisations == step.waits == 1
                 assert step.allocations == step.frees == 0
+
+
+@pytest.mark.parametrize("kind", [OnnxEngine, ReplayEngine])
+@steps
+def test_nothing_crosses_inside_a_loop(graph, kind, kept_rules):
+    """The loop as refiners run it, after its first step: guidance in the first half alone, a changing row a step."""
+    engine, seen = kind(graph.path, "cuda"), []
+    rows = table(SCHEDULE, "dpm++2m", 8, guidance=3.0, interval=(0.0, 0.5))
+    given = inputs(engine.inputs, 16)
+    conditioning = {name: given[name] for name in ("context", "pooled", "time_ids") if name in given}
+    constants = {name: array for name, array in given.items() if name not in conditioning}
+    latent = given["sample"]
+
+    def on_step(made, of):
+        found = counts.counts()
+        seen.append((found.host_copies, found.waits))
+
+    denoise(engine, rows, latent, latent, constants, conditioning, on_step)
+    copies, waits = zip(*seen, strict=True)
+    assert len(set(copies)) == 1
+    plain = [later - earlier for earlier, later in pairwise(waits)]
+    assert plain[1:3] == [1, 1]
+    assert plain[-2:] == [1, 1]
 
 
 @steps

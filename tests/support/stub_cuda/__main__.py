@@ -28,6 +28,7 @@ PACKAGES = (
     "onnx==1.23.2",
     "pillow>=11.0",
     "pytest>=8.3",
+    "pytest-xdist>=3.6",
     "rich>=13.9",
     "tokenizers>=0.21",
     "typer>=0.19",
