@@ -144,7 +144,8 @@ def test_a_graph_in_half_precision_stays_in_half_precision(small, tmp_path):
     builder = EngineBuilder(("sm89",), weight_streaming=True)
     made = builder.build(small, manifest, "components/inpaint_decode.onnx", tmp_path / "x.engine")
     assert (made.precision, made.storage) == ("fp16", "fp16")
-    assert made.options["flags"] == "TF32 WEIGHT_STREAMING"
+    flags = made.options["flags"].split()
+    assert flags == ["TF32", "WEIGHT_STREAMING", "REQUIRE_USER_ALLOCATION", "RUNTIME_ACTIVATION_RESIZE_10_10"]
 
 
 def test_the_sidecar_declares_the_tensors_of_the_graph_file(mini, small, tmp_path):
