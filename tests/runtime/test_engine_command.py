@@ -94,7 +94,7 @@ def test_a_sidecar_holds_what_was_built(bundle, use):
     assert made.activations == (4096, 4096, 4096)
     assert made.attention == (1, 1)
     assert made.precision == "fp32"
-    flags = "TF32 WEIGHT_STREAMING REQUIRE_USER_ALLOCATION RUNTIME_ACTIVATION_RESIZE_10_10"
+    flags = "TF32 WEIGHT_STREAMING RUNTIME_ACTIVATION_RESIZE_10_10"
     assert made.options["flags"] == flags
     assert {*fake.configs[0].flags, *fake.configs[0].previews} == {*flags.split()}
     content = Path(row["path"]).read_bytes()

@@ -314,6 +314,9 @@ def module(stream=True, on_step=None, refuse=(), cuda=None, context=Context):
             return Profile()
 
         def build_serialized_network(self, network, config):
+            if {"WEIGHT_STREAMING", "REQUIRE_USER_ALLOCATION"} <= config.flags:  # as the real builder
+                self._log.log(Severity.ERROR, "API Usage Error")
+                return None
             if config.progress_monitor and not self._watched(config.progress_monitor):
                 return None
             for _ in config.profiles or [None]:
