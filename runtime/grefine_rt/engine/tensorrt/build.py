@@ -100,8 +100,8 @@ class EngineBuilder:
             )
         self.targets = _checked_targets(self._trt, flavour, targets)
         self._flags = ["TF32"] + ["WEIGHT_STREAMING"] * weight_streaming
-        # A build that succeeds proves that runs allocate nothing, so that a stream can capture them. Weights that stream
-        # are never captured, and the builder refuses both together.
+        # A build that succeeds proves that runs allocate nothing, so that a stream can capture them. Weights that
+        # stream are never captured, and the builder refuses both together.
         self._flags += ["REQUIRE_USER_ALLOCATION"] * (flavour == "tensorrt-rtx" and not weight_streaming)
         # Scratch memory for the sizes at hand, not for the largest of a profile.
         self._previews = ["RUNTIME_ACTIVATION_RESIZE_10_10"]
