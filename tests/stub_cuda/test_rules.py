@@ -15,7 +15,9 @@ UNSUPPORTED, INVALIDATED = 900, 901
 
 @pytest.fixture
 def runtime():
-    return ctypes.CDLL("libcudart.so.13")
+    library = ctypes.CDLL("libcudart.so.13")
+    yield library
+    library.cudaGetLastError()  # as in CUDA, the last error would meet whoever asks next
 
 
 @pytest.fixture
