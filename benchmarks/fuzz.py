@@ -30,7 +30,7 @@ from PIL import Image
 
 from grefine_rt import AssessOptions, PlanOptions, RefineOptions
 from grefine_rt.assess.indicator import check_prompt
-from grefine_rt.assess.prompt.phrases import parse
+from grefine_rt.assess.prompt.phrases import prompt_phrases
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.errors import GRefineError
 from grefine_rt.files import write_whole
@@ -157,7 +157,7 @@ def prompt(rng: random.Random) -> Any:
     """A prompt of pieces, parsed and emphasised."""
     text = _text(rng)
     check_prompt(text)
-    phrases = parse(text)
+    phrases = prompt_phrases(text)
     return emphasise(text, [phrase.text for phrase in phrases[:3]])
 
 

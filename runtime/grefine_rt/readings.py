@@ -6,6 +6,9 @@ A bundle says which reading its constants were fitted for (`bundle/manifest.py`)
 from typing import Literal
 
 Scoring = Literal["calibrated", "published"]
+Factors = Literal["overall", "product"]
+Bounds = Literal["own", "first"]
+Upsampling = Literal["bicubic", "bilinear"]
 AdjectiveRule = Literal["penalised", "printed"]
 AlignmentScore = Literal["phrases", "reward"]
 Joining = Literal["union", "product"]

@@ -141,10 +141,9 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
         "--only perceptual --stages 1 --tau otsu --stage1-steps 3 --strength 0.7 --delta 0.2 --stage2-steps 5"
     )
     switches += " --interval 0 0.5 --grow 2 --all-drafts --bundle other --device cpu --threads 2"
-    readings = (
-        "joining=product missing_region=free scoring=published adjective_rule=printed restore_first=off"
-    )
-    for reading in (*readings.split(), "decoding=plain"):
+    readings = "joining=product missing_region=free scoring=published factors=product bounds=own"
+    readings += " upsampling=bicubic adjective_rule=printed"
+    for reading in (*readings.split(), "restore_first=off", "decoding=plain"):
         switches += f" --reading {reading}"
     done = run("refine", picture, "-p", PROMPT, "--json", *switches.split())
     assert done.exit_code == 0, done.stderr
@@ -163,7 +162,7 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
         "stage2_steps": 5,
         "interval": [0, 0.5],
         "restore_first": False,
-        **dict(reading.split("=") for reading in readings.split()[:4]),
+        **dict(reading.split("=") for reading in readings.split()),
         "decoding": "plain",
     }
     assert options.plan.indicators == ("perceptual",)
@@ -176,7 +175,9 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
     )
     assert (options.plan.strength_min, options.plan.strength_max, options.plan.delta) == (0.7, 0.7, 0.2)
     assert (options.plan.stage1_steps, options.plan.stage2_steps) == (3, 5)
-    assert options.assess == AssessOptions("published", "printed")
+    assert options.assess == AssessOptions(
+        "published", "printed", factors="product", bounds="own", upsampling="bicubic"
+    )
     assert options.decoding == "plain"
     assert fake.loaded == [("other", "cpu", 2)]
 

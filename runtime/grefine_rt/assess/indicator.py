@@ -21,8 +21,8 @@ from grefine_rt.errors import OptionError, PromptError
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Source, encoder_input, load
 from grefine_rt.models.bundle import Bundle
-from grefine_rt.readings import AdjectiveRule
-from grefine_rt.text.emphasis import plain_text
+from grefine_rt.readings import AdjectiveRule, Scoring
+from grefine_rt.text.emphasis import as_written, plain_text
 
 MAX_PHRASES = 64
 """Phrases of a prompt that are looked at. Text encoders read 50 to 80 tokens: later ones cannot be drawn."""
@@ -116,6 +116,7 @@ def assess_batch(
     wanted, score = (
         ("pairs", perceptual.calibrated) if scoring == "calibrated" else ("published", perceptual.published)
     )
+    readings = _readings(options, scoring)
     quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
     # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
     parsed = {text: prompt_phrases(prompt) for text, prompt in zip(texts, prompts, strict=True)}
@@ -127,14 +128,16 @@ def assess_batch(
     features = dict(zip(every, encoders.alignment(every), strict=True))
     opinions: list[dict[str, float] | None] = [None] * len(texts)
     if manifest.ip_iqa is not None:
-        opinions[:] = ip_iqa.rate(bundle, manifest.ip_iqa, pictures, texts, encoders.ip_iqa)
+        asked = _as_trained(manifest, "ip_iqa_text", prompts, texts)
+        opinions[:] = ip_iqa.rate(bundle, manifest.ip_iqa, pictures, asked, encoders.ip_iqa)
     rewards: list[float | None] = [None] * len(texts)
     if manifest.image_reward is not None:
-        rewards[:] = image_reward.rewards(bundle, images, texts)
+        asked = _as_trained(manifest, "alignment_text", prompts, texts)
+        rewards[:] = image_reward.rewards(bundle, images, asked)
 
     assessments = []
     for i, (rgb, text) in enumerate(zip(pictures, texts, strict=True)):
-        quality = score(quality_tokens[i], manifest.perceptual.alpha)
+        quality = score(quality_tokens[i], manifest.perceptual.alpha, readings)
         size = map_size or (rgb.shape[0], rgb.shape[1])
         whole, scored, redraw = _align(
             manifest,
@@ -151,11 +154,12 @@ def assess_batch(
                 perceptual=quality.score,
                 alignment=whole,
                 ip_iqa=opinions[i],
-                perceptual_map=perceptual.upsample(quality.map, size),
+                perceptual_map=perceptual.upsample(quality.map, size, readings.upsampling),
                 alignment_map=perceptual.upsample(redraw, size),
                 factors=quality.factors,
                 factor_maps={
-                    name: perceptual.upsample(part, size) for name, part in quality.factor_maps.items()
+                    name: perceptual.upsample(part, size, readings.upsampling)
+                    for name, part in quality.factor_maps.items()
                 },
                 phrases=scored,
                 prompt=prompts[i],
@@ -165,6 +169,16 @@ def assess_batch(
             )
         )
     return assessments
+
+
+def _readings(options: AssessOptions, scoring: Scoring) -> perceptual.Readings:
+    """The three readings that a scoring is taken with."""
+    usual = perceptual.SCRIPT if scoring == "published" else perceptual.PAPER
+    return perceptual.Readings(
+        options.factors or usual.factors,
+        options.bounds or usual.bounds,
+        options.upsampling or usual.upsampling,
+    )
 
 
 def _align(
@@ -202,6 +216,15 @@ def check_prompt(prompt: str) -> str:
     if not text.strip():
         raise PromptError("The prompt is empty: describe in words what the picture should show.")
     return text
+
+
+def _as_trained(
+    manifest: Manifest, component: str, prompts: Sequence[str], texts: Sequence[str]
+) -> Sequence[str]:
+    """What an assessor of whole prompts reads by the tokenizer of `component`: `texts`, which are plain, or the prompts
+    as they were written."""
+    raw = any(spec.prompts == "raw" for spec in manifest.tokenizers[component])
+    return [as_written(prompt) for prompt in prompts] if raw else texts
 
 
 def _encode_images(

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from grefine_rt.options import Checked, option
-from grefine_rt.readings import AdjectiveRule, AlignmentScore, Scoring
+from grefine_rt.readings import AdjectiveRule, AlignmentScore, Bounds, Factors, Scoring, Upsampling
 
 PANEL = "How a picture is assessed"
+
+_USUAL = "The default is the script's reading with the scoring published and the paper's with calibrated."
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,8 @@ class AssessOptions(Checked):
 
     scoring: Scoring | None = option(
         None,
-        "Perceptual scores: calibrated probabilities, or the authors' similarities as published.",
+        "Perceptual scores: calibrated probabilities, or published, the authors' script.",
+        more="published alone equals the script as it is called, with factors=product its --multi.",
         panel=PANEL,
         reading=True,
     )
@@ -32,6 +35,27 @@ class AssessOptions(Checked):
         "phrases",
         "What the alignment score a is: Eq. 8, or the bundle's ImageReward.",
         more="Maps and phrases are the same either way.",
+        panel=PANEL,
+        reading=True,
+    )
+    factors: Factors | None = option(
+        None,
+        "p of the overall pair alone, as the script by default, or the product of Eq. 3.",
+        more=_USUAL,
+        panel=PANEL,
+        reading=True,
+    )
+    bounds: Bounds | None = option(
+        None,
+        "Eq. 3: each factor has its own alpha, as the paper says, or all have the first, as in the script.",
+        more=_USUAL,
+        panel=PANEL,
+        reading=True,
+    )
+    upsampling: Upsampling | None = option(
+        None,
+        "Of the perceptual map P: bicubic in the paper, bilinear in the script.",
+        more=_USUAL,
         panel=PANEL,
         reading=True,
     )

@@ -25,12 +25,6 @@ _TENSORRT_HINT = (
     f"To run TensorRT engines: pip install '.[tensorrt]' {HERE}, then grefine-rt engine build BUNDLE"
 )
 
-# The smallest ONNX model there is (IR 8, opset 13): y = Identity(x) for float x of any length.
-_PROBE = (
-    b'\x08\x08:;\n\x12\n\x01x\x12\x01y"\x08Identity:\x00\x12\x01gZ\x10\n\x01x\x12\x0b\n\t\x08\x01\x12\x05\n'
-    b"\x03\x12\x01nb\x10\n\x01y\x12\x0b\n\t\x08\x01\x12\x05\n\x03\x12\x01nB\x04\n\x00\x10\r"
-)
-
 
 def doctor(
     bundle: Annotated[
@@ -114,9 +108,9 @@ def _to_try(gpu: bool) -> list[str]:
 
 
 def _try_tensorrt(name: str) -> dict[str, Any]:
-    """Without an engine at hand there is nothing to run: library, driver and GPU are tried."""
+    """Build, load and run an engine of one node."""
     from grefine_rt.engine.devices import parse
-    from grefine_rt.engine.tensorrt.run import probe
+    from grefine_rt.engine.tensorrt.probe import probe
     from grefine_rt.errors import GRefineError
 
     device, problem = name, None
@@ -140,11 +134,13 @@ def _try_device(name: str) -> dict[str, Any]:
 
     if name.startswith("tensorrt"):
         return _try_tensorrt(name)
+    from grefine_rt.engine.tensorrt.probe import IDENTITY
+
     device, problem = name, None
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "probe.onnx"
-            path.write_bytes(_PROBE)
+            path.write_bytes(IDENTITY)
             engine = OnnxEngine(path, name)
             given = np.arange(3, dtype=np.float32)
             if not np.array_equal(engine.run({"x": given})["y"], given):

@@ -61,7 +61,7 @@ def evaluate(
     from grefine_rt.assessor import Assessor
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
-    from grefine_rt.evaluation.published import published
+    from grefine_rt.evaluation.published import REMARK, published
     from grefine_rt.files import check_writable
 
     if csv is not None:
@@ -103,6 +103,8 @@ def evaluate(
     for opinion in dict.fromkeys(row.opinion for row in found):
         out.print(_side_by_side(opinion, found, papers))
     out.print("fitted: PLCC after the four-parameter logistic")
+    if any(row.table.startswith("IP-IQA") for row in papers):
+        out.print(REMARK)
     if csv is not None:
         out.print(f"written: {csv}", soft_wrap=True)
 

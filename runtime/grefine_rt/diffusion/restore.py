@@ -13,7 +13,8 @@ from grefine_rt.diffusion.conditioning import condition
 from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size, to_planes
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.solver import table
-from grefine_rt.diffusion.tiling import TiledStep, tiled_decode, tiled_encode
+from grefine_rt.diffusion.tiled_step import TiledStep
+from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.base import Engine
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.color import wavelet_color_fix

@@ -3,24 +3,19 @@
 Inside the runtime a picture is RGB: uint8 (H, W, 3) at rest, float32 (H, W, 3) in [0, 1] in arithmetic.
 """
 
-import io
 import math
 import os
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 from grefine_rt.arrays import Floats, Rgb
 from grefine_rt.errors import ImageError, OptionError
-from grefine_rt.files import is_stream
 from grefine_rt.imaging import content_credentials
+from grefine_rt.imaging.files_in import opened, too_large, undecodable
 from grefine_rt.imaging.metadata import NONE, Metadata, metadata_of
 
 Resampling = Literal["nearest", "area", "bilinear", "bicubic", "lanczos"]
@@ -29,30 +24,8 @@ MIN_SIDE = 16
 """Pixels; a smaller picture has nothing to assess."""
 MAX_PIXELS = 100_000_000
 """Default limit of width times height, checked before any pixel is decoded (decompression bombs)."""
-MAX_BYTES = 2**29
-"""Of an image file that comes through a pipe."""
 MAX_ASPECT = 4.0
 """Pictures more elongated than this are squeezed to it while they are worked on."""
-
-# In the order in which they are tried. No EPS, whose reader starts Ghostscript, and nothing that needs another file.
-# HEIF is there where an application has registered a reader.
-_COMMON = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "PPM")
-_READABLE = (
-    *_COMMON,
-    "TIFF",
-    "AVIF",
-    "HEIF",
-    "JPEG2000",
-    "MPO",
-    "TGA",
-    "ICO",
-    "DIB",
-    "DDS",
-    "PCX",
-    "PSD",
-    "QOI",
-    "SGI",
-)
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -131,7 +104,7 @@ def load(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
         return _from_pil(source, "The picture", max_pixels)
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
-    with _opened(source, max_pixels) as (file, image, name):
+    with opened(source, max_pixels) as (file, image, name):
         picture = _from_pil(image, name, max_pixels)
         if content_credentials.present(file):
             picture = replace(picture, metadata=replace(picture.metadata, credentials=True))
@@ -140,86 +113,12 @@ def load(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
 
 def open_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """A file that `load` takes as an upright PIL image, in the mode it was written in. Raises ImageError as `load`."""
-    with _opened(source, max_pixels) as (_, image, name):
+    with opened(source, max_pixels) as (_, image, name):
         _check_size(image.width, image.height, name, max_pixels)
         try:
             return ImageOps.exif_transpose(image)
         except Exception as error:
-            raise _undecodable(name, error) from None
-
-
-@contextmanager
-def _opened(source: Source, max_pixels: int) -> Iterator[tuple[BinaryIO, Image.Image, str]]:
-    """The file of a source, the picture in it, not yet decoded, and what messages call it."""
-    with _file_of(source) as (file, name):
-        if not file.read(1):
-            raise ImageError(f"{name} is empty; it holds no image.")
-        file.seek(0)
-        try:
-            with warnings.catch_warnings():
-                # The limit below says the same as Pillow's warning, and is an error.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                image = _open(file)
-        except Image.DecompressionBombError:
-            raise ImageError(_too_large(name, max_pixels)) from None
-        except UnidentifiedImageError:
-            raise ImageError(
-                f"{name} is not an image of a known format (PNG, JPEG, WebP, TIFF, ...)."
-            ) from None
-        except Exception as error:
-            raise _undecodable(name, error) from None
-        with image:
-            yield file, image, name
-
-
-@contextmanager
-def _file_of(source: Source) -> Iterator[tuple[BinaryIO, str]]:
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        yield io.BytesIO(source), "The image data"
-    elif isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        try:
-            if path.is_dir():
-                raise ImageError(f'"{path}" is a folder; give the path of an image file.')
-            file = path.open("rb")
-        except FileNotFoundError:
-            raise ImageError(f'There is no image "{path}"; check the path.') from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ImageError(f'The image "{path}" cannot be opened: {reason}.') from None
-        with file:
-            name = f'The file "{path.name}"'
-            yield (io.BytesIO(_read(file, name)) if is_stream(path) else file), name
-    elif hasattr(source, "read"):
-        yield io.BytesIO(_read(source, "The image data")), "The image data"
-    else:
-        raise ImageError(
-            "An image must be a path, bytes, an open binary file, a PIL image or an array, "
-            f"not {type(source).__name__}."
-        )
-
-
-def _read(file: Any, name: str) -> bytes:
-    """All of a file that has no size of its own. Raises ImageError where it does not end, or has no bytes."""
-    try:
-        data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
-    if not isinstance(data, bytes):
-        raise ImageError(f"{name} must be bytes, not {type(data).__name__}: open the file in binary mode.")
-    if len(data) > MAX_BYTES:
-        raise ImageError(f"{name} has more than {MAX_BYTES >> 20} MiB, the limit for a stream.")
-    return data
-
-
-def _open(file: BinaryIO) -> Image.Image:
-    try:
-        Image.preinit()
-        return Image.open(file, formats=[name for name in _COMMON if name in Image.OPEN])
-    except UnidentifiedImageError:
-        Image.init()
-        file.seek(0)
-        return Image.open(file, formats=[name for name in _READABLE if name in Image.OPEN])
+            raise undecodable(name, error) from None
 
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
@@ -237,7 +136,7 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
             upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
         pixels = np.asarray(upright)
     except Exception as error:
-        raise _undecodable(name, error) from None
+        raise undecodable(name, error) from None
     if frames > 1:
         notes.append(f"Only frame {frame} of {frames} was used.")
     if turned:
@@ -319,16 +218,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
             f"{name} has {width} x {height} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed."
         )
     if width * height > max_pixels:
-        raise ImageError(_too_large(name, max_pixels))
-
-
-def _too_large(name: str, max_pixels: int) -> str:
-    return f"{name} has more than {max_pixels / 1e6:g} million pixels, the limit; make it smaller first."
-
-
-def _undecodable(name: str, error: Exception) -> ImageError:
-    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return ImageError(f"{name} is damaged or incomplete and cannot be decoded ({reason}).")
+        raise ImageError(too_large(name, max_pixels))
 
 
 def to_float(rgb: Rgb) -> Floats:

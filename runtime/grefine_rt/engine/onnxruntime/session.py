@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from grefine_rt.arrays import Array
+from grefine_rt.engine import nvidia
 from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run, declared
 from grefine_rt.engine.devices import Device, parse
 from grefine_rt.engine.onnxruntime import plugin
@@ -62,6 +63,11 @@ def module() -> Any:
     return onnxruntime
 
 
+def package() -> Path:
+    """The folder of the module `onnxruntime`. Raises DeviceError as `module`."""
+    return Path(getattr(module(), "__file__", None) or "nowhere").parent
+
+
 def has_cuda() -> bool:
     """Whether ONNX Runtime was built for CUDA, which says nothing of the driver. Raises DeviceError as `module`."""
     return _CUDA in module().get_available_providers()
@@ -93,9 +99,9 @@ def _passing(place: str) -> AbstractContextManager[None]:
     return nullcontext() if place == "cpu" else GATE.together()
 
 
-def cuda_settings(index: int, options: CudaOptions, graphs: bool = False) -> dict[str, str]:
-    """The CUDA provider's options for GPU `index`. graphs: as in `open_session`."""
-    return {
+def cuda_settings(index: int, options: CudaOptions, stream: int | None = None) -> dict[str, str]:
+    """The CUDA provider's options for GPU `index`. stream: as in `open_session`."""
+    settings = {
         "device_id": str(index),
         # Memory grows by what is asked for, not by powers of two. It has no limit of its own (gpu_mem_limit): a
         # session serves pictures of any size, so no figure is known when it is opened.
@@ -105,8 +111,9 @@ def cuda_settings(index: int, options: CudaOptions, graphs: bool = False) -> dic
         # A graph exported in FP32 computes in FP32; for speed there is FP16.
         "use_tf32": "0",
         "prefer_nhwc": "1" if options.nhwc else "0",
-        "enable_cuda_graph": "1" if graphs else "0",
+        "enable_cuda_graph": "0" if stream is None else "1",
     }
+    return settings if stream is None else settings | {"user_compute_stream": str(stream)}
 
 
 class Memory(Protocol):
@@ -294,10 +301,10 @@ def failure(name: str, device: str, error: Exception) -> DeviceError:
 
 
 def open_session(
-    path: Path, device: Device, threads: int | None, cuda: CudaOptions, graphs: bool = False
+    path: Path, device: Device, threads: int | None, cuda: CudaOptions, stream: int | None = None
 ) -> tuple[Any, Memory]:
-    """A session on `device` and the memory of its tensors; raises as `OnnxEngine`. graphs: it captures CUDA graphs, so
-    that no more than one thread may call it."""
+    """A session on `device` and the memory of its tensors; raises as `OnnxEngine`. stream: the handle of a CUDA stream
+    on which it runs and captures CUDA graphs, so that no more than one thread may call it."""
     onnxruntime = module()
     if not path.is_file():
         raise BundleError(f"Model file '{path}' is missing: run 'grefine-rt bundle verify' on its bundle.")
@@ -315,11 +322,12 @@ def open_session(
     if device.kind == "cuda":
         if not has_cuda():
             raise DeviceError(f"Device '{device}' was asked for, but {NO_CUDA}.")
+        nvidia.number_by_place()
         options.use_deterministic_compute = True
         # Release 1.31 warns at every session that CUDA comes without a plugin, which it does not need.
         onnxruntime.set_default_logger_severity(3)
         told = _preload(onnxruntime)
-        providers = [(_CUDA, cuda_settings(device.index, cuda, graphs)), _CPU]
+        providers = [(_CUDA, cuda_settings(device.index, cuda, stream)), _CPU]
     elif device.kind == "rtx":
         place = plugin.ep_device(onnxruntime, device.index)
         memory = plugin.Memory(onnxruntime, place)
