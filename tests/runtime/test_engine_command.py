@@ -174,7 +174,7 @@ def test_a_missing_library_is_one_sentence(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     done = run("build", bundle, "--target", "sm89")
     assert done.exit_code == 1
-    assert "pip install grefine-rt[tensorrt]" in done.stderr
+    assert "pip install .[tensorrt]" in done.stderr
 
 
 def fails(bundle, *arguments):
@@ -234,7 +234,9 @@ def test_a_full_disk_is_seen_before_and_during_the_build(bundle, use, monkeypatc
         Path,
         "open",
         lambda path, mode="r", *more, **options: (
-            Full(path, "w") if path.suffix == ".tmp" and mode == "wb" else real(path, mode, *more, **options)
+            Full(path, "w")
+            if path.suffix == ".grefine-tmp" and mode == "wb"
+            else real(path, mode, *more, **options)
         ),
     )
     assert "No space left on device): free some space" in fails(bundle)

@@ -200,7 +200,7 @@ def changed_file(of):
         (changed_file, {}, [f"another '{STEP}'", REBUILD]),
         (lambda of: {"version": "1.6.0"}, {}, ["1.6.0, but 1.7.1.116 is installed", REBUILD]),
         (lambda of: {"version": "1.8.0"}, {}, ["1.8.0, but 1.7.1.116 is installed", REBUILD]),
-        (lambda of: {}, {"versions": {}}, ["1.7.1.116, which is not installed", "grefine-rt[tensorrt]"]),
+        (lambda of: {}, {"versions": {}}, ["1.7.1.116, which is not installed", ".[tensorrt]"]),
         (
             lambda of: {"targets": ("sm86", "sm120")},
             {},

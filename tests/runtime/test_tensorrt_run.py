@@ -457,7 +457,7 @@ def test_a_missing_library_or_gpu_is_one_sentence(machine, monkeypatch):
         here.load(STEP, device="cuda:1", scratch=Scratch())
     monkeypatch.setitem(sys.modules, "cuda.core", None)
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace())
-    with pytest.raises(DeviceError, match=r"pip install 'cuda-core>=1\.2' 'cuda-bind"):
+    with pytest.raises(DeviceError, match=r"pip install \.\[tensorrt\]"):
         Scratch()
 
 

@@ -9,6 +9,7 @@ import typer
 from grefine_rt import __version__
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.output import console, print_json
+from grefine_rt.errors import HERE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,11 +18,11 @@ _PACKAGES = (
     *("numpy", "pillow", "tokenizers", "typer", "rich", "onnxruntime", "onnxruntime-gpu"),
     *("onnxruntime-ep-nv-tensorrt-rtx", "tensorrt-rtx", "tensorrt", "cuda-core"),
 )
-_CPU_HINT = "To run on CPUs: pip install 'grefine-rt[cpu]'"
-_GPU_HINT = "To run on NVIDIA GPUs: pip uninstall onnxruntime, then pip install 'grefine-rt[gpu]'"
-_RTX_HINT = "To let ONNX Runtime compile graphs for RTX GPUs by itself: pip install 'grefine-rt[rtx]'"
+_CPU_HINT = f"To run on CPUs: pip install '.[cpu]' {HERE}"
+_GPU_HINT = f"To run on NVIDIA GPUs: pip uninstall onnxruntime, then pip install '.[gpu]' {HERE}"
+_RTX_HINT = f"To let ONNX Runtime compile graphs for RTX GPUs by itself: pip install '.[rtx]' {HERE}"
 _TENSORRT_HINT = (
-    "To run TensorRT engines: pip install 'grefine-rt[tensorrt]', then grefine-rt engine build BUNDLE"
+    f"To run TensorRT engines: pip install '.[tensorrt]' {HERE}, then grefine-rt engine build BUNDLE"
 )
 
 
@@ -186,7 +187,7 @@ def _bundles(named: "dict[str, Path]") -> list[dict[str, Any]]:
 
 
 def _hints(facts: dict[str, Any]) -> list[str]:
-    from grefine_rt.bundle.manifest import REINSTALL
+    from grefine_rt.bundle.strict import REINSTALL
 
     packages = facts["packages"]
     works = {
@@ -207,8 +208,8 @@ def _hints(facts: dict[str, Any]) -> list[str]:
     if packages["cuda-core"] is None or not (packages["tensorrt-rtx"] or packages["tensorrt"]):
         hints.append(_TENSORRT_HINT)
     if not any(entry["works"] for entry in facts["bundles"]):
-        hints.append(f"To get the embedded bundle: {REINSTALL}")
-    hints.append("To make bundles of your own: pip install 'grefine-rt[export]'")
+        hints.append(f"To get the embedded bundle: {REINSTALL} {HERE}")
+    hints.append(f"To make bundles of your own: pip install '.[export]' {HERE}")
     return hints
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from grefine_rt.arrays import Array
 from grefine_rt.engine import nvidia
-from grefine_rt.errors import DeviceError
+from grefine_rt.errors import HERE, DeviceError
 
-MISSING = "cuda.core is not installed: run \"pip install 'cuda-core>=1.2' 'cuda-bindings>=13,<14'\""
+MISSING = f"cuda.core is not installed: run 'pip install .[tensorrt]' {HERE}"
 
 
 def installed() -> bool:

@@ -22,7 +22,7 @@ from grefine_rt.engine.onnxruntime.session import (
     package,
 )
 from grefine_rt.engine.passes import THREADS, SidePasses, splits
-from grefine_rt.errors import DeviceError, GRefineError, OptionError
+from grefine_rt.errors import HERE, DeviceError, GRefineError, OptionError
 
 if TYPE_CHECKING:
     from grefine_rt.engine.tensorrt.sidecar import Found, Sidecar
@@ -169,7 +169,7 @@ class Selection:
         if self._gpu is None:
             return self._no_gpu
         if backend == "onnxruntime-rtx" and not plugin.installed():
-            return f"the TensorRT-RTX plugin of ONNX Runtime is not installed: run '{plugin.INSTALL}'"
+            return f"the TensorRT-RTX plugin of ONNX Runtime is not installed: run '{plugin.INSTALL}' {HERE}"
         if backend == "onnxruntime-cuda" and not has_cuda():
             # What would install it excludes the plugin, which "auto" takes then.
             return NO_CUDA_HERE if self._wanted.kind == "auto" and plugin.installed() else NO_CUDA

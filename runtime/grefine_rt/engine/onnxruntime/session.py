@@ -1,6 +1,7 @@
 """Engines on ONNX Runtime: CPU, CUDA with tensors bound on the device, or the plugin of TensorRT for RTX."""
 
 import io
+import os
 import re
 import threading
 import time
@@ -19,7 +20,7 @@ from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run,
 from grefine_rt.engine.devices import Device, parse
 from grefine_rt.engine.onnxruntime import plugin
 from grefine_rt.engine.onnxruntime.gate import Gate
-from grefine_rt.errors import BundleError, DeviceError, OptionError
+from grefine_rt.errors import HERE, BundleError, DeviceError, OptionError
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -35,7 +36,7 @@ _CPU = "CPUExecutionProvider"
 _SHRINK = "memory.enable_memory_arena_shrinkage"
 
 NO_CUDA_HERE = "this ONNX Runtime has no CUDA support"
-NO_CUDA = f"{NO_CUDA_HERE}: run 'pip uninstall onnxruntime' and 'pip install grefine-rt[gpu]', or use the device 'cpu'"
+NO_CUDA = f"{NO_CUDA_HERE}: run 'pip uninstall onnxruntime' and 'pip install .[gpu]' {HERE}, or use the device 'cpu'"
 
 _OUT_OF_MEMORY = re.compile(
     r"out.of.memory|failed to allocate|smaller than requested|bad_alloc", re.IGNORECASE
@@ -48,13 +49,17 @@ _preloaded: list[str] = []
 
 def module() -> Any:
     """onnxruntime, imported on first use; DeviceError names the two extras when it is not installed."""
+    # Before the import: builds for Windows report events, others may come to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
         raise DeviceError(
-            "ONNX Runtime is not installed: run 'pip install grefine-rt[cpu]' for CPUs "
-            "or 'pip install grefine-rt[gpu]' for NVIDIA GPUs."
+            f"ONNX Runtime is not installed: run 'pip install .[cpu]' {HERE} for CPUs "
+            "or 'pip install .[gpu]' for NVIDIA GPUs."
         ) from error
+    if hasattr(onnxruntime, "disable_telemetry_events"):
+        onnxruntime.disable_telemetry_events()
     return onnxruntime
 
 

@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from grefine_rt.bundle.manifest import FileEntry, Manifest, read_strictly
+from grefine_rt.bundle.manifest import FileEntry, Manifest
 from grefine_rt.bundle.store import mend
+from grefine_rt.bundle.strict import read_strictly
 from grefine_rt.engine import nvidia
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.tensorrt.profiles import profiles, restricted
-from grefine_rt.errors import BundleError, DeviceError
+from grefine_rt.errors import HERE, BundleError, DeviceError
 from grefine_rt.files import cache_dir, proven
 
 FORMAT = 2
@@ -34,7 +35,7 @@ _DISTRIBUTIONS = {
 }
 RTX_TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """The GPUs that TensorRT for RTX builds engines for, as of 1.7."""
-INSTALL = {"tensorrt-rtx": "pip install grefine-rt[tensorrt]", "tensorrt": "pip install tensorrt"}
+INSTALL = {"tensorrt-rtx": f"pip install .[tensorrt]' {HERE}", "tensorrt": "pip install tensorrt'"}
 """The command that installs a flavour."""
 
 _DTYPES = {
@@ -175,7 +176,7 @@ def library(flavour: Flavour) -> Any:
         else:
             import tensorrt as trt
     except ImportError as error:
-        raise DeviceError(f"{flavour} is not installed: run '{INSTALL[flavour]}'.") from error
+        raise DeviceError(f"{flavour} is not installed: run '{INSTALL[flavour]}.") from error
     return trt
 
 
@@ -207,7 +208,7 @@ def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> 
     elif installed is None:
         return (
             f"{who} needs {sidecar.flavour} {sidecar.version}, which is not installed: run "
-            f"'{INSTALL[sidecar.flavour]}'."
+            f"'{INSTALL[sidecar.flavour]}."
         )
     elif sidecar.version != installed:
         problem = f"was built by {sidecar.flavour} {sidecar.version}, but {installed} is installed"
