@@ -232,7 +232,7 @@ class PlanOptions(Checked):
     negative: str = option(
         "",
         "What neither stage should draw, with weights as in a prompt.",
-        more="The empty text is the bundle's own.",
+        more="The empty text is the bundle's own. `--negative` of the command line also reads it from files.",
         flag=None,
     )
 
