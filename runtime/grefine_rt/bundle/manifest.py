@@ -11,6 +11,10 @@ from typing import Literal
 from grefine_rt.bundle.strict import HIGHEST, MENDS, read_strictly, short
 from grefine_rt.contract import Prediction, Schedule, Solver
 from grefine_rt.errors import BundleError, shown
+from grefine_rt.readings import ColorFix as ColorFix
+from grefine_rt.readings import Decoding as Decoding
+from grefine_rt.readings import Joining, MissingRegion, Scoring, StrengthRule
+from grefine_rt.readings import Redraw as Redraw
 
 FORMAT = 1
 FILE_NAME = "bundle.json"
@@ -26,9 +30,6 @@ SECTION_COMPONENTS = {
 
 MAX_SIDE, MAX_GRID, MAX_LENGTH, MAX_STEPS = 16384, 1024, 4096, 1000
 """Pixels, tokens along a side of a grid, tokens of a text, steps of a stage."""
-Decoding = Literal["plain", "difference", "quality"]
-ColorFix = Literal["quality", "whole", "off"]
-Redraw = Literal["poor", "misshapen"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Perceptual:
     resolution: int
     grid: int
     alpha: tuple[float, ...]
-    scoring: Literal["calibrated", "published"]
+    scoring: Scoring
     attention: Literal["vv", "vv-normalised"]
 
 
@@ -74,9 +75,9 @@ class Plan:
     tau: float
     strength_min: float
     strength_max: float
-    joining: Literal["union", "product"]
-    strength_rule: Literal["deficit", "printed"]
-    missing_region: Literal["ancestor", "printed", "free"]
+    joining: Joining
+    strength_rule: StrengthRule
+    missing_region: MissingRegion
     grow: float
     feather: float
     min_area: float
