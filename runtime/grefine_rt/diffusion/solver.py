@@ -29,7 +29,7 @@ _LCM_SKIP, _LCM_SIGMA = 10.0, 0.5  # of its boundary condition: timestep scaling
 
 @dataclass(frozen=True)
 class StepTable:
-    """What a loop needs of a solver.
+    """The table of a solver: all that a loop needs of it.
 
     timesteps: float32 (k,), falling.
     coefficients: float32 (k, 11), rows `[input_scale, sample_to_clean, model_to_clean, c_sample, c_clean,
@@ -74,7 +74,7 @@ def guidance_row(
 
     One value applies to the calls whose middle lies in `interval`, two shares of all calls in [0, 1]; the others
     get 1 and cost one pass instead of two (Kynkaanniemi et al., 2404.07724). One value for each call is taken as
-    it is. Raises OptionError for another number of values and for an interval that is none.
+    it is. Raises OptionError for another number of values and for an interval that does not rise within [0, 1].
     """
     values = np.asarray(guidance, dtype=np.float64)
     if values.ndim:
