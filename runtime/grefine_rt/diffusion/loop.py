@@ -54,9 +54,7 @@ def denoise(
     rows = _fitting_rows(step, table)
     adds_noise = table.coefficients[:, NOISE] != 0
     if adds_noise.any() and fresh is None:
-        raise OptionError(
-            "The solver 'lcm' adds noise in every step, which is not given here; use another one."
-        )
+        raise OptionError("The solver adds noise in every step, which is not given here; use another one.")
     binding = step.bind()
     # The first step multiplies `previous` by 0, which must not be a stray NaN; nor may unused noise be one.
     zeros = np.zeros_like(latent)
