@@ -8,6 +8,7 @@ with all steps. This is successive halving (Jamieson & Talwalkar, 1502.07943) wi
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,10 +22,9 @@ from grefine_rt.imaging.color import match_rim
 from grefine_rt.imaging.image import resize, to_float
 from grefine_rt.imaging.paste import paste_region
 from grefine_rt.models.bundle import Bundle
-from grefine_rt.plan.costs import SKETCH_SOLVER
 from grefine_rt.plan.crops import Crop
-from grefine_rt.plan.make import RefinePlan
-from grefine_rt.plan.plan import Drawn
+from grefine_rt.plan.plan import Drawn, RefinePlan
+from grefine_rt.plan.settings import SKETCH_SOLVER
 
 OnCall = Callable[[int, int], None]
 """Called after each UNet call with (calls made, calls in all, if every draft is made)."""
@@ -98,19 +98,31 @@ class Drafts:
         return picture, mask, redrawing
 
 
-def best(
-    drafts: Drafts, rgb: Rgb, plan: RefinePlan, before: Assessment, assess: Callable[[Rgb], Assessment]
-) -> tuple[Rgb, Drawn, str]:
-    """The draft with the highest score, or the picture itself where none is above it; what was drawn; a sentence.
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What became of the drafts of stage 1.
+
+    picture: uint8 (H, W, 3), the draft that is kept; None where none is better than the picture itself. drawn: what was
+    made. why: a plain sentence, empty where there was no choice.
+    """
+
+    picture: Rgb | None
+    drawn: Drawn
+    why: str = ""
+
+
+def best(drafts: Drafts, plan: RefinePlan, before: Assessment, assess: Callable[[Rgb], Assessment]) -> Choice:
+    """The draft with the highest score, where that is above the score of the picture itself, assessed as `before`.
 
     The score is the mean of a and of what the plan judges drafts by. After a draft in which nothing is left to redraw
     no more are made, unless the plan wants them all. The best sketch is drawn again with all steps, if it is above the
     picture itself; what scores higher of the two is kept. A single draft is kept as it is, as in Eq. 10.
     """
     if plan.drafts == 1:
-        return drafts.draw(0, sketch=False), Drawn(0, 1), ""
+        return Choice(drafts.draw(0, sketch=False), Drawn(0, 1))
     own = highest = _score(before, plan)
-    kept, number, made, stopped = rgb, 0, 0, False
+    kept: Rgb | None = None
+    number, made, stopped = 0, 0, False
     while made < plan.drafts and not stopped:
         draft = drafts.draw(made, plan.sketches)
         after, made = assess(draft), made + 1
@@ -120,16 +132,16 @@ def best(
         flawless = sound and not any(phrase.defect for phrase in after.phrases)
         stopped = flawless and score > own and not plan.all_drafts
     drawn = Drawn(made, 0) if plan.sketches else Drawn(0, made)
+    if kept is None:
+        why = f"None of the {made} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 changed "
+        return Choice(None, drawn, f"{why}nothing.")
     again = ""
-    if plan.sketches and kept is not rgb and not stopped:
+    if plan.sketches and not stopped:
         draft, drawn = drafts.draw(number - 1, sketch=False), Drawn(made, 1)
         if (score := _score(assess(draft), plan)) > highest:
             kept, highest, again = draft, score, f", drawn again with {plan.stage1_steps} steps,"
-    if kept is rgb:
-        why = f"None of the {made} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 changed "
-        return kept, drawn, f"{why}nothing."
     scores = f"it scores {highest:.2f} (mean of {plan.judged} and alignment), the picture itself {own:.2f}"
-    return kept, drawn, f"Draft {number} of {made}{again} was kept: {scores}."
+    return Choice(kept, drawn, f"Draft {number} of {made}{again} was kept: {scores}.")
 
 
 def at_work_size(rgb: Rgb, size: tuple[int, int]) -> Floats:

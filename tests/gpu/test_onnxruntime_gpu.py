@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 
-from grefine_rt import Cancelled, CancelToken, DeviceError, PlanOptions, RefineOptions, Refiner
+from grefine_rt import Cancelled, CancelToken, DeviceError, PlanOptions, RefineOptions, Refiner, with_mask
 from grefine_rt.bench import middle, picture
 from grefine_rt.engine import device_memory
 from grefine_rt.engine.onnxruntime.replay import ReplayEngine
@@ -47,7 +47,7 @@ def compare(cpu, engine, component, tolerance):
 
 def work(refiner, seed=3, cancel=None, on_progress=None):
     """A refine call that goes through both stages, whatever the models think of the picture."""
-    plan = refiner.plan(picture(SIDE), PROMPT, ONE_DRAFT.plan).with_mask(middle(SIDE))
+    plan = with_mask(refiner.plan(picture(SIDE), PROMPT, ONE_DRAFT.plan), middle(SIDE))
     return refiner.refine(picture(SIDE), PROMPT, seed, ONE_DRAFT, plan, on_progress, cancel)
 
 

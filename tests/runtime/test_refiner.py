@@ -22,12 +22,15 @@ from grefine_rt import (
     PromptError,
     RefineOptions,
     Refiner,
+    stages,
+    with_mask,
 )
 from grefine_rt import drafts as drafts_of
 from grefine_rt import refiner as refiner_module
 from grefine_rt.bundle.manifest import Cost, FileEntry
 from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.imaging.image import work_size
+from grefine_rt.plan import checks
 
 GOOD = [["house", "house", "sea", "sea"]] * 4
 POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
@@ -320,10 +323,9 @@ def test_a_soft_draft_is_judged_by_its_shapes_where_stage_2_does_the_rest(refine
         def draw(self, number, sketch):
             return pictures[number]
 
-    own = scene(POOR)
-    best, drawn, _ = drafts_of.best(Drawer(), own, plan, before, lambda rgb: looks[int(rgb[0, 0, 0])])
-    assert best is (pictures[1] if kept else own)
-    assert drawn.drafts == 3
+    choice = drafts_of.best(Drawer(), plan, before, lambda rgb: looks[int(rgb[0, 0, 0])])
+    assert choice.picture is (pictures[1] if kept else None)
+    assert choice.drawn.drafts == 3
 
 
 def test_what_is_drawn_for_a_phrase_alone_is_judged_by_all_of_p(refiner):
@@ -496,7 +498,7 @@ def test_a_plan_can_be_made_edited_and_run(refiner):
     assert plan.reasons == refiner.plan(picture, PROMPT).reasons
     mask = np.zeros((128, 128), bool)
     mask[64:96, 64:96] = True
-    edited = dataclasses.replace(plan.with_mask(mask), feather=0.0, restore=False)
+    edited = dataclasses.replace(with_mask(plan, mask), feather=0.0, restore=False)
     result = refiner.refine(picture, PROMPT, plan=edited)
     assert result.plan is edited
     changed = (pixels(result.image) != picture).any(axis=2)
@@ -617,7 +619,7 @@ def test_a_unet_with_size_ids_is_told_where_its_crop_lies(bundle, refiner):
 
 def test_native_work_keeps_the_pictures_own_size_in_stage_2(bundle, refiner):
     seen = []
-    real = refiner_module.restore
+    real = stages.restore
 
     def noting(bundle, picture, *rest, **named):
         seen.append((picture.shape[:2], named["tile"]))
@@ -625,7 +627,7 @@ def test_native_work_keeps_the_pictures_own_size_in_stage_2(bundle, refiner):
 
     large = np.asarray(Image.fromarray(scene(GOOD)).resize((4 * SIDE, 4 * SIDE)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refiner_module, "restore", noting)
+        patch.setattr(stages, "restore", noting)
         for work in ("trained", "native"):
             refiner.refine(large, PROMPT, options=RefineOptions(plan=PlanOptions(work=work)))
     resolution = bundle.manifest.restore.resolution
@@ -648,10 +650,10 @@ def costly(bundle):
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_drawn(costly, refiner, monkeypatch):
-    monkeypatch.setattr(refiner_module, "usable_memory", lambda: 10**8)
+    monkeypatch.setattr(checks, "usable_memory", lambda: 10**8)
     with pytest.raises(MemoryLimitError, match=r"GB of memory, but 0\.10 GB are free"):
         refiner.refine(scene(POOR), PROMPT)
-    monkeypatch.setattr(refiner_module, "usable_memory", lambda: 10**12)
+    monkeypatch.setattr(checks, "usable_memory", lambda: 10**12)
     refiner.refine(scene(POOR), PROMPT)
 
 
@@ -659,7 +661,7 @@ def test_memory_is_counted_for_what_runs_on_the_cpu(costly, refiner, monkeypatch
     components = costly.manifest.components
     steps, here = [name for name in components if name.startswith(("inpaint", "restore"))], costly.foresee
     each = 1.4e9 + 2
-    monkeypatch.setattr(refiner_module, "usable_memory", lambda: round(each * (len(components) - 3.5)))
+    monkeypatch.setattr(checks, "usable_memory", lambda: round(each * (len(components) - 3.5)))
     poor = scene(POOR)
     with pytest.raises(MemoryLimitError):
         refiner.refine(poor, PROMPT)

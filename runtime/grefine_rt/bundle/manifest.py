@@ -261,6 +261,12 @@ class Manifest:
         """The settings of both stages. Raises BundleError when the bundle lacks one."""
         return self.stage1, self.stage2
 
+    def check_refines(self) -> None:
+        """Raises BundleError for a bundle that lacks a stage."""
+        for name, settings in (("stage 1", self.inpaint), ("stage 2", self.restore)):
+            if settings is None:
+                raise BundleError(self._lacks(name))
+
     def _lacks(self, stage: str) -> str:
         what = "only assesses and cannot refine" if not (self.inpaint or self.restore) else f"has no {stage}"
         return (

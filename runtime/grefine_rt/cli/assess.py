@@ -27,7 +27,7 @@ def assess(
     from grefine_rt.assess.indicator import AssessOptions
     from grefine_rt.assessor import Assessor
     from grefine_rt.cli import pictures
-    from grefine_rt.plan.make import make_plan
+    from grefine_rt.plan.make import make_plan, shown
     from grefine_rt.plan.options import PlanOptions
     from grefine_rt.report.report import ReportData
 
@@ -49,6 +49,7 @@ def assess(
         result = assessor.assess(picture.rgb, text, readings)
         assessed = time.perf_counter()
         plan = make_plan(result, manifest, choices) if manifest.refines else None
+        result = shown(result, plan) if plan else result
         planned = time.perf_counter()
         timings = {
             "load": load_ms,

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from grefine_rt.cli.pictures import Outputs
     from grefine_rt.imaging.image import Picture
     from grefine_rt.plan.costs import PlanCosts
-    from grefine_rt.plan.make import RefinePlan
+    from grefine_rt.plan.plan import RefinePlan
     from grefine_rt.refiner import Refiner, RefineResult
 
 _SAVING = "What it may cost (default: the bundle's own)"
@@ -257,12 +257,14 @@ def refine(
         color_fix=color_fix,
     )
     if plan_only:
+        from grefine_rt.plan.costs import plan_costs
+
         with Refiner.load(bundle, device, threads, cuda_graphs) as refiner:
             assessment = refiner.assess(picture.to_pil(), text, choices.assess)
             plan = refiner.plan(assessment, options=choices.plan)
             say_notes((*picture.notes, *assessment.notes))
             if as_json:
-                print_json(_plan_json(refiner, image, text, assessment, plan, plan.costs))
+                print_json(_plan_json(refiner, image, text, assessment, plan, plan_costs(plan)))
             else:
                 _show_plan(assessment, plan)
         return
@@ -297,7 +299,7 @@ def _steps(plan: "RefinePlan") -> tuple[int, int]:
 
     return (
         unet_calls(plan.stage1_steps, plan.strength) if plan.regenerate else 0,
-        unet_calls(plan.stage2_steps, plan.delta) if plan.restore or plan.restore_first else 0,
+        unet_calls(plan.stage2_steps, plan.delta) if plan.restorations else 0,
     )
 
 
@@ -314,6 +316,7 @@ def _plan_json(
     from dataclasses import asdict
 
     from grefine_rt.cli import pictures
+    from grefine_rt.plan.change import alternatives
 
     stage1_steps, stage2_steps = _steps(plan)
     crops = [{"box": crop.box, "size": crop.size} for crop in plan.crops] if plan.cropped else None
@@ -330,14 +333,14 @@ def _plan_json(
             "stage1_steps": stage1_steps,
             "stage2_steps": stage2_steps,
             "strength": float(plan.strength),
-            "restore_first": plan.restore_first,
+            "restore_first": plan.restore_first or plan.restored,
             "keep_good": plan.keep_good,
             "prompt": plan.prompt,
             **({} if crops is None else {"crops": crops}),
             **(
                 {}
                 if costs is None
-                else {"tflop": {**asdict(costs), "total": costs.total, "alternatives": plan.alternatives}}
+                else {"tflop": {**asdict(costs), "total": costs.total, "alternatives": alternatives(plan)}}
             ),
         },
     }
@@ -387,7 +390,7 @@ def _write_more(
                 if stage1_steps
                 else "skipped",
                 "stage 2": f"{stage2_steps} steps at strength {plan.delta:.2f}"
-                + (", also before stage 1" if plan.restore_first else "")
+                + (", also before stage 1" if plan.restored else "")
                 if stage2_steps
                 else "skipped",
                 "regions": len(plan.boxes),
@@ -418,6 +421,7 @@ def _show(result: "RefineResult", written: list[Path]) -> None:
 
 def _show_plan(before: "Assessment", plan: "RefinePlan") -> None:
     from grefine_rt.cli import pictures
+    from grefine_rt.plan.change import alternatives
 
     out = console()
     out.print(pictures.scores_table(before))
@@ -425,5 +429,5 @@ def _show_plan(before: "Assessment", plan: "RefinePlan") -> None:
         out.print(pictures.phrases_table(before))
     for reason in plan.reasons:
         out.print(f"- {reason}", soft_wrap=True)
-    for option, tflop in plan.alternatives.items():
+    for option, tflop in alternatives(plan).items():
         out.print(f"  --{option.replace('_', '-')} makes it {tflop:.3g} TFLOP", soft_wrap=True)

@@ -7,18 +7,16 @@ from dataclasses import dataclass
 
 from grefine_rt.arrays import Size
 from grefine_rt.bundle.manifest import Decoding, Manifest, Restore
-from grefine_rt.contract import Solver
 from grefine_rt.diffusion.solver import guidance_row, unet_calls
 from grefine_rt.imaging.image import native_size, work_size
 from grefine_rt.imaging.tiles import fits, step_tiles
 from grefine_rt.plan.crops import Cost
 from grefine_rt.plan.graph_costs import assess_flops, draw_flops, encode_flops, stage2_flops
 from grefine_rt.plan.options import Work
-from grefine_rt.plan.plan import Drawn, Plan
+from grefine_rt.plan.plan import Drawn, RefinePlan
 
 TERA = 1e12
 ALL_CALLS = (0.0, 1.0)
-SKETCH_SOLVER: Solver = "dpm++2m"
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,9 @@ class PlanCosts:
         return self.stage1 + self.stage2 + self.assess
 
 
-def plan_costs(plan: Plan, drawn: Drawn | None = None, decoding: Decoding | None = None) -> PlanCosts | None:
+def plan_costs(
+    plan: RefinePlan, drawn: Drawn | None = None, decoding: Decoding | None = None
+) -> PlanCosts | None:
     """The costs of a plan of which so much is `drawn`, all when None; None where the bundle's costs were not counted.
 
     decoding: of stage 2, the bundle's when None.
@@ -57,7 +57,7 @@ def plan_costs(plan: Plan, drawn: Drawn | None = None, decoding: Decoding | None
     inpaint, restoration = manifest.stages
     whole = work_size(width, height, inpaint.resolution, inpaint.multiple)
     stage2 = 0.0
-    if plan.restore or plan.restore_first:
+    if plan.restorations:
         size, tile = restore_work(restoration, width, height, plan.work)
         calls = _calls(restoration.guidance, unet_calls(plan.stage2_steps, plan.delta), restoration.interval)
         count = 1
@@ -66,7 +66,7 @@ def plan_costs(plan: Plan, drawn: Drawn | None = None, decoding: Decoding | None
             size = min(size[0], tile), min(size[1], tile)
         stage2 = count * (stage2_flops(manifest, size, *calls, decoding=decoding) or 0.0)
     # The picture and the result, and drafts; a single draft is kept unseen.
-    between = plan.restore_first and plan.regenerate
+    between = (plan.restore_first or plan.restored) and plan.regenerate
     assess, assess_fully = (
         assess_flops(manifest, plan.texts, 2 + more + (rounds if plan.drafts > 1 else 0)) or 0.0
         for rounds, more in ((drawn.rounds, int(between)), (plan.drafts, 0))
@@ -74,13 +74,13 @@ def plan_costs(plan: Plan, drawn: Drawn | None = None, decoding: Decoding | None
     drafts = Drawn(0, plan.drafts)
     return PlanCosts(
         stage1=_stage1(plan, [crop.size for crop in plan.crops], drawn, plan.interval) / TERA,
-        stage2=(plan.restore + plan.restore_first) * stage2 / TERA,
+        stage2=plan.restorations * stage2 / TERA,
         assess=assess / TERA,
         full=(_stage1(plan, [whole], drafts, ALL_CALLS) + stage2 + assess_fully) / TERA,
     )
 
 
-def _stage1(plan: Plan, sizes: Sequence[Size], drawn: Drawn, interval: tuple[float, float]) -> float:
+def _stage1(plan: RefinePlan, sizes: Sequence[Size], drawn: Drawn, interval: tuple[float, float]) -> float:
     """FLOP of stage 1 that draws crops of these sizes so often; the first one is encoded once for all drafts."""
     manifest = plan.manifest
     inpaint, _ = manifest.stages

@@ -9,7 +9,7 @@ from grefine_rt.assess.alignment import PhraseScore, Region
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS
 from grefine_rt.plan.costs import ALL_CALLS, PlanCosts, plan_costs
-from grefine_rt.plan.plan import Plan
+from grefine_rt.plan.plan import RefinePlan
 
 LEFT_TO_STAGE2 = "What is poor in technique or colour, not in shape, is left to stage 2."
 RESTORE_FIRST = (
@@ -19,7 +19,7 @@ RESTORED_FIRST = "Damage could be why a phrase was not found, so stage 2 restore
 
 
 def plan_reasons(
-    plan: Plan,
+    plan: RefinePlan,
     assessment: Assessment,
     places: Sequence[Region],
     poor: FloatMap,
@@ -41,7 +41,7 @@ def plan_reasons(
     return (*reasons, *_stage_reasons(plan, f", {strength_why}"))
 
 
-def edited_reasons(plan: Plan) -> tuple[str, ...]:
+def edited_reasons(plan: RefinePlan) -> tuple[str, ...]:
     """All sentences on a plan whose mask was drawn by hand."""
     what = (
         f"what is redrawn is {100 * plan.coverage:.0f} % of the picture" if plan.regenerate else "it is empty"
@@ -49,7 +49,7 @@ def edited_reasons(plan: Plan) -> tuple[str, ...]:
     return (f"The mask was changed by hand: {what}.", *_stage_reasons(plan, ""))
 
 
-def _stage_reasons(plan: Plan, strength_why: str) -> list[str]:
+def _stage_reasons(plan: RefinePlan, strength_why: str) -> list[str]:
     """What both stages do, and what that costs."""
     reasons = ["Stage 1 is skipped."]
     if plan.regenerate:
@@ -60,7 +60,7 @@ def _stage_reasons(plan: Plan, strength_why: str) -> list[str]:
             reasons.append(
                 "p is above its bound: if stage 1 draws nothing and stage 2 lowers p, the picture stays as it is."
             )
-    elif not plan.restore_first:
+    elif not plan.restorations:
         reasons.append("Stage 2 is skipped.")
     return [*reasons, *cost_reasons(plan)]
 
@@ -73,7 +73,7 @@ def strength_reason(quality: float, deficit: bool, absent: bool) -> str:
     return f"because the scores average {quality:.2f} (the {worse} the picture, the stronger)"
 
 
-def cost_reasons(plan: Plan) -> list[str]:
+def cost_reasons(plan: RefinePlan) -> list[str]:
     """A sentence on what the plan costs; none where the bundle's costs were not counted."""
     costs = plan_costs(plan)
     if costs is None:
@@ -105,7 +105,7 @@ def _phrase_reasons(phrases: Sequence[PhraseScore], places: Sequence[Region], a_
     return reasons
 
 
-def _mask_reasons(plan: Plan, assessment: Assessment, poor: FloatMap, missing: FloatMap) -> list[str]:
+def _mask_reasons(plan: RefinePlan, assessment: Assessment, poor: FloatMap, missing: FloatMap) -> list[str]:
     reasons = []
     for x0, y0, x1, y1 in plan.boxes:
         inside = (slice(y0, y1), slice(x0, x1))
@@ -121,7 +121,7 @@ def _mask_reasons(plan: Plan, assessment: Assessment, poor: FloatMap, missing: F
     return reasons
 
 
-def _saving_reasons(plan: Plan) -> list[str]:
+def _saving_reasons(plan: RefinePlan) -> list[str]:
     reasons = []
     if plan.sketches:
         reasons.append(
