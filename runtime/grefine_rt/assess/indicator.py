@@ -12,7 +12,7 @@ from PIL import Image
 from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess import alignment as matching
 from grefine_rt.assess import image_reward, ip_iqa, perceptual
-from grefine_rt.assess.phrases import Phrase, parse
+from grefine_rt.assess.prompt import Phrase, check_length, prompt_phrases
 from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.batch import run_rows
@@ -149,7 +149,7 @@ def assess_batch(
     )
     quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
     # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
-    parsed = {text: parse(prompt) for text, prompt in zip(texts, prompts, strict=True)}
+    parsed = {text: prompt_phrases(prompt) for text, prompt in zip(texts, prompts, strict=True)}
     spoken = {
         text: ["", text, *(p.noun for p in phrases), *(p.text for p in phrases)]
         for text, phrases in ((text, found[:MAX_PHRASES]) for text, found in parsed.items())
@@ -226,7 +226,9 @@ def _align(
 
 
 def check_prompt(prompt: str) -> str:
-    """The prompt without weights and tags. Raises PromptError when nothing is left, or it is no text."""
+    """The prompt without weights and tags. Raises PromptError when nothing is left, it is no text, or too long."""
+    if isinstance(prompt, str):
+        check_length(prompt)
     text = plain_text(prompt) if isinstance(prompt, str) else ""
     if not text.strip():
         raise PromptError("The prompt is empty: describe in words what the picture should show.")
