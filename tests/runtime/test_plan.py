@@ -39,7 +39,20 @@ def hole(top=0.25, left=0.5, size=0.3, shape=(HEIGHT, WIDTH)):
 def phrase(text, noun, defect=None, where=(0, 0)):
     grid = np.full((8, 8), 0.02, np.float32)
     grid[where[0] : where[0] + 3, where[1] : where[1] + 3] = 0.95
-    return PhraseScore(text, noun, noun, 0.2 if defect == "noun" else 0.9, 0.4, defect, grid, grid, 0)
+    words = text.split()
+    start = next((i for i in range(6) if PROMPT.replace(",", "").split()[i : i + len(words)] == words), 0)
+    return PhraseScore(
+        text,
+        noun,
+        noun,
+        0.2 if defect == "noun" else 0.9,
+        0.4,
+        defect,
+        grid,
+        grid,
+        0,
+        tuple(range(start, start + len(words))),
+    )
 
 
 def assessment(poor=None, phrases=(), shape=(HEIGHT, WIDTH), perceptual=0.8, alignment=0.6):

@@ -35,7 +35,8 @@ class PhraseScore:
     `noun_score` and `phrase_score` are a_pns and a_phs of Eq. 5, in [0, 1]; `noun_map` and `map` are A_pns
     and A_phs on the token grid, float32 (g, g) in [0, 1]. `ancestor` is the noun of the ancestor phrase and
     `ancestor_index` its place among the phrases (the phrase's own for a root). `defect` is "noun" when the
-    thing is missing, "adjective" when it is there but not as described, None when all is well.
+    thing is missing, "adjective" when it is there but not as described, None when all is well. `words` are the
+    positions of the text's words in the prompt, see `Phrase.shown`.
     """
 
     text: str
@@ -47,6 +48,7 @@ class PhraseScore:
     map: Floats
     noun_map: Floats
     ancestor_index: int
+    words: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +108,7 @@ def score_phrases(
                 map=wholes[i, 1:].reshape(side, side),
                 noun_map=nouns[i, 1:].reshape(side, side),
                 ancestor_index=ancestor,
+                words=phrase.shown,
             )
         )
     return tuple(scored)

@@ -187,7 +187,7 @@ def _absent(assessment: Assessment, defects: Defects) -> bool:
 
 def _prompt(assessment: Assessment, defects: Defects, settings: Settings) -> str:
     """Eq. 7: every defective phrase with more weight."""
-    wrong = [assessment.phrases[place.phrase].text for place in defects.places]
+    wrong = [assessment.phrases[place.phrase].words for place in defects.places]
     return emphasise(assessment.prompt, wrong, settings.emphasis)
 
 
