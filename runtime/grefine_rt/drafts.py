@@ -7,11 +7,13 @@ with all steps. This is successive halving (Jamieson & Talwalkar, 1502.07943) wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from grefine_rt.accept import Accepted, refusals
 from grefine_rt.arrays import Floats, Mask, Rgb
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.cancel import Cancels
@@ -98,50 +100,118 @@ class Drafts:
         return picture, mask, redrawing
 
 
+Rule = Callable[[Rgb, Assessment], Accepted]
+"""What is kept of a draft that was assessed."""
+
+
 @dataclass(frozen=True, eq=False)
 class Choice:
     """What became of the drafts of stage 1.
 
-    picture: uint8 (H, W, 3), the draft that is kept; None where none is better than the picture itself. drawn: what was
-    made. why: a plain sentence, empty where there was no choice.
+    picture: uint8 (H, W, 3), the draft that is kept, as far as it is; None where none is better than the picture
+    itself. seen: the assessment of the draft, None where nobody looked. accepted: what was kept of it, None for all.
+    drawn: what was made. why: plain sentences.
     """
 
     picture: Rgb | None
     drawn: Drawn
-    why: str = ""
+    why: tuple[str, ...] = ()
+    seen: Assessment | None = None
+    accepted: Accepted | None = None
 
 
-def best(drafts: Drafts, plan: RefinePlan, before: Assessment, assess: Callable[[Rgb], Assessment]) -> Choice:
+@dataclass(frozen=True, eq=False)
+class _Draft:
+    """A draft as it was judged."""
+
+    picture: Rgb
+    seen: Assessment
+    score: float
+    accepted: Accepted | None
+
+    @property
+    def whole(self) -> bool:
+        return self.accepted is None or self.accepted.share == 1
+
+
+def best(
+    drafts: Drafts,
+    plan: RefinePlan,
+    before: Assessment,
+    assess: Callable[[Rgb], Assessment],
+    rule: Rule | None = None,
+) -> Choice:
     """The draft with the highest score, where that is above the score of the picture itself, assessed as `before`.
 
-    The score is the mean of a and of what the plan judges drafts by. After a draft in which nothing is left to redraw
-    no more are made, unless the plan wants them all. The best sketch is drawn again with all steps, if it is above the
-    picture itself; what scores higher of the two is kept. A single draft is kept as it is, as in Eq. 10.
+    The score is the mean of a and of what the plan judges drafts by; of a draft that the `rule` keeps in part, so much
+    of its gain. After a draft in which nothing is left to redraw no more are made, unless the plan wants them all. The
+    best sketch is drawn again with all steps, if it is above the picture itself; what scores higher of the two is kept.
+    A single draft is kept as far as the rule has it, and without a rule as it is, as in Eq. 10.
     """
-    if plan.drafts == 1:
+    if plan.drafts == 1 and rule is None:
         return Choice(drafts.draw(0, sketch=False), Drawn(0, 1))
-    own = highest = _score(before, plan)
-    kept: Rgb | None = None
-    number, made, stopped = 0, 0, False
-    while made < plan.drafts and not stopped:
-        draft = drafts.draw(made, plan.sketches)
-        after, made = assess(draft), made + 1
-        if (score := _score(after, plan)) > highest:
-            kept, number, highest = draft, made, score
-        sound = _quality(after, plan) > plan.manifest.plan.p_bound
-        flawless = sound and not any(phrase.defect for phrase in after.phrases)
-        stopped = flawless and score > own and not plan.all_drafts
-    drawn = Drawn(made, 0) if plan.sketches else Drawn(0, made)
-    if kept is None:
-        why = f"None of the {made} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 changed "
-        return Choice(None, drawn, f"{why}nothing.")
-    again = ""
+    own = _score(before, plan)
+    judged = partial(_judged, plan=plan, own=own, assess=assess, rule=rule)
+    if plan.drafts == 1:
+        draft = judged(drafts.draw(0, sketch=False))
+        return _choice(draft if _kept(draft) else None, Drawn(0, 1), _refused([draft]))
+    made: list[_Draft] = []
+    stopped = False
+    while len(made) < plan.drafts and not stopped:
+        made.append(draft := judged(drafts.draw(len(made), plan.sketches)))
+        sound = _quality(draft.seen, plan) > plan.manifest.plan.p_bound
+        flawless = draft.whole and sound and not any(phrase.defect for phrase in draft.seen.phrases)
+        stopped = flawless and draft.score > own and not plan.all_drafts
+    drawn = Drawn(len(made), 0) if plan.sketches else Drawn(0, len(made))
+    top = max(made, key=lambda draft: draft.score)
+    if top.score <= own:
+        why = (
+            f"None of the {len(made)} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 "
+            f"changed nothing."
+        )
+        return _choice(None, drawn, (why, *_refused(made)))
+    again, number = "", made.index(top) + 1
     if plan.sketches and not stopped:
-        draft, drawn = drafts.draw(number - 1, sketch=False), Drawn(made, 1)
-        if (score := _score(assess(draft), plan)) > highest:
-            kept, highest, again = draft, score, f", drawn again with {plan.stage1_steps} steps,"
-    scores = f"it scores {highest:.2f} (mean of {plan.judged} and alignment), the picture itself {own:.2f}"
-    return Choice(kept, drawn, f"Draft {number} of {made}{again} was kept: {scores}.")
+        finished, drawn = judged(drafts.draw(number - 1, sketch=False)), Drawn(len(made), 1)
+        if finished.score > top.score:
+            top, again = finished, f", drawn again with {plan.stage1_steps} steps,"
+    scores = f"it scores {top.score:.2f} (mean of {plan.judged} and alignment), the picture itself {own:.2f}"
+    return _choice(
+        top, drawn, (f"Draft {number} of {len(made)}{again} was kept: {scores}.", *_refused([top]))
+    )
+
+
+def _judged(
+    picture: Rgb, *, plan: RefinePlan, own: float, assess: Callable[[Rgb], Assessment], rule: Rule | None
+) -> _Draft:
+    seen = assess(picture)
+    score = _score(seen, plan)
+    if rule is None:
+        return _Draft(picture, seen, score, None)
+    accepted = rule(picture, seen)
+    return _Draft(picture, seen, own + accepted.share * (score - own), accepted)
+
+
+def _kept(draft: _Draft) -> bool:
+    return draft.accepted is None or draft.accepted.share > 0
+
+
+def _choice(draft: _Draft | None, drawn: Drawn, why: tuple[str, ...]) -> Choice:
+    if draft is None:
+        return Choice(None, drawn, why)
+    picture = draft.picture if draft.accepted is None else draft.accepted.picture
+    return Choice(picture, drawn, why, draft.seen, draft.accepted)
+
+
+def _refused(drafts: Sequence[_Draft]) -> tuple[str, ...]:
+    """A sentence on what the rule refused of one draft, or of several of which none is kept."""
+    verdicts = [verdict for draft in drafts if draft.accepted for verdict in draft.accepted.verdicts]
+    refused = sum(verdict.why is not None for verdict in verdicts)
+    if not refused:
+        return ()
+    some = f"{refused} of {len(verdicts)}" if len(verdicts) > 1 else "one"
+    what = "region that stage 1 drew is" if refused == 1 else "regions that stage 1 drew are"
+    return (f"{some.capitalize()} {what} not kept: {refusals(verdicts)}.",)
 
 
 def at_work_size(rgb: Rgb, size: tuple[int, int]) -> Floats:

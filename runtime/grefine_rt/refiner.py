@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 
 from grefine_rt import stages
+from grefine_rt.accept import enlarged, grid_of, is_lower
 from grefine_rt.arrays import Rgb
 from grefine_rt.assess.indicator import (
     MAX_PHRASES,
@@ -140,49 +141,52 @@ class Refiner(Assessor):
         """
         check_prompt(prompt)
         run, bundle = Run(on_progress, cancel), self.bundle
-        assess = self._eyes(prompt, options)
+        assess = _Eyes(bundle, prompt, options.assess)
+        with run.part("load"):
+            picture = load(image)
         means = stages.Means(
             bundle=bundle,
             seed=seed,
             decoding=options.decoding,
             color_fix=options.color_fix,
             match_rim=options.match_rim,
-            # By scores alone: maps as large as the picture would take longer than drawing it.
-            judge=lambda draft: assess(draft, (1, 1)),
+            # Maps as large as the picture would take longer than drawing it.
+            judge=lambda candidate: assess(candidate, grid_of(candidate.shape)),
             cancel=cancel,
         )
-        with run.part("load"):
-            picture = load(image)
-        found, anew = picture.rgb, np.zeros(picture.rgb.shape[:2], np.float32)
         with run.part("assess_before"):
-            before = assess(found)
+            before = assess(picture.rgb)
         with run.part("plan"):
             plan = make_plan(before, bundle.manifest, options.plan) if plan is None else plan
-            check_plan(plan, picture.size)
+            check_plan(plan, prompt, picture.size, bundle.manifest)
             check_plan_memory(plan, bundle)
-            seen = before = shown(before, plan)
+            before = shown(before, plan)
+        found, restoring_first = stages.unchanged(picture.rgb, before)
+        seen = before
         if plan.restore_first or plan.restored:
             with run.part("restore_first") as on_step:
-                found, _ = stages.restore_picture(found, plan, seen, anew, means, on_step)
-                seen = shown(assess(found), plan)
+                found, restoring_first = stages.restore_picture(
+                    found, plan, before, restoring_first, means, on_step
+                )
+                seen = shown(assess(found), plan) if restoring_first.changed else before
                 plan = replan(plan, seen) if plan.restore_first else plan
                 check_plan_memory(plan, bundle)
         with run.part("regenerate") as on_step:
-            stage1, drawing = stages.unchanged(found)
+            stage1, drawing = stages.unchanged(found, seen)
             if plan.regenerate:
                 stage1, drawing = stages.regenerate_regions(found, plan, seen, means, on_step)
         with run.part("restore") as on_step:
-            stage2, restoring = stages.unchanged(stage1)
+            stage2, restoring = stages.unchanged(stage1, drawing.seen)
             if plan.restore:
-                stage2, restoring = stages.restore_picture(stage1, plan, seen, drawing.anew, means, on_step)
+                stage2, restoring = stages.restore_picture(stage1, plan, seen, drawing, means, on_step)
         with run.part("assess_after"):
             changed = drawing.changed or restoring.changed
             after = shown(assess(stage2), plan) if changed else seen
-            lowered = _lowered(before, after) if plan.keep_good and not drawing.changed else ""
-            if lowered:
-                stage2, after = stage1, before
+            steps = [(picture.rgb, before), (found, seen)]
+            steps += [(stage1, drawing.seen)] if drawing.changed and drawing.exact else []
+            (result, after), lowered = _last_word(plan, drawing.changed, [*steps, (stage2, after)])
         return RefineResult(
-            image=picture.to_pil(stage2),
+            image=picture.to_pil(result),
             found=picture.to_pil(found),
             stage1=picture.to_pil(stage1),
             before=before,
@@ -190,27 +194,67 @@ class Refiner(Assessor):
             plan=plan,
             timings=run.timings(),
             seed=seed,
-            notes=(*picture.notes, *before.notes, *drawing.notes, *filter(None, [lowered])),
-            costs=plan_costs(plan, drawing.drawn, options.decoding),
+            notes=(
+                *picture.notes,
+                *before.notes,
+                *restoring_first.notes,
+                *drawing.notes,
+                *restoring.notes,
+                *lowered,
+            ),
+            costs=plan_costs(plan, drawing.drawn, options.decoding, assess.looks),
             backends=bundle.choices,
         )
 
-    def _eyes(self, prompt: str, options: RefineOptions) -> Callable[..., Assessment]:
-        """What assesses the pictures of one call, whose texts are encoded once: (rgb, size of its maps or None)."""
-        encoders = Encoders(self.bundle, _TEXTS)
 
-        def assess(rgb: Rgb, map_size: tuple[int, int] | None = None) -> Assessment:
-            (assessment,) = assess_batch(self.bundle, [rgb], [prompt], options.assess, encoders, map_size)
-            return assessment
+class _Eyes:
+    """What assesses the pictures of one call, whose texts are encoded once. looks: how often."""
 
-        return assess
+    def __init__(self, bundle: Bundle, prompt: str, options: AssessOptions) -> None:
+        self._bundle, self._prompt, self._options = bundle, prompt, options
+        self._encoders = Encoders(bundle, _TEXTS)
+        self.looks = 0
+
+    def __call__(self, rgb: Rgb, map_size: tuple[int, int] | None = None) -> Assessment:
+        """`rgb` uint8 (H, W, 3); map_size (h, w) of the maps, the picture's when None."""
+        self.looks += 1
+        (assessment,) = assess_batch(
+            self._bundle, [rgb], [self._prompt], self._options, self._encoders, map_size
+        )
+        return assessment
 
 
-def _lowered(before: Assessment, after: Assessment) -> str:
-    """A sentence where stage 2 lowered p; else nothing."""
-    if after.perceptual >= before.perceptual:
-        return ""
-    return (
-        f"Stage 2 would have lowered p from {before.perceptual:.3f} to {after.perceptual:.3f}, so the "
-        f"picture is given back as it was."
-    )
+Step = tuple[Rgb, Assessment]
+
+
+def _last_word(plan: RefinePlan, redrawn: bool, steps: Sequence[Step]) -> tuple[Step, tuple[str, ...]]:
+    """The picture that is given back of those the call went through, the input first; and a sentence if not the last.
+
+    With `accept` it is the latest whose scores are not below the input's (`is_lower`). Without, a good picture of which
+    nothing was redrawn is given back where stage 2 lowered its p (`keep_good`).
+    """
+    (given, before), (_, after) = steps[0], steps[-1]
+    if plan.by_hand:
+        return steps[-1], ()
+    if not plan.judges:
+        if plan.keep_good and not redrawn and after.perceptual < before.perceptual:
+            return steps[0], (f"Stage 2 {_fall(before, after)}, so the picture is given back as it was.",)
+        return steps[-1], ()
+    rule = plan.settings.quality, plan.settings.matching, plan.settings.tolerance
+    if not is_lower(after, before, *rule):
+        return steps[-1], ()
+    for picture, seen in reversed(steps[1:-1]):
+        if not np.array_equal(picture, given) and not is_lower(seen, before, *rule):
+            height, width = given.shape[:2]
+            sound = shown(enlarged(seen, (height, width)), plan)
+            return (picture, sound), (f"Stage 2 {_fall(before, after)}, so its change is taken back.",)
+    who = "All that was drawn" if redrawn else "Stage 2"
+    return steps[0], (f"{who} {_fall(before, after)}, so the picture is given back as it was.",)
+
+
+def _fall(before: Assessment, after: Assessment) -> str:
+    """A part of a sentence."""
+    name, was, now = "p", before.perceptual, after.perceptual
+    if now >= was:
+        name, was, now = "a", before.alignment, after.alignment
+    return f"would have lowered {name} from {was:.3f} to {now:.3f}"

@@ -248,7 +248,7 @@ def counted(**inpaint):
 
 def test_costs_are_those_of_every_run_of_a_graph():
     # Worked out by hand for 160 x 96 pixels: 240 latent cells; int(4 * 0.7) guided and int(4 * 0.5) plain UNet calls.
-    options = PlanOptions(strength_min=0.7, strength_max=0.7, drafts=3, crop="off")
+    options = PlanOptions(strength_min=0.7, strength_max=0.7, drafts=3, crop="off", accept="off")
     plan = make_plan(assessment(hole(), [GOOD, GOOD]), counted(), options)
     run = 1e9 + 240e6
     encoding = 1e7 + 2 * run  # of the prompt, the picture and the masked picture, once for all drafts

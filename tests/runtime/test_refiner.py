@@ -18,7 +18,6 @@ from grefine_rt import (
     ImageError,
     MemoryLimitError,
     OptionError,
-    PlanOptions,
     PromptError,
     RefineOptions,
     Refiner,
@@ -31,12 +30,20 @@ from grefine_rt.bundle.manifest import Cost, FileEntry
 from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.imaging.image import work_size
 from grefine_rt.plan import checks
+from grefine_rt.plan import options as plan_options
+
+
+def PlanOptions(**options):  # noqa: N802
+    """The paper's own flow: these tests are of what the stages do; `test_accept.py` is of what is kept of it."""
+    return plan_options.PlanOptions(**{"accept": "off", **options})
+
 
 GOOD = [["house", "house", "sea", "sea"]] * 4
 POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
 PROMPT = "a house, the sea"
 STAGE_1 = RefineOptions(plan=PlanOptions(stages=(1,)))
 STAGE_2 = RefineOptions(plan=PlanOptions(stages=(2,)))
+PAPERS = RefineOptions(plan=PlanOptions())
 
 
 @pytest.fixture
@@ -352,7 +359,7 @@ def test_no_map_of_a_draft_is_made_at_the_picture_s_size(refiner, monkeypatch):
 
     monkeypatch.setattr(refiner_module, "assess_batch", noting)
     refiner.refine(scene(POOR), PROMPT, options=RefineOptions(plan=PlanOptions(drafts=3, all_drafts=True)))
-    assert sizes == [None, (1, 1), (1, 1), (1, 1), None]
+    assert sizes == [None, (64, 64), (64, 64), (64, 64), None]
 
 
 def test_drafts_differ_in_their_noise_and_the_first_is_that_of_a_single_one(bundle, refiner):
@@ -576,7 +583,7 @@ def test_a_very_long_prompt_works_and_says_what_was_left_out(refiner):
     result = refiner.refine(scene(GOOD, 64, 64), prompt)
     assert len(result.before.phrases) <= 64
     assert any("prompt" in note for note in result.notes)
-    assert refiner.refine(scene(GOOD, 64, 64), PROMPT).notes == ()
+    assert refiner.refine(scene(GOOD, 64, 64), PROMPT, options=PAPERS).notes == ()
 
 
 def test_bad_pictures_and_closed_refiners(refiner):

@@ -6,12 +6,19 @@ import numpy as np
 import pytest
 from fake_bundle import COLOURS, Bundle, Engine, pool, scene, solve
 
-from grefine_rt import PlanOptions, RefineOptions, Refiner
+from grefine_rt import RefineOptions, Refiner
 from grefine_rt.bundle.manifest import Cost
+from grefine_rt.plan import options as plan_options
 from grefine_rt.plan.change import with_mask
 from grefine_rt.plan.costs import plan_costs
 from grefine_rt.plan.plan import Drawn
 from grefine_rt.plan.reasons import RESTORE_FIRST, RESTORED_FIRST
+
+
+def PlanOptions(**options):  # noqa: N802
+    """The paper's own flow: these tests are of what the stages do; `test_accept.py` is of what is kept of it."""
+    return plan_options.PlanOptions(**{"accept": "off", **options})
+
 
 PROMPT = "a house, the sea"
 DAMAGED = [["sea"] * 4, ["sea", "poor", "poor", "sea"], ["sea", "poor", "poor", "sea"], ["sea"] * 4]

@@ -36,6 +36,7 @@ def with_mask(plan: RefinePlan, mask: Mask) -> RefinePlan:
             restore=plan.restorations > 0,
             restore_first=False,
             restored=False,
+            by_hand=True,
             boxes=tuple(masks.boxes(mask)),
             coverage=float(mask.mean()),
         )

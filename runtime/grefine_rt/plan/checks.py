@@ -7,8 +7,9 @@ import math
 import numpy as np
 
 from grefine_rt.arrays import Size
-from grefine_rt.bundle.manifest import SECTION_COMPONENTS
+from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.errors import OptionError
+from grefine_rt.imaging.mask import boxes
 from grefine_rt.imaging.tiles import piece
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.plan.costs import restore_work
@@ -17,13 +18,27 @@ from grefine_rt.plan.plan import RefinePlan
 from grefine_rt.system_memory import usable_memory
 
 
-def check_plan(plan: RefinePlan, picture: Size) -> None:
-    """Raises OptionError for a plan that is of another size than the picture (width, height) or contradicts itself."""
+def check_plan(plan: RefinePlan, prompt: str, picture: Size, manifest: Manifest) -> None:
+    """Raises OptionError for a plan that was made for another bundle, prompt or size of the picture (width, height), or
+    that contradicts itself."""
+    if plan.manifest.name != manifest.name:
+        raise OptionError(
+            f"The plan was made with bundle '{plan.manifest.name}', but this is '{manifest.name}': make a plan with it."
+        )
+    if plan.asked.strip() != prompt.strip():
+        raise OptionError(
+            f"The plan is for the prompt {plan.asked!r}, but this is {prompt!r}: make a plan for it, or change how the "
+            f"picture is drawn with 'dataclasses.replace(plan, prompt=...)'."
+        )
     height, width = plan.mask.shape
     if (width, height) != picture:
         raise OptionError(
             f"The plan is for a picture of {width} x {height} pixels, but this one has "
             f"{picture[0]} x {picture[1]}: make a plan for it."
+        )
+    if plan.boxes != tuple(boxes(plan.mask)):
+        raise OptionError(
+            "The plan's boxes are not those of its mask: change the mask with 'with_mask', which makes both anew."
         )
     if not plan.regenerate:
         return

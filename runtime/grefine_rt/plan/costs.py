@@ -40,11 +40,14 @@ class PlanCosts:
 
 
 def plan_costs(
-    plan: RefinePlan, drawn: Drawn | None = None, decoding: Decoding | None = None
+    plan: RefinePlan,
+    drawn: Drawn | None = None,
+    decoding: Decoding | None = None,
+    looks: int | None = None,
 ) -> PlanCosts | None:
     """The costs of a plan of which so much is `drawn`, all when None; None where the bundle's costs were not counted.
 
-    decoding: of stage 2, the bundle's when None.
+    decoding: of stage 2, the bundle's when None. looks: how many assessments were made, all that may be when None.
 
     Texts count as if all were as long as the encoders read; shorter ones cost less. Tiles count as so many pictures; an
     autoencoder whose tiles share statistics goes over them more than once.
@@ -65,12 +68,9 @@ def plan_costs(
             count = len(step_tiles(size[1], size[0], tile, restoration.multiple))
             size = min(size[0], tile), min(size[1], tile)
         stage2 = count * (stage2_flops(manifest, size, *calls, decoding=decoding) or 0.0)
-    # The picture and the result, and drafts; a single draft is kept unseen.
-    between = (plan.restore_first or plan.restored) and plan.regenerate
-    assess, assess_fully = (
-        assess_flops(manifest, plan.texts, 2 + more + (rounds if plan.drafts > 1 else 0)) or 0.0
-        for rounds, more in ((drawn.rounds, int(between)), (plan.drafts, 0))
-    )
+    looks = _looks(plan, drawn) if looks is None else looks
+    looks_fully = 2 + (plan.drafts if plan.drafts > 1 else 0) + plan.judges * (2 - plan.by_hand)
+    assess, assess_fully = (assess_flops(manifest, plan.texts, n) or 0.0 for n in (looks, looks_fully))
     drafts = Drawn(0, plan.drafts)
     return PlanCosts(
         stage1=_stage1(plan, [crop.size for crop in plan.crops], drawn, plan.interval) / TERA,
@@ -78,6 +78,14 @@ def plan_costs(
         assess=assess / TERA,
         full=(_stage1(plan, [whole], drafts, ALL_CALLS) + stage2 + assess_fully) / TERA,
     )
+
+
+def _looks(plan: RefinePlan, drawn: Drawn) -> int:
+    """Assessments that a call makes at most: of the picture and the result, of what stage 2 made before stage 1, of
+    several drafts, and one more for each stage whose change is judged."""
+    between = int((plan.restore_first or plan.restored) and plan.regenerate)
+    judged = plan.judges * (int(plan.regenerate and not plan.by_hand) + plan.restorations)
+    return 2 + between + (drawn.rounds if plan.drafts > 1 else 0) + judged
 
 
 def _stage1(plan: RefinePlan, sizes: Sequence[Size], drawn: Drawn, interval: tuple[float, float]) -> float:

@@ -21,14 +21,16 @@ from grefine_rt.contract import LATENT_SCALE
 from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
-from grefine_rt.imaging.image import work_size
+from grefine_rt.imaging.image import resize, work_size
 from grefine_rt.plan.change import with_crops
 from grefine_rt.plan.options import PlanOptions, StrengthRule
 from grefine_rt.plan.plan import RefinePlan, enlarge, grid_step
 from grefine_rt.plan.reasons import (
+    CONTENT,
     LEFT_TO_STAGE2,
     RESTORE_FIRST,
     RESTORED_FIRST,
+    crowded_reasons,
     plan_reasons,
     strength_reason,
 )
@@ -44,13 +46,15 @@ class Defects:
     """What is wrong with a picture, as far as the settings look at it. All maps are float32 (H, W).
 
     poor: 1 - P of Eq. 9 where stage 1 shall mend it, in [0, 1]; left: the rest of it, which is stage 2's.
-    missing: A of Eq. 6, in [0, 1]. places: the regions of the defective phrases. good: p is above its bound.
+    missing: A of Eq. 6, in [0, 1]. places: the regions of the defective phrases; crowded: those of them, by their
+    numbers, for which there is no room. good: p is above its bound.
     """
 
     poor: FloatMap
     left: FloatMap
     missing: FloatMap
     places: tuple[Region, ...]
+    crowded: tuple[int, ...]
     good: bool
 
 
@@ -86,17 +90,21 @@ def _plan(assessment: Assessment, manifest: Manifest, settings: Settings, restor
     regenerate = settings.stage1 and bool(mask.any()) and unet_calls(settings.stage1_steps, strength) > 0
     doubtful = regenerate and not broken and bool(damage[mask].mean() > DAMAGED)
     judged_whole = defects.good and settings.matching and settings.stage1 and settings.stage2
+    # With both indicators content, what stage 2 would change is not known to be wrong.
+    content = judged_whole and settings.keep_good and settings.accept == "regions" and not regenerate
     plan = RefinePlan(
         mask=mask,
         feather=settings.feather * cell,
         strength=strength,
         delta=settings.delta,
         prompt=_prompt(assessment, defects, settings),
+        asked=assessment.prompt,
         regenerate=regenerate,
-        restore=settings.stage2 and (regenerate or not restored),
+        restore=settings.stage2 and (regenerate or not restored) and not content,
         restore_first=settings.restore_first and doubtful and not restored,
         restored=restored,
         keep_good=settings.keep_good and judged_whole and not restored,
+        by_hand=False,
         stage1_steps=settings.stage1_steps,
         stage2_steps=settings.stage2_steps,
         drafts=settings.drafts,
@@ -121,6 +129,9 @@ def _plan(assessment: Assessment, manifest: Manifest, settings: Settings, restor
     reasons = plan_reasons(
         plan, assessment, defects.places, defects.poor, defects.missing, why, settings.full_image
     )
+    if content:
+        reasons = (CONTENT, *reasons)
+    reasons = (*crowded_reasons(assessment.phrases, defects.crowded), *reasons)
     if damage.any():
         reasons = (LEFT_TO_STAGE2, *reasons)
     if restored or plan.restore_first:
@@ -134,8 +145,10 @@ def find_defects(assessment: Assessment, manifest: Manifest, settings: Settings)
     good = settings.quality and assessment.perceptual > settings.p_bound
     if settings.quality and not good:
         poor, left = poor_places(assessment, manifest.perceptual.alpha, settings.redraw)
-    places, missing = _missing(assessment, manifest, settings)
-    return Defects(poor, left, missing, places, good)
+    found, missing = _missing(assessment, manifest, settings)
+    places = tuple(place for place in found if place.place)
+    crowded = tuple(place.phrase for place in found if not place.place)
+    return Defects(poor, left, missing, places, crowded, good)
 
 
 def shown(assessment: Assessment, plan: RefinePlan) -> Assessment:
@@ -151,8 +164,13 @@ def _missing(
     height, width = assessment.perceptual_map.shape
     if not settings.matching:
         return (), np.zeros((height, width), np.float32)
-    places = regions(assessment.phrases, settings.missing_region, settings.window)
-    return places, upsample(join(places, settings.joining, manifest.alignment.grid), (height, width))
+    grid = manifest.alignment.grid
+    quality = (
+        resize(assessment.perceptual_map, (grid, grid), "area") if settings.accept == "regions" else None
+    )
+    found = regions(assessment.phrases, settings.missing_region, settings.window, quality)
+    drawn = [place for place in found if place.place]
+    return found, upsample(join(drawn, settings.joining, grid), (height, width))
 
 
 def _cell(manifest: Manifest, shape: tuple[int, ...]) -> float:

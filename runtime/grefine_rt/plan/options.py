@@ -14,6 +14,7 @@ StrengthRule = Literal["deficit", "printed"]
 Indicator = Literal["perceptual", "alignment"]
 Cropping = Literal["off", "auto"]
 Work = Literal["trained", "native"]
+Accept = Literal["regions", "off"]
 
 MAX_DRAFTS = 64
 
@@ -40,6 +41,9 @@ class PlanOptions:
         decided on what it gives.
     keep_good: a picture whose p is above p_bound, and in which stage 1 drew nothing, is given back as it is when stage
         2 lowers its p. Eq. 10 has no such rule; rows of Table 8, which leave a stage or an indicator out, do without.
+    accept: "regions" keeps a stage's change region by region, only where the indicators say that it helped and nothing
+        sound was lost, and gives no result whose p or a is lower than the input's (see `accept`); "off" keeps all that
+        the stages make, the paper's own flow.
     emphasis: weight added to each defective phrase in the prompt (Eq. 7), 0 or more.
     indicators: which maps and scores count; ("perceptual",) and ("alignment",) are rows of Table 8.
     stages: which stages run; (1,) and (2,) are ablations.
@@ -74,6 +78,7 @@ class PlanOptions:
     redraw: Redraw | None = None
     restore_first: bool = True
     keep_good: bool = True
+    accept: Accept = "regions"
     emphasis: float = 0.1
     indicators: tuple[Indicator, ...] = ("perceptual", "alignment")
     stages: tuple[int, ...] = (1, 2)
@@ -110,6 +115,7 @@ class PlanOptions:
         _one_of("missing_region", self.missing_region, ("ancestor", "printed", "free", None))
         _one_of("redraw", self.redraw, ("poor", "misshapen", None))
         _one_of("crop", self.crop, ("off", "auto", None))
+        _one_of("accept", self.accept, ("regions", "off"))
         _one_of("work", self.work, ("trained", "native"))
         if self.interval is not None:
             _rising("interval", self.interval)

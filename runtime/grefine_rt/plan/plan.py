@@ -43,12 +43,13 @@ class RefinePlan:
     mask: bool (H, W), what stage 1 redraws.
     feather: width in pixels of the soft rim outside the mask; pixels beyond it stay bit-identical in stage 1.
     strength: of stage 1, in [0, 1]: the share of its steps that are run.
-    prompt: with the weights of Eq. 7, as both stages read it.
+    prompt: with the weights of Eq. 7, as both stages read it. asked: as the user gave it.
     regenerate, restore: whether stage 1 and stage 2 run.
     restore_first: whether stage 2 will run before stage 1, too; what stage 1 redraws is then planned anew, see
         `plan.make.replan`.
     restored: whether that has been done: the plan is for the picture that stage 2 restored first.
     keep_good: whether the picture is given back as it is when stage 1 draws nothing and stage 2 lowers its p.
+    by_hand: whether the mask was drawn by hand; then all that stage 1 makes of it is kept.
     delta: strength of stage 2, in [0, 1].
     stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
     drafts, all_drafts: how often stage 1 draws, at most or always; the best is kept.
@@ -72,11 +73,13 @@ class RefinePlan:
     strength: float
     delta: float
     prompt: str
+    asked: str
     regenerate: bool
     restore: bool
     restore_first: bool
     restored: bool
     keep_good: bool
+    by_hand: bool
     stage1_steps: int
     stage2_steps: int
     drafts: int
@@ -102,6 +105,11 @@ class RefinePlan:
             return False
         calls = (unet_calls(steps, self.strength) for steps in (self.sketch_steps, self.stage1_steps))
         return 0 < next(calls) < next(calls)
+
+    @property
+    def judges(self) -> bool:
+        """Whether what the stages make is kept only where it helps, see `accept`."""
+        return self.settings.accept == "regions"
 
     @property
     def restorations(self) -> int:

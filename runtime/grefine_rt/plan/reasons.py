@@ -12,6 +12,8 @@ from grefine_rt.plan.costs import ALL_CALLS, PlanCosts, plan_costs
 from grefine_rt.plan.plan import RefinePlan
 
 LEFT_TO_STAGE2 = "What is poor in technique or colour, not in shape, is left to stage 2."
+CONTENT = "p is above its bound and nothing has to be redrawn, so the picture stays as it is."
+KEPT = "What is changed is kept only where it turns out better and nothing sound is lost."
 RESTORE_FIRST = (
     "Damage could be why a phrase was not found: stage 2 runs first, then it is decided what to redraw."
 )
@@ -56,12 +58,14 @@ def _stage_reasons(plan: RefinePlan, strength_why: str) -> list[str]:
         reasons = [f"Stage 1 has strength {plan.strength:.2f}{strength_why}.", *_saving_reasons(plan)]
     if plan.restore:
         reasons.append(f"Stage 2 restores the whole picture mildly (strength {plan.delta:.2f}).")
-        if plan.keep_good:
+        if plan.keep_good and not plan.judges:
             reasons.append(
                 "p is above its bound: if stage 1 draws nothing and stage 2 lowers p, the picture stays as it is."
             )
     elif not plan.restorations:
         reasons.append("Stage 2 is skipped.")
+    if plan.judges and (plan.restorations or (plan.regenerate and not plan.by_hand)):
+        reasons.append(KEPT)
     return [*reasons, *cost_reasons(plan)]
 
 
@@ -103,6 +107,14 @@ def _phrase_reasons(phrases: Sequence[PhraseScore], places: Sequence[Region], a_
             )
         reasons.append(f"{why}: it is drawn {place.place}.")
     return reasons
+
+
+def crowded_reasons(phrases: Sequence[PhraseScore], crowded: Sequence[int]) -> list[str]:
+    """A sentence for each missing thing that is not drawn, because sound things take all the room."""
+    return [
+        f"'{phrases[index].text}' was not found, but sound things take all the room: it is not drawn."
+        for index in crowded
+    ]
 
 
 def _mask_reasons(plan: RefinePlan, assessment: Assessment, poor: FloatMap, missing: FloatMap) -> list[str]:

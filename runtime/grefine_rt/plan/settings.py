@@ -9,7 +9,7 @@ from grefine_rt.assess.alignment import Joining, MissingRegion
 from grefine_rt.bundle.manifest import Manifest, Redraw
 from grefine_rt.contract import Solver
 from grefine_rt.diffusion.solver import check_steps, unet_calls
-from grefine_rt.plan.options import Cropping, PlanOptions, StrengthRule, Work
+from grefine_rt.plan.options import Accept, Cropping, PlanOptions, StrengthRule, Work
 
 SKETCH_SOLVER: Solver = "dpm++2m"
 
@@ -21,6 +21,7 @@ class Settings:
     quality, matching: whether the perceptual and the alignment indicator are looked at. stage1, stage2: whether the
     stage may run; a stage 2 whose strength leaves no step may not, for it would only pass the picture through the
     autoencoder. redraw: "poor" without a stage 2 that could do the rest. grow, feather: in latent cells.
+    tolerance: see the manifest's `Plan`.
     """
 
     quality: bool
@@ -43,6 +44,8 @@ class Settings:
     emphasis: float
     restore_first: bool
     keep_good: bool
+    accept: Accept
+    tolerance: float
     stage1_steps: int
     sketch_steps: int
     drafts: int
@@ -87,6 +90,8 @@ def settings_of(options: PlanOptions, manifest: Manifest) -> Settings:
         emphasis=options.emphasis,
         restore_first=options.restore_first,
         keep_good=options.keep_good,
+        accept=options.accept,
+        tolerance=own.tolerance,
         stage1_steps=_choose(options.stage1_steps, inpaint.steps),
         sketch_steps=_choose(options.sketch_steps, inpaint.sketch_steps),
         drafts=_choose(options.drafts, inpaint.drafts),
