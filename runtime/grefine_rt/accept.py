@@ -40,6 +40,8 @@ VISIBLE = 4 / 255
 """Mean change of a cell, of the channel that changes most, above which a change counts as visible."""
 GAIN = 0.01
 """A smaller rise of P, or of a phrase's score, is chance."""
+SOUND = 0.9
+"""At this P and above it a place is sound, whatever bound a bundle sets for whole pictures."""
 FLAT = 1e-4
 """Mean squared gradients closer than this are equal: those of a plain sky."""
 SOFTEST = 0.7
@@ -179,10 +181,8 @@ def _fault(
     # P of a cell beside the region tells of the region, too: what is beyond begins farther off.
     if _mean(fall, sound & ~grow(changed, before.reach)) > tolerance:
         return "around", ""
-    ring = grow(region, RING) & ~changed
-    sharp = _mean(before.sharpness, region)
-    if ring.any():
-        sharp = min(sharp, _mean(before.sharpness, ring))
+    # Damage has edges of its own: without surroundings nothing tells how sharp a region should be.
+    sharp = min(_mean(before.sharpness, cells) for cells in (region, grow(region, RING) & ~changed))
     # Squared gradients: the share is squared too.
     if _mean(after.sharpness, region) < SOFTEST**2 * sharp - FLAT:
         return "soft", ""

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from grefine_rt.accept import Accepted, refusals
+from grefine_rt.accept import GAIN, Accepted, refusals
 from grefine_rt.arrays import Floats, Mask, Rgb
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.cancel import Cancels
@@ -164,7 +164,8 @@ def best(
         stopped = flawless and draft.score > own and not plan.all_drafts
     drawn = Drawn(len(made), 0) if plan.sketches else Drawn(0, len(made))
     top = max(made, key=lambda draft: draft.score)
-    if top.score <= own:
+    # What is drawn anew must be better by more than chance.
+    if top.score <= own + (GAIN if rule else 0):
         why = (
             f"None of the {len(made)} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 "
             f"changed nothing."
@@ -177,7 +178,7 @@ def best(
             top, again = finished, f", drawn again with {plan.stage1_steps} steps,"
     scores = f"it scores {top.score:.2f} (mean of {plan.judged} and alignment), the picture itself {own:.2f}"
     return _choice(
-        top, drawn, (f"Draft {number} of {len(made)}{again} was kept: {scores}.", *_refused([top]))
+        top, drawn, (f"Draft {number} of {len(made)}{again} was chosen: {scores}.", *_refused([top]))
     )
 
 

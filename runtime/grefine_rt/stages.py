@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from grefine_rt.accept import (
+    SOUND,
     Accepted,
     accept_drawing,
     accept_restoration,
@@ -90,7 +91,7 @@ def regenerate_regions(
 
         def rule(draft: Rgb, then: Assessment) -> Accepted:
             new = look(draft, then, tokens, plan.judged)
-            return accept_drawing(rgb, draft, weight, old, new, own.tolerance, own.p_bound)
+            return accept_drawing(rgb, draft, weight, old, new, own.tolerance, min(own.p_bound, SOUND))
 
     drafts = Drafts(means.bundle, rgb, plan, means.seed, means.match_rim, on_step, means.cancel)
     choice = best(drafts, plan, seen, means.judge, rule)
@@ -140,7 +141,7 @@ def restore_picture(
     own, tokens = plan.manifest.plan, plan.manifest.perceptual.grid
     then = means.judge(candidate)
     old, new = look(rgb, made.seen, tokens), look(candidate, then, tokens)
-    accepted = accept_restoration(rgb, candidate, made.anew, old, new, own.tolerance, own.p_bound)
+    accepted = accept_restoration(rgb, candidate, made.anew, old, new, own.tolerance, min(own.p_bound, SOUND))
     notes = _restoration_notes(accepted)
     if not accepted.cells.any():
         return rgb, Happened(False, made.seen, made.anew, made.exact, notes=notes)

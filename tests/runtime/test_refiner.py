@@ -33,7 +33,7 @@ from grefine_rt.plan import checks
 from grefine_rt.plan import options as plan_options
 
 
-def PlanOptions(**options):  # noqa: N802
+def PlanOptions(**options):
     """The paper's own flow: these tests are of what the stages do; `test_accept.py` is of what is kept of it."""
     return plan_options.PlanOptions(**{"accept": "off", **options})
 
@@ -217,7 +217,7 @@ def test_the_draft_that_scores_best_is_kept(bundle, refiner):
     assert bundle.engines["inpaint_step"].calls == 3 * int(4 * result.plan.strength)
     assert np.abs(pixels(result.image)[48, 48] - fake_bundle.COLOURS["tree"]).max() <= 4
     assert result.after.perceptual > result.before.perceptual
-    assert any("Draft 2 of 3 was kept" in note for note in result.notes)
+    assert any("Draft 2 of 3 was chosen" in note for note in result.notes)
 
 
 def test_a_picture_is_kept_that_no_draft_improves(bundle, refiner):
@@ -246,7 +246,7 @@ def test_no_draft_is_made_after_one_in_which_nothing_is_left_to_redraw(bundle, r
     bound(0.95)
     drafts, notes = made()
     assert drafts == 2
-    assert any("Draft 2 of 2 was kept" in note for note in notes)
+    assert any("Draft 2 of 2 was chosen" in note for note in notes)
     drawing(bundle, "poor", "tree")
     assert made(all_drafts=True)[0] == 5
     bound(1.0)
@@ -282,14 +282,14 @@ def test_the_best_sketch_alone_is_drawn_with_all_steps(bundle, refiner, monkeypa
     colour, note = refine("poor", "tree", "poor", "poor")
     assert draws == [*sketches, (1, 4, None)]
     assert np.abs(colour - fake_bundle.COLOURS["tree"]).max() <= 4, "the sketch is better than what it became"
-    assert "Draft 2 of 3 was kept" in note
+    assert "Draft 2 of 3 was chosen" in note
     colour, note = refine("poor", "poor", "poor", "tree")
     assert draws == sketches, "no sketch is above the picture"
     assert "None of the 3 drafts" in note
     monkeypatch.setattr("grefine_rt.drafts._score", scores := ScoresOf([0.1, 0.2, 0.3, 0.0, 0.9]))
     _, note = refine("poor")
     assert draws == [*sketches, (1, 4, None)]
-    assert "Draft 2 of 3, drawn again with 4 steps, was kept: it scores 0.90 (mean of" in note
+    assert "Draft 2 of 3, drawn again with 4 steps, was chosen: it scores 0.90 (mean of" in note
     assert not scores.left
 
 

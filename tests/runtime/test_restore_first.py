@@ -15,7 +15,7 @@ from grefine_rt.plan.plan import Drawn
 from grefine_rt.plan.reasons import RESTORE_FIRST, RESTORED_FIRST
 
 
-def PlanOptions(**options):  # noqa: N802
+def PlanOptions(**options):
     """The paper's own flow: these tests are of what the stages do; `test_accept.py` is of what is kept of it."""
     return plan_options.PlanOptions(**{"accept": "off", **options})
 
