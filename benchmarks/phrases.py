@@ -2,13 +2,12 @@
 
     python -m benchmarks.phrases
 
-First table: GenEval's 553 prompts, 150 tag lists and 100 sentences of our own (`prompt_sets`). Our own sets have two
-halves: the rules were made with one at hand, the other was only counted.
+First table: GenEval's 553 prompts, and tag lists and sentences of our own (`prompt_sets`).
 
-Second table: the written-down prompts of the tests. A prompt counts when all its phrases, nouns and ancestors are exactly those written down. The parser's rules and
-word lists were made with the first group of prompts at hand, so their rate says little about others. The unseen ones
-were written and tried after that; two of them count only since a fault that they showed ("steam engine" taken for
-style) was mended and one of their expectations corrected.
+Second table: the written-down prompts of the tests. A prompt counts when all its phrases, nouns and ancestors are
+exactly those written down. The rules and word lists were made with the first group of prompts at hand, so their rate
+says little about others. The unseen ones were written and tried after that; two of them count only since a fault that
+they showed ("steam engine" taken for style) was mended and one of their expectations corrected.
 """
 
 from __future__ import annotations
@@ -120,8 +119,9 @@ def hostile() -> dict[str, str]:
         "nested networks": "<lora:" * (MAX_CHARACTERS // 7) + ">" * (MAX_CHARACTERS // 7),
     }
     repeated = (
-        "a ", "cat ", "1 ", "x,", "red, ", "very ", "in a cat ", "standing ", "of ", "is ", "dogs' ", "a dog's ", '"a" ',
-        "'a ", "a-", "a/1.", "a cat and ", "a cat that ", "left of the ", "(a:1.2) ", "[a] ", "BREAK ", "no cat or ",
+        "a ", "cat ", "1 ", "x,", "red, ", "very ", "in a cat ", "standing ", "of ", "is ", "dogs' ", "a dog's ",
+        '"a" ', "'a ", "a-", "a/1.", "a cat and ", "a cat that ", "left of the ", "(a:1.2) ", "[a] ",
+        "BREAK ", "no cat or ",
     )  # fmt: skip
     texts |= {text.strip(): text * MAX_CHARACTERS for text in repeated}
     return {name: text[:MAX_CHARACTERS] for name, text in texts.items()}
@@ -172,12 +172,16 @@ def main() -> None:
     for case in fails:
         console.print(f"  {case['prompt']}: {case['fails']}", highlight=False, markup=False)
     prompts = [verdict.prompt for verdicts in judgements.values() for verdict in verdicts]
-    times = slowest([*prompts, *(case["prompt"] for cases in kinds.values() for case in cases if case["prompt"])])
+    times = slowest(
+        [*prompts, *(case["prompt"] for cases in kinds.values() for case in cases if case["prompt"])]
+    )
     console.print(
         f"{len(times)} prompts: median {statistics.median(times) * 1e3:.2f} ms, p99 "
         f"{times[int(0.99 * len(times))] * 1e3:.2f} ms, slowest {times[-1] * 1e3:.1f} ms of processor time"
     )
-    console.print(f"{MAX_CHARACTERS} hostile characters: at most {slowest(hostile().values())[-1] * 1e3:.1f} ms")
+    console.print(
+        f"{MAX_CHARACTERS} hostile characters: at most {slowest(hostile().values())[-1] * 1e3:.1f} ms"
+    )
     first, later = first_call(), later_calls()
     console.print(f"first call in a fresh process: {first.wall:.3f} s, processor {first.cpu:.3f} s")
     console.print(f"75-token prompt: {later.wall * 1e3:.2f} ms, processor {later.cpu * 1e3:.2f} ms")

@@ -1,7 +1,9 @@
 """Prompts with written-down truth: public templates (GenEval), tag lists and sentences with several relations.
 
-Files: `tests/data/geneval/` (MIT), `tests/data/prompts/tag_lists.txt` and `sentences.txt`. The first lines of the last
-two explain their marks. The parser's rules were developed on the odd prompts of each; the even ones were only counted.
+Files: `tests/data/geneval/` (MIT), `tests/data/prompts/tag_lists.txt` and `sentences.txt`, whose first lines explain
+their marks. The rules were made with the odd prompts of the last two; then the `held_out` files were written, the even
+prompts and these were counted (tag lists 62/75 and 39/50 "clean", sentences 44/50 and 35/40), and both were used to
+find more faults. So the shares of today say little about others: those first counts do.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from grefine_rt.assess.prompt import Phrase, prompt_phrases, prompt_words
+from grefine_rt.assess.prompt import Phrase, prompt_phrases
 from grefine_rt.assess.prompt.words import singular
 from grefine_rt.text.emphasis import plain_text
 
@@ -42,7 +44,9 @@ def geneval() -> list[dict[str, Any]]:
 def judge_geneval(row: dict[str, Any]) -> Verdict:
     """Whether each object heads exactly one phrase, holds its colour, and hangs as the position says."""
     phrases = prompt_phrases(row["prompt"])
-    heads = [[i for i, phrase in enumerate(phrases) if _is_object(phrase, o["class"])] for o in row["include"]]
+    heads = [
+        [i for i, phrase in enumerate(phrases) if _is_object(phrase, o["class"])] for o in row["include"]
+    ]
     once = all(len(found) == 1 for found in heads)
     right = {"object": once}
     if any("color" in thing for thing in row["include"]):
@@ -53,7 +57,9 @@ def judge_geneval(row: dict[str, Any]) -> Verdict:
         )
     if row["tag"] == "position":
         reference, located = heads
-        right["position"] = once and phrases[reference[0]].ancestor == located[0] == phrases[located[0]].ancestor
+        right["position"] = (
+            once and phrases[reference[0]].ancestor == located[0] == phrases[located[0]].ancestor
+        )
     return Verdict(row["prompt"], right)
 
 
@@ -61,7 +67,9 @@ def _is_object(phrase: Phrase, name: str) -> bool:
     *before, last = phrase.noun.lower().split()
     *expected, head = name.split()
     plural = {"person": "people", "knife": "knives", "bus": "buses", "sheep": "sheep"}
-    return before == expected and (last == head or singular(last) == singular(head) or last == plural.get(head))
+    return before == expected and (
+        last == head or singular(last) == singular(head) or last == plural.get(head)
+    )
 
 
 # --- tag lists ----------------------------------------------------------------------------------------------

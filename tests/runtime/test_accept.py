@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fake_bundle import COLOURS, Bundle, Engine, scene, solve
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -28,6 +27,7 @@ from grefine_rt.accept import (
 )
 from grefine_rt.assess.alignment import PhraseScore, regions
 from grefine_rt.bundle.manifest import Cost
+from tests.support.fake_bundle import COLOURS, Bundle, Engine, scene, solve
 
 SIDE = 32
 BOUND, TOLERANCE = 0.8, 0.05

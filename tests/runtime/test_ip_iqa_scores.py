@@ -9,7 +9,7 @@ from grefine_rt import Assessor, BundleError
 from grefine_rt.assess import ip_iqa
 from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.bundle.manifest import IpIqa, Manifest
-from tests.runtime import assess_bundle as small
+from tests.support import assess_bundle as small
 
 PROMPTS = ["a red house", "tree", "a tall tree and a red house"]
 

@@ -53,11 +53,17 @@ def test_own_relations_and_positions():
     assert told("a man on the left and a woman on the right") == {"man": "left", "woman": "right"}
     assert told("a cat, mountains in the background") == {"cat": None, "mountains": "background"}
     assert told("a boat in the top left corner")["boat"] == "top left"
-    assert told("a boy in the foreground and a train in the distance") == {"boy": "foreground", "train": "background"}
+    assert told("a boy in the foreground and a train in the distance") == {
+        "boy": "foreground",
+        "train": "background",
+    }
 
 
 def test_words_of_places():
-    assert [position_of(words.split()) for words in ("in the upper right corner", "at the very bottom", "in a hat")] == [
+    assert [
+        position_of(words.split())
+        for words in ("in the upper right corner", "at the very bottom", "in a hat")
+    ] == [
         "top right",
         "bottom",
         None,
@@ -77,7 +83,14 @@ BOX = (24.0, 30.0, 40.0, 42.0)
 
 @pytest.mark.parametrize(
     ("relation", "side"),
-    [("left", (-1, 0)), ("right", (1, 0)), ("above", (0, -1)), ("below", (0, 1)), ("on", (0, -1)), ("under", (0, 1))],
+    [
+        ("left", (-1, 0)),
+        ("right", (1, 0)),
+        ("above", (0, -1)),
+        ("below", (0, 1)),
+        ("on", (0, -1)),
+        ("under", (0, 1)),
+    ],
 )
 def test_a_region_lies_on_its_side(relation, side):
     weight = related_region(relation, BOX, (72, 64))
@@ -100,8 +113,10 @@ def test_a_region_lies_on_its_side(relation, side):
 
 def test_regions_within_around_and_before():
     inside, around = (related_region(relation, BOX, (72, 64)) for relation in ("inside", "around"))
-    assert inside[36, 32] > 0.99 and inside[10, 10] < 0.01
-    assert around[36, 32] < 0.01 and around[36, 20] > 0.5
+    assert inside[36, 32] > 0.99
+    assert inside[10, 10] < 0.01
+    assert around[36, 32] < 0.01
+    assert around[36, 20] > 0.5
     behind, front = (related_region(relation, BOX, (72, 64)) for relation in ("behind", "front"))
     assert centre(behind)[1] < 36 < centre(front)[1]
 
@@ -122,14 +137,18 @@ def test_a_box_at_the_border_leaves_a_strip():
 def test_any_box_gives_a_map(relation, sides, height, width):
     x, y = sorted(sides[:2]), sorted(sides[2:])
     weight = related_region(relation, (x[0], y[0], x[1], y[1]), (height, width))
-    assert weight.shape == (height, width) and weight.dtype == np.float32
-    assert np.isfinite(weight).all() and weight.min() >= 0 and weight.max() == pytest.approx(1)
+    assert weight.shape == (height, width)
+    assert weight.dtype == np.float32
+    assert np.isfinite(weight).all()
+    assert weight.min() >= 0
+    assert weight.max() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("position", get_args(Position))
 def test_positions_lie_where_they_say(position):
     weight = placed_region(position, (60, 90))
-    assert weight.max() == 1.0 and weight.min() >= 0.0
+    assert weight.max() == 1.0
+    assert weight.min() >= 0.0
     x, y = centre(weight)
     for word, holds in {
         "left": x < 35,

@@ -3,10 +3,8 @@ import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import fake_bundle
 import numpy as np
 import pytest
-from fake_bundle import BRIGHTER, SIDE, Bundle, scene
 from PIL import Image
 
 from grefine_rt import (
@@ -31,6 +29,8 @@ from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.imaging.image import work_size
 from grefine_rt.plan import checks
 from grefine_rt.plan import options as plan_options
+from tests.support import fake_bundle
+from tests.support.fake_bundle import BRIGHTER, SIDE, Bundle, scene
 
 
 def PlanOptions(**options):

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fake_bundle import COLOURS, Bundle, Engine, pool, scene, solve
 
 from grefine_rt import RefineOptions, Refiner
 from grefine_rt.bundle.manifest import Cost
@@ -13,6 +12,7 @@ from grefine_rt.plan.change import with_mask
 from grefine_rt.plan.costs import plan_costs
 from grefine_rt.plan.plan import Drawn
 from grefine_rt.plan.reasons import RESTORE_FIRST, RESTORED_FIRST
+from tests.support.fake_bundle import COLOURS, Bundle, Engine, pool, scene, solve
 
 
 def PlanOptions(**options):

@@ -44,6 +44,14 @@ def mini(
     attention: Annotated[
         Literal["vv", "vv-normalised"], typer.Option(help="Reading of Eq. 1 for T_p and the graphs.")
     ] = "vv",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder with NAME.safetensors of trainings that were done or begun elsewhere, to go on from.",
+        ),
+    ] = None,
     large: Annotated[
         bool, typer.Option(help="The budget of a data-centre GPU instead of two CPU cores.")
     ] = False,
@@ -52,6 +60,7 @@ def mini(
     import torch
 
     from grefine_export.mini.pipeline import GPU, SMOKE, Budget, run
+    from grefine_export.mini.training import bring_weights
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -60,6 +69,8 @@ def mini(
         raise typer.Exit(1)
     if threads is not None:
         torch.set_num_threads(threads)
+    if weights is not None:
+        bring_weights(weights, work)
     budget = SMOKE if smoke else GPU if large else Budget()
     figures = run(budget, work, out, torch.device(device), say=typer.echo, attention=attention)
     for name, value in figures.items():

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from grefine_export.mini.defects import FACTORS
-from grefine_export.mini.heldout import VALIDATION, Sample, samples
+from grefine_export.mini.heldout import VALIDATION, Sample, names_wanted, samples
 from grefine_rt import Assessor
 from grefine_rt.accept import SOUND
 from grefine_rt.assess.indicator import Assessment
@@ -52,8 +52,7 @@ def first_defects(pairs: Sequence[Pair], a_bound: float, beta: float) -> list[in
 
 def _names_the_wanted(pair: Pair, index: int | None) -> bool:
     sample, assessment = pair
-    wanted = sample.wanted
-    return wanted is not None and index is not None and wanted.kind in assessment.phrases[index].text.split()
+    return index is not None and names_wanted(sample, assessment.phrases[index].text)
 
 
 def fit_bounds(sound: Sequence[Pair], misaligned: Sequence[Pair]) -> tuple[float, float, float, float]:
@@ -100,8 +99,8 @@ def fit_tau(
 
 
 def fit_tolerance(repairs: Sequence[tuple[Sample, Assessment, Assessment]], bound: float, cell: int) -> float:
-    """The tolerance of `grefine_rt.accept`: how far P of sound places falls when a defect elsewhere is repaired perfectly,
-    at most in `KEPT_REPAIRS` of all cases; within `TOLERANCES`.
+    """The tolerance of `grefine_rt.accept`: how far P of sound places falls when a defect elsewhere is repaired
+    perfectly, at most in `KEPT_REPAIRS` of all cases; within `TOLERANCES`.
 
     repairs: samples with a local defect, assessed as they are and as their truth. bound: P at which a place is sound.
     cell: side of a cell of P in pixels; nearer to the defect P tells of it, too.

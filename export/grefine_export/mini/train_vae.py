@@ -20,6 +20,7 @@ from grefine_export.models.vae import Vae
 
 CROP = 64
 BATCH = 16
+SHARPNESS = 1.0
 LINEAR_ON = 256
 """Scenes whose principal components an autoencoder begins with."""
 
@@ -55,7 +56,7 @@ def _pictures(pool: Pool, rows: np.ndarray) -> Tensor:
     return torch.from_numpy(pool.images[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _crops(pool: Pool, device: torch.device, enlarged: int, step: int) -> Iterator[Tensor]:
+def _crops(pool: Pool, enlarged: int, step: int) -> Iterator[Tensor]:
     """Crops of 64 pixels, enlarged, in [-1, 1]; a quarter recoloured, blurred or noisy: it must encode bad images
     too."""
     rng = seeded(11, step)
@@ -66,7 +67,7 @@ def _crops(pool: Pool, device: torch.device, enlarged: int, step: int) -> Iterat
             y, x = rng.integers(0, span + 1, size=2)
             crop = pool.images[index, y : y + CROP, x : x + CROP]
             rows.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-        batch = torch.from_numpy(np.stack(rows)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        batch = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).float() / 127.5 - 1
         bad = BATCH // 4
         kind = rng.integers(3)
         if kind == 0:
@@ -78,9 +79,27 @@ def _crops(pool: Pool, device: torch.device, enlarged: int, step: int) -> Iterat
         yield enlarge(batch.clamp(-1, 1), enlarged)
 
 
+def edge_error(error: Tensor) -> Tensor:
+    """Mean magnitude of the gradient of `error` (b, 3, h, w), at its own and at half its size: blur and halos along an
+    edge cost more here than an even shift of the same size."""
+    terms = [
+        (scale.diff(dim=axis)).abs().mean() for scale in (error, F.avg_pool2d(error, 2)) for axis in (2, 3)
+    ]
+    return torch.stack(terms).sum()
+
+
 def _fit(
-    kind: Kind, name: str, model: Vae, pool: Pool, folder: Path, schedule: Schedule, device: torch.device
+    kind: Kind,
+    name: str,
+    model: Vae,
+    pool: Pool,
+    folder: Path,
+    schedule: Schedule,
+    device: torch.device,
+    sharpness: float,
 ) -> Vae:
+    """`sharpness`: the weight of `edge_error`."""
+
     def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
         assert isinstance(model, Vae)
         assert isinstance(batch, Tensor)
@@ -95,13 +114,14 @@ def _fit(
             seen.abs().mean()
             + 2 * seen.pow(2).mean()
             + 0.2 * error.pow(2).mean()
+            + sharpness * edge_error(seen)
             + 0.02 * spread.pow(2)
             + 1e-6 * log_variance.float().pow(2).mean()
         )
         psnr = 10 * float(torch.log10(4 / seen.detach().pow(2).mean()))
         return loss, {"psnr": round(psnr, 2)}
 
-    source = partial(_crops, pool, device, kind.enlarged)
+    source = partial(_crops, pool, kind.enlarged)
     trained = fit(name, model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, Vae)
     return trained
@@ -113,7 +133,7 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: 
     model = Vae(kind.config, kind.patch, shortcut=True)
     model.begin_linear(enlarge(_pictures(pool, np.arange(min(len(pool.images), LINEAR_ON))), kind.enlarged))
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    trained = _fit(kind, kind.name, model, pool, folder, Schedule(steps, 2e-3, average=0.995), device)
+    trained = _fit(kind, kind.name, model, pool, folder, Schedule(steps, 2e-3, average=0.995), device, 0.0)
     with torch.no_grad():
         sample = _pictures(pool, np.arange(min(len(pool.images), 256))).to(device)
         parts = [trained.moments(enlarge(part, kind.enlarged))[0] for part in sample.split(32)]
@@ -124,8 +144,11 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: 
 def train_decoder(
     vae: Vae, pool: Pool, folder: Path, steps: int, device: torch.device, kind: Kind = STAGE1
 ) -> Vae:
-    """Goes on with the decoder alone: the latents, and so a UNet that was trained on them, stay as they are."""
+    """Goes on with the decoder alone, on sharpness too. Latents, and so a UNet trained on them, stay as they are."""
     vae.requires_grad_(False)  # as `fit` returns it
-    for part in (vae.kl.decoder, vae.kl.post_quant_conv):
-        part.requires_grad_(True)
-    return _fit(kind, kind.decoder, vae, pool, folder, Schedule(steps, 1.5e-3, average=0.995), device)
+    for part in (vae.kl.decoder, vae.kl.post_quant_conv, vae.unfold):
+        if part is not None:
+            part.requires_grad_(True)
+    return _fit(
+        kind, kind.decoder, vae, pool, folder, Schedule(steps, 1.5e-3, average=0.995), device, SHARPNESS
+    )

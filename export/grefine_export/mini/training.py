@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,8 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 COMPILE_FROM = 1000  # steps
 TIMED_FROM = 200
@@ -47,20 +53,78 @@ def learning_rate(step: int, schedule: Schedule) -> float:
     return schedule.rate * (0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi)))))
 
 
+def bring_weights(source: Path, work: Path) -> None:
+    """Copies `source/**/NAME.safetensors` to where `fit` finds them in `work`; files that are there stay."""
+    for file in sorted(source.rglob("*.safetensors")):
+        target = work / file.relative_to(source)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+
+
 def append_line(file: Path, line: dict[str, object]) -> None:
     """Adds a line of JSON to a log."""
     with file.open("a") as log:
         log.write(json.dumps(line) + "\n")
 
 
+def save_weights(model: nn.Module, file: Path, step: int) -> None:
+    """Keeps a model after `step` updates, its matrices in float16, as the bundle has them."""
+    tensors = {
+        name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
+    partial = file.with_suffix(".partial")
+    save_file(tensors, partial, {"step": str(step)})
+    partial.replace(file)
+
+
+def load_weights(model: nn.Module, file: Path) -> int:
+    """Reads what `save_weights` wrote into `model`; gives the step."""
+    with safe_open(file, "pt") as stored:
+        model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
+        return int(stored.metadata()["step"])
+
+
 Loss = Callable[[nn.Module, object], tuple[Tensor, dict[str, float]]]
 Source = Callable[[int], Iterator[object]]
-"""Endless batches for a run that begins at this step: a resumed run gets other data than it had."""
+"""Endless batches, on the CPU, for a run that begins at this step: a resumed run gets other data than it had."""
 
 
 def seeded(*seed: int) -> np.random.Generator:
-    """A generator for the batches of a run; the last number is the step at which the run begins."""
-    return np.random.default_rng(seed if seed[-1] else seed[:-1])
+    """A generator for the batches of a run; the last number is the step at which the run begins. Each process that
+    makes batches has one of its own."""
+    worker = get_worker_info()
+    own = () if worker is None else (worker.id + 1,)
+    return np.random.default_rng((*seed, *own) if seed[-1] or own else seed[:-1])
+
+
+class Batches(IterableDataset[object]):
+    """The batches of a source, for `DataLoader`, which may make them in other processes."""
+
+    def __init__(self, source: Source, step: int) -> None:
+        self._source, self._step = source, step
+
+    def __iter__(self) -> Iterator[object]:
+        return self._source(self._step)
+
+
+def loader(source: Source, step: int, device: torch.device) -> Iterator[object]:
+    """The batches on the CPU. A GPU is faster than they are made: all other cores then make them."""
+    workers = 0 if device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1)
+    return iter(DataLoader(Batches(source, step), batch_size=None, num_workers=workers))
+
+
+def on_device(batch: object, device: torch.device) -> object:
+    """A tensor, or a dataclass with tensors in it, on `device`."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+        return dataclasses.replace(
+            batch, **{name: on_device(value, device) for name, value in fields.items()}
+        )
+    return batch
 
 
 def seconds_a_step(model: nn.Module, batch: object, loss_of: Loss, device: torch.device, half: bool) -> float:
@@ -111,27 +175,35 @@ def fit(
 
     `source(step)` gives the batches of a run that begins at `step`. `loss_of(model, batch)` gives the loss and
     figures for the log. State goes to `folder/name.pt` (model, average, optimiser, step) every `save_seconds`, and a
-    line of JSON to `folder/name.jsonl`; an interrupted run goes on from there. Matrix products run in bfloat16 where
+    line of JSON to `folder/name.jsonl`; an interrupted run goes on from there. The average alone goes to
+    `folder/name.safetensors`, small enough to travel: a later call takes it as it is where it has all steps, and goes
+    on from it, with a new optimiser, where it has fewer and there is no state. Matrix products run in bfloat16 where
     that is faster, which a run of `TIMED_FROM` steps or more measures and logs first; state stays float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / f"{name}.pt"
+    checkpoint, weights = folder / f"{name}.pt", folder / f"{name}.safetensors"
     model.to(device)
     average = copy.deepcopy(model).eval().requires_grad_(False)
+    step = load_weights(average, weights) if weights.exists() else 0
+    if step == schedule.steps:
+        return average
+    if step > schedule.steps:
+        raise ValueError(f"'{weights}' was trained for {step} steps, more than {schedule.steps}: remove it.")
+    model.load_state_dict(average.state_dict())
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.decay)
-    step = 0
+    fresh = step  # where the optimiser begins
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
+        step, fresh = state["step"], 0
     log = folder / f"{name}.jsonl"
-    batches = source(step)
+    batches = loader(source, step, device)
     half, batch = device.type != "cpu", None
     if step < schedule.steps:
-        batch = next(batches)
+        batch = on_device(next(batches), device)
         if device.type == "cpu" and schedule.steps - step >= TIMED_FROM:
             half, ratio = faster_in_half(model, batch, loss_of, device)
             chosen = {
@@ -154,6 +226,7 @@ def fit(
         }
         torch.save(state, partial)
         partial.replace(checkpoint)
+        save_weights(average, weights, step)
 
     if schedule.steps - step > COMPILE_FROM:
         for part in schedule.compiled:
@@ -161,7 +234,7 @@ def fit(
     model.train()
     while step < schedule.steps:
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, schedule)
+            group["lr"] = min(learning_rate(step, schedule), learning_rate(step - fresh, schedule))
         optimiser.zero_grad(set_to_none=True)
         loss, figures = backward(model, batch, loss_of, device, half)
         torch.nn.utils.clip_grad_norm_(trainable, schedule.clip)
@@ -183,6 +256,7 @@ def fit(
             save()
             saved = time.monotonic()
         if step < schedule.steps:
-            batch = next(batches)
+            batch = on_device(next(batches), device)
     save()
+    load_weights(average, weights)  # the same numbers as a later call gives
     return average

@@ -1,4 +1,4 @@
-"""The tree of a prompt's words on which Eq. 4 and Algorithm 1 of G-Refine work; its rules stand in `phrases`."""
+"""What each word of a prompt hangs on; the rules stand in `phrases`, an example of each beside its branch."""
 
 from __future__ import annotations
 
@@ -7,37 +7,14 @@ from dataclasses import dataclass, field
 
 from grefine_rt.assess.prompt import lexicon, words
 from grefine_rt.assess.prompt.chunks import Chunk, chunks_of, segments
+from grefine_rt.assess.prompt.leaf import BE, HIDDEN, Leaf
 from grefine_rt.assess.prompt.style import Style
-from grefine_rt.assess.prompt.tags import BE, HIDDEN, Leaf
+from grefine_rt.assess.prompt.tree import Tree
+from grefine_rt.assess.prompt.words import word_set
 
-_NO_SETTING = frozenset("with of from over across through along into onto behind beyond".split())
-_ALONG = frozenset("along across through down past toward towards".split())
+_NO_SETTING = word_set("with of from over across through along into onto behind beyond")
+_ALONG = word_set("along across through down past toward towards")
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
-
-
-@dataclass
-class Tree:
-    """Words 0..n-1 and the root n; `parent[word]` is a word or the root. `nouns` are the centres.
-
-    `dropped`: words left out of the texts. `links`: last word of a noun -> the preposition that it hangs on, word by
-    word. `own_links`: the same where the noun itself is told to lie somewhere ("a lamp in front of it"). `layouts`:
-    words of each "in the background".
-    """
-
-    root: int
-    parent: list[int]
-    tags: list[str]
-    nouns: list[tuple[int, ...]] = field(default_factory=list)
-    dropped: set[int] = field(default_factory=set)
-    links: dict[int, list[int]] = field(default_factory=dict)
-    own_links: dict[int, list[int]] = field(default_factory=dict)
-    layouts: list[list[int]] = field(default_factory=list)
-
-    def children(self) -> list[list[int]]:
-        children: list[list[int]] = [[] for _ in range(self.root + 1)]
-        for word, parent in enumerate(self.parent):
-            children[parent].append(word)
-        return children
 
 
 def build(leaves: Sequence[Leaf], check: Callable[[], None]) -> Tree:
@@ -90,26 +67,33 @@ class _Builder:
         self.waiting: list[int] = []  # words before the first noun at the root
         self.first_conjunct: dict[int, int] = {}
         self.heads: set[int] = set()
+        self.indefinite: set[int] = set()  # heads with "a" or "an"
         self.list_above: int | None = None  # on what the items of an enumeration hang
 
     def enumerated(self, segments: Sequence[Sequence[Chunk]]) -> set[int]:
         """Numbers of the segments that go on with an enumeration: "a bowl of apples, oranges, and grapes".
 
-        It starts with something's content ("of apples", "with a lamp") or what one does ("wearing a hat"), goes on with nothing but nouns, and ends
-        with a conjunction; that one follows a comma, or all nouns have no article, since "a meadow with a house,
-        a boat and a tree" is as often meant as a list of its own.
+        It starts with something's content ("of apples", "with a lamp") or what one does ("wearing a hat"), goes on
+        with nothing but nouns, and ends with a conjunction. That one follows a comma, or all nouns have no article,
+        since "a meadow with a house, a boat and a tree" is as often meant as a list of its own.
         """
         found: set[int] = set()
         for number, items in enumerate(segments):
             last = items[-1]
-            worn = len(items) > 1 and items[-2].kind == "V" and self.lower[items[-2].words[0]] in lexicon.TRANSITIVE
+            worn = (
+                len(items) > 1
+                and items[-2].kind == "V"
+                and self.lower[items[-2].words[0]] in lexicon.TRANSITIVE
+            )
             content = last.kind == "PP" and self.lower[last.prepositions[0]] in lexicon.CONTENT
             if not content and not (worn and last.kind == "NP"):
                 continue
             bare = self.is_bare(last) or worn
             for end in range(number + 1, len(segments)):
                 kinds = [item.kind for item in segments[end]]
-                bare = worn or bare and all(self.is_bare(item) for item in segments[end] if item.kind == "NP")
+                bare = worn or (
+                    bare and all(self.is_bare(item) for item in segments[end] if item.kind == "NP")
+                )
                 closes = kinds[:2] == ["CC", "NP"] or (bare and kinds[:3] == ["NP", "CC", "NP"])
                 if closes:
                     found.update(range(number + 1, end + 1))
@@ -124,9 +108,9 @@ class _Builder:
             first = next(item for item in items if item.kind == "NP")
             head = first.nouns[-1]
             self._close(first)
-            self._hang(head, self.list_above)
+            self.tree.hang(head, self.list_above)
             for item in items[: items.index(first)]:
-                self._hang(item.words[0], head)
+                self.tree.hang(item.words[0], head)
             items = items[items.index(first) + 1 :]
             state.root = state.noun = state.governor = state.preposition_governor = head
         else:
@@ -155,7 +139,7 @@ class _Builder:
             if above is None:
                 self.waiting.append(word)
             else:
-                self._hang(word, above)
+                self.tree.hang(word, above)
 
     def _add_noun(self, state: _Segment, item: Chunk, follower: Chunk | None) -> None:
         attach, root = self.tree.parent, self.tree.root
@@ -165,33 +149,33 @@ class _Builder:
         verb_follows = follower is not None and follower.kind == "V"
         finite_follows = verb_follows and follower is not None and self._finite(follower.words[0])
         state.preposition_governor = head
-        if whose and state.noun is not None:
-            self._hang(head, state.noun)
-        elif state.subordinate and state.root is not None:
-            self._hang(head, state.root)
+        if whose and state.noun is not None:  # "a temple whose roof is golden"
+            self.tree.hang(head, state.noun)
+        elif state.subordinate and state.root is not None:  # "a man sleeps while a dog watches"
+            self.tree.hang(head, state.root)
             state.root = head
-        elif state.conjunction is not None and state.noun is not None:
+        elif state.conjunction is not None and state.noun is not None:  # "a house and a boat"
             if verb_follows and self._disagrees(item, follower):
                 verb_follows = finite_follows = False
-            other = state.root if verb_follows and state.root is not None else state.noun
+            other = state.root if verb_follows and state.root is not None else self._alike(state.noun, item)
             first = self.first_conjunct.get(other, other)
             self.first_conjunct[head] = first
-            self._hang(head, first if attach[first] == root else attach[first])
+            self.tree.hang(head, first if attach[first] == root else attach[first])
             if attach[first] == root:
                 state.preposition_governor = first
-            if finite_follows:
+            if finite_follows:  # "the house is red and the boat is blue"
                 state.root = head
-        elif state.conjunction is not None and self.last_root is not None:
-            self._hang(head, self.last_root)
-        elif state.verb is not None:
-            self._hang(head, state.verb)
+        elif state.conjunction is not None and self.last_root is not None:  # "a king, and a jester"
+            self.tree.hang(head, self.last_root)
+        elif state.verb is not None:  # "wearing a hat"
+            self.tree.hang(head, state.verb)
             self.list_above = state.verb
-        else:
+        else:  # "red car, blue sky"
             self._new_root(item)
         if state.conjunction is not None:
-            self._hang(state.conjunction, head)
+            self.tree.hang(state.conjunction, head)
         for word in state.pending:
-            self._hang(word, head)
+            self.tree.hang(word, head)
         state.pending, state.conjunction, state.verb = [], None, None
         state.relative, state.subordinate = whose, False
         state.governor = state.noun = head
@@ -202,31 +186,35 @@ class _Builder:
         head, first_word = item.nouns[-1], item.prepositions[0]
         self._close(item)
         for word in item.prepositions[1:]:
-            self._hang(word, first_word)
+            self.tree.hang(word, first_word)
         above = state.preposition_governor
         content = self.lower[first_word] in lexicon.CONTENT
-        if state.conjunction is not None:
-            self._hang(state.conjunction, first_word)
+        if state.conjunction is not None:  # "left of a sphere and under a cone"
+            self.tree.hang(state.conjunction, first_word)
             above = attach[state.latest_preposition] if state.latest_preposition is not None else above
             state.conjunction = None
-        elif above is not None and above == state.noun and not content:
+        elif above is not None and above == state.noun and not content:  # "a bowl of soup on a table"
             above = self._whole(above)
             if self.lower[first_word] in _ALONG:
                 above = self._loaded(above)
         key = words.singular(self.lower[head])
-        placed = key in lexicon.SETTINGS and len(item.prepositions) == 1 and self.lower[first_word] not in _NO_SETTING
+        placed = (
+            key in lexicon.SETTINGS
+            and len(item.prepositions) == 1
+            and self.lower[first_word] not in _NO_SETTING
+        )
         if state.root is not None and (key in lexicon.TIMES or (placed and state.governor == state.noun)):
-            above = state.root
-        if above is None:
+            above = state.root  # "a boat next to a house at night", "a boat next to a house in a meadow"
+        if above is None:  # "a red house, with a tent"
             above = self._subject()
             state.root = above
-        if above is None or above == root:
-            self._hang(first_word, head)
+        if above is None or above == root:  # "in a meadow, a red house"
+            self.tree.hang(first_word, head)
             self._new_root(item)
             state.root = head
         else:
-            self._hang(first_word, above)
-            self._hang(head, first_word)
+            self.tree.hang(first_word, above)
+            self.tree.hang(head, first_word)
             self.tree.links[head] = item.prepositions
             state.latest_preposition = first_word
             self.list_above = first_word
@@ -238,7 +226,7 @@ class _Builder:
         above = state.governor
         finite = self._finite(word) and not state.relative and state.verb is None
         if state.root is not None and (state.conjunction is not None or finite):
-            above = state.root
+            above = state.root  # "a bird perched on a branch is singing"
         elif above is not None and above == state.noun:
             carried = self.tree.links.get(above, [-1])[0]
             posture = carried >= 0 and self.lower[carried] in ("with", "in") and self._is_deed(word)
@@ -246,19 +234,19 @@ class _Builder:
                 above = self._agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
         state.infinitive = False
         if state.conjunction is not None:
-            self._hang(state.conjunction, word)
+            self.tree.hang(state.conjunction, word)
             state.conjunction = None
-        if above is None:
+        if above is None:  # "1girl, long hair, standing"
             above = self._subject()
             state.root = above
         if above is None or above in state.pending:
             state.pending.append(word)
         elif above == state.verb and self.lower[above] in BE:  # "is sleeping": the auxiliary hangs below
-            self._hang(word, attach[above])
-            self._hang(above, word)
+            self.tree.hang(word, attach[above])
+            self.tree.hang(above, word)
             state.verb = word
         else:
-            self._hang(word, above)
+            self.tree.hang(word, above)
             state.verb = word
         state.governor = state.preposition_governor = word
 
@@ -288,7 +276,22 @@ class _Builder:
         if state.governor is None or state.conjunction is not None or state.subordinate:
             state.pending.append(word)
         else:
-            self._hang(word, state.governor)
+            self.tree.hang(word, state.governor)
+
+    def _alike(self, noun: int, item: Chunk) -> int:
+        """The noun that `item` is joined to: "holding a kite in the left hand and a ball" joins ball and kite.
+
+        It is the nearest one above with an article of the same kind, else the nearest.
+        """
+        node = noun
+        while self._indefinite(item.words) and node != self.tree.root:
+            if node in self.indefinite:
+                return node
+            node = self.tree.parent[node]
+        return noun
+
+    def _indefinite(self, members: Sequence[int]) -> bool:
+        return self.lower[members[0]] in ("a", "an")
 
     def _disagrees(self, item: Chunk, verb: Chunk | None) -> bool:
         """Whether a plural is not the subject of "is": "a woman wearing a hat and sunglasses is lying on a towel"."""
@@ -328,13 +331,6 @@ class _Builder:
             node = self.tree.parent[node]
         return noun
 
-    def _hang(self, word: int, above: int) -> None:
-        """Make `above` the parent of `word`; the root where that would close a ring."""
-        node = above
-        while node not in (word, self.tree.root):
-            node = self.tree.parent[node]
-        self.tree.parent[word] = self.tree.root if node == word else above
-
     def _subject(self) -> int | None:
         """The noun of an earlier segment on which a segment without one hangs."""
         return self.last_root if self.last_root_has_article else self.first_root
@@ -345,7 +341,7 @@ class _Builder:
         if self.first_root is None:
             self.first_root = head
             for word in self.waiting:
-                self._hang(word, head)
+                self.tree.hang(word, head)
         self.last_root = head
         self.last_root_has_article = not self.is_bare(item)
 
@@ -357,9 +353,11 @@ class _Builder:
                 self.tree.parent[word] = head
         if item.style:
             return
+        if self._indefinite(item.words):
+            self.indefinite.add(head)
         owned = [*(nouns[-1] for _, nouns in item.possessors[1:]), head]
-        for (words, nouns), thing in zip(item.possessors, owned, strict=False):
-            for word in words:
+        for (members, nouns), thing in zip(item.possessors, owned, strict=False):
+            for word in members:
                 self.tree.parent[word] = nouns[-1]
             self.tree.parent[nouns[-1]] = thing
             self._centre(nouns)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from grefine_rt.assess.prompt.tags import BREAK, POSSESSOR, Leaf
+from grefine_rt.assess.prompt.leaf import BREAK, POSSESSOR, Leaf
 
 _LETTERS = {
     "PDT": "D",

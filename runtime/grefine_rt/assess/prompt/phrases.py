@@ -36,9 +36,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from grefine_rt.assess.prompt.attachment import Tree, build
+from grefine_rt.assess.prompt.attachment import build
+from grefine_rt.assess.prompt.leaf import BE
 from grefine_rt.assess.prompt.places import Position, Relation, opposite, position_of, relation_of
-from grefine_rt.assess.prompt.tags import BE, leaves
+from grefine_rt.assess.prompt.tags import leaves
+from grefine_rt.assess.prompt.tree import Tree
 from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.errors import PromptError
 from grefine_rt.text.emphasis import WORD, plain_text
@@ -182,7 +184,9 @@ def _shown(tree: Tree, noun: Sequence[int], members: Sequence[int], found: Seque
     """The members of a phrase that its text shows."""
     shown = [word for word in members if word not in tree.dropped]
     start, end = 0, len(shown)
-    while shown[start] not in noun and (tree.tags[shown[start]] in _LEADING or found[shown[start]].lower() in BE):
+    while shown[start] not in noun and (
+        tree.tags[shown[start]] in _LEADING or found[shown[start]].lower() in BE
+    ):
         start += 1
     while shown[end - 1] not in noun and (
         tree.tags[shown[end - 1]] in _TRAILING or found[shown[end - 1]].lower() in BE

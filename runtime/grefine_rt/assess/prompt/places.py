@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-Relation = Literal["left", "right", "above", "below", "on", "under", "inside", "around", "behind", "front", "near"]
+Relation = Literal[
+    "left", "right", "above", "below", "on", "under", "inside", "around", "behind", "front", "near"
+]
 """Where one thing lies, seen from another: "on" and "under" touch it, "above" and "below" need not."""
 
 Position = Literal[
@@ -42,7 +44,9 @@ _RELATIONS: dict[Relation, frozenset[str]] = {
     "below": frozenset({"below"}),
     "behind": frozenset({"behind", "back", "rear", "hidden"}),
     "front": frozenset({"front", "ahead", "before"}),
-    "inside": frozenset({"inside", "in", "into", "within", "middle", "midst", "center", "centre", "amid", "amidst", "among"}),
+    "inside": frozenset(
+        {"inside", "in", "into", "within", "middle", "midst", "center", "centre", "amid", "amidst", "among"}
+    ),
     "around": frozenset({"around", "surrounding", "outside"}),
     "near": frozenset(
         {"near", "next", "beside", "besides", "by", "close", "adjacent", "alongside", "along", "opposite", "at",
@@ -66,7 +70,9 @@ def relation_of(preposition: Sequence[str]) -> Relation | None:
     """
     if preposition and preposition[0] in _ENCLOSED:
         return "inside"
-    if preposition and (preposition[0] in ("out", "off", "away", "far") or preposition[-2:-1] in (["shape"], ["form"])):
+    if preposition and (
+        preposition[0] in ("out", "off", "away", "far") or preposition[-2:-1] in (["shape"], ["form"])
+    ):
         return None
     places = [word for word in preposition if word not in ("in", "on", "at", "to", "of", "by", "with", "the")]
     for candidates in (places, preposition):

@@ -26,7 +26,9 @@ def box_of(weight: FloatMap) -> tuple[float, float, float, float]:
     return x0, y0, x1, y1
 
 
-def related_region(relation: Relation, box: tuple[float, float, float, float], size: tuple[int, int]) -> FloatMap:
+def related_region(
+    relation: Relation, box: tuple[float, float, float, float], size: tuple[int, int]
+) -> FloatMap:
     """Where a thing lies whose relation to the thing in `box` is told, float32 (h, w) in [0, 1] with peak 1.
 
     box: (x0, y0, x1, y1) of the other thing, in pixels. size: (h, w).
@@ -62,9 +64,15 @@ def placed_region(position: Position, size: tuple[int, int]) -> FloatMap:
     foreground the lower.
     """
     height, width = size
-    first = {"top": _ramp(height, (height / 3, height * 2 / 3)), "left": _ramp(width, (width / 3, width * 2 / 3))}
+    first = {
+        "top": _ramp(height, (height / 3, height * 2 / 3)),
+        "left": _ramp(width, (width / 3, width * 2 / 3)),
+    }
     first |= {"bottom": first["top"][::-1], "right": first["left"][::-1]}
-    first |= {"background": _ramp(height, (height / 2, height)), "foreground": _ramp(height, (height / 2, height))[::-1]}
+    first |= {
+        "background": _ramp(height, (height / 2, height)),
+        "foreground": _ramp(height, (height / 2, height))[::-1],
+    }
     weight = np.ones(size)
     for word in position.split():
         if word == "center":

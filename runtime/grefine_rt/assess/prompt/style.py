@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from grefine_rt.assess.prompt import lexicon, names, words
+from grefine_rt.assess.prompt import lexicon, names, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk
-from grefine_rt.assess.prompt.tags import BE, DETERMINERS, NEGATION
+from grefine_rt.assess.prompt.leaf import BE, DETERMINERS, NEGATION
 
-_SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"}
+_SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"} - {
+    "CD"
+}
 _FUNCTION_TAGS = {"IN", "TO", "PRP"}
 
 
@@ -27,8 +29,8 @@ class Style:
         self.tags = tags
         self.dropped = dropped
         self.layouts: list[list[int]] = []
-        self.phrases = lexicon.positions_of(lexicon.STYLE_PHRASES, lower)
-        self.words = {word for word, text in enumerate(lower) if lexicon.is_style(text)} | self.phrases
+        self.phrases = words.positions_of(style_words.STYLE_PHRASES, lower)
+        self.words = {word for word, text in enumerate(lower) if style_words.is_style(text)} | self.phrases
         self.things_before = False  # in an earlier segment
         self.artists = False  # the segment before ended with one
 
@@ -41,6 +43,7 @@ class Style:
             self.artists = True
             self._plain_words(items)
             return items
+        self._cut_likenesses(items)
         items = self._merge_carriers(items)
         self._exclude(items)
         self._mark(items)
@@ -60,12 +63,29 @@ class Style:
             return True
         if len(members) == 3 and self.lower[members[1]] == "on":  # "ink on paper"
             medium, ground = self.lower[members[0]], self.lower[members[2]]
-            return medium in lexicon.MEDIA and ground in lexicon.GROUNDS
-        if not self.things_before or len(members) > 6 or any(self.tags[word] in _SENTENCE_TAGS for word in members):
+            return medium in style_words.MEDIA and ground in style_words.GROUNDS
+        if (
+            not self.things_before
+            or len(members) > 6
+            or any(self.tags[word] in _SENTENCE_TAGS for word in members)
+        ):
             return False
-        if names.may_be_name(texts, lenient=self.artists) or not lexicon.BRANDS.isdisjoint(texts):
+        if names.may_be_name(texts, lenient=self.artists) or not style_words.BRANDS.isdisjoint(texts):
             return True
-        return len(members) < 5 and texts[-1] in lexicon.STYLE and texts[-1] not in lexicon.LAYOUT and len(items) > 1
+        return (
+            len(members) < 5
+            and texts[-1] in style_words.STYLE
+            and texts[-1] not in lexicon.LAYOUT
+            and len(items) > 1
+        )
+
+    def _cut_likenesses(self, items: Sequence[Chunk]) -> None:
+        """Leave the meadow of "a ghibli style meadow"."""
+        for item in items:
+            at = next((i for i, word in enumerate(item.nouns[:-1]) if self.lower[word] == "style"), -1)
+            if at >= 0:
+                self.dropped.update(item.nouns[: at + 1])
+                item.nouns = item.nouns[at + 1 :]
 
     def is_bare(self, item: Chunk) -> bool:
         """Whether a noun phrase has neither article nor number."""
@@ -89,7 +109,9 @@ class Style:
                 extra = [*item.extra, *item.words, *links, *target.prepositions]
                 if carrier:
                     self.dropped.update(extra)
-                item = Chunk(item.kind, target.words, target.nouns, item.prepositions, target.possessors, extra)
+                item = Chunk(
+                    item.kind, target.words, target.nouns, item.prepositions, target.possessors, extra
+                )
             merged.append(item)
         return merged
 
@@ -99,16 +121,22 @@ class Style:
         "a photo of a cat", "a portrait with two dogs", "a view from a hill", "a painting showing a ship".
         """
         head = words.singular(self.lower[item.nouns[-1]])
-        if self._is_carrier(item) and any(other.kind == "V" and self.lower[other.words[0]] in lexicon.HANGS for other in rest):
+        if self._is_carrier(item) and any(
+            other.kind == "V" and self.lower[other.words[0]] in style_words.HANGS for other in rest
+        ):
             return None  # "a painting of a ship hangs above the bed"
         link = [self.lower[word] for word in rest[0].prepositions or rest[0].words]
         carrier = leads and (self._is_carrier(item) or self._styled(item))
-        links_on = link in (["of"], ["with"]) or (link[0] == link[-1] == "of") or (head in ("view", "shot") and link[0] == "from")
-        if head in lexicon.MANNERS:
+        links_on = (
+            link in (["of"], ["with"])
+            or (link[0] == link[-1] == "of")
+            or (head in ("view", "shot") and link[0] == "from")
+        )
+        if head in style_words.MANNERS:
             return None
         if rest[0].kind == "PP" and ((carrier and links_on) or (head in lexicon.GROUPS and link == ["of"])):
             return carrier, []
-        if carrier and len(rest) > 1 and link[0] in lexicon.CARRIER_VERBS and rest[1].kind == "NP":
+        if carrier and len(rest) > 1 and link[0] in style_words.CARRIER_VERBS and rest[1].kind == "NP":
             return carrier, rest.popleft().words
         return None
 
@@ -180,7 +208,7 @@ class Style:
                 made = before is not None and before.kind == "V" and self._is_made(item)
                 styled = not made and (self._styled(item) or self._placed(item))
                 item.style = item.style or styled or (manner and link == ["of"])
-            manner = words.singular(self.lower[item.nouns[-1]]) in lexicon.MANNERS
+            manner = words.singular(self.lower[item.nouns[-1]]) in style_words.MANNERS
             if manner and before is not None and item.kind == "NP":
                 before.style = before.style or (before.kind == "NP" and self.is_bare(before))
         self._mark_sole_carrier(items)
@@ -219,11 +247,11 @@ class Style:
         before = [self.lower[word] for word in item.nouns[:-1]]
         if last in self.phrases or any(word in self.phrases for word in item.prepositions):
             return True
-        if "-" in head and head.rsplit("-", 1)[-1] in lexicon.CARRIERS:
+        if "-" in head and head.rsplit("-", 1)[-1] in style_words.CARRIERS:
             return bare or item.kind == "NP"
         if len(head) == 1 and head.isalpha() and head.isascii():
             return True  # "8 k", "3 d", "f / 2. 8"
-        if head in lexicon.STYLE_OR_THING or one in lexicon.STYLE_OR_THING:
+        if head in style_words.STYLE_OR_THING or one in style_words.STYLE_OR_THING:
             part = item.kind == "PP" and bool(before) and words.is_thing(before[-1])  # "with latte art"
             styled = any(word in self.words for word in item.words if word != last)
             return (bare and not part) or (styled and not owned)
@@ -234,7 +262,7 @@ class Style:
         if names.is_model(head) and not (before and words.is_thing(before[0]) and not bare):
             return True
         likened = len(item.words) > 1 and self.lower[item.words[-2]] == "style" and words.is_thing(head)
-        named = not likened and any(self.lower[word] in lexicon.STYLE_NAMES for word in item.words)
+        named = not likened and any(self.lower[word] in style_words.STYLE_NAMES for word in item.words)
         return named and bare and (item.kind == "NP" or self.lower[item.prepositions[0]] == "on")
 
     def _is_place_word(self, word: int) -> bool:
@@ -248,13 +276,21 @@ class Style:
 
     def _placed(self, item: Chunk) -> bool:
         """Whether a prepositional phrase tells a place in the picture: "in the background", "on the left side"."""
-        if item.kind != "PP" or item.possessors or self.lower[item.prepositions[-1]] not in lexicon.PLACE_LINKS:
+        if (
+            item.kind != "PP"
+            or item.possessors
+            or self.lower[item.prepositions[-1]] not in lexicon.PLACE_LINKS
+        ):
             return False
         texts = [self.lower[word] for word in item.words if self.tags[word] not in (*DETERMINERS, "CD")]
         own = [text for text in texts if text not in lexicon.PLACE_MODIFIERS]
         head = words.singular(self.lower[item.nouns[-1]])
-        layout = head in lexicon.LAYOUT and self.lower[item.words[0]] not in ("a", "an") and all(words.singular(text) in lexicon.LAYOUT for text in own)
-        carrier = self.lower[item.words[0]] == "the" and head in lexicon.CARRIERS
+        layout = (
+            head in lexicon.LAYOUT
+            and self.lower[item.words[0]] not in ("a", "an")
+            and all(words.singular(text) in lexicon.LAYOUT for text in own)
+        )
+        carrier = self.lower[item.words[0]] == "the" and head in style_words.CARRIERS
         return layout or carrier
 
     def _mark_sole_carrier(self, items: Sequence[Chunk]) -> None:
@@ -262,14 +298,14 @@ class Style:
         seen = [item for item in items if item.nouns and not item.style]
         if len(seen) == 1 and seen[0].kind == "NP" and self._is_carrier(seen[0]):
             seen[0].style = all(
-                item.style or item.kind in ("X", "CC") or self.lower[item.words[0]] in lexicon.SHOWN
+                item.style or item.kind in ("X", "CC") or self.lower[item.words[0]] in style_words.SHOWN
                 for item in items
                 if item is not seen[0]
             )
 
     def _is_carrier(self, item: Chunk) -> bool:
         head = self.lower[item.nouns[-1]]
-        return words.singular(head) in lexicon.CARRIERS or head.rsplit("-", 1)[-1] in lexicon.CARRIERS
+        return words.singular(head) in style_words.CARRIERS or head.rsplit("-", 1)[-1] in style_words.CARRIERS
 
     # --- plain words ---
 
@@ -278,7 +314,8 @@ class Style:
         for item in items:
             if item.style:
                 if item.kind == "PP" and (
-                    words.singular(self.lower[item.nouns[-1]]) in lexicon.LAYOUT or self.lower[item.nouns[-1]] in lexicon.LAYOUT
+                    words.singular(self.lower[item.nouns[-1]]) in lexicon.LAYOUT
+                    or self.lower[item.nouns[-1]] in lexicon.LAYOUT
                 ):
                     self.layouts.append([*item.prepositions, *item.words])
                 item.kind, item.words, item.nouns = "X", [*item.prepositions, *item.extra, *item.words], []

@@ -68,7 +68,6 @@ class _Model:
         best = max(scores)
         return self.classes[len(scores) - 1 - scores[::-1].index(best)]
 
-
     def entries(self, feature: str) -> Sequence[tuple[int, float]]:
         """Class and weight of each entry of a feature's row; read once, since few features are most of a prompt's."""
         found = self.read.get(feature)

@@ -8,10 +8,47 @@ from __future__ import annotations
 
 import pkgutil
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 
-_PLURALS = (("ies", "y"), ("lves", "lf"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("sses", "ss"), ("men", "man"))
+_PLURALS = (
+    ("ies", "y"),
+    ("lves", "lf"),
+    ("shes", "sh"),
+    ("ches", "ch"),
+    ("xes", "x"),
+    ("sses", "ss"),
+    ("men", "man"),
+)
 _REMEMBERED = 1 << 14  # words: more than any prompt has
+
+
+def word_set(words: str) -> frozenset[str]:
+    """The words of a text with blanks between them."""
+    return frozenset(words.split())
+
+
+Phrases = dict[str, list[tuple[str, ...]]]
+"""First word -> the phrases that begin with it."""
+
+
+def phrase_table(phrases: str) -> Phrases:
+    """The phrases of a text with commas between them."""
+    found: Phrases = {}
+    for phrase in phrases.split(","):
+        members = tuple(phrase.split())
+        found.setdefault(members[0], []).append(members)
+    return found
+
+
+def positions_of(phrases: Phrases, words: Sequence[str]) -> set[int]:
+    """Positions of the lower-case words that stand in one of `phrases`, all of its words side by side."""
+    found: set[int] = set()
+    for start, word in enumerate(words):
+        for phrase in phrases.get(word, ()):
+            if tuple(words[start : start + len(phrase)]) == phrase:
+                found.update(range(start, start + len(phrase)))
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -43,8 +80,14 @@ def singular(word: str) -> str:
     known = _irregular_nouns().get(word)
     if known is not None and not known.endswith("us"):
         return known
+    if word.endswith("ies") and word[:-1] in _nouns() and word[:-3] + "y" not in _nouns():
+        return word[:-1]  # "birdies"
     for plural, one in _PLURALS:
-        if word.endswith(plural) and len(word) > len(plural) + 1 and (plural != "men" or word[:-3] + one in _nouns()):
+        if (
+            word.endswith(plural)
+            and len(word) > len(plural) + 1
+            and (plural != "men" or word[:-3] + one in _nouns())
+        ):
             return word.removesuffix(plural) + one
     if word.endswith("es") and word[:-1] not in _nouns() and word[:-2] in _nouns():
         return word[:-2]  # "buses", "tomatoes"
