@@ -32,7 +32,7 @@ from grefine_rt.imaging.image import resize, to_float, to_uint8
 from grefine_rt.imaging.mask import grow, label
 
 Labels = NDArray[np.int32]
-Why = Literal["sound", "no gain", "phrase", "thing", "inside", "around", "soft"]
+Why = Literal["sound", "unseen", "no gain", "phrase", "thing", "inside", "around", "soft"]
 
 GRID = 64
 """Cells along the longer side of the grid on which pictures are compared."""
@@ -263,7 +263,11 @@ def accept_drawing(
     """Stage 1: what is kept of a draft uint8 (H, W, 3), drawn where `weight` float32 (H, W) is above 0; `old` and `new`
     are the looks of the pictures, the numbers those of `judge`."""
     labels, count = mask_regions(weight, old.quality.shape)
-    verdicts = judge(labels, count, old, new, tolerance, bound)
+    verdicts = tuple(
+        # Stage 1 draws in a sound place only for what is missing.
+        replace(verdict, why="unseen") if verdict.why == "sound" else verdict
+        for verdict in judge(labels, count, old, new, tolerance, bound)
+    )
     cells = _kept_cells(labels, verdicts)
     mask = enlarged_cells(cells, before.shape)
     # At the edge of a region both pictures are equal, so nothing has to be mixed.
@@ -318,6 +322,7 @@ def keep_softly(before: Rgb, after: Rgb, weight: FloatMap) -> Rgb:
 
 _WORDS: dict[Why, str] = {
     "sound": "nothing is wrong there",
+    "unseen": "what is missing does not show there",
     "no gain": "it would look no better",
     "phrase": "'{}' would be lost",
     "thing": "the {} that is there would be lost",

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from grefine_rt import stages
-from grefine_rt.accept import enlarged, grid_of, is_lower
+from grefine_rt.accept import enlarged, is_lower
 from grefine_rt.arrays import Rgb
 from grefine_rt.assess.indicator import (
     MAX_PHRASES,
@@ -140,51 +140,41 @@ class Refiner(Assessor):
         Cancelled, BundleError and DeviceError.
         """
         check_prompt(prompt)
-        run, bundle = Run(on_progress, cancel), self.bundle
-        assess = _Eyes(bundle, prompt, options.assess)
+        run, manifest = Run(on_progress, cancel), self.bundle.manifest
+        assess = _Eyes(self.bundle, prompt, options.assess)
+        means = stages.Means(
+            self.bundle, seed, options.decoding, options.color_fix, options.match_rim, assess, cancel
+        )
         with run.part("load"):
             picture = load(image)
-        means = stages.Means(
-            bundle=bundle,
-            seed=seed,
-            decoding=options.decoding,
-            color_fix=options.color_fix,
-            match_rim=options.match_rim,
-            # Maps as large as the picture would take longer than drawing it.
-            judge=lambda candidate: assess(candidate, grid_of(candidate.shape)),
-            cancel=cancel,
-        )
         with run.part("assess_before"):
             before = assess(picture.rgb)
         with run.part("plan"):
-            plan = make_plan(before, bundle.manifest, options.plan) if plan is None else plan
-            check_plan(plan, prompt, picture.size, bundle.manifest)
-            check_plan_memory(plan, bundle)
-            before = shown(before, plan)
-        found, restoring_first = stages.unchanged(picture.rgb, before)
-        seen = before
+            plan = make_plan(before, manifest, options.plan) if plan is None else plan
+            check_plan(plan, prompt, picture.size, manifest)
+            check_plan_memory(plan, self.bundle)
+            seen = before = shown(before, plan)
+        found, restored = stages.unchanged(picture.rgb, before)
         if plan.restore_first or plan.restored:
             with run.part("restore_first") as on_step:
-                found, restoring_first = stages.restore_picture(
-                    found, plan, before, restoring_first, means, on_step
-                )
-                seen = shown(assess(found), plan) if restoring_first.changed else before
+                found, restored = stages.restore_picture(found, plan, seen, restored, means, on_step)
+                seen = shown(assess(found), plan) if restored.changed else before
                 plan = replan(plan, seen) if plan.restore_first else plan
-                check_plan_memory(plan, bundle)
+                check_plan_memory(plan, self.bundle)
+        stage1, drawing = stages.unchanged(found, seen)
         with run.part("regenerate") as on_step:
-            stage1, drawing = stages.unchanged(found, seen)
             if plan.regenerate:
                 stage1, drawing = stages.regenerate_regions(found, plan, seen, means, on_step)
+        stage2, restoring = stages.unchanged(stage1, drawing.seen)
         with run.part("restore") as on_step:
-            stage2, restoring = stages.unchanged(stage1, drawing.seen)
             if plan.restore:
                 stage2, restoring = stages.restore_picture(stage1, plan, seen, drawing, means, on_step)
         with run.part("assess_after"):
-            changed = drawing.changed or restoring.changed
-            after = shown(assess(stage2), plan) if changed else seen
-            steps = [(picture.rgb, before), (found, seen)]
-            steps += [(stage1, drawing.seen)] if drawing.changed and drawing.exact else []
-            (result, after), lowered = _last_word(plan, drawing.changed, [*steps, (stage2, after)])
+            after = shown(assess(stage2), plan) if drawing.changed or restoring.changed else seen
+            between = [(stage1, drawing.seen)] if drawing.changed and drawing.exact else []
+            steps = [(picture.rgb, before), (found, seen), *between, (stage2, after)]
+            (result, after), lowered = _last_word(plan, drawing.changed, steps)
+        happened = restored, drawing, restoring
         return RefineResult(
             image=picture.to_pil(result),
             found=picture.to_pil(found),
@@ -194,16 +184,9 @@ class Refiner(Assessor):
             plan=plan,
             timings=run.timings(),
             seed=seed,
-            notes=(
-                *picture.notes,
-                *before.notes,
-                *restoring_first.notes,
-                *drawing.notes,
-                *restoring.notes,
-                *lowered,
-            ),
+            notes=(*picture.notes, *before.notes, *(n for did in happened for n in did.notes), *lowered),
             costs=plan_costs(plan, drawing.drawn, options.decoding, assess.looks),
-            backends=bundle.choices,
+            backends=self.bundle.choices,
         )
 
 

@@ -17,6 +17,7 @@ from grefine_rt.accept import (
     accept_drawing,
     accept_restoration,
     enlarged_cells,
+    grid_of,
     look,
     mixed,
     refusals,
@@ -41,7 +42,8 @@ NOTHING = Drawn(0, 0)
 class Means:
     """What both stages of one refine call work with.
 
-    decoding, color_fix, match_rim: as in `RefineOptions`. judge: assesses a candidate, with small maps.
+    decoding, color_fix, match_rim: as in `RefineOptions`. assess: assesses a picture uint8 (H, W, 3), with maps of a
+    size (h, w).
     """
 
     bundle: Bundle
@@ -49,8 +51,12 @@ class Means:
     decoding: Decoding | None
     color_fix: ColorFix | None
     match_rim: bool
-    judge: Callable[[Rgb], Assessment]
+    assess: Callable[[Rgb, tuple[int, int]], Assessment]
     cancel: Cancels | None
+
+    def judge(self, candidate: Rgb) -> Assessment:
+        """The assessment of a candidate; maps as large as the picture would take longer than drawing it."""
+        return self.assess(candidate, grid_of(candidate.shape))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,4 +161,5 @@ def _restoration_notes(accepted: Accepted) -> tuple[str, ...]:
         return ()
     if not accepted.cells.any():
         return (f"What stage 2 changed is not kept: {why}.",)
-    return (f"Of what stage 2 changed, {100 * accepted.share:.0f} % is kept; elsewhere {why}.",)
+    share = max(round(100 * accepted.share), 1)
+    return (f"Of what stage 2 changed, {share} % is kept; elsewhere {why}.",)

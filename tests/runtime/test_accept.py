@@ -192,7 +192,7 @@ def test_regions_of_a_drawing_are_taken_back_one_by_one():
     accepted = accept_drawing(before, draft, weight, old, new, TOLERANCE, BOUND)
     assert accepted.share == pytest.approx(0.5)
     np.testing.assert_array_equal(accepted.picture.any(axis=2), first)
-    assert [found.why for found in accepted.verdicts] == [None, "sound"]
+    assert [found.why for found in accepted.verdicts] == [None, "unseen"]
 
 
 @pytest.mark.parametrize("shape", [(128, 128), (1024, 700), (33, 40), (1, 500)])

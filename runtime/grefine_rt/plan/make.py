@@ -126,17 +126,13 @@ def _plan(assessment: Assessment, manifest: Manifest, settings: Settings, restor
     )
     plan = with_crops(plan)
     why = strength_reason(quality, settings.strength_rule == "deficit", absent)
+    first = [RESTORED_FIRST if restored else RESTORE_FIRST] * (restored or plan.restore_first)
+    first += [LEFT_TO_STAGE2] * bool(damage.any()) + [CONTENT] * content
+    first += crowded_reasons(assessment.phrases, defects.crowded)
     reasons = plan_reasons(
         plan, assessment, defects.places, defects.poor, defects.missing, why, settings.full_image
     )
-    if content:
-        reasons = (CONTENT, *reasons)
-    reasons = (*crowded_reasons(assessment.phrases, defects.crowded), *reasons)
-    if damage.any():
-        reasons = (LEFT_TO_STAGE2, *reasons)
-    if restored or plan.restore_first:
-        reasons = (RESTORED_FIRST if restored else RESTORE_FIRST, *reasons)
-    return replace(plan, reasons=reasons)
+    return replace(plan, reasons=(*first, *reasons))
 
 
 def find_defects(assessment: Assessment, manifest: Manifest, settings: Settings) -> Defects:
