@@ -134,7 +134,8 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
     switches = (
         "--only perceptual --stages 1 --tau otsu --joining product --missing-region free --stage1-steps 3"
     )
-    switches += " --scoring published --adjective-rule printed --no-restore-first"
+    switches += " --scoring published --factors product --bounds own --upsampling bicubic"
+    switches += " --adjective-rule printed --no-restore-first"
     switches += " --decoding plain --strength 0.7 --delta 0.2 --stage2-steps 5 --bundle other --device cpu --threads 2"
     done = run("refine", picture, "-p", PROMPT, *switches.split())
     assert done.exit_code == 0, done.stderr
@@ -149,7 +150,9 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
     )
     assert (options.plan.strength_min, options.plan.strength_max, options.plan.delta) == (0.7, 0.7, 0.2)
     assert (options.plan.stage1_steps, options.plan.stage2_steps) == (3, 5)
-    assert options.assess == AssessOptions("published", "printed")
+    assert options.assess == AssessOptions(
+        "published", "printed", factors="product", bounds="own", upsampling="bicubic"
+    )
     assert options.decoding == "plain"
     assert fake.loaded == [("other", "cpu", 2)]
 

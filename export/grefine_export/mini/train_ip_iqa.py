@@ -265,7 +265,7 @@ def train_ip_iqa(
 
     source = partial(rated_batches, rated, np.arange(len(rated.images)))
     schedule = Schedule(budget.opinions, 1e-3, warmup=min(200, budget.opinions // 5 + 1), decay=0.05)
-    trained = fit("ip_iqa", model, source, loss_of, schedule, folder, device)
+    trained = fit("ip_iqa-own", model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, IpIqa)
     return trained
 
@@ -296,7 +296,7 @@ def ablate(
     return table(
         {
             chosen: cross_validate(
-                make, rated, tokenizer, chosen, recipe, folder / "ablation", device, say, budget.repeats
+                make, rated, tokenizer, chosen, recipe, folder / "ablation-own", device, say, budget.repeats
             )
             for chosen in TABLE_3
         }

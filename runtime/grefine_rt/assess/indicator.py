@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -21,7 +21,7 @@ from grefine_rt.errors import OptionError, PromptError
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Source, encoder_input, load
 from grefine_rt.models.bundle import Bundle
-from grefine_rt.text.emphasis import plain_text
+from grefine_rt.text.emphasis import as_written, plain_text
 
 Scoring = Literal["calibrated", "published"]
 AlignmentScore = Literal["phrases", "reward"]
@@ -35,15 +35,22 @@ class AssessOptions:
     """Readings of the assess step.
 
     scoring: "calibrated" or "published" perceptual scores, see `assess.perceptual`; None means the bundle's
-        own.
+        own. "published" alone equals the authors' script as it is called, with factors="product" its `--multi`.
     adjective_rule: "penalised" or "printed", see `assess.alignment.score_phrases`.
     alignment_score: what a is: "phrases" (Eq. 8), or "reward", the ImageReward scalar as a score. Maps and
         phrases are the same either way.
+    factors: p of the "overall" pair alone, or the "product" of Eq. 3.
+    bounds: "own" divides each factor by its own alpha, as the paper says; "first" divides all by the first.
+    upsampling: of P, "bicubic" in the paper and "bilinear" in the script.
+        None, for these three, means the script's reading with "published" and the paper's with "calibrated".
     """
 
     scoring: Scoring | None = None
     adjective_rule: matching.AdjectiveRule = "penalised"
     alignment_score: AlignmentScore = "phrases"
+    factors: perceptual.Factors | None = None
+    bounds: perceptual.Bounds | None = None
+    upsampling: perceptual.Upsampling | None = None
 
     def __post_init__(self) -> None:
         """Raises OptionError for a reading that does not exist."""
@@ -57,6 +64,21 @@ class AssessOptions:
             raise OptionError(
                 f"The option 'alignment_score' must be phrases or reward, not {self.alignment_score!r}."
             )
+        for name, kind in (
+            ("factors", perceptual.Factors),
+            ("bounds", perceptual.Bounds),
+            ("upsampling", perceptual.Upsampling),
+        ):
+            value, known = getattr(self, name), get_args(kind)
+            if value not in (*known, None):
+                raise OptionError(f"The option '{name}' must be {' or '.join(known)}, not {value!r}.")
+
+    def readings(self, scoring: Scoring) -> perceptual.Readings:
+        """The three readings that a scoring is taken with."""
+        usual = perceptual.SCRIPT if scoring == "published" else perceptual.PAPER
+        return perceptual.Readings(
+            self.factors or usual.factors, self.bounds or usual.bounds, self.upsampling or usual.upsampling
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +169,7 @@ def assess_batch(
     wanted, score = (
         ("pairs", perceptual.calibrated) if scoring == "calibrated" else ("published", perceptual.published)
     )
+    readings = options.readings(scoring)
     quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
     # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
     parsed = {text: prompt_phrases(prompt) for text, prompt in zip(texts, prompts, strict=True)}
@@ -158,14 +181,16 @@ def assess_batch(
     features = dict(zip(every, encoders.alignment(every), strict=True))
     opinions: list[dict[str, float] | None] = [None] * len(texts)
     if manifest.ip_iqa is not None:
-        opinions[:] = ip_iqa.rate(bundle, manifest.ip_iqa, pictures, texts, encoders.ip_iqa)
+        asked = _as_trained(manifest, "ip_iqa_text", prompts, texts)
+        opinions[:] = ip_iqa.rate(bundle, manifest.ip_iqa, pictures, asked, encoders.ip_iqa)
     rewards: list[float | None] = [None] * len(texts)
     if manifest.image_reward is not None:
-        rewards[:] = image_reward.rewards(bundle, images, texts)
+        asked = _as_trained(manifest, "alignment_text", prompts, texts)
+        rewards[:] = image_reward.rewards(bundle, images, asked)
 
     assessments = []
     for i, (rgb, text) in enumerate(zip(pictures, texts, strict=True)):
-        quality = score(quality_tokens[i], manifest.perceptual.alpha)
+        quality = score(quality_tokens[i], manifest.perceptual.alpha, readings)
         size = map_size or (rgb.shape[0], rgb.shape[1])
         whole, scored, redraw = _align(
             manifest,
@@ -182,11 +207,12 @@ def assess_batch(
                 perceptual=quality.score,
                 alignment=whole,
                 ip_iqa=opinions[i],
-                perceptual_map=perceptual.upsample(quality.map, size),
+                perceptual_map=perceptual.upsample(quality.map, size, readings.upsampling),
                 alignment_map=perceptual.upsample(redraw, size),
                 factors=quality.factors,
                 factor_maps={
-                    name: perceptual.upsample(part, size) for name, part in quality.factor_maps.items()
+                    name: perceptual.upsample(part, size, readings.upsampling)
+                    for name, part in quality.factor_maps.items()
                 },
                 phrases=scored,
                 prompt=prompts[i],
@@ -233,6 +259,15 @@ def check_prompt(prompt: str) -> str:
     if not text.strip():
         raise PromptError("The prompt is empty: describe in words what the picture should show.")
     return text
+
+
+def _as_trained(
+    manifest: Manifest, component: str, prompts: Sequence[str], texts: Sequence[str]
+) -> Sequence[str]:
+    """What an assessor of whole prompts reads by the tokenizer of `component`: `texts`, which are plain, or the prompts
+    as they were written."""
+    raw = any(spec.prompts == "raw" for spec in manifest.tokenizers[component])
+    return [as_written(prompt) for prompt in prompts] if raw else texts
 
 
 def _encode_images(

@@ -147,10 +147,12 @@ class Restore:
 @dataclass(frozen=True)
 class IpIqa:
     """The separate assessor IP-IQA: input side in pixels, and what the columns of its `scores` are, in the
-    units of the opinion scores it was trained on."""
+    units of the opinion scores it was trained on. `positions`: whether its cross-modality pool has a position table of
+    its own or reads the attention pool's; it is already in the graphs and stands here for the record."""
 
     resolution: int
     outputs: tuple[Literal["quality", "alignment"], ...]
+    positions: Literal["own", "shared"] = "shared"
 
 
 @dataclass(frozen=True)
@@ -174,11 +176,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """A tokenizer file, the graph input its ids go to, and their number."""
+    """A tokenizer file, the graph input its ids go to, and their number.
+
+    cleaning: "clip" for texts that OpenAI's CLIP cleans before it looks words up (`text.cleaning`). prompts: "raw" for
+    an assessor that was trained on prompts as people wrote them, brackets too (`text.emphasis.as_written`).
+    """
 
     file: str
     input: str
     length: int
+    cleaning: Literal["none", "clip"] = "none"
+    prompts: Literal["plain", "raw"] = "plain"
 
 
 @dataclass(frozen=True)

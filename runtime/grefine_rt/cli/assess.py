@@ -22,6 +22,9 @@ def assess(
     scoring: shared.Scoring = None,
     adjective_rule: shared.AdjectiveRule = "penalised",
     alignment_score: shared.AlignmentScore = "phrases",
+    factors: shared.Factors = None,
+    bounds: shared.Bounds = None,
+    upsampling: shared.Upsampling = None,
 ) -> None:
     """Say how good a picture is, how well it shows its prompt, and where refining would redraw it."""
     from grefine_rt.assess.indicator import AssessOptions
@@ -33,7 +36,7 @@ def assess(
 
     picture, load_ms = pictures.read_picture(image)
     text, prompt_files = pictures.read_prompt(image, prompt)
-    readings = AssessOptions(scoring, adjective_rule, alignment_score)
+    readings = AssessOptions(scoring, adjective_rule, alignment_score, factors, bounds, upsampling)
     choices = PlanOptions(
         tau=pictures.parse_tau(tau),
         joining=joining,

@@ -62,7 +62,33 @@ Tau = Annotated[
 ]
 Scoring = Annotated[
     Literal["calibrated", "published"] | None,
-    typer.Option(help="Perceptual scores.", rich_help_panel=READINGS, show_default=False),
+    typer.Option(
+        help="Perceptual scores: ours, or the authors' script.", rich_help_panel=READINGS, show_default=False
+    ),
+]
+Factors = Annotated[
+    Literal["overall", "product"] | None,
+    typer.Option(
+        help="p: Eq. 3, or the overall pair alone as the authors' script by default.",
+        rich_help_panel=READINGS,
+        show_default=False,
+    ),
+]
+Bounds = Annotated[
+    Literal["own", "first"] | None,
+    typer.Option(
+        help="Eq. 3: each factor has its own alpha, or all the first, as in the script.",
+        rich_help_panel=READINGS,
+        show_default=False,
+    ),
+]
+Upsampling = Annotated[
+    Literal["bicubic", "bilinear"] | None,
+    typer.Option(
+        help="Of the perceptual map: the paper's, or the script's.",
+        rich_help_panel=READINGS,
+        show_default=False,
+    ),
 ]
 AdjectiveRule = Annotated[
     Literal["penalised", "printed"],

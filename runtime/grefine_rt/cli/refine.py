@@ -191,6 +191,9 @@ def refine(
     scoring: shared.Scoring = None,
     adjective_rule: shared.AdjectiveRule = "penalised",
     alignment_score: shared.AlignmentScore = "phrases",
+    factors: shared.Factors = None,
+    bounds: shared.Bounds = None,
+    upsampling: shared.Upsampling = None,
     decoding: Annotated[
         Literal["plain", "difference", "quality"] | None,
         typer.Option(
@@ -229,7 +232,7 @@ def refine(
     if strength is not None and strength_rule is not None:
         raise OptionError("--strength and --strength-rule exclude each other: give one of them.")
     choices = RefineOptions(
-        AssessOptions(scoring, adjective_rule, alignment_score),
+        AssessOptions(scoring, adjective_rule, alignment_score, factors, bounds, upsampling),
         PlanOptions(
             tau=pictures.parse_tau(tau),
             strength_min=strength,

@@ -87,6 +87,9 @@ def score_all(
     made_by = (
         f"{manifest.name} {manifest.version} {scoring} {options.adjective_rule} {options.alignment_score}"
     )
+    made_by += "".join(
+        f" {value}" for value in (options.factors, options.bounds, options.upsampling) if value
+    )
     done = {} if table is None else _read_table(table, made_by)
     wanted = [item for item in items if item.path.name not in done]
     with _appending(table, made_by, done) as write:

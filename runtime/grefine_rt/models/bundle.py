@@ -104,7 +104,8 @@ class Bundle:
                 for spec in specs:
                     check_before_use(self.folder, self.manifest, spec.file)
                 self._tokenizers[component] = [
-                    PromptTokenizer.from_file(self.folder / spec.file, spec.length) for spec in specs
+                    PromptTokenizer.from_file(self.folder / spec.file, spec.length, spec.cleaning == "clip")
+                    for spec in specs
                 ]
             return self._tokenizers[component]
 

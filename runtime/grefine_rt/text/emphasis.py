@@ -29,6 +29,8 @@ _HUGE = 1e30
 _EXTRA_NETWORK = re.compile(r"<(?:lora|lyco|lycoris|hypernet|embedding)\s*:[^<>]*>", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[\s,]{0,8}\b(?:BREAK|AND)\b[\s,]{0,8}")
 _BLANKS = re.compile(r"[^\S\n]{2,}")
+_WEIGHT = re.compile(r":\s*[+-]?(?:\d+\.?\d*|\.\d+)\)", re.ASCII)
+_TOOL_SYNTAX = re.compile(rf"\\[()\[\]]|{_EXTRA_NETWORK.pattern}", re.IGNORECASE)
 
 # A word is a run of characters that are neither space, control character nor punctuation (so letters of any
 # script with their combining marks, digits and emoji); hyphens and apostrophes join two runs, a full stop
@@ -58,6 +60,18 @@ def parse_weights(prompt: str) -> tuple[WeightedText, ...]:
 def plain_text(prompt: str) -> str:
     """The prompt without weights, escapes, extra-network tags and surplus blanks."""
     return _parse(prompt)[0]
+
+
+def as_written(prompt: str) -> str:
+    """The prompt for an encoder that is fed prompts raw: unchanged, brackets too, unless it uses the syntax of weights
+    unmistakably, then `plain_text(prompt)`.
+
+    Unmistakable are a number behind a colon in round brackets, an escaped bracket and an extra-network tag; brackets
+    alone are not, for people write them in sentences.
+    """
+    weight = _WEIGHT.search(prompt)
+    weighted = weight is not None and "(" in prompt[: weight.start()]
+    return plain_text(prompt) if weighted or _TOOL_SYNTAX.search(prompt) else prompt
 
 
 def emphasise(prompt: str, phrases: Sequence[Sequence[int]], amount: float = 0.1) -> str:
