@@ -19,7 +19,6 @@ from grefine_rt.accept import (
     grid_of,
     is_lower,
     judge,
-    keep_softly,
     refusals,
     sharpness,
     soft_weight,
@@ -27,6 +26,8 @@ from grefine_rt.accept import (
 )
 from grefine_rt.assess.alignment import PhraseScore, regions
 from grefine_rt.bundle.manifest import Cost
+from grefine_rt.imaging.image import to_float
+from grefine_rt.imaging.paste import paste_region
 from tests.support.fake_bundle import COLOURS, Bundle, Engine, scene, solve
 
 SIDE = 32
@@ -154,7 +155,7 @@ def test_judging_anything_gives_one_verdict_a_region_and_none_keeps_what_is_soun
 @given(pictures, pictures, masks)
 def test_what_is_not_kept_is_bit_for_bit_the_picture_of_before(before, after, cells):
     weight = soft_weight(cells, before.shape)
-    out = keep_softly(before, after, weight)
+    out = paste_region(before, to_float(after), weight)
     np.testing.assert_array_equal(out[weight == 0], before[weight == 0])
     np.testing.assert_array_equal(out[weight == 1], after[weight == 1])
     assert (weight[cells] == 1).all()
