@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 
 from grefine_rt.accept import GAIN, Accepted, refusals
-from grefine_rt.arrays import Floats, Mask, Rgb
+from grefine_rt.arrays import FloatMap, Floats, Mask, Rgb
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.cancel import Cancels
 from grefine_rt.contract import LATENT_SCALE
@@ -25,6 +25,7 @@ from grefine_rt.imaging.image import resize, to_float
 from grefine_rt.imaging.paste import paste_region
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.plan.crops import Crop
+from grefine_rt.plan.limits import within
 from grefine_rt.plan.plan import Drawn, RefinePlan
 from grefine_rt.plan.settings import SKETCH_SOLVER
 
@@ -42,12 +43,16 @@ class Drafts:
         plan: RefinePlan,
         seed: int,
         match: bool,
+        open_to: FloatMap | None,
         on_call: OnCall,
         cancel: Cancels | None,
     ) -> None:
-        """match: whether the rim is matched. Raises Cancelled, BundleError and DeviceError."""
+        """match: whether the rim is matched. open_to: as in `stages.Means`.
+
+        Raises Cancelled, BundleError and DeviceError.
+        """
         self._bundle, self._rgb, self._plan, self._seed, self._match = bundle, rgb, plan, seed, match
-        self._on_call, self._cancel = on_call, cancel
+        self._open_to, self._on_call, self._cancel = open_to, on_call, cancel
         self._crops = [(crop, plan.inside(crop.regions), plan.weight(crop.regions)) for crop in plan.crops]
         most, self._made = plan.most, 0
         calls = most.sketches * unet_calls(plan.sketch_steps or 1, plan.strength)
@@ -80,7 +85,7 @@ class Drafts:
                 scale = min(crop.size[0] / (x1 - x0), crop.size[1] / (y1 - y0))
                 image = match_rim(image, picture, mask, max(LATENT_SCALE, plan.feather * scale))
             out[window] = paste_region(out[window], image, weight[window])
-        return out
+        return within(self._rgb, out, self._open_to)
 
     def _prepare(self, crop: Crop, inside: Mask, rgb: Rgb) -> tuple[Floats, Mask, Redrawing]:
         x0, y0, x1, y1 = crop.box
@@ -95,6 +100,7 @@ class Drafts:
             strength=plan.strength,
             interval=plan.interval,
             frame=crop.frame((rgb.shape[1], rgb.shape[0])),
+            negative=plan.settings.negative,
             cancel=self._cancel,
         )
         return picture, mask, redrawing

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from grefine_rt import stages
+from grefine_rt import __version__, stages
 from grefine_rt.accept import enlarged, is_lower
 from grefine_rt.arrays import Rgb
 from grefine_rt.assess.indicator import (
@@ -20,14 +23,18 @@ from grefine_rt.assess.indicator import (
     check_prompt,
 )
 from grefine_rt.assessor import Assessor
-from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding
+from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Manifest
 from grefine_rt.cancel import Cancels
 from grefine_rt.engine.devices import Choice
-from grefine_rt.errors import OptionError
-from grefine_rt.imaging.image import Source, load
+from grefine_rt.errors import OptionError, one_of
+from grefine_rt.imaging.encode import PLAIN, Encoding, save
+from grefine_rt.imaging.image import Picture, Source, load
+from grefine_rt.imaging.mask_source import MaskSource
+from grefine_rt.imaging.metadata import NONE, Metadata
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.plan.checks import check_plan, check_plan_memory
 from grefine_rt.plan.costs import PlanCosts, plan_costs
+from grefine_rt.plan.limits import Limits, limits_of
 from grefine_rt.plan.make import make_plan, replan, shown
 from grefine_rt.plan.options import PlanOptions
 from grefine_rt.plan.plan import RefinePlan
@@ -56,6 +63,14 @@ class RefineOptions:
     match_rim: bool = True
     color_fix: ColorFix | None = None
 
+    def __post_init__(self) -> None:
+        """Raises OptionError for a value of a wrong type or name."""
+        for name, kind in (("assess", AssessOptions), ("plan", PlanOptions), ("match_rim", bool)):
+            if not isinstance(getattr(self, name), kind):
+                raise OptionError(f"The option '{name}' must be of type {kind.__name__}.")
+        one_of("decoding", self.decoding, ("plain", "difference", "quality", None))
+        one_of("color_fix", self.color_fix, ("quality", "whole", "off", None))
+
 
 _REFINE = RefineOptions()
 
@@ -79,6 +94,8 @@ class RefineResult:
     notes: plain sentences on what was changed or left out on the way.
     costs: what it took, with the drafts that were made; None for a bundle whose costs were not counted.
     backends: what ran each component, and why.
+    metadata: what the source's file said beside its pixels; `save` gives it back.
+    run: a hash of all that makes the result what it is, see `run_id`.
     """
 
     image: Image.Image
@@ -92,6 +109,68 @@ class RefineResult:
     notes: tuple[str, ...]
     costs: PlanCosts | None
     backends: tuple[Choice, ...]
+    metadata: Metadata = NONE
+    run: str = ""
+
+    def entry(self) -> dict[str, Any]:
+        """What was done, as JSON: the one entry that a result's file has beside what its source said."""
+        plan = self.plan
+        scores = {
+            when: {
+                "perceptual": round(float(scores.perceptual), 4),
+                "alignment": round(float(scores.alignment), 4),
+            }
+            for when, scores in (("before", self.before), ("after", self.after))
+        }
+        return {
+            "software": f"grefine-rt {__version__}",
+            "bundle": f"{plan.manifest.name} {plan.manifest.version}",
+            "prompt": self.before.prompt,
+            **({"negative": plan.settings.negative} if plan.settings.negative else {}),
+            "seed": self.seed,
+            "regenerated": round(float(plan.coverage), 4) if plan.regenerate else 0.0,
+            "restored": plan.restorations > 0,
+            **scores,
+            "run": self.run,
+        }
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        encoding: Encoding = PLAIN,
+        *,
+        overwrite: bool = False,
+        not_over: Iterable[str | os.PathLike[str]] = (),
+    ) -> tuple[str, ...]:
+        """Write the result with what its source said beside the pixels and `entry`; notes on what could not be kept.
+
+        The format is the encoding's, or the suffix's. Raises OutputError where it cannot be written, where `path` is
+        one of `not_over`, and where it exists unless `overwrite` is on.
+        """
+        _, notes = save(
+            self.image,
+            path,
+            encoding=encoding,
+            source=self.metadata,
+            entry=self.entry(),
+            overwrite=overwrite,
+            not_over=not_over,
+        )
+        return notes
+
+
+def run_id(
+    picture: Picture, prompt: str, seed: int, options: RefineOptions, manifest: Manifest, limits: Limits
+) -> str:
+    """What makes a result what it is, as a short hash: equal runs on one backend give equal pictures."""
+    said = hashlib.sha256(
+        repr((prompt, seed, options, manifest.name, manifest.checksum, __version__)).encode()
+    )
+    for array in (picture.rgb, picture.alpha, limits.mask, limits.protect):
+        said.update(
+            b"-" if array is None else repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()
+        )
+    return said.hexdigest()[:32]
 
 
 class Refiner(Assessor):
@@ -131,26 +210,37 @@ class Refiner(Assessor):
         plan: RefinePlan | None = None,
         on_progress: OnProgress | None = None,
         cancel: Cancels | None = None,
+        mask: MaskSource | None = None,
+        protect: MaskSource | None = None,
     ) -> RefineResult:
         """Eq. 10: R = stage 2 (stage 1 (I)), where and as strongly as the plan says.
 
-        `seed` is any integer. `plan` is a plan made before, perhaps changed; None makes one. `on_progress` is
-        called from this thread; `cancel` stops the work between two steps. Raises ImageError, PromptError,
-        OptionError (also for a plan of another picture size), MemoryLimitError when it cannot fit into this machine,
-        Cancelled, BundleError and DeviceError.
+        `seed` is any integer. `plan` is a plan made before, perhaps changed; None makes one. `on_progress` is called
+        from this thread; `cancel` stops the work between two steps. `mask` is redrawn, whatever was found, and nothing
+        outside it changes; `protect` never changes; both as `as_mask` takes them (see `Limits`). Raises ImageError,
+        PromptError, OptionError (also for a plan or mask of another picture size), MemoryLimitError when it cannot
+        fit into this machine, Cancelled, BundleError and DeviceError.
         """
         check_prompt(prompt)
         run, manifest = Run(on_progress, cancel), self.bundle.manifest
         assess = _Eyes(self.bundle, prompt, options.assess)
-        means = stages.Means(
-            self.bundle, seed, options.decoding, options.color_fix, options.match_rim, assess, cancel
-        )
         with run.part("load"):
             picture = load(image)
+            limits = limits_of(mask, protect, picture.rgb.shape)
+        means = stages.Means(
+            self.bundle,
+            seed,
+            options.decoding,
+            options.color_fix,
+            options.match_rim,
+            limits.weight(picture.rgb.shape),
+            assess,
+            cancel,
+        )
         with run.part("assess_before"):
             before = assess(picture.rgb)
         with run.part("plan"):
-            plan = make_plan(before, manifest, options.plan) if plan is None else plan
+            plan = limits.plan(make_plan(before, manifest, options.plan) if plan is None else plan)
             check_plan(plan, prompt, picture.size, manifest)
             check_plan_memory(plan, self.bundle)
             seen = before = shown(before, plan)
@@ -159,7 +249,7 @@ class Refiner(Assessor):
             with run.part("restore_first") as on_step:
                 found, restored = stages.restore_picture(found, plan, seen, restored, means, on_step)
                 seen = shown(assess(found), plan) if restored.changed else before
-                plan = replan(plan, seen) if plan.restore_first else plan
+                plan = limits.plan(replan(plan, seen)) if plan.restore_first else plan
                 check_plan_memory(plan, self.bundle)
         stage1, drawing = stages.unchanged(found, seen)
         with run.part("regenerate") as on_step:
@@ -187,6 +277,8 @@ class Refiner(Assessor):
             notes=(*picture.notes, *before.notes, *(n for did in happened for n in did.notes), *lowered),
             costs=plan_costs(plan, drawing.drawn, options.decoding, assess.looks),
             backends=self.bundle.choices,
+            metadata=picture.metadata,
+            run=run_id(picture, prompt, seed, options, manifest, limits),
         )
 
 

@@ -33,6 +33,7 @@ from grefine_rt.imaging.image import resize
 from grefine_rt.imaging.paste import add_difference
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.plan.costs import restore_work
+from grefine_rt.plan.limits import within
 from grefine_rt.plan.plan import Drawn, RefinePlan
 
 NOTHING = Drawn(0, 0)
@@ -42,7 +43,8 @@ NOTHING = Drawn(0, 0)
 class Means:
     """What both stages of one refine call work with.
 
-    decoding, color_fix, match_rim: as in `RefineOptions`. assess: assesses a picture uint8 (H, W, 3), with maps of a
+    decoding, color_fix, match_rim: as in `RefineOptions`. open_to: how far a pixel may change, float32
+    (H, W) in [0, 1], None for all (`plan.limits`). assess: assesses a picture uint8 (H, W, 3), with maps of a
     size (h, w).
     """
 
@@ -51,6 +53,7 @@ class Means:
     decoding: Decoding | None
     color_fix: ColorFix | None
     match_rim: bool
+    open_to: FloatMap | None
     assess: Callable[[Rgb, tuple[int, int]], Assessment]
     cancel: Cancels | None
 
@@ -99,7 +102,9 @@ def regenerate_regions(
             new = look(draft, then, tokens, plan.judged)
             return accept_drawing(rgb, draft, weight, old, new, own.tolerance, min(own.p_bound, SOUND))
 
-    drafts = Drafts(means.bundle, rgb, plan, means.seed, means.match_rim, on_step, means.cancel)
+    drafts = Drafts(
+        means.bundle, rgb, plan, means.seed, means.match_rim, means.open_to, on_step, means.cancel
+    )
     choice = best(drafts, plan, seen, means.judge, rule)
     if choice.picture is None:
         return rgb, Happened(False, seen, np.zeros_like(weight), True, choice.drawn, choice.why)
@@ -138,10 +143,11 @@ def restore_picture(
         decoding=means.decoding,
         color_fix=means.color_fix,
         keep=np.clip(resize(good, size), 0, 1),
+        negative=plan.settings.negative,
         on_step=on_step,
         cancel=means.cancel,
     )
-    candidate = add_difference(rgb, picture, restored.image)
+    candidate = within(rgb, add_difference(rgb, picture, restored.image), means.open_to)
     if not plan.judges:
         return candidate, Happened(True, made.seen, made.anew, exact=False)
     own, tokens = plan.manifest.plan, plan.manifest.perceptual.grid

@@ -14,6 +14,7 @@ from grefine_export.cli.inpaint import inpaint
 from grefine_export.cli.ip_iqa import ip_iqa
 from grefine_export.cli.learn import app as learn
 from grefine_export.cli.pasd import pasd
+from grefine_rt.errors import HERE
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -78,5 +79,16 @@ def mini(
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """Entry point of the console script. Exit codes as of `grefine-rt`; without the extra's packages one sentence."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "grefine_export", "grefine_rt"):
+            raise
+        typer.echo(
+            f"error: grefine-export needs the package '{package}', which is not installed: run 'pip install .[export]' "
+            f"{HERE}.",
+            err=True,
+        )
+        raise SystemExit(1) from None

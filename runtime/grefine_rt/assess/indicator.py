@@ -17,7 +17,7 @@ from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.batch import run_rows
 from grefine_rt.engine.devices import Choice
-from grefine_rt.errors import OptionError, PromptError
+from grefine_rt.errors import OptionError, PromptError, one_of
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Source, encoder_input, load
 from grefine_rt.models.bundle import Bundle
@@ -54,24 +54,12 @@ class AssessOptions:
 
     def __post_init__(self) -> None:
         """Raises OptionError for a reading that does not exist."""
-        if self.scoring not in ("calibrated", "published", None):
-            raise OptionError(f"The option 'scoring' must be calibrated or published, not {self.scoring!r}.")
-        if self.adjective_rule not in ("penalised", "printed"):
-            raise OptionError(
-                f"The option 'adjective_rule' must be penalised or printed, not {self.adjective_rule!r}."
-            )
-        if self.alignment_score not in ("phrases", "reward"):
-            raise OptionError(
-                f"The option 'alignment_score' must be phrases or reward, not {self.alignment_score!r}."
-            )
-        for name, kind in (
-            ("factors", perceptual.Factors),
-            ("bounds", perceptual.Bounds),
-            ("upsampling", perceptual.Upsampling),
-        ):
-            value, known = getattr(self, name), get_args(kind)
-            if value not in (*known, None):
-                raise OptionError(f"The option '{name}' must be {' or '.join(known)}, not {value!r}.")
+        one_of("scoring", self.scoring, ("calibrated", "published", None))
+        one_of("adjective_rule", self.adjective_rule, ("penalised", "printed"))
+        one_of("alignment_score", self.alignment_score, ("phrases", "reward"))
+        one_of("factors", self.factors, (*get_args(perceptual.Factors), None))
+        one_of("bounds", self.bounds, (*get_args(perceptual.Bounds), None))
+        one_of("upsampling", self.upsampling, (*get_args(perceptual.Upsampling), None))
 
     def readings(self, scoring: Scoring) -> perceptual.Readings:
         """The three readings that a scoring is taken with."""

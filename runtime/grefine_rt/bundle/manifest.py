@@ -1,19 +1,16 @@
 """`bundle.json`: what a bundle holds, and the constants that belong to its weights. Typed and strict."""
 
 import dataclasses
-import hashlib
 import json
-import math
 import re
-import types
-import typing
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Literal
 
+from grefine_rt.bundle.strict import HIGHEST, MENDS, read_strictly, short
 from grefine_rt.contract import Prediction, Schedule, Solver
-from grefine_rt.errors import BundleError
+from grefine_rt.errors import BundleError, shown
 
 FORMAT = 1
 FILE_NAME = "bundle.json"
@@ -27,6 +24,8 @@ SECTION_COMPONENTS = {
 }
 """What each section that may be null brings with it."""
 
+MAX_SIDE, MAX_GRID, MAX_LENGTH, MAX_STEPS = 16384, 1024, 4096, 1000
+"""Pixels, tokens along a side of a grid, tokens of a text, steps of a stage."""
 Decoding = Literal["plain", "difference", "quality"]
 ColorFix = Literal["quality", "whole", "off"]
 Redraw = Literal["poor", "misshapen"]
@@ -230,14 +229,14 @@ class Manifest:
         unknown, of a wrong type, out of range, or pointing out of the bundle."""
         try:
             data = json.loads(text)
-        except ValueError as error:
-            raise BundleError(f"bundle.json is not valid JSON ({error}): {_MEND}.") from error
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"bundle.json is not valid JSON ({short(error)}): {MENDS}.") from error
         if not isinstance(data, dict):
-            raise BundleError(f"bundle.json must hold a JSON object: {_MEND}.")
+            raise BundleError(f"bundle.json must hold a JSON object: {MENDS}.")
         if data.get("format") != FORMAT:
             raise BundleError(
-                f"bundle.json has format {data.get('format')!r}, but this version of grefine-rt reads format "
-                f"{FORMAT}: {_MEND}, or upgrade with 'pip install --upgrade grefine-rt'."
+                f"bundle.json has format {shown(data.get('format'))}, but this version of grefine-rt reads format "
+                f"{FORMAT}: {MENDS}, or take a newer grefine-rt."
             )
         manifest = read_strictly(cls, data, "")
         _check(manifest)
@@ -301,67 +300,15 @@ class Manifest:
         return tuple(path for path in self.files if belongs(path))
 
 
-REINSTALL = "pip install --force-reinstall --no-deps grefine-rt"
-"""The command that mends the embedded bundle."""
-
-
-MEND = "run 'grefine-rt bundle fetch ADDRESS' to fetch it again, or 'grefine-export bundle RECIPE' to make it again"
-"""How to get another bundle again."""
-
-_MEND = f"{MEND}, or '{REINSTALL}' for the embedded one"
-T = TypeVar("T")
-
-
-def digest(text: str) -> str:
-    """SHA-256 of what a `bundle.json` says, its `checksum` aside, in hexadecimal: order and blanks do not count."""
-    said = {key: value for key, value in json.loads(text).items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def read_strictly(kind: type[T], value: Any, where: str) -> T:
-    """`value`, from JSON, as `kind`: a dataclass, tuple, mapping, Literal or plain type, strictly."""
-    return typing.cast(T, _convert(kind, value, where))
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
-        for problem, names in (
-            ("lacks", needed - value.keys()),
-            ("has an unknown", value.keys() - hints.keys()),
-        ):
-            if names:
-                raise BundleError(f"bundle.json {problem} '{where}{min(names)}': {_MEND}.")
-        return typing.cast(Any, kind)(
-            **{name: _convert(hints[name], item, f"{where}{name}.") for name, item in value.items()}
-        )
-    if origin is types.UnionType:  # a section or null
-        return None if value is None else _convert(arguments[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_convert(arguments[0], item, f"{where}{index}.") for index, item in enumerate(value))
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _convert(arguments[1], item, f"{where}{key}.") for key, item in value.items()}
-    if origin is Literal and value in arguments:
-        return value
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if kind in (int, str, bool) and type(value) is kind:
-        return value
-    wanted = " or ".join(map(repr, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
-    raise BundleError(
-        f"bundle.json has {value!r} at '{where.rstrip('.')}' where {wanted} is wanted: {_MEND}."
-    )
-
-
 def _check(manifest: Manifest) -> None:
     """What types cannot say: ranges, and names that must agree."""
     for path in manifest.files:
         pure = PurePosixPath(path)
         plain = path == pure.as_posix() and not pure.is_absolute() and not re.search(r"[\\:\0]", path)
         if not plain or ".." in pure.parts or path in (".", FILE_NAME):
-            raise BundleError(f"bundle.json lists '{path}', which is no path inside the bundle: {_MEND}.")
+            raise BundleError(
+                f"bundle.json lists '{short(path)}', which is no path inside the bundle: {MENDS}."
+            )
     components = manifest.components.keys()
     needed = {*ASSESS_COMPONENTS}
     for section, parts in SECTION_COMPONENTS.items():
@@ -388,6 +335,7 @@ def _check(manifest: Manifest) -> None:
         "tokenizers": tuple(spec.length for specs in manifest.tokenizers.values() for spec in specs),
     }
     fine = {section: all(value > 0 for value in values) for section, values in positive.items()}
+    fine |= {where: low <= value <= high for where, value, low, high in _ranges(manifest)}
     fine["perceptual.alpha"] = len(perceptual.alpha) == 3
     fine["plan"] = 0 <= plan.strength_min <= plan.strength_max <= 1
     fine["plan.grow"] = min(plan.grow, plan.feather, plan.min_area) >= 0
@@ -430,4 +378,39 @@ def _check(manifest: Manifest) -> None:
 def _names(what: str, wrong: Set[str], problem: str) -> None:
     """Raise BundleError for the first of the wrong names, if there is one."""
     if wrong:
-        raise BundleError(f"bundle.json {problem} {what} '{min(wrong)}': {_MEND}.")
+        raise BundleError(f"bundle.json {problem} {what} '{short(min(wrong))}': {MENDS}.")
+
+
+def _ranges(manifest: Manifest) -> Iterator[tuple[str, float, float, float]]:
+    """Sizes and counts with what they may be: beyond it no model is, and memory and time would run away."""
+    yield "perceptual.resolution", manifest.perceptual.resolution, 1, MAX_SIDE
+    yield "perceptual.grid", manifest.perceptual.grid, 1, MAX_GRID
+    yield "alignment.resolution", manifest.alignment.resolution, 1, MAX_SIDE
+    yield "alignment.grid", manifest.alignment.grid, 1, MAX_GRID
+    yield "plan.tau", manifest.plan.tau, 0, 2
+    yield "plan.grow", manifest.plan.grow, 0, 64
+    yield "plan.feather", manifest.plan.feather, 0, 64
+    yield "plan.min_area", manifest.plan.min_area, 0, 1
+    if manifest.ip_iqa is not None:
+        yield "ip_iqa.resolution", manifest.ip_iqa.resolution, 1, MAX_SIDE
+    for component, specs in manifest.tokenizers.items():
+        for spec in specs:
+            yield f"tokenizers.{component}", spec.length, 1, MAX_LENGTH
+    if manifest.inpaint is not None:
+        yield "inpaint.drafts", manifest.inpaint.drafts, 1, 64
+        yield "inpaint.sketch_steps", manifest.inpaint.sketch_steps, 0, MAX_STEPS
+        yield "inpaint.smallest", manifest.inpaint.smallest, 0, MAX_SIDE
+    for section, stage in (("inpaint", manifest.inpaint), ("restore", manifest.restore)):
+        if stage is not None:
+            yield f"{section}.resolution", stage.resolution, 1, MAX_SIDE
+            yield f"{section}.multiple", stage.multiple, 8, MAX_SIDE
+            yield f"{section}.steps", stage.steps, 1, MAX_STEPS
+            yield f"{section}.tile", stage.tile, 0, MAX_SIDE
+            yield f"{section}.guidance", stage.guidance, -1000, 1000
+            yield f"{section}.schedule.train_steps", stage.schedule.train_steps, 1, 100_000
+            yield f"{section}.schedule.offset", stage.schedule.offset, 0, 100_000
+    for path, entry in manifest.files.items():
+        yield f"files.{path}.size", entry.size, 0, 2**48
+    for path, cost in (manifest.costs or {}).items():
+        for value in (*cost.flops, *cost.memory):
+            yield f"costs.{path}", value, -HIGHEST, HIGHEST

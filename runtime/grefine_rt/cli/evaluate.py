@@ -65,7 +65,7 @@ def evaluate(
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
     from grefine_rt.evaluation.published import REMARK, published
-    from grefine_rt.imaging.image import check_writable
+    from grefine_rt.files import check_writable
 
     if csv is not None:
         check_writable(csv)

@@ -10,7 +10,20 @@ ABLATIONS = "Ablations"
 STRENGTH = "Strength and steps (default: the bundle's own)"
 
 Image = Annotated[
-    Path, typer.Argument(metavar="IMAGE", help="The picture: PNG, JPEG, WebP, TIFF, ...", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="IMAGE",
+        help="The picture: PNG, JPEG, WebP, TIFF, ...; - is standard input.",
+        show_default=False,
+    ),
+]
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGE...",
+        help="Pictures: PNG, JPEG, WebP, TIFF, ...; - is standard input.",
+        show_default=False,
+    ),
 ]
 Prompt = Annotated[
     str | None,
@@ -18,8 +31,23 @@ Prompt = Annotated[
         "--prompt",
         "-p",
         help="What the picture should show; weights as in (red house:1.2) are understood. "
-        "Default: the text of IMAGE's namesake that ends in .txt.",
+        "Default: the text of IMAGE's namesake that ends in .txt, else what its generator wrote into IMAGE.",
         show_default=False,
+    ),
+]
+Negative = Annotated[
+    str | None,
+    typer.Option(
+        "--negative",
+        "-n",
+        help="What it should not show. Default: what is found where the prompt is.",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", "--force", help="Replace files. Without it only the same run writes its own anew."
     ),
 ]
 Bundle = Annotated[str, typer.Option(help="The models: a name, see 'bundle list', or a folder.")]

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
-from grefine_rt.arrays import Mask
 from grefine_rt.contract import LATENT_SCALE
-from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
+from grefine_rt.imaging.mask_source import MaskSource, as_mask
 from grefine_rt.plan.costs import ALL_CALLS, draw_cost, plan_costs
 from grefine_rt.plan.crops import Frame, choose_crops
 from grefine_rt.plan.options import Cropping, Work
@@ -17,17 +14,14 @@ from grefine_rt.plan.plan import RefinePlan
 from grefine_rt.plan.reasons import edited_reasons
 
 
-def with_mask(plan: RefinePlan, mask: Mask) -> RefinePlan:
-    """The same plan for another mask, bool (H, W): an empty one switches stage 1 off, any other on, at once.
+def with_mask(plan: RefinePlan, mask: MaskSource) -> RefinePlan:
+    """The same plan for another mask, as `imaging.mask_source.as_mask` takes them: an empty one switches stage 1 off,
+    any other on, at once.
 
-    Stage 2 then follows, where the options have it. Raises OptionError when the mask is not bool or not of the
-    picture's size.
+    Stage 2 then follows, where the options have it. Raises OptionError when the mask is not of the picture's size, or
+    of a type that is no mask.
     """
-    mask = np.asarray(mask)
-    if mask.dtype != np.bool_ or mask.shape != plan.mask.shape:
-        raise OptionError(
-            f"The mask must be a bool array of shape {plan.mask.shape}, but is {mask.dtype} {mask.shape}."
-        )
+    mask = as_mask(mask, plan.mask.shape)
     changed = with_crops(
         replace(
             plan,

@@ -56,6 +56,7 @@ class Settings:
     stage2_steps: int
     delta: float
     work: Work
+    negative: str
 
 
 def settings_of(options: PlanOptions, manifest: Manifest) -> Settings:
@@ -103,6 +104,7 @@ def settings_of(options: PlanOptions, manifest: Manifest) -> Settings:
         stage2_steps=stage2_steps,
         delta=delta,
         work=options.work,
+        negative=options.negative,
     )
     _check_steps(settings, manifest)
     return settings
