@@ -155,9 +155,11 @@ def _manifest(
     data["components"] = {component: base.components[component] for component in kept}
     data["components"] |= {"alignment_image": _graph("blip_image"), "alignment_text": _graph("blip_text")}
     data["tokenizers"]["alignment_text"] = [{"file": TOKENIZER, "input": "ids", "length": LENGTH}]
-    data.pop("image_reward", None)
+    data["scorers"].pop("image_reward", None)
     if "image_reward" in graphs:
-        data["components"]["image_reward"] = _graph("image_reward")
         # Trained on pairs: with this slope the score is the probability of beating a picture of reward 0.
-        data["image_reward"] = {"slope": REWARD_STD, "centre": 0.0}
+        data["scorers"]["image_reward"] = {
+            "components": {"image_reward": _graph("image_reward")},
+            "settings": {"slope": REWARD_STD, "centre": 0.0},
+        }
     return data

@@ -75,9 +75,11 @@ def add_to_bundle(
     target = bundle / TOKENIZER
     target.parent.mkdir(exist_ok=True)
     shutil.copyfile(tokenizer, target)
-    manifest["ip_iqa"] = {"resolution": resolution, "outputs": [*model.design.outputs]}
-    manifest["components"] |= {name: f"components/{name}.onnx" for name in COMPONENTS}
-    manifest["tokenizers"]["ip_iqa_text"] = [{"file": TOKENIZER, "input": "ids", "length": length}]
+    manifest["scorers"]["ip_iqa"] = {
+        "components": {name: f"components/{name}.onnx" for name in COMPONENTS},
+        "tokenizers": {"ip_iqa_text": [{"file": TOKENIZER, "input": "ids", "length": length}]},
+        "settings": {"resolution": resolution, "outputs": [*model.design.outputs]},
+    }
     others = [weight for weight in manifest["weights"] if weight["component"] not in COMPONENTS]
     own = [{"component": name, "origin": origin, "license": license_name} for name in COMPONENTS]
     manifest["weights"] = others + own

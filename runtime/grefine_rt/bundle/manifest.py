@@ -22,10 +22,17 @@ ASSESS_COMPONENTS = ("perceptual", "alignment_image", "alignment_text")
 SECTION_COMPONENTS = {
     "inpaint": ("inpaint_text", "inpaint_encode", "inpaint_step", "inpaint_decode"),
     "restore": ("restore_text", "restore_encode", "restore_step", "restore_decode"),
+}
+"""What each stage that may be null brings with it."""
+
+_TAKEN = ("perceptual", "alignment", "overall", "technical", "rationality", "naturalness", "scores")
+"""Names of scores that no metric may have."""
+
+_OLD_METRICS = {
     "ip_iqa": ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion"),
     "image_reward": ("image_reward",),
 }
-"""What each section that may be null brings with it."""
+"""Metrics that had a section of their own before `scorers` was there, and their components."""
 
 Decoding = Literal["plain", "difference", "quality"]
 ColorFix = Literal["quality", "whole", "off"]
@@ -143,24 +150,6 @@ class Restore:
 
 
 @dataclass(frozen=True)
-class IpIqa:
-    """The separate assessor IP-IQA: input side in pixels, and what the columns of its `scores` are, in the
-    units of the opinion scores it was trained on."""
-
-    resolution: int
-    outputs: tuple[Literal["quality", "alignment"], ...]
-
-
-@dataclass(frozen=True)
-class Reward:
-    """The ImageReward scalar, of the pictures and token ids that the alignment indicator takes: as a score in
-    [0, 1] it is sigmoid(slope * (reward - centre))."""
-
-    slope: float
-    centre: float
-
-
-@dataclass(frozen=True)
 class Cost:
     """What one run of a component costs at batch 1, as polynomials c0 + c1 n + c2 n^2 of its n latent cells (of 64
     pixels; components of fixed size have c0 alone): floating-point operations, two a multiply-add, and bytes of
@@ -180,6 +169,20 @@ class TokenizerSpec:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """One metric beside both indicators: its graphs, tokenizers and settings, all in one entry.
+
+    components: files by component name; they belong to `Manifest.components` too. tokenizers: of its components that
+    read texts; one that has none reads ids of the alignment indicator's tokenizer. settings: what the metric's file in
+    `assess/scorers` reads; `resolution` among them is the side of its pictures in pixels.
+    """
+
+    components: Mapping[str, str]
+    tokenizers: Mapping[str, tuple[TokenizerSpec, ...]] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """Size in bytes and SHA-256 in hexadecimal of a file."""
 
@@ -191,9 +194,9 @@ class FileEntry:
 class Manifest:
     """All of `bundle.json`. Paths are relative to the bundle, with forward slashes.
 
-    A bundle that only assesses has null for `inpaint` and `restore`, one without IP-IQA null for `ip_iqa` or no
-    such key, and likewise `image_reward`; their components and tokenizers are then absent. `costs` by graph file, where
-    they were counted. `checksum`: SHA-256 of all the rest, see `digest`.
+    A bundle that only assesses has null for `inpaint` and `restore`; their components and tokenizers are then absent.
+    `scorers`: the metrics beside both indicators, by name; `components` and `tokenizers` have theirs too, but not in
+    the file. `costs` by graph file, where they were counted. `checksum`: SHA-256 of all the rest, see `digest`.
     """
 
     format: int
@@ -209,8 +212,7 @@ class Manifest:
     tokenizers: Mapping[str, tuple[TokenizerSpec, ...]]
     components: Mapping[str, str]
     files: Mapping[str, FileEntry]
-    ip_iqa: IpIqa | None = None
-    image_reward: Reward | None = None
+    scorers: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
     costs: Mapping[str, Cost] | None = None
     checksum: str | None = None
 
@@ -229,13 +231,28 @@ class Manifest:
                 f"bundle.json has format {data.get('format')!r}, but this version of grefine-rt reads format "
                 f"{FORMAT}: {_MEND}, or upgrade with 'pip install --upgrade grefine-rt'."
             )
-        manifest = read_strictly(cls, data, "")
+        manifest = read_strictly(cls, _with_metrics(data), "")
         _check(manifest)
         return manifest
 
     def to_json(self) -> str:
         """The text of `bundle.json`; `from_json` gives back an equal manifest."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+        data = dataclasses.asdict(self)
+        for metric in data["scorers"].values():
+            for kind in ("components", "tokenizers"):
+                data[kind] = {name: item for name, item in data[kind].items() if name not in metric[kind]}
+        return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+    def reads(self, component: str) -> str:
+        """The component whose tokenizers make the ids that this one takes: its own, its stage's text encoder's, or the
+        alignment indicator's."""
+        if component in self.tokenizers:
+            return component
+        return f"{component.split('_')[0]}_text" if component.endswith("_step") else "alignment_text"
+
+    def metric_of(self, component: str) -> Metric | None:
+        """The metric that a component belongs to."""
+        return next((metric for metric in self.scorers.values() if component in metric.components), None)
 
     @property
     def refines(self) -> bool:
@@ -296,6 +313,27 @@ _MEND = f"{MEND}, or '{REINSTALL}' for the embedded one"
 T = TypeVar("T")
 
 
+def _with_metrics(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON of a manifest with its metrics under `scorers`, also of one from before they were there, and with their
+    components and tokenizers among all others."""
+    data = {"scorers": {}, **data}
+    for name, parts in _OLD_METRICS.items():
+        section = data.pop(name, None)
+        if section is not None:
+            own = {
+                kind: {part: data[kind][part] for part in parts if part in data.get(kind, {})}
+                for kind in ("components", "tokenizers")
+            }
+            data["scorers"] = {**data["scorers"], name: {**own, "settings": section}}
+    for metric in data["scorers"].values() if isinstance(data["scorers"], dict) else ():
+        for kind in ("components", "tokenizers"):
+            if isinstance(metric, dict) and all(
+                isinstance(part.get(kind, {}), dict) for part in (metric, data)
+            ):
+                data[kind] = {**data.get(kind, {}), **metric.get(kind, {})}
+    return data
+
+
 def digest(text: str) -> str:
     """SHA-256 of what a `bundle.json` says, its `checksum` aside, in hexadecimal: order and blanks do not count."""
     said = {key: value for key, value in json.loads(text).items() if key != "checksum"}
@@ -311,7 +349,11 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
         hints = typing.get_type_hints(kind)
-        needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
+        needed = {
+            field.name
+            for field in dataclasses.fields(kind)
+            if field.default is field.default_factory is dataclasses.MISSING
+        }
         for problem, names in (
             ("lacks", needed - value.keys()),
             ("has an unknown", value.keys() - hints.keys()),
@@ -321,6 +363,8 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return typing.cast(Any, kind)(
             **{name: _convert(hints[name], item, f"{where}{name}.") for name, item in value.items()}
         )
+    if kind is Any:
+        return value
     if origin is types.UnionType:  # a section or null
         return None if value is None else _convert(arguments[0], value, where)
     if origin is tuple and isinstance(value, list):
@@ -353,6 +397,11 @@ def _check(manifest: Manifest) -> None:
             needed |= {*parts}
         else:
             _names("component", components & {*parts}, f"has null for '{section}' but the")
+    core = {*ASSESS_COMPONENTS, *(part for parts in SECTION_COMPONENTS.values() for part in parts)}
+    for name, metric in manifest.scorers.items():
+        _names("name of a metric in", {f"scorers.{name}"} if name in _TAKEN else set(), "has a taken")
+        _names("component", core & metric.components.keys(), f"gives the metric '{name}' the taken")
+    needed |= {part for metric in manifest.scorers.values() for part in metric.components}
     _names("component", components - needed, "has the unknown")
     _names("component", needed - components, "lacks the")
     texts = {component for component in needed if component.endswith("_text")}
@@ -376,12 +425,6 @@ def _check(manifest: Manifest) -> None:
     fine["plan"] = 0 <= plan.strength_min <= plan.strength_max <= 1
     fine["plan.grow"] = min(plan.grow, plan.feather, plan.min_area) >= 0
     fine["plan.p_bound"] = 0 <= plan.p_bound <= 1
-    if manifest.ip_iqa is not None:
-        outputs = manifest.ip_iqa.outputs
-        fine["ip_iqa.resolution"] = manifest.ip_iqa.resolution > 0
-        fine["ip_iqa.outputs"] = outputs in (("quality",), ("quality", "alignment"))
-    if manifest.image_reward is not None:
-        fine["image_reward.slope"] = manifest.image_reward.slope > 0
     if manifest.restore is not None:
         fine["restore.delta"] = 0 <= manifest.restore.delta <= 1
     if manifest.inpaint is not None:
@@ -408,7 +451,12 @@ def _check(manifest: Manifest) -> None:
     fine["files"] = all(
         entry.size >= 0 and re.fullmatch("[0-9a-f]{64}", entry.sha256) for entry in manifest.files.values()
     )
-    _names("out of range in", {section for section, is_fine in fine.items() if not is_fine}, "has a value")
+    check_ranges(fine)
+
+
+def check_ranges(fine: Mapping[str, bool]) -> None:
+    """Raises BundleError for the first place in `bundle.json` whose value is not fine."""
+    _names("out of range in", {place for place, is_fine in fine.items() if not is_fine}, "has a value")
 
 
 def _names(what: str, wrong: Set[str], problem: str) -> None:
