@@ -199,7 +199,33 @@ def details(outcomes: Outcomes) -> dict[str, Any]:
     parts |= _by("refine_rmse_reduction", refine_rmse_reduction, local, "defect")
     for name in ("alignment_phrase_accuracy", "refine_alignment_success"):
         parts |= _by(name, FIGURES[name].of, alignment, "misaligned")
+    parts |= _apart(outcomes)
     return {name: {"value": part.value, "samples": part.samples} for name, part in parts.items()}
+
+
+STRANGE: dict[str, tuple[str, ...]] = {
+    "perceptual_srcc": ("damage", "style"),
+    "perceptual_map_auc": ("damage", "style"),
+    "alignment_auc": ("prompt", "synonym"),
+    "alignment_phrase_accuracy": ("prompt", "synonym"),
+    "refine_rmse_reduction": ("damage", "style"),
+    "refine_alignment_success": ("prompt", "synonym", "style"),
+    "clean_skip_rate": ("prompt", "synonym", "style"),
+}
+"""What training never saw and each figure bears on, of `heldout.UNSEEN`."""
+
+
+def _apart(outcomes: Outcomes) -> dict[str, Measured]:
+    """Figures of the samples that are like training (`_seen`), of those with anything strange that bears on the figure
+    (`_unseen`), and of each strange thing alone (`_unseen/damage`)."""
+    parts = {}
+    for name, strange in STRANGE.items():
+        of = FIGURES[name].of
+        parts[f"{name}_seen"] = of([o for o in outcomes if not o.unseen])
+        parts[f"{name}_unseen"] = of([o for o in outcomes if o.unseen.intersection(strange)])
+        for what in strange:
+            parts[f"{name}_unseen/{what}"] = of([o for o in outcomes if what in o.unseen])
+    return parts
 
 
 def _by(name: str, of: Callable[[Outcomes], Measured], outcomes: Outcomes, key: str) -> dict[str, Measured]:

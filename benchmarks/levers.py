@@ -101,6 +101,7 @@ def pull(
             seen=what,
             redraws=plan.regenerate,
             repair=repair,
+            unseen=sample.unseen,
         )
         found[name] = Pulled(outcome, tflop, full)
     return found

@@ -13,7 +13,8 @@ import numpy as np
 
 from benchmarks.judge import Judge
 from benchmarks.metrics import psnr, rmse, roc_auc
-from grefine_export.mini.heldout import Sample
+from grefine_export.mini.heldout import Sample, names_wanted
+from grefine_export.mini.world import alike
 from grefine_rt import (
     Assessment,
     AssessOptions,
@@ -71,7 +72,8 @@ class Repair:
 class Outcome:
     """One sample under one variant.
 
-    `defect`: the kinds of its perceptual defects, joined by "+". `redraws`: the plan runs stage 1. `repair`
+    `defect`: the kinds of its perceptual defects, joined by "+". `unseen`: what of it is never trained on, of
+    `heldout.UNSEEN`. `redraws`: the plan runs stage 1. `repair`
     is None where the sample was only assessed and planned.
     """
 
@@ -83,6 +85,7 @@ class Outcome:
     seen: Seen
     redraws: bool
     repair: Repair | None
+    unseen: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ def try_variants(
             seen=what,
             redraws=plan.regenerate,
             repair=repair,
+            unseen=sample.unseen,
         )
     return found
 
@@ -153,7 +157,8 @@ def repair_of(sample: Sample, result: RefineResult, judge: Judge) -> Repair:
     """The facts of a refined sample."""
     refined = np.asarray(result.image.convert("RGB"))
     before, after = judge.look(sample.image), judge.look(refined)
-    others = [thing for index, thing in enumerate(sample.scene.things) if index != sample.thing]
+    apart = () if sample.thing is None else alike(sample.scene, sample.thing)
+    others = [thing for index, thing in enumerate(sample.scene.things) if index not in apart]
     kept = [
         after.shows(thing.kind, thing.colour) for thing in others if before.shows(thing.kind, thing.colour)
     ]
@@ -181,7 +186,7 @@ def same_twice(refiner: Refiner, sample: Sample, seed: int) -> bool:
 def _names_wanted(sample: Sample, wrong: list[PhraseScore]) -> bool | None:
     if sample.wanted is None:
         return None
-    return bool(wrong) and sample.wanted.kind in wrong[0].text.split()
+    return bool(wrong) and names_wanted(sample, wrong[0].text)
 
 
 def _rmse_reduction(sample: Sample, refined: np.ndarray) -> float | None:

@@ -9,7 +9,7 @@ from benchmarks import borders
 from grefine_export.mini import heldout
 from grefine_rt import GRefineError
 from grefine_rt.imaging.mask import feather
-from tests.benchmarks.test_levers import fake_refiner
+from tests.support.priced_refiner import priced_refiner
 
 GREY = np.full((64, 64, 3), 120, np.uint8)
 MASK = np.zeros((64, 64), bool)
@@ -54,7 +54,7 @@ def test_a_change_beyond_the_feather_is_found():
 
 
 def test_the_set_is_measured_and_shown():
-    results = borders.run(fake_refiner(drafts=1), heldout.samples(5), 0)
+    results = borders.run(priced_refiner(drafts=1), heldout.samples(5), 0)
     assert results["pictures"] > 0
     assert results["unchanged_beyond_feather"] is True
     json.dumps(results, allow_nan=False)
@@ -70,4 +70,4 @@ def test_the_set_is_measured_and_shown():
 
 def test_a_set_without_any_redrawing_is_one_sentence():
     with pytest.raises(GRefineError, match="redraws none"):
-        borders.run(fake_refiner(), [], 0)
+        borders.run(priced_refiner(), [], 0)

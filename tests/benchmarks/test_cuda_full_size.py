@@ -66,6 +66,7 @@ def run(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["sdxl", "pasd"])
 def test_a_stage_agrees_with_torch_and_is_not_run_again(run, part, capsys):
     code, found = run("--part", part)

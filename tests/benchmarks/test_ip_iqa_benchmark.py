@@ -11,7 +11,7 @@ from grefine_export.learn.ip_iqa import grouped_split
 from grefine_export.mini.rated import write_database
 from grefine_rt import Assessor
 from grefine_rt.evaluation import databases
-from tests.runtime import assess_bundle as small
+from tests.support import assess_bundle as small
 
 
 def test_agreement_is_the_mean_over_the_test_sides(tmp_path):

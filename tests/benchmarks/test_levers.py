@@ -1,9 +1,7 @@
 import dataclasses
 import functools
-import importlib.util
 import io
 import json
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -12,26 +10,8 @@ from benchmarks import levers
 from benchmarks.judge import Judge
 from benchmarks.outcomes import Outcome, Repair, Seen
 from grefine_export.mini import heldout
-from grefine_rt import BundleError, Refiner
-from grefine_rt.bundle.manifest import Cost
-
-
-def fake_refiner(costs=True, drafts=3):
-    """The runtime's own stand-in for a bundle, with made-up costs."""
-    path = Path(__file__).parents[1] / "runtime" / "fake_bundle.py"
-    spec = importlib.util.spec_from_file_location("fake_bundle_of_levers", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    bundle = module.Bundle()
-    manifest = bundle.manifest
-    bundle.manifest = dataclasses.replace(
-        manifest,
-        components={name: name for name in bundle.engines},
-        costs={name: Cost((0.0, 1e6, 0.0), (0.0, 0.0, 0.0)) for name in bundle.engines} if costs else None,
-        inpaint=dataclasses.replace(manifest.inpaint, drafts=drafts),
-        plan=dataclasses.replace(manifest.plan, p_bound=0.9),
-    )
-    return Refiner(bundle)
+from grefine_rt import BundleError
+from tests.support.priced_refiner import priced_refiner
 
 
 @functools.cache
@@ -41,7 +21,7 @@ def some():
 
 @pytest.fixture(scope="module")
 def results():
-    return levers.measure(fake_refiner(), Judge.load(), some(), 0, levers.levers((0.0, 0.5), 4, 2))
+    return levers.measure(priced_refiner(), Judge.load(), some(), 0, levers.levers((0.0, 0.5), 4, 2))
 
 
 def test_every_lever_has_its_costs_and_every_figure(results):
@@ -80,7 +60,7 @@ def test_the_default_is_what_the_bundle_does_unasked(results):
     # The stand-in's manifest guides every call of 4 steps and names no crops.
     options = levers.levers((0.0, 1.0), 4, 0)["skip, fewer drafts"]
     plain = dataclasses.replace(options, stage1_steps=4)
-    pulled = [levers.pull(fake_refiner(), Judge.load(), one, {"": plain}, one.number)[""] for one in some()]
+    pulled = [levers.pull(priced_refiner(), Judge.load(), one, {"": plain}, one.number)[""] for one in some()]
     assert default["tflop"] == pytest.approx(sum(one.tflop for one in pulled) / len(pulled))
     assert default["tflop"] < rows["skip, fewer drafts"]["tflop"]
     assert results["passed"]["share"] == (default["share"] <= 0.4)
@@ -90,14 +70,14 @@ def test_the_default_is_what_the_bundle_does_unasked(results):
 def test_the_default_alone_has_the_same_figures(results):
     pulled = levers.levers((0.0, 0.5), 4, 2)
     two = {name: pulled[name] for name in (levers.REFERENCE, levers.DEFAULT)}
-    alone = levers.measure(fake_refiner(), Judge.load(), some(), 0, two)
+    alone = levers.measure(priced_refiner(), Judge.load(), some(), 0, two)
     assert list(alone["levers"]) == ["full computation", "skip", "default"]
     for name, row in alone["levers"].items():
         assert row | {"seconds": 0} == results["levers"][name] | {"seconds": 0}
 
 
 def test_the_command_measures_the_default_alone(monkeypatch, tmp_path):
-    monkeypatch.setattr(levers, "opened", lambda options: (fake_refiner(), some()))
+    monkeypatch.setattr(levers, "opened", lambda options: (priced_refiner(), some()))
     file = tmp_path / "levers.json"
     assert levers.main(["--default-only", "--steps", "3", "--json", str(file)]) == 0
     written = json.loads(file.read_text())
@@ -139,4 +119,4 @@ def test_the_table_shows_every_lever_and_the_verdict(results):
 def test_a_bundle_without_costs_is_one_sentence():
     redrawn = next(sample for sample in some() if sample.category == "alignment")
     with pytest.raises(BundleError, match="add_costs"):
-        levers.pull(fake_refiner(costs=False), Judge.load(), redrawn, levers.levers((0.0, 0.5), 4, 2), 0)
+        levers.pull(priced_refiner(costs=False), Judge.load(), redrawn, levers.levers((0.0, 0.5), 4, 2), 0)

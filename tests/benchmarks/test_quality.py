@@ -1,6 +1,5 @@
 import dataclasses
 import functools
-import importlib.util
 import json
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from benchmarks.outcomes import Outcome, Repair, Seen, Variant, repair_of, seen,
 from benchmarks.readings import ABLATION_FIGURES, ABLATIONS, READINGS, variants
 from grefine_export.mini import heldout
 from grefine_rt import PlanOptions, RefineOptions, Refiner
+from tests.support import fake_bundle
 
 KEYS = {
     "perceptual_srcc": 0.85,
@@ -30,18 +30,9 @@ KEYS = {
 }
 
 
-def fake_refiner():
-    """The runtime's own stand-in for a bundle."""
-    path = Path(__file__).parents[1] / "runtime" / "fake_bundle.py"
-    spec = importlib.util.spec_from_file_location("fake_bundle_of_benchmarks", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return Refiner(module.Bundle())
-
-
 @pytest.fixture(scope="module")
 def refiner():
-    return fake_refiner()
+    return Refiner(fake_bundle.Bundle())
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +107,7 @@ def test_results_have_every_reading_and_ablation(results):
 
 
 def test_the_other_attention_has_a_row_of_its_own(refiner, judge):
-    other = fake_refiner()
+    other = Refiner(fake_bundle.Bundle())
     perceptual = dataclasses.replace(other.bundle.manifest.perceptual, attention="vv-normalised")
     other.bundle.manifest = dataclasses.replace(other.bundle.manifest, perceptual=perceptual)
     look = other.bundle.engines["perceptual"]
@@ -232,7 +223,7 @@ def test_seen_reads_phrases_in_their_order(refiner):
 
 
 def test_equal_plans_make_one_picture(judge):
-    refiner = fake_refiner()
+    refiner = Refiner(fake_bundle.Bundle())
     sample = first("local")
     same = {
         "one": Variant(RefineOptions(), ("local",)),
@@ -253,7 +244,7 @@ def test_an_unknown_bundle_is_one_clear_sentence(capsys):
 
 
 def test_the_command_prints_and_writes(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(quality.Refiner, "load", lambda *_: fake_refiner())
+    monkeypatch.setattr(quality.Refiner, "load", lambda *_: Refiner(fake_bundle.Bundle()))
     file = tmp_path / "quality.json"
     page = tmp_path / "quality.md"
     options = ["--limit", "5", "--readings-limit", "2", "--json", str(file), "--markdown", str(page)]

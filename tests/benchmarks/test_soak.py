@@ -15,6 +15,7 @@ def refiner():
         yield refiner
 
 
+@pytest.mark.timing
 def test_a_minute_of_requests_from_four_threads(refiner):
     report = soak.soak(refiner, 60, 4)
     assert report.wrong == []

@@ -1,11 +1,30 @@
 """Graphs that several tests use are exported once a session: tracing takes seconds even for tiny models."""
 
+import os
+
 import pytest
-import tiny_models
 import torch
 
 from grefine_export.models.vae_graphs import Decode, Encode
 from grefine_export.onnx.convert import export
+from tests.support import graph_store, tiny_models
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _trace_once(tmp_path_factory):
+    """All workers of this run share one folder of traced graphs."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graph-store"
+    folder.mkdir(exist_ok=True)
+    with graph_store.shared(folder):
+        yield
+
+
+@pytest.fixture(scope="module")
+def own_traces():
+    """Every graph of this module is traced, whatever the store holds."""
+    with graph_store.bypassed():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 import pytest
-import tiny_clip
 import torch
 import typer
 from typer.testing import CliRunner
@@ -32,8 +31,7 @@ from grefine_rt.bundle import store
 from grefine_rt.errors import OptionError
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.text.tokenizer import PromptTokenizer
-
-torch.set_num_threads(1)
+from tests.support import tiny_clip
 
 SIDE, PATCH, WIDTH, TEXT_WIDTH, POSITIONS, SHARED = 48, 16, 128, 192, 40, 12
 HEAD = 64  # channels of an attention head, as in the published models
@@ -348,6 +346,7 @@ def test_text_with_image_is_transformers_own(retrieval, retrieval_folder):
         torch.testing.assert_close(got, module.head(expected)[:, 0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_full_size_image_encoder_is_transformers_own():
     """ViT-L/16 at 224, 197 tokens, random weights: the class token within 1e-4."""
     from transformers import BlipVisionConfig, BlipVisionModel

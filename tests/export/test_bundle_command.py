@@ -8,7 +8,6 @@ from types import SimpleNamespace
 
 import pytest
 import typer
-from fake_hub import FakeHub
 from typer.testing import CliRunner
 
 from grefine_export import assemble as module
@@ -20,6 +19,7 @@ from grefine_export.estimate import estimate, refuse_full_disk
 from grefine_export.recipes import load, with_checkpoints
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import FILE_NAME
+from tests.support.fake_hub import FakeHub
 
 RECIPE = """
 name = "small"

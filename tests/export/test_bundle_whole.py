@@ -1,13 +1,8 @@
 """`grefine-export bundle` as a whole: tiny checkpoints in the files of the published ones become a bundle that runs."""
 
-import clip_files
 import numpy as np
-import tiny_ip_iqa
-import tiny_pasd
-import tiny_sdxl
-import torch
+import pytest
 import typer
-from fake_hub import FakeHub
 from typer.testing import CliRunner
 
 from grefine_export.cli.bundle import bundle as command
@@ -15,6 +10,8 @@ from grefine_export.models.ip_iqa import save
 from grefine_rt import PlanOptions, RefineOptions, Refiner
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import FILE_NAME
+from tests.support import clip_files, tiny_ip_iqa, tiny_pasd, tiny_sdxl
+from tests.support.fake_hub import FakeHub
 
 RECIPE = """
 name = "tiny"
@@ -83,8 +80,8 @@ TWO_LEVELS = {
 }
 
 
+@pytest.mark.slow
 def test_tiny_checkpoints_of_all_models_become_a_bundle_that_refines(monkeypatch, tmp_path):
-    torch.set_num_threads(1)
     clip_files.small_tokenizer_files(tmp_path / "clip")
     clip_files.save_transformers(clip_files.random_clip(clip_files.small_config()), tmp_path / "clip")
     tiny_sdxl.save_folder(tiny_sdxl.Model(**TWO_LEVELS), tmp_path / "hub" / "owner" / "sdxl")

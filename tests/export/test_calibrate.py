@@ -17,8 +17,8 @@ def picture(nouns, wholes, wanted=None):
         SimpleNamespace(noun_score=noun, phrase_score=whole, text=f"a red thing{i}")
         for i, (noun, whole) in enumerate(zip(nouns, wholes, strict=True))
     ]
-    thing = None if wanted is None else SimpleNamespace(kind=f"thing{wanted}")
-    return SimpleNamespace(wanted=thing), SimpleNamespace(phrases=phrases)
+    nouns = tuple(f"thing{i}" for i in range(len(nouns)))
+    return SimpleNamespace(thing=wanted, nouns=nouns), SimpleNamespace(phrases=phrases)
 
 
 def mapped(p, poor, mask=MASK):

@@ -8,13 +8,11 @@ import zipfile
 
 import pytest
 import torch
-from clip_files import save_torchscript
-from fake_hub import FakeHub
 from safetensors.torch import save_file
 
 from grefine_export.checkpoints import locate, read_tensors
-
-torch.set_num_threads(1)
+from tests.support.clip_files import save_torchscript
+from tests.support.fake_hub import FakeHub
 
 
 @pytest.fixture(scope="module")

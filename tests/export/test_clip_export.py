@@ -5,13 +5,11 @@ import json
 import shutil
 from pathlib import Path
 
-import clip_files
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 import typer
-from clip_reference import Reference, ResNetReference
 from safetensors.torch import save_file
 from transformers import CLIPTokenizer
 from typer.testing import CliRunner
@@ -33,8 +31,8 @@ from grefine_rt.assess.indicator import AssessOptions
 from grefine_rt.assessor import Assessor
 from grefine_rt.bundle import store
 from grefine_rt.text.tokenizer import PromptTokenizer
-
-torch.set_num_threads(1)
+from tests.support import clip_files
+from tests.support.clip_reference import Reference, ResNetReference
 
 TEXTS = (
     "a red cat",
@@ -371,6 +369,7 @@ def test_weights_in_single_precision_are_not_computed_with_in_half(folder, tmp_p
     assert not (tmp_path / "b").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("weights", "bound"), [("fp32", 1e-4), ("fp16", 2e-2)])
 def test_full_size(folder, tmp_path, weights, bound):
     """ViT-B/16 at 224; the text side is small here, its full size is compared in test_clip_loading.py."""

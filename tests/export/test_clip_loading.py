@@ -2,11 +2,9 @@
 
 import json
 
-import clip_files
 import numpy as np
 import pytest
 import torch
-from clip_reference import ResNetReference
 from safetensors.torch import save_file
 
 from grefine_export.models.clip_loading import (
@@ -18,8 +16,8 @@ from grefine_export.models.clip_loading import (
     surgery,
 )
 from grefine_export.models.clip_surgery import MEAN, STD
-
-torch.set_num_threads(1)
+from tests.support import clip_files
+from tests.support.clip_reference import ResNetReference
 
 
 def pictures(clip, count=2):
@@ -120,6 +118,7 @@ def test_every_form(save, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "save"),
     [("ViT-B/16", save_transformers), ("ViT-B/32", save_open_clip), ("ViT-L/14", save_openai)],
@@ -210,6 +209,7 @@ def test_small_resnet(tmp_path, attention):
     assert (image_size(loaded), patch_side(loaded)) == (64, 32)
 
 
+@pytest.mark.slow
 def test_full_size_resnet(tmp_path):
     """RN50 with the text transformer that OpenAI gave it, against numpy in float64."""
     config = clip_files.full_config("ViT-B/32")

@@ -13,8 +13,6 @@ from grefine_export.models.clip_resnet import (
     to_openai,
 )
 
-torch.set_num_threads(1)
-
 
 def randomised(module, seed=41):
     """Every weight has a say, statistics of batch norms too."""

@@ -2,13 +2,11 @@
 
 import numpy as np
 import pytest
-import tiny_clip
 import torch
-from clip_reference import Reference
 
 from grefine_export.models.clip_surgery import MEAN, STD, ClipSurgery
-
-torch.set_num_threads(1)
+from tests.support import tiny_clip
+from tests.support.clip_reference import Reference
 
 
 @pytest.fixture(scope="module")

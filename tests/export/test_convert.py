@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-import tiny_models
 import torch
 from torch import nn
 from transformers import CLIPTextModel
@@ -15,6 +14,9 @@ from transformers import CLIPTextModel
 from grefine_export.models.inpaint import TextEncoder
 from grefine_export.onnx import convert
 from grefine_export.onnx.parity import ParityError, compare, results
+from tests.support import tiny_models
+
+pytestmark = pytest.mark.usefixtures("own_traces")
 
 
 class Small(nn.Module):

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -26,9 +25,9 @@ from grefine_export.onnx.tiles import connect_tiles
 from grefine_rt.bundle import store
 from grefine_rt.contract import OTHERS
 from grefine_rt.plan.graph_costs import ARENA
+from tests.support.paths import MINI
 
 FLOAT = TensorProto.FLOAT
-MINI = Path(__file__).resolve().parents[2] / "engines" / "mini"
 
 
 def graph(nodes, inputs, outputs, constants=(), opset=20):

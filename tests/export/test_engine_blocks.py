@@ -4,7 +4,6 @@ import importlib.util
 import os
 from functools import partial
 
-import clip_files
 import pytest
 import torch
 from diffusers import AutoencoderKL
@@ -20,9 +19,10 @@ from grefine_export.onnx.convert import export
 from grefine_export.vae_component import decode_job
 from grefine_rt.bundle.store import write
 from grefine_rt.engine.tensorrt.build import EngineBuilder
-from tests.runtime import tiny
+from tests.support import clip_files, tiny
 
 GRAPH = "components/inpaint_step.onnx"
+pytestmark = pytest.mark.slow  # exports at full width and builds real engines
 
 
 class DownPath(nn.Module):

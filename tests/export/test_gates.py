@@ -1,8 +1,6 @@
 """GEGLU in two products computes what diffusers' computes in one."""
 
 import pytest
-import tiny_pasd
-import tiny_sdxl
 import torch
 from diffusers.models.activations import GEGLU, GELU
 from torch import nn
@@ -12,6 +10,7 @@ from grefine_export.inpaint_bundle import InpaintOptions, step_job
 from grefine_export.models.gates import SplitGEGLU, split_gates
 from grefine_export.models.pasd_loading import PasdCheckpoint
 from grefine_export.models.sdxl_loading import SdxlCheckpoint
+from tests.support import tiny_pasd, tiny_sdxl
 
 
 @pytest.mark.parametrize("bias", [True, False])

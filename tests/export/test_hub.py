@@ -1,9 +1,9 @@
 """`hub`: only what is needed, resumed, proven, and one sentence for everything that goes wrong."""
 
 import pytest
-from fake_hub import FakeHub
 
 from grefine_export.hub import Unreachable, fetch, file_names, gigabytes, is_hub_id, listing, not_cached
+from tests.support.fake_hub import FakeHub
 
 REPO, NAMES = "owner/model", ["config.json", "unet/weights.safetensors"]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import tiny_sdxl
 import torch
 import typer
 from diffusers import StableDiffusionXLPipeline
@@ -31,7 +30,7 @@ from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError
 from grefine_rt.models.bundle import Bundle
-from tests.runtime import assess_bundle, tiny
+from tests.support import assess_bundle, tiny, tiny_sdxl
 
 # One level, for every node takes time to trace; test_step.py has more, and test_sdxl_loading.py all three.
 SMALL = {

@@ -2,13 +2,10 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
-import tiny_clip
-import tiny_ip_iqa
 import torch
 import typer
 from transformers import CLIPTextConfig
@@ -22,10 +19,8 @@ from grefine_export.onnx.ip_iqa import add_to_bundle, export_ip_iqa
 from grefine_rt import Assessor
 from grefine_rt.imaging.image import encoder_input
 from grefine_rt.text.tokenizer import PromptTokenizer
-
-torch.set_num_threads(1)
-
-MINI = Path(__file__).parents[2] / "engines" / "mini"
+from tests.support import tiny_clip, tiny_ip_iqa
+from tests.support.paths import MINI
 
 
 def images(count=2, side=64):
@@ -257,6 +252,7 @@ def test_no_bundle_no_export(tmp_path):
     assert [*tmp_path.iterdir()] == [words]
 
 
+@pytest.mark.slow
 def test_rn50_at_full_size(tmp_path):
     """Random weights in every size of the real one, pictures of 512 x 512."""
     torch.manual_seed(56)

@@ -3,12 +3,9 @@
 import json
 import re
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_clip
-import tiny_ip_iqa
 import torch
 import torch.nn.functional as F
 from hypothesis import given
@@ -53,11 +50,10 @@ from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import Alignment
 from grefine_rt.evaluation import databases
 from grefine_rt.text.tokenizer import PromptTokenizer
-
-torch.set_num_threads(1)
+from tests.support import tiny_clip, tiny_ip_iqa
+from tests.support.paths import MINI
 
 CPU = torch.device("cpu")
-MINI = Path(__file__).parents[2] / "engines" / "mini"
 COLOURS = {"red": (200, 30, 30), "blue": (30, 30, 200)}
 THINGS = ("house", "cat", "sun", "boat")
 QUICK = Recipe(epochs=2, batch=4, rate=1e-3, resolution=64, seed=3)

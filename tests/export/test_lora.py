@@ -3,11 +3,11 @@
 import json
 
 import pytest
-import tiny_sdxl
 import torch
 from safetensors.torch import save_file
 
 from grefine_export.models.lora import fuse, locate_lora, original_names, parse_lora, read_lora
+from tests.support import tiny_sdxl
 
 RANK, ALPHA = 3, 1.5
 UNET = (

@@ -32,8 +32,6 @@ from grefine_export.mini.world import make_scene, render
 from grefine_rt.evaluation import databases
 from grefine_rt.imaging.image import load
 
-torch.set_num_threads(1)
-
 CPU = torch.device("cpu")
 TOKENIZER = Path(__file__).parents[2] / "engines" / "mini" / "tokenizers" / "clip.json"
 

@@ -1,11 +1,11 @@
 """PASD against what is known of it: its size, diffusers' UNet with a ControlNet, the place of PACA."""
 
 import pytest
-import tiny_models
 import torch
 from diffusers import Transformer2DModel
 
 from grefine_export.models.pasd import PasdUNet
+from tests.support import tiny_models
 
 SD15 = {"cross_attention_dim": 768}
 

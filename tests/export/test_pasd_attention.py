@@ -2,7 +2,6 @@
 
 import onnx
 import pytest
-import tiny_pasd
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import Attention, AttnProcessor
@@ -13,6 +12,7 @@ from grefine_export.models.pasd_attention import ChunkedAttention, chunk_pasd, c
 from grefine_export.onnx.convert import export
 from grefine_export.onnx.cost import cost_at
 from grefine_export.onnx.parity import compare
+from tests.support import tiny_pasd
 
 SD15 = {"cross_attention_dim": 768}
 HEADS, WIDTH = 2, 16

@@ -7,7 +7,6 @@ import shutil
 import numpy as np
 import onnx_ir as ir
 import pytest
-import tiny_pasd
 import torch
 import typer
 from diffusers import DPMSolverMultistepScheduler
@@ -25,7 +24,7 @@ from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.text.emphasis import parse_weights
-from tests.runtime import assess_bundle
+from tests.support import assess_bundle, tiny_pasd
 
 OPTIONS = RestoreOptions(
     unet_precision="fp32",
@@ -140,6 +139,7 @@ def test_fp16_weights_keep_the_stage_within_40_db(folder, tmp_path):
     assert 0 < error < 1e-4  # 40 dB
 
 
+@pytest.mark.slow
 def test_half_precision_throughout_keeps_the_stage_within_40_db(folder, sources, tmp_path):
     """As the recipes for GPUs have it."""
     half = assess_bundle.save(tmp_path / "half")

@@ -1,7 +1,5 @@
 """The step of PASD-light with RRDBs in half precision, its attention in chunks: exported and run."""
 
-import tiny_models
-import tiny_pasd
 import torch
 from diffusers.models.attention_processor import Attention
 
@@ -9,6 +7,7 @@ from grefine_export.models import pasd_attention
 from grefine_export.models.pasd_loading import PasdCheckpoint
 from grefine_export.onnx.component import Job, export_component
 from grefine_export.onnx.step import RestoreStep
+from tests.support import tiny_models, tiny_pasd
 
 
 def step_inputs(height, width, rows):

@@ -3,13 +3,13 @@
 import json
 
 import pytest
-import tiny_pasd
 import torch
 import torch.nn.functional as F
-from fake_hub import FakeHub
 from safetensors.torch import load_file, save_file
 
 from grefine_export.models.pasd_loading import PasdCheckpoint, Sd15
+from tests.support import tiny_pasd
+from tests.support.fake_hub import FakeHub
 
 KINDS = {"pasd": (False, False), "light": (True, False), "rrdb": (False, True), "light-rrdb": (True, True)}
 

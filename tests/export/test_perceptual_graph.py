@@ -3,15 +3,13 @@
 import numpy as np
 import onnx
 import pytest
-import tiny_clip
 import torch
 
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.perceptual import ClipText, Perceptual, pair_probabilities
 from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import compare
-
-torch.set_num_threads(1)
+from tests.support import tiny_clip
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,11 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler
 
 from grefine_export.mini import redrawing_pairs
-from grefine_export.mini.defects import changed, damage
+from grefine_export.mini.defects import damage
 from grefine_export.mini.pool import open_pool
 from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.redrawing_pairs import COVERED, Planner, as_found, found_mask, make_latents
+from grefine_export.mini.regions import changed
 from grefine_export.mini.train_inpaint import (
     BETA_END,
     BETA_START,
@@ -21,7 +22,6 @@ from grefine_export.mini.train_inpaint import (
 from grefine_export.mini.world import Rendered
 from grefine_rt import Assessor
 
-torch.set_num_threads(1)
 CPU = torch.device("cpu")
 
 

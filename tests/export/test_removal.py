@@ -15,7 +15,6 @@ from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.pasd_removal import Removal, RemovalEmbedding
 from grefine_export.models.vae import Vae
 
-torch.set_num_threads(1)
 CPU = torch.device("cpu")
 
 

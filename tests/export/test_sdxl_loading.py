@@ -5,9 +5,7 @@ import random
 import re
 import shutil
 
-import clip_files
 import pytest
-import tiny_sdxl
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
@@ -16,6 +14,7 @@ from grefine_export.models import sdxl_loading
 from grefine_export.models.sd_tokenizer import read_sd_tokenizer
 from grefine_export.models.sdxl_loading import SdxlCheckpoint, pipeline_path
 from grefine_rt.text.tokenizer import PromptTokenizer
+from tests.support import clip_files, tiny_sdxl
 
 
 @pytest.fixture(scope="module")

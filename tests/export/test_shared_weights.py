@@ -9,7 +9,7 @@ import pytest
 from grefine_export.onnx.shared import share_weights
 from grefine_rt.bundle.manifest import FileEntry
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
-from tests.runtime import fake_bundle, tiny
+from tests.support import fake_bundle, tiny
 
 RNG = np.random.default_rng(0)
 COMMON = RNG.standard_normal((32, 32)).astype(np.float32)

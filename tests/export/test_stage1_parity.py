@@ -3,7 +3,6 @@
 import numpy as np
 import onnx_ir as ir
 import pytest
-import sdxl_reference as sdxl
 import torch
 import torch.nn.functional as F
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpaint import rescale_noise_cfg
@@ -12,8 +11,9 @@ from grefine_export.onnx.convert import halve_weights
 from grefine_rt.diffusion.noise import gaussian
 from grefine_rt.diffusion.regenerate import NOISE_STREAM, regenerate
 from grefine_rt.diffusion.solver import guidance_row
+from tests.support import sdxl_reference as sdxl
 
-SMALL, SQUARE, TALL = (64, 96), (512, 512), (640, 896)
+SMALL, SQUARE, TALL = (64, 96), (256, 256), (336, 448)
 # Each value of one column meets each value of every other.
 PAIRWISE = [
     ("euler", 0.3, 1.0, SQUARE),

@@ -1,7 +1,6 @@
 """The fused step against the formulas of ARCHITECTURE.md, and its graphs against torch at other sizes."""
 
 import pytest
-import tiny_models
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpaint import rescale_noise_cfg
 
@@ -9,6 +8,7 @@ from grefine_export.models.inpaint import inpaint_unet
 from grefine_export.onnx.parity import compare
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.passes import SidePasses, splits
+from tests.support import tiny_models
 
 SIZES = [(2, 8, 12), (1, 8, 12), (1, 16, 10), (2, 4, 4)]
 SDXL = {

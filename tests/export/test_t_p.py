@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tiny_clip
 import torch
 import torch.nn.functional as F
 
@@ -10,8 +9,7 @@ from grefine_export.learn.t_p import PromptContexts, Rated, fit_alpha, learn, pe
 from grefine_export.models.clip_prompts import POSITION, PUBLISHED_ALPHA
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.perceptual import pair_probabilities
-
-torch.set_num_threads(1)
+from tests.support import tiny_clip
 
 CLASS = (7, 8, 9)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_models
 import torch
 
 from grefine_export.mini.heldout import sample
@@ -19,6 +18,7 @@ from grefine_rt import contract
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.imaging.image import resize, to_float
+from tests.support import tiny_models
 
 MINI = Path(__file__).resolve().parents[2] / "engines" / "mini" / "components"
 TILE = 256

@@ -13,14 +13,12 @@ from tokenizers import Tokenizer, pre_tokenizers
 from grefine_export.mini import sizes
 from grefine_export.mini.palette import COLOURS
 from grefine_export.mini.pool import TRAINING
-from grefine_export.mini.prompts import STYLES, prompt_of
+from grefine_export.mini.prompts import STYLES, known_words, prompt_of
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.train_clip import encode_texts
 from grefine_export.mini.vocabulary import BOS, EOS, QUALITY_WORDS, train_tokenizer
 from grefine_export.mini.world import make_scene
 from grefine_rt.text.tokenizer import PromptTokenizer
-
-torch.set_num_threads(1)
 
 # Special tokens typed into a prompt are the runtime's business, which drops them.
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=30).filter(
@@ -109,6 +107,9 @@ def test_words_are_split_as_clip_splits_them(tokenizer):
 def test_the_words_of_the_world_are_single_tokens(tokenizer):
     vocabulary = tokenizer.get_vocab()
     assert all(word + END in vocabulary for word in (*KINDS, *COLOURS, "small", "large", "with", "and"))
+    plain = [word for word in known_words() if word.isalpha()]
+    assert len(plain) > 380
+    assert all(word + END in vocabulary for word in plain)
     words = set(re.findall(r"[a-z]+", QUALITY_WORDS))
     assert sum(word + END in vocabulary for word in words) > 0.8 * len(words)
     assert len(vocabulary) <= sizes.VOCABULARY + 512
@@ -116,7 +117,7 @@ def test_the_words_of_the_world_are_single_tokens(tokenizer):
 
 def test_prompts_of_the_world_fit(tokenizer):
     rng = np.random.default_rng(41)
-    prompts = [prompt_of(make_scene((96, k)), rng, style) for k in range(60) for style in STYLES]
+    prompts = [prompt_of(make_scene((96, k)), rng, style) for k in range(80) for style in STYLES]
     lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(prompts)]
     assert max(lengths) <= sizes.CLIP_LENGTH
     assert TRAINING != 96

@@ -1,7 +1,6 @@
-"""The storybook world: scenes, styles, pictures, the truth of every pixel, prompts."""
+"""The storybook world: scenes, styles, pictures, the truth of every pixel."""
 
 import hashlib
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -16,12 +15,20 @@ from skimage.color import rgb2lab
 
 from grefine_export.mini.palette import COLOURS, FIXED, SETTINGS, role_colour
 from grefine_export.mini.pool import TRAINING, open_pool
-from grefine_export.mini.prompts import STYLES, prompt_of, with_article
 from grefine_export.mini.styles import HELD_OUT_STYLES, TRAINING_STYLES
 from grefine_export.mini.styles import STYLES as DRAWING_STYLES
 from grefine_export.mini.things import FOOT, KINDS, SHAPES, SKY_KINDS, VARIANTS, shapes_of
-from grefine_export.mini.world import SCALES, SIZE, Scene, Thing, make_scene, render, with_thing, without
-from grefine_rt.text.emphasis import parse_weights, plain_text
+from grefine_export.mini.world import (
+    SCALES,
+    SIZE,
+    Scene,
+    Thing,
+    alike,
+    make_scene,
+    render,
+    with_thing,
+    without,
+)
 
 SEEDS = st.integers(0, 2**31).map(lambda index: (99, index))
 SCENES = [make_scene((98, index)) for index in range(600)]
@@ -120,7 +127,10 @@ def test_a_held_out_style_comes_only_when_it_is_asked_for(seed, split):
 def test_things_lie_inside_the_picture_and_hardly_over_each_other(seed):
     scene = make_scene(seed)
     assert 1 <= len(scene.things) <= 4
-    assert len({thing.kind for thing in scene.things}) == len(scene.things)
+    for index, thing in enumerate(scene.things):  # those of a kind are alike in all that a prompt names
+        same = [k for k, other in enumerate(scene.things) if other.kind == thing.kind]
+        assert alike(scene, index) == same
+        assert {scene.things[k].variant for k in same} == {thing.variant}
     covered = np.zeros((len(scene.things), SIZE, SIZE), bool)
     for index, thing in enumerate(scene.things):
         points = outline(thing)
@@ -326,61 +336,6 @@ def test_a_flipped_thing_is_the_mirror_image():
         # To a part of a pixel: coverage is counted per pixel.
         centres = [np.nonzero(owner)[1].mean() + 0.5 for owner in owners]
         assert sum(centres) / 2 == pytest.approx(64.0, abs=0.25), kind
-
-
-# --- prompts
-
-
-@settings(max_examples=60, deadline=None)
-@given(SEEDS, st.sampled_from(STYLES))
-def test_a_prompt_says_every_thing_with_its_colour_and_the_place(seed, style):
-    scene = make_scene(seed)
-    prompt = prompt_of(scene, np.random.default_rng(seed), style)
-    assert prompt == prompt_of(scene, np.random.default_rng(seed), style)
-    text = plain_text(prompt)
-    for thing in scene.things:
-        size = {"medium": ""}.get(thing.size, thing.size + " ")
-        assert len(re.findall(rf"\b{size}{thing.colour} {thing.kind}\b", text)) == 1
-    for kind in set(KINDS) - {thing.kind for thing in scene.things}:
-        assert not re.search(rf"\b{kind}\b", text)
-    setting = SETTINGS[scene.setting]
-    assert any(words in text for words in (*setting.words, setting.noun.removeprefix("a ")))
-    assert not re.search(r"\ba [aeiou]|\ban [^aeiou]|\b(an?) \1\b|  | ,|,,", text)
-
-
-def test_styles_differ():
-    scene = next(scene for scene in SCENES if len(scene.things) == 3)
-    rng = np.random.default_rng(3)
-    prompts = {style: [prompt_of(scene, rng, style) for _ in range(12)] for style in STYLES}
-    assert all(" a " not in f" {prompt}" for prompt in prompts["list"])
-    assert all(prompt.count(",") >= 3 for prompt in prompts["list"])
-    noun = SETTINGS[scene.setting].noun
-    assert all(f"{noun} with " in prompt for prompt in prompts["setting-first"])
-    assert all(re.search("above|under|next to", prompt) for prompt in prompts["related"])
-    for prompt in prompts["weighted"]:
-        weights = [chunk.weight for chunk in parse_weights(prompt) if chunk.weight != 1]
-        assert len(weights) == 1
-        assert weights[0] in (1.1, 1.2, 1.3)
-    for style in set(STYLES) - {"weighted"}:
-        assert not any("(" in prompt for prompt in prompts[style])
-    starts = [prompt.startswith(("a picture of", "an illus", "a painting")) for prompt in prompts["sentence"]]
-    assert any(starts)
-    assert not all(starts)
-
-
-def test_without_a_style_all_of_them_come():
-    rng = np.random.default_rng(4)
-    prompts = [prompt_of(SCENES[0], rng) for _ in range(80)]
-    assert len(set(prompts)) > 20
-    assert 0 < sum("(" in prompt for prompt in prompts) < 40
-
-
-def test_articles():
-    assert [with_article(name) for name in ("orange cat", "umbrella", "red house")] == [
-        "an orange cat",
-        "an umbrella",
-        "a red house",
-    ]
 
 
 # --- the pool

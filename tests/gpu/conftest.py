@@ -1,7 +1,6 @@
 """What needs a GPU: `python -m pytest tests/gpu` where there is CUDA; elsewhere all is skipped, with the reason."""
 
 import gc
-from pathlib import Path
 
 import pytest
 
@@ -10,8 +9,7 @@ from grefine_rt.engine import device_memory, nvidia
 from grefine_rt.engine.onnxruntime import plugin
 from grefine_rt.engine.onnxruntime.session import has_cuda
 from grefine_rt.engine.tensorrt.sidecar import gpu_target
-
-MINI = Path(__file__).resolve().parents[2] / "engines" / "mini"
+from tests.support.paths import MINI
 
 
 @pytest.fixture(scope="session", autouse=True)

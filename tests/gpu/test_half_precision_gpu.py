@@ -14,8 +14,8 @@ import pytest
 
 from grefine_rt.bundle.store import write
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
-from tests.gpu.test_onnxruntime_gpu import apart
-from tests.runtime import tiny
+from tests.support import tiny
+from tests.support.gpu_work import apart
 
 for needed in ("torch", "diffusers", "onnxscript"):
     if importlib.util.find_spec(needed) is None:

@@ -7,28 +7,18 @@ import numpy as np
 import onnx
 import pytest
 
-from grefine_rt import Cancelled, CancelToken, DeviceError, PlanOptions, RefineOptions, Refiner
-from grefine_rt.bench import middle, picture
+from grefine_rt import Cancelled, CancelToken, DeviceError, Refiner
 from grefine_rt.engine import device_memory
 from grefine_rt.engine.onnxruntime.replay import ReplayEngine
 from grefine_rt.engine.onnxruntime.session import CudaOptions, OnnxEngine
 from grefine_rt.models.bundle import Bundle
-from grefine_rt.models.warm_up import PROMPT, example_inputs, one_of_each
-from tests.gpu.conftest import MINI
-from tests.runtime import tiny
+from grefine_rt.models.warm_up import example_inputs, one_of_each
+from tests.support import tiny
+from tests.support.gpu_work import SIDE, apart, work
+from tests.support.paths import MINI
 
-SIDE = 128
 GROWTH = 64 * 2**20
 """Bytes that the whole GPU may have more in use: other processes live too."""
-
-ONE_DRAFT = RefineOptions(plan=PlanOptions(drafts=1))
-
-
-def apart(result, expected):
-    """The largest difference, relative to the largest value."""
-    result, expected = np.asarray(result, np.float64), np.asarray(expected, np.float64)
-    assert result.shape == expected.shape
-    return np.abs(result - expected).max() / np.abs(expected).max()
 
 
 def components():
@@ -43,12 +33,6 @@ def compare(cpu, engine, component, tolerance):
         assert result.keys() == expected.keys()
         for name, values in expected.items():
             assert apart(result[name], values) < tolerance, name
-
-
-def work(refiner, seed=3, cancel=None, on_progress=None):
-    """A refine call that goes through both stages, whatever the models think of the picture."""
-    plan = refiner.plan(picture(SIDE), PROMPT, ONE_DRAFT.plan).with_mask(middle(SIDE))
-    return refiner.refine(picture(SIDE), PROMPT, seed, ONE_DRAFT, plan, on_progress, cancel)
 
 
 @pytest.mark.parametrize("component", components())

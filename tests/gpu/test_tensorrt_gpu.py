@@ -2,7 +2,7 @@
 
 The first part needs any CUDA GPU and cuda-core: real memory, streams and graphs under an engine that only copies its
 input. The second part needs a GPU that TensorRT for RTX builds for, and runs real engines. Only its logic was run yet,
-with tests/runtime/fake_cuda.py in the place of a GPU.
+with tests/support/fake_cuda.py in the place of a GPU.
 """
 
 import gc
@@ -27,9 +27,9 @@ from grefine_rt.engine.tensorrt.run import TensorRTEngine
 from grefine_rt.engine.tensorrt.sidecar import homes
 from grefine_rt.errors import DeviceError
 from grefine_rt.models.bundle import Bundle
-from tests.gpu.conftest import MINI
-from tests.gpu.test_onnxruntime_gpu import apart, work
-from tests.runtime import fake_tensorrt, tiny
+from tests.support import fake_tensorrt, tiny
+from tests.support.gpu_work import apart, work
+from tests.support.paths import MINI
 
 core = pytest.importorskip("cuda.core", exc_type=ImportError, reason="pip install grefine-rt[tensorrt]")
 driver = pytest.importorskip("cuda.bindings.driver", reason="pip install grefine-rt[tensorrt]")

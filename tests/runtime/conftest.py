@@ -1,16 +1,15 @@
 """What tests of the command share: a runner in this process on the fake bundle, and the embedded bundle."""
 
 import os
-from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from grefine_rt import Assessor, Refiner
 from grefine_rt.cli import app
-from tests.runtime import fake_bundle
-
-MINI = Path(__file__).resolve().parents[2] / "engines" / "mini"
+from tests.support import fake_bundle, tiny
+from tests.support.paths import MINI
+from tests.support.tiny_bundle import TinyBundle
 
 
 @pytest.fixture
@@ -47,3 +46,10 @@ def mini():
             pytest.fail(f"the embedded bundle is missing: {MINI}")
         pytest.skip("the embedded bundle is not trained yet")
     return MINI
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory):
+    """The tiny bundle, opened."""
+    folder = tiny.bundle(tmp_path_factory.mktemp("tiny"))
+    return TinyBundle.open(folder, "cpu", threads=1)

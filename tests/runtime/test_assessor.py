@@ -10,8 +10,8 @@ from PIL import Image
 from grefine_rt import Assessor, BundleError, ImageError, OptionError, PromptError, Refiner
 from grefine_rt.assess.indicator import AssessOptions
 from grefine_rt.bundle.store import verify
-from tests.runtime import assess_bundle as small
-from tests.runtime import fake_bundle
+from tests.support import assess_bundle as small
+from tests.support import fake_bundle
 
 ASSESSES = {"perceptual", "alignment_image", "alignment_text"}
 PROMPTS = ["a house", "a tall tree", "the sea", "a house and a tree", "a tree", "a house"]

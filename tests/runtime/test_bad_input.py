@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.runtime.fake_bundle import scene
-from tests.runtime.test_cli import finish, start
+from tests.support.fake_bundle import scene
+from tests.support.processes import finish, start
 
 PROMPT = "a house, the sea"
 ROWS = [["house", "house", "sea", "sea"]] * 4

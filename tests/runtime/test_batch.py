@@ -5,7 +5,7 @@ import pytest
 
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.batch import run_rows
-from tests.runtime.fake_bundle import Engine
+from tests.support.fake_bundle import Engine
 
 
 def engine(batch, largest=None):

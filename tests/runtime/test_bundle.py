@@ -17,7 +17,7 @@ from grefine_rt.bundle.manifest import Manifest, Schedule, TokenizerSpec
 from grefine_rt.bundle.store import bundle_dir, find, list_bundles, verify, write
 from grefine_rt.errors import BundleError, DeviceError
 from grefine_rt.models.bundle import Bundle
-from tests.runtime import tiny
+from tests.support import tiny
 
 MENDS = r"run 'grefine-rt bundle fetch ADDRESS' to fetch it again, or 'grefine-export bundle RECIPE'"
 STEP = "components/inpaint_step.onnx"

@@ -1,11 +1,8 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,20 +10,16 @@ from PIL import Image
 
 from grefine_rt import AssessOptions, Refiner, __version__
 from grefine_rt.cli import app, output
-from tests.runtime.fake_bundle import scene
+from tests.support.fake_bundle import scene
+from tests.support.paths import ROOT
+from tests.support.processes import finish, start
 
-ROOT = Path(__file__).resolve().parents[2]
 GOOD = [["house", "house", "sea", "sea"]] * 4
 POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
 PROMPT = "a house, the sea"
 REFINE_KEYS = {
     *("input", "output", "prompt", "seed", "bundle", "device", "backends", "before", "after"),
     *("phrases", "mask", "plan", "timings_ms"),
-}
-ENVIRONMENT = {
-    **{name: value for name, value in os.environ.items() if name != "GREFINE_DEBUG"},
-    "PYTHONPATH": os.pathsep.join([str(ROOT / "runtime"), str(ROOT)]),
-    "OMP_NUM_THREADS": "1",
 }
 
 
@@ -40,23 +33,6 @@ def picture(tmp_path):
 def pixels(path):
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")).astype(int)
-
-
-def start(*arguments, program=("-m", "grefine_rt.cli"), **options):
-    """The real command in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, *program, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-        **options,
-    )
-
-
-def finish(process, seconds=60):
-    stdout, stderr = process.communicate(timeout=seconds)
-    return process.returncode, stdout, stderr
 
 
 # refine
@@ -330,7 +306,7 @@ SLOW = """
 import sys, time
 from grefine_rt import Refiner
 from grefine_rt.cli import main
-from tests.runtime import fake_bundle
+from tests.support import fake_bundle
 
 bundle = fake_bundle.Bundle()
 work = bundle.engines["restore_step"]._function
@@ -435,6 +411,7 @@ def test_the_embedded_bundle_assesses_with_a_report(mini, example, tmp_path):
     assert report.stat().st_size > 10_000
 
 
+@pytest.mark.timing
 def test_the_whole_command_assess_is_quick(mini, example):
     seconds = []
     for _ in range(3):  # the best of them, for the machine may be busy

@@ -9,8 +9,8 @@ from PIL import Image
 from grefine_rt.bundle.manifest import Cost
 from grefine_rt.bundle.store import write
 from grefine_rt.plan.options import MAX_DRAFTS
-from tests.runtime import tiny
-from tests.runtime.fake_bundle import scene
+from tests.support import tiny
+from tests.support.fake_bundle import scene
 
 POOR = [*[["sea"] * 8] * 3, ["sea", "poor", *["sea"] * 6], *[["sea"] * 8] * 4]
 TFLOP = {"stage1", "stage2", "assess", "full", "total", "alternatives"}

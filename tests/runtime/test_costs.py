@@ -3,13 +3,13 @@
 import dataclasses
 import re
 
-import fake_bundle
 import pytest
 
 from grefine_rt.bundle.manifest import Cost, FileEntry, Metric
 from grefine_rt.errors import BundleError, DeviceError, MemoryLimitError
 from grefine_rt.plan import graph_costs as costs
 from grefine_rt.system_memory import free_memory, usable_memory
+from tests.support import fake_bundle
 
 MIB = 2**20
 PARTS = ("text", "encode", "step", "decode")

@@ -22,8 +22,8 @@ from grefine_rt.engine.onnxruntime.session import CudaOptions, OnnxEngine, cuda_
 from grefine_rt.engine.tensorrt import sidecar
 from grefine_rt.engine.tensorrt.sidecar import Found
 from grefine_rt.models.selection import Selection
-from tests.runtime.fake_bundle import scene
-from tests.runtime.fake_onnxruntime import CPU, CUDA, RTX, Onnxruntime
+from tests.support.fake_bundle import scene
+from tests.support.fake_onnxruntime import CPU, CUDA, RTX, Onnxruntime
 
 COMPONENTS = {
     "perceptual": "components/perceptual.onnx",

@@ -10,7 +10,7 @@ import pytest
 
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError, DeviceError, GRefineError, OptionError
-from tests.runtime import tiny
+from tests.support import tiny
 
 ONE = np.ones((1, 4, 2), np.float32)
 

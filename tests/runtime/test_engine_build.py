@@ -16,7 +16,7 @@ from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.tensorrt.build import EngineBuilder
 from grefine_rt.engine.tensorrt.sidecar import Environment, validity
 from grefine_rt.errors import BundleError, Cancelled
-from tests.runtime import tiny
+from tests.support import tiny
 
 GRAPHS = [
     *(
@@ -32,7 +32,18 @@ GRAPHS = [
     ),
     *("restore_encode", "restore_step", "restore_decode"),
 ]
-MANY = ("sm80", "sm86", "sm89", "sm120")
+ONE, MANY = ("sm89",), ("sm80", "sm86", "sm89", "sm120")
+STEPS = ("inpaint_step", "restore_step")  # most of a minute each
+BUILDS = [
+    pytest.param(
+        name,
+        targets,
+        id=f"{name}-{'+'.join(targets)}",
+        marks=pytest.mark.slow if name in STEPS or (targets == MANY and name != "inpaint_encode") else (),
+    )
+    for name in GRAPHS
+    for targets in (ONE, MANY)
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -57,8 +68,7 @@ def test_the_graphs_below_are_those_of_the_embedded_bundle(mini):
     assert {f"components/{name}.onnx" for name in GRAPHS} == {*read(mini).components.values()}
 
 
-@pytest.mark.parametrize("targets", [("sm89",), MANY], ids="+".join)
-@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize(("name", "targets"), BUILDS)
 def test_every_component_of_the_embedded_bundle_builds(mini, tmp_path, name, targets):
     manifest, graph = read(mini), f"components/{name}.onnx"
     builder = EngineBuilder(targets)

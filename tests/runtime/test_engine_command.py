@@ -18,7 +18,7 @@ from grefine_rt.cli import engine
 from grefine_rt.engine.tensorrt import build, callbacks, memory, sidecar
 from grefine_rt.engine.tensorrt.build import Weights
 from grefine_rt.system_memory import peak_memory
-from tests.runtime import fake_tensorrt, tiny
+from tests.support import fake_tensorrt, tiny
 
 GRAPHS = {Path(file).stem for file in tiny.manifest()["components"].values()}
 MB = 10**6

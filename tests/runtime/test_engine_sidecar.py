@@ -1,63 +1,24 @@
 """For which sizes engines are built, what their sidecars hold, and what is said of one that does not fit."""
 
-import copy
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 
-from grefine_rt.bundle.manifest import FileEntry, Manifest
 from grefine_rt.contract import HIDDEN
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.tensorrt import sidecar as sidecars
 from grefine_rt.engine.tensorrt.profiles import profiles, restricted
 from grefine_rt.engine.tensorrt.run import profile_for
-from grefine_rt.engine.tensorrt.sidecar import Environment, Sidecar, Tensor, validity
+from grefine_rt.engine.tensorrt.sidecar import Environment, Sidecar, validity
 from grefine_rt.errors import BundleError
 from grefine_rt.imaging.image import work_size
 from grefine_rt.imaging.tiles import fits, step_tiles
 from grefine_rt.plan.costs import restore_work
-from tests.runtime import tiny
+from tests.support import tiny
+from tests.support.sidecars import STEP, manifest, sidecar
 
-STEP = "components/inpaint_step.onnx"
 HERE = Environment("my-bundle", {"tensorrt-rtx": "1.7.1.116", "tensorrt": "10.14.1"}, "sm89")
-
-
-def manifest(inpaint=None, restore=None, external=(), components=None):
-    """SDXL-like: stage 1 at 1024, stage 2 at 768."""
-    data = copy.deepcopy(tiny.manifest())
-    data["inpaint"] |= {"resolution": 1024, "multiple": 64, **(inpaint or {})}
-    data["restore"] |= {"resolution": 768, "multiple": 64, **(restore or {})}
-    data["components"] |= components or {}
-    paths = [*data["components"].values(), "tokenizers/words.json", *external]
-    files = {path: {"size": 10, "sha256": f"{index:064x}"} for index, path in enumerate(dict.fromkeys(paths))}
-    return Manifest.from_json(json.dumps({**data, "format": 1, "files": files}))
-
-
-def sidecar(of, graph=STEP, **changes):
-    """A sidecar that is valid for the manifest `of`."""
-    component = next(name for name, file in of.components.items() if file == graph)
-    known = {
-        "format": 2,
-        "graph": graph,
-        "inputs": (Tensor("sample", "float32", ("1", "4", "h", "w")), Tensor("ids", "int64", ("n", "77"))),
-        "outputs": (Tensor("next", "float16", ("1", "4", "?", "?")),),
-        "sources": {path: of.files[path].sha256 for path in of.files_of(component)},
-        "flavour": "tensorrt-rtx",
-        "version": "1.7.1.116",
-        "targets": ("sm86", "sm89"),
-        "profiles": restricted(profiles(of, graph), {"n", "h", "w"}),
-        "precision": "fp16",
-        "storage": "fp16",
-        "attention": (70, 140),
-        "activations": (2**30, 2**31, 2**32),
-        "options": {"flags": "TF32", "level": "3"},
-        "seconds": 112.5,
-        "memory": 2**34,
-        "engine": FileEntry(7, "a" * 64),
-    }
-    return Sidecar(**{**known, **changes})
 
 
 def axes_of(found, axis):

@@ -15,8 +15,8 @@ from grefine_rt.evaluation import correlation
 from grefine_rt.evaluation.databases import DATASETS, Rated
 from grefine_rt.evaluation.evaluate import Agreement, Scored, agreements, score_all, thin_out
 from grefine_rt.evaluation.published import published
-from tests.runtime import assess_bundle as small
-from tests.runtime import fake_bundle
+from tests.support import assess_bundle as small
+from tests.support import fake_bundle
 
 HEADER = ["name", "prompt", "adj1", "adj2", "style", "mos_quality", "std_quality", "mos_align", "std_align"]
 COUNT = 12

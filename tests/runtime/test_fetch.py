@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models
 from grefine_rt.bundle.fetch import fetch
 from grefine_rt.bundle.store import bundle_dir, find, verify, write
 from grefine_rt.errors import BundleError, OutputError
-from tests.runtime import tiny
+from tests.support import tiny
 
 STEP = "components/inpaint_step.onnx"
 

@@ -3,11 +3,12 @@ import re
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
+
+import pytest
 
 import grefine_rt
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 EXPORT_ONLY = {"torch", "diffusers", "transformers", "onnx", "onnxscript", "grefine_export"}
 LATE = {"onnxruntime", "nltk", "tokenizers", "PIL", "numpy", "typer", "rich", "tensorrt", "tensorrt_rtx"}
 
@@ -52,6 +53,7 @@ def test_no_module_of_the_runtime_loads_an_engine_or_nltk_by_itself():
     assert not {"onnxruntime", "nltk", "tensorrt", "tensorrt_rtx"} & set(loaded)
 
 
+@pytest.mark.timing
 def test_importing_the_package_is_quick_and_loads_nothing_else():
     runs = [run(IMPORT_PACKAGE) for _ in range(3)]  # the best of them, for the machine may be busy
     assert not (EXPORT_ONLY | LATE) & set(runs[0][1])

@@ -11,7 +11,7 @@ from grefine_rt import Assessor, BundleError
 from grefine_rt.assess.scorers import ip_iqa
 from grefine_rt.assess.scorers.base import Batch, scorers_of
 from grefine_rt.bundle.manifest import Manifest
-from tests.runtime import assess_bundle as small
+from tests.support import assess_bundle as small
 
 PROMPTS = ["a red house", "tree", "a tall tree and a red house"]
 

@@ -1,7 +1,6 @@
 """Both stages on tiny graphs, against the same arithmetic in numpy."""
 
 import threading
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -25,37 +24,11 @@ from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError, Cancelled, OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
-from grefine_rt.models.bundle import Bundle
-from grefine_rt.models.selection import Selection
-from tests.runtime import tiny
+from tests.support import tiny
+from tests.support.tiny_bundle import TinyBundle, Words
 
 HEIGHT, WIDTH = 32, 48
 SCHEDULE = Schedule(1000, 0.00085, 0.012, "leading", 1)
-
-
-class Words:
-    """A tokenizer: one id a word, by its checksum."""
-
-    def encode_weighted(self, chunks):
-        pairs = [(zlib.crc32(word.encode()) % 60 + 2, c.weight) for c in chunks for word in c.text.split()]
-        pairs = [(0, 1.0), *pairs[: tiny.LENGTH - 2], (1, 1.0)]
-        pairs += [(1, 1.0)] * (tiny.LENGTH - len(pairs))
-        return np.array([i for i, _ in pairs]), np.array([w for _, w in pairs], np.float32)
-
-
-class TinyBundle(Bundle):
-    def of(self, manifest):
-        """The same graphs with another manifest."""
-        return TinyBundle(self.folder, manifest, Selection(self.folder, manifest, "cpu", 1))
-
-    def tokenizer(self, component):
-        return [Words() for _ in self.manifest.tokenizers[component]]
-
-
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory):
-    folder = tiny.bundle(tmp_path_factory.mktemp("tiny"))
-    return TinyBundle.open(folder, "cpu", threads=1)
 
 
 @pytest.fixture(scope="module")

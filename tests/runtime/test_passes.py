@@ -21,7 +21,7 @@ from grefine_rt.models import selection
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.models.selection import Selection, step_rows
 from grefine_rt.models.warm_up import example_inputs
-from tests.runtime import tiny
+from tests.support import tiny
 
 
 def opened(threads):

@@ -1,6 +1,5 @@
 import dataclasses
 
-import fake_bundle
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -18,6 +17,7 @@ from grefine_rt.plan.make import binary_mask, make_plan, stage1_strength
 from grefine_rt.plan.options import PlanOptions
 from grefine_rt.plan.plan import PLAN_SIDE, Drawn
 from grefine_rt.plan.reasons import LEFT_TO_STAGE2
+from tests.support import fake_bundle
 
 HEIGHT, WIDTH = 96, 160
 MANIFEST = fake_bundle.manifest()

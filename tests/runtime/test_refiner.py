@@ -3,10 +3,8 @@ import itertools
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-import fake_bundle
 import numpy as np
 import pytest
-from fake_bundle import BRIGHTER, SIDE, Bundle, scene
 from PIL import Image
 
 from grefine_rt import (
@@ -28,6 +26,8 @@ from grefine_rt import refiner as refiner_module
 from grefine_rt.bundle.manifest import Cost, FileEntry
 from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.imaging.image import work_size
+from tests.support import fake_bundle
+from tests.support.fake_bundle import BRIGHTER, SIDE, Bundle, scene
 
 GOOD = [["house", "house", "sea", "sea"]] * 4
 POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]

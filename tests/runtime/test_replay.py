@@ -27,11 +27,11 @@ from grefine_rt.errors import BundleError, DeviceError, OptionError
 from grefine_rt.models import selection
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.models.warm_up import work_sizes
-from tests.runtime import fake_cuda, tiny
-from tests.runtime.fake_bundle import scene
-from tests.runtime.fake_replay import Onnxruntime
-from tests.runtime.test_loops import TinyBundle
-from tests.runtime.test_tensorrt_run import DECODE, STEP, assert_same, inputs_of, loop
+from tests.support import fake_cuda, tiny
+from tests.support.fake_bundle import scene
+from tests.support.fake_replay import Onnxruntime
+from tests.support.tiny_bundle import TinyBundle
+from tests.support.tiny_loop import DECODE, STEP, assert_same, inputs_of, loop
 
 
 @pytest.fixture(scope="module")

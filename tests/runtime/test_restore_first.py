@@ -4,13 +4,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from fake_bundle import COLOURS, Bundle, Engine, pool, scene, solve
 
 from grefine_rt import PlanOptions, RefineOptions, Refiner
 from grefine_rt.bundle.manifest import Cost
 from grefine_rt.plan.costs import plan_costs
 from grefine_rt.plan.plan import Drawn
 from grefine_rt.plan.reasons import RESTORE_FIRST, RESTORED_FIRST
+from tests.support.fake_bundle import COLOURS, Bundle, Engine, pool, scene, solve
 
 PROMPT = "a house, the sea"
 DAMAGED = [["sea"] * 4, ["sea", "poor", "poor", "sea"], ["sea", "poor", "poor", "sea"], ["sea"] * 4]

@@ -19,8 +19,8 @@ from grefine_rt.engine.batch import run_rows
 from grefine_rt.engine.tensorrt.profiles import profiles
 from grefine_rt.imaging.image import encoder_input
 from grefine_rt.plan.graph_costs import assess_flops
-from tests.runtime import assess_bundle as small
-from tests.runtime import tiny
+from tests.support import assess_bundle as small
+from tests.support import tiny
 
 SIDE = 16
 

@@ -13,11 +13,8 @@ import numpy as np
 import pytest
 
 from grefine_rt.bundle.manifest import FileEntry
-from grefine_rt.contract import Schedule
-from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.solver import table
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.device_memory import CudaDevice, Scratch
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
@@ -30,12 +27,11 @@ from grefine_rt.engine.tensorrt.run import TensorRTEngine, profile_for
 from grefine_rt.engine.tensorrt.sidecar import RTX_TARGETS, Environment
 from grefine_rt.errors import BundleError, DeviceError
 from grefine_rt.models.bundle import Bundle
-from tests.runtime import fake_cuda, fake_tensorrt, tiny
-from tests.runtime.test_loops import TinyBundle
+from tests.support import fake_cuda, fake_tensorrt, tiny
+from tests.support.tiny_bundle import TinyBundle
+from tests.support.tiny_loop import DECODE, STEP, assert_same, inputs_of, loop
 
 GRAPHS = sorted({*tiny.manifest()["components"].values()})
-STEP, DECODE = "components/inpaint_step.onnx", "components/inpaint_decode.onnx"
-SCHEDULE = Schedule(1000, 0.00085, 0.012, "leading", 1)
 
 
 @pytest.fixture(scope="module")
@@ -76,24 +72,6 @@ class Here:
 def machine(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("GREFINE_CACHE", str(tmp_path / "cache"))
     return lambda **options: Here(folder, tmp_path / "engines", monkeypatch, **options)
-
-
-def inputs_of(folder, graph, cells=(4, 4), seed=0, rows=2):
-    """Random arrays for a run of the file."""
-    rng = np.random.default_rng(seed)
-    h, w = cells
-    sizes = {"b": 1, "n": rows, "l": 6, "h": h, "w": w, "H": 8 * h, "W": 8 * w}
-    made = {}
-    for name, spec in OnnxEngine(folder / graph, "cpu").inputs.items():
-        shape = [sizes.get(axis, axis) for axis in spec.shape]
-        made[name] = (rng.random(shape) * (60 if spec.dtype == np.int64 else 1)).astype(spec.dtype)
-    return made
-
-
-def assert_same(found, wanted):
-    assert found.keys() == wanted.keys()
-    for name, array in wanted.items():
-        np.testing.assert_array_equal(found[name], array)
 
 
 @pytest.mark.parametrize("flavour", ["tensorrt-rtx", "tensorrt"])
@@ -151,23 +129,6 @@ def test_both_stages_are_those_of_onnx_runtime(folder, machine, flavour, solver)
     for here, there in zip(*results, strict=True):
         np.testing.assert_array_equal(here.latent, there.latent)
         np.testing.assert_array_equal(here.image, there.image)
-
-
-def loop(engine, seed=0, solver="euler", steps=6):
-    rng = np.random.default_rng(seed)
-    latent, noise = rng.standard_normal((2, 1, 4, 4, 4)).astype(np.float32)[:, None, 0]
-    constants = {"mask": np.ones((1, 1, 4, 4)), "masked_latent": np.zeros((1, 4, 4, 4))}
-    conditioning = {
-        "context": rng.random((2, 6, 5)),
-        "pooled": rng.random((2, 3)),
-        "time_ids": np.ones((2, 6)),
-    }
-    constants, conditioning = (
-        {name: array.astype(np.float32) for name, array in group.items()}
-        for group in (constants, conditioning)
-    )
-    rows = table(SCHEDULE, solver, steps, 1.0, "epsilon", 4.0)
-    return denoise(engine, rows, latent, noise, constants, conditioning)
 
 
 def test_nothing_is_copied_between_steps(machine):

@@ -5,7 +5,7 @@ import pytest
 
 from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.engine.base import TensorSpec
-from tests.runtime.fake_bundle import Engine
+from tests.support.fake_bundle import Engine
 
 LENGTH, EOT = 20, 99
 

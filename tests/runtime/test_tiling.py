@@ -14,8 +14,7 @@ from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.errors import BundleError, Cancelled, OptionError
 from grefine_rt.imaging.image import work_size
 from grefine_rt.imaging.tiles import cut, fits
-from tests.runtime import tiny
-from tests.runtime.test_loops import bundle  # noqa: F401
+from tests.support import tiny
 
 units = st.integers(1, 60)
 
@@ -65,7 +64,7 @@ def picture(height, width, seed=3):
 
 
 @pytest.mark.parametrize("size", [(64, 96), (128, 32), (72, 200)])
-def test_an_autoencoder_without_surroundings_gives_the_same_in_tiles(bundle, size):  # noqa: F811
+def test_an_autoencoder_without_surroundings_gives_the_same_in_tiles(bundle, size):
     encoder, decoder = bundle.engine("restore_encode"), bundle.engine("restore_decode")
     image = picture(*size)
     latent = tiled_encode(encoder, image, 32)
@@ -113,7 +112,7 @@ def flat(height, width):
 
 
 @pytest.mark.parametrize("solver", ["ddim", "dpm++2m", "lcm"])
-def test_a_tiled_restoration_is_the_whole_one(bundle, solver):  # noqa: F811
+def test_a_tiled_restoration_is_the_whole_one(bundle, solver):
     def run(tile):
         return restore(
             bundle, flat(80, 128), "cat", seed=4, delta=0.5, solver=solver, guidance=2.0, tile=tile
@@ -127,7 +126,7 @@ def test_a_tiled_restoration_is_the_whole_one(bundle, solver):  # noqa: F811
     np.testing.assert_array_equal(whole.latent, run(128).latent)  # it fits, so the very same path
 
 
-def test_a_tile_gets_its_own_part_of_the_control(bundle):  # noqa: F811
+def test_a_tile_gets_its_own_part_of_the_control(bundle):
     halves = flat(32, 96)
     halves[:, 48:] = 0.9
     tiled = restore(bundle, halves, "cat", seed=1, tile=32).latent
@@ -136,7 +135,7 @@ def test_a_tile_gets_its_own_part_of_the_control(bundle):  # noqa: F811
     assert np.abs(tiled[..., -2:] - left[..., -2:]).max() > 1e-2
 
 
-def test_progress_and_cancellation_between_tiles(bundle):  # noqa: F811
+def test_progress_and_cancellation_between_tiles(bundle):
     token, seen = CancelToken(), []
 
     def on_step(made, total):
@@ -150,7 +149,7 @@ def test_progress_and_cancellation_between_tiles(bundle):  # noqa: F811
     assert seen == [(made, 3 * tiles) for made in range(1, 5)]
 
 
-def test_interval_and_rescale_are_passed_on(bundle):  # noqa: F811
+def test_interval_and_rescale_are_passed_on(bundle):
     def run(**options):
         return restore(bundle, flat(32, 32), "cat", seed=1, delta=0.4, **options).latent
 
@@ -160,6 +159,6 @@ def test_interval_and_rescale_are_passed_on(bundle):  # noqa: F811
 
 
 @pytest.mark.parametrize("tile", [-16, 40])
-def test_tiles_that_no_graph_can_take_are_refused(bundle, tile):  # noqa: F811
+def test_tiles_that_no_graph_can_take_are_refused(bundle, tile):
     with pytest.raises(OptionError, match="multiple of 16"):
         restore(bundle, flat(64, 96), "cat", seed=1, tile=tile)

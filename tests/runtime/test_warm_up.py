@@ -6,7 +6,7 @@ import pytest
 from grefine_rt import Assessor, BundleError, OptionError, PlanOptions, RefineOptions, Refiner
 from grefine_rt.models import selection
 from grefine_rt.models.warm_up import example_inputs, one_of_each
-from tests.runtime import assess_bundle, fake_bundle
+from tests.support import assess_bundle, fake_bundle
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from grefine_rt.bundle.manifest import FileEntry
 from grefine_rt.engine.tensorrt.weight_budget import HEADROOM, weight_budget
-from tests.runtime.test_engine_sidecar import manifest, sidecar
+from tests.support.sidecars import manifest, sidecar
 
 GB = 10**9
 

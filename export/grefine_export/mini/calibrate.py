@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from grefine_export.mini.defects import FACTORS
-from grefine_export.mini.heldout import VALIDATION, Sample, samples
+from grefine_export.mini.heldout import VALIDATION, Sample, names_wanted, samples
 from grefine_rt import Assessor
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import FILE_NAME, Redraw
@@ -46,8 +46,7 @@ def first_defects(pairs: Sequence[Pair], a_bound: float, beta: float) -> list[in
 
 def _names_the_wanted(pair: Pair, index: int | None) -> bool:
     sample, assessment = pair
-    wanted = sample.wanted
-    return wanted is not None and index is not None and wanted.kind in assessment.phrases[index].text.split()
+    return index is not None and names_wanted(sample, assessment.phrases[index].text)
 
 
 def fit_bounds(sound: Sequence[Pair], misaligned: Sequence[Pair]) -> tuple[float, float, float, float]:

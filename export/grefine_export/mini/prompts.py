@@ -1,16 +1,80 @@
-"""Prompts of scenes, in the ways people write them."""
+"""Prompts of scenes, in the ways people write them.
+
+`describe` writes one and says what it calls each thing; `prompt_of` is its text alone. Training uses `TRAINED_STYLES`
+and words that the lexicon trains on. What it never uses comes on request: `UNSEEN_STYLES`, and unseen synonyms.
+"""
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
 import numpy as np
 
-from grefine_export.mini.palette import SETTINGS
-from grefine_export.mini.things import SKY_KINDS
-from grefine_export.mini.world import Scene
+from grefine_export.mini.lexicon import (
+    ATTRIBUTES,
+    CARRIERS,
+    COLOUR_WORDS,
+    FUNCTION_WORDS,
+    LOOKS,
+    MATERIALS,
+    NOUNS,
+    OWN_LOOKS,
+    PLACE_NOUNS,
+    PLACES,
+    SIZE_WORDS,
+    STYLE_CARRIERS,
+    TAGS,
+    Words,
+    plural,
+)
+from grefine_export.mini.styles import TRAINING_STYLES
+from grefine_export.mini.world import Scene, Thing
 
-STYLES = ("sentence", "list", "setting-first", "weighted", "related")
-_CARRIERS = ("", "", "", "a picture of ", "an illustration of ", "a painting of ")
-_LIST_TAILS = ("", "", ", storybook style", ", best quality")
+PLAIN = 0.4
+"""How often a thing, a colour or a place has its plainest name."""
+_ARTICLES = {1: ("a", "a", "a", "a", "a", "the", "one", "a single"), 2: ("two", "two", "a pair of", "2")}
+_ARTICLES |= {3: ("three", "three", "3")}
+_APART = 22  # pixels between centres, from where on one is left of, or above, another
+
+
+@dataclass(frozen=True)
+class Named:
+    """A thing, or several alike, as a prompt calls it. `noun` as it stands there, perhaps plural; `count` 1..3."""
+
+    noun: str
+    colour: str
+    before: str  # adjectives of size and look, each with a space behind it
+    material: str  # with a space behind it, or ""
+    count: int
+    article: str
+    at: tuple[float, float]
+    unseen: bool
+
+    @property
+    def bare(self) -> str:
+        """Without an article: `small red brick house`."""
+        return f"{self.before}{self.colour} {self.material}{self.noun}"
+
+    @property
+    def whole(self) -> str:
+        """With its article or number: `an old red house`."""
+        return self.begun(self.bare)
+
+    def begun(self, words: str) -> str:
+        """`words` with this thing's article or number before them."""
+        return with_article(words) if self.article == "a" else f"{self.article} {words}"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A written prompt. `nouns`: what it calls each thing of the scene, in the scene's order. `unseen`: "prompt" if its
+    style, "synonym" if a word of it is never trained on."""
+
+    text: str
+    nouns: tuple[str, ...]
+    style: str
+    unseen: frozenset[str]
 
 
 def with_article(name: str) -> str:
@@ -18,32 +82,278 @@ def with_article(name: str) -> str:
     return ("an " if name[0] in "aeiou" else "a ") + name
 
 
+def _choose(words: Words, rng: np.random.Generator, unseen: bool) -> tuple[str, bool]:
+    """One of the words and whether it is an unseen one; `unseen` asks for one where there is any."""
+    if unseen and words.unseen:
+        return str(rng.choice(words.unseen)), True
+    if rng.random() < PLAIN:
+        return words.trained[0], False
+    return str(rng.choice(words.trained)), False
+
+
+def _groups(things: tuple[Thing, ...]) -> list[list[int]]:
+    """Indices of things that are alike, to be named together: same kind, colour and size."""
+    found: dict[tuple[str, str, str], list[int]] = {}
+    for index, thing in enumerate(things):
+        found.setdefault((thing.kind, thing.colour, thing.size), []).append(index)
+    return list(found.values())
+
+
+def _look(
+    kind: str, size: str, size_words: Words, rng: np.random.Generator, unseen: bool
+) -> tuple[str, bool]:
+    """Adjectives before the colour, each with a space behind it, and whether one is unseen."""
+    words, odd = [], False
+    if size != "medium" or rng.random() < 0.15:
+        word, odd = _choose(size_words, rng, unseen)
+        words.append(word)
+    if rng.random() < 0.16:
+        words.append(str(rng.choice([*LOOKS, *OWN_LOOKS.get(kind, ())])))
+    return "".join(word + " " for word in words), odd
+
+
+def _named(things: list[Thing], rng: np.random.Generator, unseen: bool, predicate: bool) -> Named:
+    thing, count = things[0], len(things)
+    noun, odd_noun = _choose(NOUNS[thing.kind], rng, unseen)
+    colours = COLOUR_WORDS[thing.colour]
+    if predicate:
+        colours = Words(
+            *(tuple(w for w in some if w not in ATTRIBUTES) for some in (colours.trained, colours.unseen))
+        )
+    colour, odd_colour = _choose(colours, rng, unseen and rng.random() < 0.7)
+    before, odd_size = _look(thing.kind, thing.size, SIZE_WORDS[thing.size], rng, unseen)
+    material = ""
+    if " " not in noun and " " not in colour and not before and rng.random() < 0.12:
+        material = "".join(word + " " for word in rng.choice(MATERIALS.get(thing.kind, [""]), 1) if word)
+    at = tuple(float(np.mean([getattr(t, axis) for t in things])) for axis in "xy")
+    return Named(
+        noun=plural(noun) if count > 1 else noun,
+        colour=colour,
+        before=before,
+        material=material,
+        count=count,
+        article=str(rng.choice(_ARTICLES[count])),
+        at=(at[0], at[1]),
+        unseen=odd_noun or odd_colour or odd_size,
+    )
+
+
 def _joined(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
-def prompt_of(scene: Scene, rng: np.random.Generator, style: str | None = None) -> str:
-    """A prompt that says every thing with its colour (and its size where it is not medium) and the place."""
-    style = style or str(rng.choice(STYLES))
-    setting = SETTINGS[scene.setting]
-    place = str(rng.choice(setting.words))
-    things = [scene.things[k] for k in rng.permutation(len(scene.things))]
-    names = [thing.name for thing in things]
-    if style == "list":
-        return ", ".join([*names, setting.noun.removeprefix("a ")]) + str(rng.choice(_LIST_TAILS))
-    names = [with_article(name) for name in names]
-    carrier = str(rng.choice(_CARRIERS))
-    if style == "setting-first":
-        return f"{carrier}{setting.noun} with {_joined(names)}"
-    if style == "weighted":
-        marked = int(rng.integers(len(names)))
-        names[marked] = f"({names[marked]}:{rng.choice([1.1, 1.2, 1.3])})"
-        return f"{carrier}{_joined(names)} {place}"
-    if style == "related" and len(things) > 1:
-        first_in_sky, second_in_sky = (thing.kind in SKY_KINDS for thing in things[:2])
-        relation = "next to"
-        if first_in_sky != second_in_sky:
-            relation = "above" if first_in_sky else "under"
-        rest = "" if len(names) == 2 else f", with {names[2]}"
-        return f"{carrier}{names[0]} {relation} {names[1]} {place}{rest}"
-    return f"{carrier}{_joined(names)} {place}"
+def _relation(one: Named, other: Named, rng: np.random.Generator) -> str:
+    """How `one` lies to `other`, always true."""
+    (x, y), (other_x, other_y) = one.at, other.at
+    words = ["next to", "beside", "near", "close to"]
+    if abs(y - other_y) > _APART:
+        words += ["above", "over"] * 2 if y < other_y else ["below", "under", "beneath"] * 2
+    if abs(x - other_x) > _APART:
+        side = "left" if x < other_x else "right"
+        words += [f"to the {side} of"] * 4
+    return str(rng.choice(words))
+
+
+class _Writer:
+    """What every style of prompt is written from."""
+
+    def __init__(self, scene: Scene, named: list[Named], unseen: bool, rng: np.random.Generator):
+        self.scene, self.named, self.rng = scene, named, rng
+        self.place, odd_place = _choose(PLACES[scene.setting], rng, unseen)
+        self.setting, odd_setting = _choose(PLACE_NOUNS[scene.setting], rng, unseen)
+        self.odd = {"place": odd_place, "setting": odd_setting}
+        self.used: set[str] = set()
+
+    def pick(self, *choices: str) -> str:
+        return str(self.rng.choice(choices))
+
+    def where(self) -> str:
+        """The place behind a thing."""
+        self.used.add("place")
+        return self.place
+
+    def there(self) -> str:
+        """The place itself, with its article."""
+        self.used.add("setting")
+        return self.setting
+
+    def names(self) -> str:
+        return _joined([one.whole for one in self.named])
+
+    def carrier(self) -> str:
+        """`a picture of `, or nothing."""
+        if self.rng.random() < 0.5:
+            return ""
+        own = STYLE_CARRIERS[self.scene.style] if self.scene.style in TRAINING_STYLES else ()
+        return self.pick(*CARRIERS, *own * 3) + " of "
+
+    def tags(self, fewest: int, most: int) -> str:
+        count = int(self.rng.integers(fewest, most + 1))
+        return "".join(f", {tag}" for tag in self.rng.permutation(TAGS)[:count])
+
+
+def _sentence(w: _Writer) -> str:
+    return f"{w.carrier()}{w.names()} {w.where()}"
+
+
+def _list(w: _Writer) -> str:
+    bare = [one.bare if one.count == 1 else one.whole for one in w.named]
+    return ", ".join([*bare, w.there().removeprefix("an ").removeprefix("a ")])
+
+
+def _tag_list(w: _Writer) -> str:
+    text = _list(w)
+    return text + w.tags(1, 4)
+
+
+def _setting_first(w: _Writer) -> str:
+    return f"{w.carrier()}{w.there()} {w.pick('with', 'with', 'featuring', 'showing')} {w.names()}"
+
+
+def _weighted(w: _Writer) -> str:
+    names = [one.whole for one in w.named]
+    marked = int(w.rng.integers(len(names)))
+    names[marked] = w.pick(f"({names[marked]}:{w.pick('1.1', '1.2', '1.3')})", f"({names[marked]})")
+    return f"{w.carrier()}{_joined(names)} {w.where()}"
+
+
+def _related(w: _Writer) -> str:
+    if len(w.named) == 1:
+        return _sentence(w)
+    first, second, *rest = w.named
+    text = f"{w.carrier()}{first.whole} {_relation(first, second, w.rng)} {second.whole} {w.where()}"
+    return text + (f", with {_joined([one.whole for one in rest])}" if rest else "")
+
+
+def _there_is(w: _Writer) -> str:
+    verb = "is" if w.named[0].count == 1 else "are"
+    return w.pick(f"there {verb} {w.names()} {w.where()}", f"{w.where()} there {verb} {w.names()}")
+
+
+def _clause(w: _Writer) -> str:
+    """Colours in clauses of their own."""
+    names = []
+    for one in w.named:
+        verb = "is" if one.count == 1 else "are"
+        plain = ("painted",) if one.colour in COLOUR_WORDS else ()
+        link = w.pick(f"that {verb}", f"which {verb}", *plain)
+        names.append(one.begun(f"{one.before}{one.material}{one.noun} {link} {one.colour}"))
+    verb = "is" if w.named[0].count == 1 else "are"
+    start = w.pick("", f"there {verb} ", w.carrier())
+    return f"{start}{_joined(names)} {w.where()}"
+
+
+def _see(w: _Writer) -> str:
+    verb = w.pick("you can see", "you see", "we see", "we can see", "one can see")
+    return w.pick(f"{w.where()} {verb} {w.names()}", f"{verb} {w.names()} {w.where()}")
+
+
+def _scene(w: _Writer) -> str:
+    verb = "is" if w.named[0].count == 1 else "are"
+    if len(w.named) == 1:
+        return f"{w.carrier()}{w.there()} with {w.named[0].whole}"
+    rest = _joined([one.whole for one in w.named[2:]]) if len(w.named) > 2 else ""
+    relation = _relation(w.named[0], w.named[1], w.rng)
+    text = f"{w.there()} where {w.named[0].whole} {verb} {relation} {w.named[1].whole}"
+    return text + (f", with {rest}" if rest else "")
+
+
+def _request(w: _Writer) -> str:
+    return f"{w.pick('draw me', 'paint me', 'please draw', 'show me')} {w.names()} {w.where()}"
+
+
+def _statement(w: _Writer) -> str:
+    said = [
+        f"the {one.before}{one.material}{one.noun} {'is' if one.count == 1 else 'are'} {one.colour}"
+        for one in w.named
+    ]
+    return f"{_joined(said)}, {w.where()}"
+
+
+_TRAINED = {
+    "sentence": _sentence,
+    "list": _list,
+    "tags": _tag_list,
+    "setting-first": _setting_first,
+    "weighted": _weighted,
+    "related": _related,
+    "there-is": _there_is,
+    "clause": _clause,
+    "see": _see,
+    "scene": _scene,
+}
+_UNSEEN = {"request": _request, "statement": _statement}
+TRAINED_STYLES: tuple[str, ...] = tuple(_TRAINED)
+UNSEEN_STYLES: tuple[str, ...] = tuple(_UNSEEN)
+"""Two styles of prompt that training never uses."""
+STYLES = (*TRAINED_STYLES, *UNSEEN_STYLES)
+_AFTER_IS = ("clause", "statement")
+_LISTS = ("list", "tags", "weighted")
+
+
+def _dressed(text: str, style: str, w: _Writer) -> str:
+    """In capitals, as a sentence, or with tags of quality, now and then."""
+    chance = w.rng.random()
+    if style != "tags" and chance < 0.12:
+        text += w.tags(1, 2)
+    elif style not in _LISTS and chance < 0.3:
+        text = text[0].upper() + text[1:] + "."
+    chance = w.rng.random()
+    if style != "weighted" and chance < 0.06:
+        return re.sub(r"\b[a-z](?=[a-z]{2})", lambda letter: letter.group().upper(), text)
+    return text.upper() if style != "weighted" and chance < 0.08 else text
+
+
+def describe(
+    scene: Scene, rng: np.random.Generator, style: str | None = None, unseen_words: bool = False
+) -> Prompt:
+    """A prompt that says every thing with its colour, its size where that is not medium, and the place.
+
+    style: one of `STYLES`, else any of those trained on. unseen_words: with synonyms that are never trained on where
+    the lexicon has any.
+    """
+    style = style or str(rng.choice(TRAINED_STYLES))
+    groups = _groups(scene.things)
+    groups = [groups[k] for k in rng.permutation(len(groups))]
+    predicate = style in _AFTER_IS
+    named = [_named([scene.things[i] for i in group], rng, unseen_words, predicate) for group in groups]
+    writer = _Writer(scene, named, unseen_words, rng)
+    text = _dressed((_TRAINED | _UNSEEN)[style](writer), style, writer)
+    nouns = {index: one.noun for group, one in zip(groups, named, strict=True) for index in group}
+    unseen = {"prompt"} if style in UNSEEN_STYLES else set()
+    if any(one.unseen for one in named) or any(writer.odd[part] for part in writer.used):
+        unseen.add("synonym")
+    return Prompt(text, tuple(nouns[index] for index in range(len(nouns))), style, frozenset(unseen))
+
+
+def prompt_of(
+    scene: Scene, rng: np.random.Generator, style: str | None = None, unseen_words: bool = False
+) -> str:
+    """The text of `describe`."""
+    return describe(scene, rng, style, unseen_words).text
+
+
+def phrase_of(kind: str, colour: str | None, rng: np.random.Generator) -> str:
+    """A thing as a phrase names it, in words that training uses, with or without article and colour."""
+    noun, _ = _choose(NOUNS[kind], rng, False)
+    if colour is None:
+        return noun if rng.random() < 0.6 else with_article(noun)
+    size = str(rng.choice(["", "", *SIZE_WORDS["small"].trained[:2], *SIZE_WORDS["large"].trained[:2]]))
+    name = f"{size} {_choose(COLOUR_WORDS[colour], rng, False)[0]} {noun}".strip()
+    return with_article(name) if rng.random() < 0.6 else name
+
+
+def place_phrases(setting: str) -> tuple[str, ...]:
+    """All phrases for a place that training uses."""
+    return PLACES[setting].trained + PLACE_NOUNS[setting].trained
+
+
+def known_words() -> tuple[str, ...]:
+    """Every word, in lower case and sorted, that a training prompt can hold: what the embedded bundle knows."""
+    texts: list[str] = [*FUNCTION_WORDS, *CARRIERS, *TAGS, *LOOKS, *sum(OWN_LOOKS.values(), ())]
+    texts += sum(MATERIALS.values(), ())
+    texts += [text for style in TRAINING_STYLES for text in STYLE_CARRIERS[style]]
+    for table in (NOUNS, COLOUR_WORDS, SIZE_WORDS, PLACES, PLACE_NOUNS):
+        texts += [text for words in table.values() for text in words.trained]
+    texts += [plural(noun) for words in NOUNS.values() for noun in words.trained]
+    return tuple(sorted({word for text in texts for word in text.split()}))

@@ -5,10 +5,10 @@ opinion on alignment, 1..5, follows one formula. For a prompt of n things,
 
     MOS_align = 1 + 4 * (1 - w_place) * prod_j (1 - w_j / sqrt(n))
 
-over the things that were misdrawn, with w = 0.9 for a missing thing, 0.8 for another thing in its place, and
-0.6 * (0.4 + 0.6 * min(1, d / 250)) for another colour, d being the distance of the two colours in RGB (orange for red
-is a smaller fault than blue for red); w_place = 0.4 when the place is another one, else 0. Damage does not enter: the
-two opinions are independent, as AGIQA-3K asks for them apart.
+over the things that were misdrawn (several alike, "two red birds", count as one), with w = 0.9 for a missing thing,
+0.8 for another thing in its place, and 0.6 * (0.4 + 0.6 * min(1, d / 250)) for another colour, d being the distance of
+the two colours in RGB (orange for red is a smaller fault than blue for red); w_place = 0.4 when the place is another
+one, else 0. Damage does not enter: the two opinions are independent, as AGIQA-3K asks for them apart.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from grefine_export.mini.defects import damage_often, mos
 from grefine_export.mini.heldout import ALIGNMENT, misalign
 from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.prompts import prompt_of
-from grefine_export.mini.world import SIZE, Scene, make_scene, render
+from grefine_export.mini.world import SIZE, Scene, alike, make_scene, render
 
 # First words of seeds: a database for splits of its own, and pictures to train the embedded model on.
 DATABASE = 9
@@ -75,20 +75,21 @@ def alignment_mos(penalties: list[float], things: int, wrong_place: bool = False
 def weakly_drawn(scene: Scene, rng: np.random.Generator) -> tuple[Scene, float]:
     """What a weak generator makes of `scene`, and the opinion on its alignment."""
     drawn, penalties = scene, []
-    for index in reversed(range(len(scene.things))):  # from the end: a thing that goes moves none before it
+    firsts = [index for index in range(len(scene.things)) if alike(scene, index)[0] == index]
+    for thing in (scene.things[index] for index in firsts):  # things that are alike are one for the prompt
         if rng.random() < RIGHT:
             continue
-        how = str(rng.choice(ALIGNMENT))
-        if how == "missing" and len(drawn.things) == 1:  # something must be left in the picture
+        index, how = drawn.things.index(thing), str(rng.choice(ALIGNMENT))
+        if how == "missing" and len(alike(drawn, index)) == len(drawn.things):  # something must be left
             how = "other-thing"
         drawn = misalign(drawn, index, how, rng)
         new = drawn.things[index].colour if how == "other-colour" else ""
-        penalties.append(thing_penalty(how, scene.things[index].colour, new))
+        penalties.append(thing_penalty(how, thing.colour, new))
     wrong_place = bool(rng.random() < WRONG_PLACE)
     if wrong_place:
         others = [name for name in SETTINGS if name != scene.setting]
         drawn = replace(drawn, setting=str(rng.choice(others)))
-    return drawn, alignment_mos(penalties, len(scene.things), wrong_place)
+    return drawn, alignment_mos(penalties, len(firsts), wrong_place)
 
 
 def rated_picture(seed: int, prompt: int, version: int) -> RatedPicture:

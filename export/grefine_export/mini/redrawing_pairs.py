@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from grefine_export.mini.defects import NATURALNESS, RATIONALITY, TECHNICAL, changed, damage, spot
+from grefine_export.mini.defects import TRAINED, damage
 from grefine_export.mini.heldout import ALIGNMENT, misalign
 from grefine_export.mini.pool import Pool
 from grefine_export.mini.prompts import prompt_of
+from grefine_export.mini.regions import changed, spot
 from grefine_export.mini.world import SIZE, Rendered, Scene, render
 from grefine_export.models.vae import Vae
 from grefine_rt import Assessor
@@ -85,7 +86,8 @@ def as_found(scene: Scene, drawn: Rendered, rng: np.random.Generator) -> np.ndar
     if flaw == "misaligned":
         wrong = misalign(scene, int(rng.integers(len(scene.things))), str(rng.choice(ALIGNMENT)), rng)
         return render(wrong).image
-    kinds = RATIONALITY if flaw == "misshapen" else (*TECHNICAL, *NATURALNESS)
+    poor = TRAINED["technical"] + TRAINED["naturalness"]
+    kinds = TRAINED["rationality"] if flaw == "misshapen" else poor
     return damage(drawn, str(rng.choice(kinds)), "local", rng)[0]
 
 

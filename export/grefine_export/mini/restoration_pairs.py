@@ -9,16 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grefine_export.mini.defects import NATURALNESS, damage, spot
+from grefine_export.mini.defects import TRAINED, damage
 from grefine_export.mini.pool import Pool
+from grefine_export.mini.regions import spot
 from grefine_export.mini.train_vae import STAGE2, enlarge
 from grefine_export.mini.training import seeded
 from grefine_export.mini.world import SIZE, Rendered
 from grefine_export.models.vae import Vae
 
 REDRAWN_SHARE, SOUND_SHARE, GLOBAL_SHARE, TWICE_SHARE = 0.1, 0.1, 0.2, 0.1
-TECHNICAL_SHARES = {"blur": 3.0, "blocking": 3.0, "banding": 1.5, "noise": 1.0}
-ALL_SHARES = {**TECHNICAL_SHARES, **dict.fromkeys(NATURALNESS, 1.5)}
+_LONG_TO_LEARN = {"blur": 3.0, "blocking": 3.0, "pixels": 2.0, "banding": 1.5, "ringing": 1.5}
+TECHNICAL_SHARES = {kind: _LONG_TO_LEARN.get(kind, 1.0) for kind in TRAINED["technical"]}
+ALL_SHARES = {**TECHNICAL_SHARES, **dict.fromkeys(TRAINED["naturalness"], 1.5)}
 """How often a kind of defect comes: what takes long to learn more often, misshapen things never; they are stage 1's."""
 
 

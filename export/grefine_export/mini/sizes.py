@@ -32,8 +32,8 @@ RESTORE_VAE: dict[str, Any] = {
     "block_out_channels": (96,),
 }
 
-CLIP_LENGTH = 40
-VOCABULARY = 700
+CLIP_LENGTH = 48
+VOCABULARY = 1600
 CLIP_SURGERY_DEPTH = 4
 CLIP_WIDTH = 128
 CLIP_VISION: dict[str, Any] = {

@@ -23,14 +23,14 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from grefine_export.mini import sizes
-from grefine_export.mini.defects import FACTORS, RATIONALITY, damage, damage_often, factor_scores, mos
+from grefine_export.mini.defects import FACTORS, TRAINED, damage, damage_often, factor_scores, mos
 from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.pool import Pool
-from grefine_export.mini.prompts import prompt_of, with_article
+from grefine_export.mini.prompts import phrase_of, place_phrases, prompt_of
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.training import COMPILE_FROM, Schedule, fit, seeded
 from grefine_export.mini.vocabulary import BOS, EOS
-from grefine_export.mini.world import Rendered, Scene
+from grefine_export.mini.world import Rendered, Scene, alike, with_thing
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_rt.text.emphasis import plain_text
 
@@ -43,7 +43,7 @@ QUALITY_WORDS = (
     ("natural colours", "strange and unnatural colours"),
 )
 _PHRASES = [(kind, colour) for kind in KINDS for colour in (None, *COLOURS)]
-_PLACES = [(name, words) for name, setting in SETTINGS.items() for words in (*setting.words, setting.noun)]
+_PLACES = [(name, words) for name in SETTINGS for words in place_phrases(name)]
 
 
 def new_clip(tokenizer: Tokenizer) -> ClipSurgery:
@@ -91,16 +91,19 @@ class Batch:
 
 
 def changed_scene(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with one thing of another colour or kind: what a hard negative prompt describes."""
+    """The scene with one thing, or all alike, of another colour or kind: what a hard negative prompt describes."""
     index = int(rng.integers(len(scene.things)))
+    changes: dict[str, str] = {}
     thing = scene.things[index]
     if rng.random() < 0.5:
         others = [c for c in COLOURS if c != thing.colour]
-        thing = replace(thing, colour=str(rng.choice(others)))
+        changes["colour"] = str(rng.choice(others))
     else:
         used = {t.kind for t in scene.things}
-        thing = replace(thing, kind=str(rng.choice([k for k in KINDS if k not in used])))
-    return replace(scene, things=(*scene.things[:index], thing, *scene.things[index + 1 :]))
+        changes["kind"] = str(rng.choice([k for k in KINDS if k not in used]))
+    for place in alike(scene, index):
+        scene = with_thing(scene, place, replace(scene.things[place], **changes))  # type: ignore[arg-type]
+    return scene
 
 
 def pooled_patches(mask: np.ndarray) -> np.ndarray:
@@ -108,14 +111,6 @@ def pooled_patches(mask: np.ndarray) -> np.ndarray:
     side = mask.shape[-1] // GRID
     shape = (*mask.shape[:-2], GRID, side, GRID, side)
     return mask.reshape(shape).mean((-3, -1), dtype=np.float32).reshape(*mask.shape[:-2], GRID * GRID)
-
-
-def _phrase_words(kind: str, colour: str | None, rng: np.random.Generator) -> str:
-    if colour is None:
-        return kind if rng.random() < 0.6 else with_article(kind)
-    size = str(rng.choice(["", "", "small ", "large "]))
-    name = f"{size}{colour} {kind}"
-    return with_article(name) if rng.random() < 0.6 else name
 
 
 def batches(pool: Pool, tokenizer: Tokenizer, device: torch.device, step: int) -> Iterator[Batch]:
@@ -130,7 +125,7 @@ def batches(pool: Pool, tokenizer: Tokenizer, device: torch.device, step: int) -
         absent = [p for p in _PHRASES if p[1] is not None and p not in wanted]
         pairs += [absent[i] for i in rng.choice(len(absent), min(16, len(absent)), replace=False)]
         places = [_PLACES[i] for i in rng.choice(len(_PLACES), 8, replace=False)]
-        texts = [_phrase_words(kind, colour, rng) for kind, colour in pairs] + [words for _, words in places]
+        texts = [phrase_of(kind, colour, rng) for kind, colour in pairs] + [words for _, words in places]
         texts += ["", *(word for pair in QUALITY_WORDS for word in pair)]
         prompts = [plain_text(prompt_of(s, rng)) for s in scenes]
         prompts += [plain_text(prompt_of(changed_scene(s, rng), rng)) for s in scenes]
@@ -157,7 +152,7 @@ def batches(pool: Pool, tokenizer: Tokenizer, device: torch.device, step: int) -
             if misshapen[row]:
                 # Broken shapes are the hardest to see and few among the damaged pictures: more are made here.
                 drawn = Rendered(pool.images[index], owner)
-                images[row], defect = damage(drawn, str(rng.choice(RATIONALITY)), "local", rng)
+                images[row], defect = damage(drawn, str(rng.choice(TRAINED["rationality"])), "local", rng)
                 masks[FACTORS.index("rationality")] = defect.mask
                 factors[row] = ((mos([defect]) - 1) / 4, *factor_scores([defect]))
             elif broken[row]:
@@ -174,7 +169,8 @@ def batches(pool: Pool, tokenizer: Tokenizer, device: torch.device, step: int) -
                 same = kinds_of == KINDS.index(thing.kind)
                 right = same & ((colours_of < 0) | (colours_of == list(COLOURS).index(thing.colour)))
                 present[row, : len(pairs)][right] = 1
-                where[row][:, : len(pairs)][:, right] = cover[:, None]
+                place = where[row][:, : len(pairs)]
+                place[:, right] = np.maximum(place[:, right], cover[:, None])  # others may be alike
                 size = max(1, int(area.sum()))
                 if (
                     masks[2] & area

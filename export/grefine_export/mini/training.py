@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -51,6 +53,24 @@ def append_line(file: Path, line: dict[str, object]) -> None:
     """Adds a line of JSON to a log."""
     with file.open("a") as log:
         log.write(json.dumps(line) + "\n")
+
+
+def save_weights(model: nn.Module, file: Path, step: int) -> None:
+    """Keeps a model after `step` updates, its matrices in float16, as the bundle has them."""
+    tensors = {
+        name: (value.half() if value.is_floating_point() and value.ndim > 1 else value).contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
+    partial = file.with_suffix(".partial")
+    save_file(tensors, partial, {"step": str(step)})
+    partial.replace(file)
+
+
+def load_weights(model: nn.Module, file: Path) -> int:
+    """Reads what `save_weights` wrote into `model`; gives the step."""
+    with safe_open(file, "pt") as stored:
+        model.load_state_dict({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118
+        return int(stored.metadata()["step"])
 
 
 Loss = Callable[[nn.Module, object], tuple[Tensor, dict[str, float]]]
@@ -111,22 +131,30 @@ def fit(
 
     `source(step)` gives the batches of a run that begins at `step`. `loss_of(model, batch)` gives the loss and
     figures for the log. State goes to `folder/name.pt` (model, average, optimiser, step) every `save_seconds`, and a
-    line of JSON to `folder/name.jsonl`; an interrupted run goes on from there. Matrix products run in bfloat16 where
+    line of JSON to `folder/name.jsonl`; an interrupted run goes on from there. The average alone goes to
+    `folder/name.safetensors`, small enough to travel: a later call takes it as it is where it has all steps, and goes
+    on from it, with a new optimiser, where it has fewer and there is no state. Matrix products run in bfloat16 where
     that is faster, which a run of `TIMED_FROM` steps or more measures and logs first; state stays float32.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    checkpoint = folder / f"{name}.pt"
+    checkpoint, weights = folder / f"{name}.pt", folder / f"{name}.safetensors"
     model.to(device)
     average = copy.deepcopy(model).eval().requires_grad_(False)
+    step = load_weights(average, weights) if weights.exists() else 0
+    if step == schedule.steps:
+        return average
+    if step > schedule.steps:
+        raise ValueError(f"'{weights}' was trained for {step} steps, more than {schedule.steps}: remove it.")
+    model.load_state_dict(average.state_dict())
     trainable = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.AdamW(trainable, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.decay)
-    step = 0
+    fresh = step  # where the optimiser begins
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
-        step = state["step"]
+        step, fresh = state["step"], 0
     log = folder / f"{name}.jsonl"
     batches = source(step)
     half, batch = device.type != "cpu", None
@@ -154,6 +182,7 @@ def fit(
         }
         torch.save(state, partial)
         partial.replace(checkpoint)
+        save_weights(average, weights, step)
 
     if schedule.steps - step > COMPILE_FROM:
         for part in schedule.compiled:
@@ -161,7 +190,7 @@ def fit(
     model.train()
     while step < schedule.steps:
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(step, schedule)
+            group["lr"] = min(learning_rate(step, schedule), learning_rate(step - fresh, schedule))
         optimiser.zero_grad(set_to_none=True)
         loss, figures = backward(model, batch, loss_of, device, half)
         torch.nn.utils.clip_grad_norm_(trainable, schedule.clip)
@@ -185,4 +214,5 @@ def fit(
         if step < schedule.steps:
             batch = next(batches)
     save()
+    load_weights(average, weights)  # the same numbers as a later call gives
     return average

@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 from grefine_export.mini.pool import TRAINING
-from grefine_export.mini.prompts import prompt_of
+from grefine_export.mini.prompts import known_words, prompt_of
 from grefine_export.mini.sizes import VOCABULARY
 from grefine_export.mini.world import make_scene
 from grefine_export.models.clip_tokenizer import BOS, EOS, normalizer, splitter
@@ -59,7 +59,8 @@ def train_tokenizer(path: Path, prompts: int = 4000) -> Tokenizer:
     Any text can be encoded: every byte is a token, within a word and at its end.
     """
     rng = np.random.default_rng(5)
-    corpus = [prompt_of(make_scene((TRAINING, i)), rng) for i in range(prompts)] + [QUALITY_WORDS] * 50
+    corpus = [prompt_of(make_scene((TRAINING, i)), rng) for i in range(prompts)]
+    corpus += [QUALITY_WORDS] * 50 + list(known_words()) * 8  # so that rare ones are a token each, too
     normalize, split = normalizer(), splitter()
     words: Counter[tuple[str, ...]] = Counter()
     for text in corpus:

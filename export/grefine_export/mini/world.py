@@ -28,6 +28,9 @@ from grefine_export.mini.styles import STYLES, TRAINING_STYLES, Style
 from grefine_export.mini.things import FOOT, KINDS, SKY_KINDS, VARIANTS, shapes_of
 
 SCALES = {"small": 38.0, "medium": 48.0, "large": 62.0}  # side of a thing's box, pixels
+MOST_THINGS = 4
+TWINS = 0.16
+"""Share of scenes that get more of one of their things, where there is room."""
 Seed = int | tuple[int, ...]
 
 
@@ -106,8 +109,29 @@ def _place(rng: np.random.Generator, kind: str, colour: str, size: str) -> Thing
     return Thing(kind, colour, size, float(x), float(y), flip, variant)
 
 
+def _twins(rng: np.random.Generator, things: list[Thing], wanted: int) -> list[Thing]:
+    """Up to `wanted` more of one of the things, as long as there is room and no more than four things in all."""
+    model = things[int(rng.integers(len(things)))]
+    added: list[Thing] = []
+    for _ in range(30):
+        if len(added) == min(wanted, MOST_THINGS - len(things)):
+            break
+        twin = replace(_place(rng, model.kind, model.colour, model.size), variant=model.variant)
+        if all(_overlap(twin, other) < 0.12 for other in (*things, *added)):
+            added.append(twin)
+    return added
+
+
+def alike(scene: Scene, index: int) -> list[int]:
+    """The indices of a thing and of all that look like it: same kind, colour and size. A prompt names them together."""
+    one = scene.things[index]
+    look = (one.kind, one.colour, one.size)
+    return [k for k, other in enumerate(scene.things) if (other.kind, other.colour, other.size) == look]
+
+
 def make_scene(seed: Seed, styles: Sequence[str] = TRAINING_STYLES) -> Scene:
-    """A random scene of 1 to 4 things of different kinds that hardly cover each other.
+    """A random scene of 1 to 4 things that hardly cover each other: of different kinds, but that one in ten has two or
+    three of a kind, alike in colour and size.
 
     `styles`: names of `styles.STYLES` to draw from; the held-out ones only where a caller names them. Everything
     but the style is the same for the same seed, whatever `styles` are.
@@ -126,6 +150,8 @@ def make_scene(seed: Seed, styles: Sequence[str] = TRAINING_STYLES) -> Scene:
             if all(_overlap(thing, other) < 0.12 for other in things):
                 things.append(thing)
                 break
+    if rng.random() < TWINS:
+        things += _twins(rng, things, int(rng.integers(1, 3)))
     line, side = float(rng.uniform(0.8, 1.5)), int(rng.choice([-1, 1]))
     light, last = side * float(rng.uniform(0.3, 1.0)), int(rng.integers(2**31))
     style = styles[int(rng.random() * len(styles))]

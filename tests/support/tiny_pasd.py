@@ -3,10 +3,11 @@
 import json
 
 import torch
-from clip_files import small_tokenizer_files
 from diffusers import AutoencoderKL, ControlNetModel, Transformer2DModel, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
+
+from tests.support.clip_files import small_tokenizer_files
 
 WIDTH, VOCABULARY = 64, 560
 LEVELS = {

@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from tests.runtime.fake_cuda import Stream
+from tests.support.fake_cuda import Stream
 
 Severity = enum.IntEnum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"], start=0)
 Flag = enum.Enum("BuilderFlag", ["TF32", "WEIGHT_STREAMING", "VERSION_COMPATIBLE", "REFIT"])

@@ -4,7 +4,6 @@ from itertools import count
 from types import SimpleNamespace
 
 import numpy as np
-import tiny_models
 import torch
 from diffusers import (
     DDIMScheduler,
@@ -22,6 +21,7 @@ from grefine_rt.contract import Schedule
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.regenerate import NOISE_STREAM
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
+from tests.support import tiny_models
 
 STEPS, SEED = 10, 11
 BOUND = 5e-4

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 
-from tests.runtime.fake_onnxruntime import CPU, CUDA, RunOptions, SessionOptions
+from tests.support.fake_onnxruntime import CPU, CUDA, RunOptions, SessionOptions
 
 
 class Binding:

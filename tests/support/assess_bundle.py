@@ -5,7 +5,7 @@ import onnx
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from grefine_rt.bundle.store import write
-from tests.runtime import tiny
+from tests.support import tiny
 
 SIDE, GRID, WIDTH, LENGTH = 32, 4, 6, 12
 WORDS = ("[UNK]", "<|startoftext|>", "<|endoftext|>", "a", "red", "house", "tree", "tall", "and", "sea")

@@ -2,7 +2,6 @@
 
 import json
 
-import clip_files
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
@@ -11,6 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from grefine_export.models.inpaint import TIME_IDS
 from grefine_export.models.lora import original_names
+from tests.support import clip_files
 
 VOCABULARY, LENGTH = clip_files.VOCABULARY, 77
 WIDTH, WIDTH_2, POOLED = 64, 128, 32

@@ -1,0 +1,30 @@
+"""The real command in a process of its own."""
+
+import os
+import subprocess
+import sys
+
+from tests.support.paths import ROOT
+
+ENVIRONMENT = {
+    **{name: value for name, value in os.environ.items() if name != "GREFINE_DEBUG"},
+    "PYTHONPATH": os.pathsep.join([str(ROOT / "runtime"), str(ROOT)]),
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def start(*arguments, program=("-m", "grefine_rt.cli"), **options):
+    """The real command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, *program, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+        **options,
+    )
+
+
+def finish(process, seconds=60):
+    stdout, stderr = process.communicate(timeout=seconds)
+    return process.returncode, stdout, stderr
