@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 from PIL import Image
 
 from grefine_rt.arrays import FloatMap, Rgb
+from grefine_rt.assess import domain
 from grefine_rt.assess.indicator import (
     MAX_PHRASES,
     Assessment,
@@ -56,6 +58,8 @@ class RefineOptions:
     decoding: how stage 2 returns to pixels, "plain", "difference" or "quality" (see `restore`); None means
         the bundle's own.
     color_fix: where stage 2 takes its colours from the picture, "quality", "whole" or "off"; None likewise.
+    outside: what to do with a picture unlike those that the bundle was made for, "refuse" or "refine" (see
+        `assess.domain`).
     match_rim: whether the tint of what stage 1 drew is matched to its surroundings (see `imaging.color`).
     """
 
@@ -64,6 +68,12 @@ class RefineOptions:
     decoding: Decoding | None = None
     match_rim: bool = True
     color_fix: ColorFix | None = None
+    outside: domain.Outside = "refuse"
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for an `outside` that does not exist."""
+        if self.outside not in get_args(domain.Outside):
+            raise OptionError(f"The option 'outside' must be refuse or refine, not {self.outside!r}.")
 
 
 _REFINE = RefineOptions()
@@ -146,7 +156,7 @@ class Refiner(Assessor):
         `seed` is any integer. `plan` is a plan made before, perhaps changed; None makes one. `on_progress` is
         called from this thread; `cancel` stops the work between two steps. Raises ImageError, PromptError,
         OptionError (also for a plan of another picture size), MemoryLimitError when it cannot fit into this machine,
-        Cancelled, BundleError and DeviceError.
+        DomainError for a picture outside the bundle's domain, Cancelled, BundleError and DeviceError.
         """
         check_prompt(prompt)
         run = _Run(on_progress, cancel)
@@ -164,6 +174,7 @@ class Refiner(Assessor):
 
         with run.part("assess_before"):
             before = assess(picture.rgb)
+            marks = domain.check(before.domain, options.outside)
         with run.part("plan"):
             plan = make_plan(before, self.bundle.manifest, options.plan) if plan is None else plan
             _check_fits(plan, picture)
@@ -209,7 +220,7 @@ class Refiner(Assessor):
             plan=plan,
             timings=run.timings(),
             seed=seed,
-            notes=(*picture.notes, *before.notes, *filter(None, [kept, lowered])),
+            notes=(*picture.notes, *before.notes, *marks, *filter(None, [kept, lowered])),
             costs=plan_costs(plan, made, options.decoding),
             backends=self.bundle.choices,
         )

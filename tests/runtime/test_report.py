@@ -26,6 +26,7 @@ class Phrase:
     noun_score: float = 0.91
     phrase_score: float = 0.34
     defect: str | None = "adjective"
+    known: bool = True
     map: np.ndarray = field(default_factory=lambda: np.eye(8, dtype=np.float32))
 
 

@@ -35,7 +35,8 @@ from grefine_export.onnx.ip_iqa import add_to_bundle
 from grefine_export.onnx.shared import share_weights
 from grefine_rt import Assessor
 from grefine_rt.bundle import store
-from grefine_rt.bundle.manifest import Inpaint, Restore, read_strictly
+from grefine_rt.bundle.manifest import Inpaint, Restore
+from grefine_rt.bundle.strict import read_strictly
 
 CLASS_WORD = "picture good quality"  # three tokens, in the middle of every learned context
 

@@ -12,6 +12,7 @@ from PIL import Image
 from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess import alignment as matching
 from grefine_rt.assess import perceptual
+from grefine_rt.assess.domain import Domain, Membership
 from grefine_rt.assess.phrases import Phrase, parse
 from grefine_rt.assess.scorers.base import Batch, Scale, Score, judge, scorers_of
 from grefine_rt.assess.texts import TextFeatures
@@ -78,6 +79,7 @@ class Assessment:
     prompt: as given.
     notes: plain sentences on what was left out, for example of a very long prompt.
     metrics: scores of the bundle's metrics, by name, each with its scale.
+    domain: whether picture and prompt are of the kind that the bundle was made for; None where it is open.
     backends: what ran each component that the bundle had loaded by then, and why.
     """
 
@@ -91,6 +93,7 @@ class Assessment:
     prompt: str
     notes: tuple[str, ...] = ()
     metrics: Mapping[str, Score] = field(default_factory=dict)
+    domain: Membership | None = None
     backends: tuple[Choice, ...] = ()
 
     @property
@@ -141,6 +144,7 @@ class Encoders:
     def __init__(self, bundle: Bundle, remembered: int = 0) -> None:
         self.alignment = TextFeatures(bundle, "alignment_text", remembered)
         self.scorers = scorers_of(bundle, remembered)
+        self.domain = Domain(bundle)
 
 
 def assess_batch(
@@ -189,7 +193,10 @@ def assess_batch(
             parsed[text][:MAX_PHRASES],
             np.stack([features[piece] for piece in spoken[text]]),
             options.adjective_rule,
+            encoders.domain,
         )
+        unknown = [phrase.text for phrase in scored if not phrase.known]
+        domain = encoders.domain.membership(image_tokens[i], text, unknown)
         if options.alignment_score == "reward":
             whole = judged[i]["image_reward"].share
         assessments.append(
@@ -204,8 +211,9 @@ def assess_batch(
                 },
                 phrases=scored,
                 prompt=prompts[i],
-                notes=_notes(bundle, text, len(parsed[text])),
+                notes=(*(domain.notes if domain else ()), *_notes(bundle, text, len(parsed[text]))),
                 metrics=judged[i],
+                domain=domain,
                 backends=bundle.choices,
             )
         )
@@ -218,6 +226,7 @@ def _align(
     phrases: Sequence[Phrase],
     features: FloatMap,
     adjective_rule: matching.AdjectiveRule,
+    domain: Domain,
 ) -> tuple[float, tuple[matching.PhraseScore, ...], FloatMap]:
     """Eq. 5, 6 and 8 for one picture: the score a, the phrases, and A on the token grid.
 
@@ -233,6 +242,7 @@ def _align(
         a_bound=settings.a_bound,
         beta=settings.beta,
         adjective_rule=adjective_rule,
+        known=[domain.knows(phrase.noun) for phrase in phrases],
     )
     places = matching.regions(scored, manifest.plan.missing_region)
     redraw = matching.join(places, manifest.plan.joining, settings.grid)

@@ -11,8 +11,9 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlsplit
 from urllib.request import Request
 
-from grefine_rt.bundle.manifest import FILE_NAME, REINSTALL, FileEntry, Manifest
+from grefine_rt.bundle.manifest import FILE_NAME, FileEntry, Manifest
 from grefine_rt.bundle.store import bundle_dir, files_in, verify
+from grefine_rt.bundle.strict import REINSTALL
 from grefine_rt.errors import BundleError, OutputError
 from grefine_rt.files import sha256, whole
 

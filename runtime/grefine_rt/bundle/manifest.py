@@ -1,17 +1,14 @@
 """`bundle.json`: what a bundle holds, and the constants that belong to its weights. Typed and strict."""
 
 import dataclasses
-import hashlib
 import json
-import math
 import re
-import types
-import typing
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
+from grefine_rt.bundle.strict import MEND_ANY, check_ranges, read_strictly, refuse, with_metrics
 from grefine_rt.contract import Prediction, Schedule, Solver
 from grefine_rt.errors import BundleError
 
@@ -27,12 +24,6 @@ SECTION_COMPONENTS = {
 
 _TAKEN = ("perceptual", "alignment", "overall", "technical", "rationality", "naturalness", "scores")
 """Names of scores that no metric may have."""
-
-_OLD_METRICS = {
-    "ip_iqa": ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion"),
-    "image_reward": ("image_reward",),
-}
-"""Metrics that had a section of their own before `scorers` was there, and their components."""
 
 Decoding = Literal["plain", "difference", "quality"]
 ColorFix = Literal["quality", "whole", "off"]
@@ -183,6 +174,23 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class PictureDomain:
+    """The pictures that a bundle was made for: an .npz `file` with `mean` (d,) and `whiten` (k, d) of a Gaussian, and
+    the distance up to which a picture is inside (`assess.domain`)."""
+
+    file: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a bundle was made for; null or absent is everything. `words`: a text file with the words that it knows."""
+
+    pictures: PictureDomain | None = None
+    words: str | None = None
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """Size in bytes and SHA-256 in hexadecimal of a file."""
 
@@ -196,7 +204,8 @@ class Manifest:
 
     A bundle that only assesses has null for `inpaint` and `restore`; their components and tokenizers are then absent.
     `scorers`: the metrics beside both indicators, by name; `components` and `tokenizers` have theirs too, but not in
-    the file. `costs` by graph file, where they were counted. `checksum`: SHA-256 of all the rest, see `digest`.
+    the file. `domain`: what it was made for; null is everything. `costs` by graph file, where they were counted.
+    `checksum`: SHA-256 of all the rest, see `strict.digest`.
     """
 
     format: int
@@ -213,6 +222,7 @@ class Manifest:
     components: Mapping[str, str]
     files: Mapping[str, FileEntry]
     scorers: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
+    domain: Domain | None = None
     costs: Mapping[str, Cost] | None = None
     checksum: str | None = None
 
@@ -223,15 +233,15 @@ class Manifest:
         try:
             data = json.loads(text)
         except ValueError as error:
-            raise BundleError(f"bundle.json is not valid JSON ({error}): {_MEND}.") from error
+            raise BundleError(f"bundle.json is not valid JSON ({error}): {MEND_ANY}.") from error
         if not isinstance(data, dict):
-            raise BundleError(f"bundle.json must hold a JSON object: {_MEND}.")
+            raise BundleError(f"bundle.json must hold a JSON object: {MEND_ANY}.")
         if data.get("format") != FORMAT:
             raise BundleError(
                 f"bundle.json has format {data.get('format')!r}, but this version of grefine-rt reads format "
-                f"{FORMAT}: {_MEND}, or upgrade with 'pip install --upgrade grefine-rt'."
+                f"{FORMAT}: {MEND_ANY}, or upgrade with 'pip install --upgrade grefine-rt'."
             )
-        manifest = read_strictly(cls, _with_metrics(data), "")
+        manifest = read_strictly(cls, with_metrics(data), "")
         _check(manifest)
         return manifest
 
@@ -302,117 +312,39 @@ class Manifest:
         return tuple(path for path in self.files if belongs(path))
 
 
-REINSTALL = "pip install --force-reinstall --no-deps grefine-rt"
-"""The command that mends the embedded bundle."""
-
-
-MEND = "run 'grefine-rt bundle fetch ADDRESS' to fetch it again, or 'grefine-export bundle RECIPE' to make it again"
-"""How to get another bundle again."""
-
-_MEND = f"{MEND}, or '{REINSTALL}' for the embedded one"
-T = TypeVar("T")
-
-
-def _with_metrics(data: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON of a manifest with its metrics under `scorers`, also of one from before they were there, and with their
-    components and tokenizers among all others."""
-    data = {"scorers": {}, **data}
-    for name, parts in _OLD_METRICS.items():
-        section = data.pop(name, None)
-        if section is not None:
-            own = {
-                kind: {part: data[kind][part] for part in parts if part in data.get(kind, {})}
-                for kind in ("components", "tokenizers")
-            }
-            data["scorers"] = {**data["scorers"], name: {**own, "settings": section}}
-    for metric in data["scorers"].values() if isinstance(data["scorers"], dict) else ():
-        for kind in ("components", "tokenizers"):
-            if isinstance(metric, dict) and all(
-                isinstance(part.get(kind, {}), dict) for part in (metric, data)
-            ):
-                data[kind] = {**data.get(kind, {}), **metric.get(kind, {})}
-    return data
-
-
-def digest(text: str) -> str:
-    """SHA-256 of what a `bundle.json` says, its `checksum` aside, in hexadecimal: order and blanks do not count."""
-    said = {key: value for key, value in json.loads(text).items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def read_strictly(kind: type[T], value: Any, where: str) -> T:
-    """`value`, from JSON, as `kind`: a dataclass, tuple, mapping, Literal or plain type, strictly."""
-    return typing.cast(T, _convert(kind, value, where))
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        hints = typing.get_type_hints(kind)
-        needed = {
-            field.name
-            for field in dataclasses.fields(kind)
-            if field.default is field.default_factory is dataclasses.MISSING
-        }
-        for problem, names in (
-            ("lacks", needed - value.keys()),
-            ("has an unknown", value.keys() - hints.keys()),
-        ):
-            if names:
-                raise BundleError(f"bundle.json {problem} '{where}{min(names)}': {_MEND}.")
-        return typing.cast(Any, kind)(
-            **{name: _convert(hints[name], item, f"{where}{name}.") for name, item in value.items()}
-        )
-    if kind is Any:
-        return value
-    if origin is types.UnionType:  # a section or null
-        return None if value is None else _convert(arguments[0], value, where)
-    if origin is tuple and isinstance(value, list):
-        return tuple(_convert(arguments[0], item, f"{where}{index}.") for index, item in enumerate(value))
-    if origin is Mapping and isinstance(value, dict):
-        return {key: _convert(arguments[1], item, f"{where}{key}.") for key, item in value.items()}
-    if origin is Literal and value in arguments:
-        return value
-    if kind is float and type(value) in (int, float) and math.isfinite(value):
-        return float(value)
-    if kind in (int, str, bool) and type(value) is kind:
-        return value
-    wanted = " or ".join(map(repr, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
-    raise BundleError(
-        f"bundle.json has {value!r} at '{where.rstrip('.')}' where {wanted} is wanted: {_MEND}."
-    )
-
-
 def _check(manifest: Manifest) -> None:
     """What types cannot say: ranges, and names that must agree."""
     for path in manifest.files:
         pure = PurePosixPath(path)
         plain = path == pure.as_posix() and not pure.is_absolute() and not re.search(r"[\\:\0]", path)
         if not plain or ".." in pure.parts or path in (".", FILE_NAME):
-            raise BundleError(f"bundle.json lists '{path}', which is no path inside the bundle: {_MEND}.")
+            raise BundleError(f"bundle.json lists '{path}', which is no path inside the bundle: {MEND_ANY}.")
     components = manifest.components.keys()
     needed = {*ASSESS_COMPONENTS}
     for section, parts in SECTION_COMPONENTS.items():
         if getattr(manifest, section) is not None:
             needed |= {*parts}
         else:
-            _names("component", components & {*parts}, f"has null for '{section}' but the")
+            refuse("component", components & {*parts}, f"has null for '{section}' but the")
     core = {*ASSESS_COMPONENTS, *(part for parts in SECTION_COMPONENTS.values() for part in parts)}
     for name, metric in manifest.scorers.items():
-        _names("name of a metric in", {f"scorers.{name}"} if name in _TAKEN else set(), "has a taken")
-        _names("component", core & metric.components.keys(), f"gives the metric '{name}' the taken")
+        refuse("name of a metric in", {f"scorers.{name}"} if name in _TAKEN else set(), "has a taken")
+        refuse("component", core & metric.components.keys(), f"gives the metric '{name}' the taken")
     needed |= {part for metric in manifest.scorers.values() for part in metric.components}
-    _names("component", components - needed, "has the unknown")
-    _names("component", needed - components, "lacks the")
+    refuse("component", components - needed, "has the unknown")
+    refuse("component", needed - components, "lacks the")
     texts = {component for component in needed if component.endswith("_text")}
     tokenized = {component for component, specs in manifest.tokenizers.items() if specs}
-    _names("tokenizer of", texts - tokenized, "lacks the")
-    _names("tokenizer of", tokenized - texts, "has the unknown")
+    refuse("tokenizer of", texts - tokenized, "lacks the")
+    refuse("tokenizer of", tokenized - texts, "has the unknown")
     named = {
         *manifest.components.values(),
         *(spec.file for specs in manifest.tokenizers.values() for spec in specs),
     }
-    _names("size and SHA-256 of file", named - manifest.files.keys(), "lacks the")
+    domain = manifest.domain or Domain()
+    named |= {domain.words} if domain.words else set()
+    named |= {domain.pictures.file} if domain.pictures else set()
+    refuse("size and SHA-256 of file", named - manifest.files.keys(), "lacks the")
 
     perceptual, alignment, plan = manifest.perceptual, manifest.alignment, manifest.plan
     positive: dict[str, tuple[float, ...]] = {
@@ -424,6 +356,7 @@ def _check(manifest: Manifest) -> None:
     fine["perceptual.alpha"] = len(perceptual.alpha) == 3
     fine["plan"] = 0 <= plan.strength_min <= plan.strength_max <= 1
     fine["plan.grow"] = min(plan.grow, plan.feather, plan.min_area) >= 0
+    fine["domain.pictures.threshold"] = domain.pictures is None or domain.pictures.threshold > 0
     fine["plan.p_bound"] = 0 <= plan.p_bound <= 1
     if manifest.restore is not None:
         fine["restore.delta"] = 0 <= manifest.restore.delta <= 1
@@ -452,14 +385,3 @@ def _check(manifest: Manifest) -> None:
         entry.size >= 0 and re.fullmatch("[0-9a-f]{64}", entry.sha256) for entry in manifest.files.values()
     )
     check_ranges(fine)
-
-
-def check_ranges(fine: Mapping[str, bool]) -> None:
-    """Raises BundleError for the first place in `bundle.json` whose value is not fine."""
-    _names("out of range in", {place for place, is_fine in fine.items() if not is_fine}, "has a value")
-
-
-def _names(what: str, wrong: Set[str], problem: str) -> None:
-    """Raise BundleError for the first of the wrong names, if there is one."""
-    if wrong:
-        raise BundleError(f"bundle.json {problem} {what} '{min(wrong)}': {_MEND}.")

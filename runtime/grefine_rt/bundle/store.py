@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from grefine_rt.bundle.manifest import FILE_NAME, FORMAT, MEND, REINSTALL, FileEntry, Manifest, digest
+from grefine_rt.bundle.manifest import FILE_NAME, FORMAT, FileEntry, Manifest
+from grefine_rt.bundle.strict import MEND, REINSTALL, digest
 from grefine_rt.errors import BundleError
 from grefine_rt.files import cache_dir, proven, sha256, whole
 

@@ -190,7 +190,7 @@ def _bundles(named: "dict[str, Path]") -> list[dict[str, Any]]:
 
 
 def _hints(facts: dict[str, Any]) -> list[str]:
-    from grefine_rt.bundle.manifest import REINSTALL
+    from grefine_rt.bundle.strict import REINSTALL
 
     packages = facts["packages"]
     works = {

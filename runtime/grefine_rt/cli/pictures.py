@@ -15,6 +15,7 @@ import numpy as np
 
 from grefine_rt import __version__
 from grefine_rt.arrays import Array, Mask, Rgb
+from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment, check_prompt
 from grefine_rt.assess.scorers.base import Scale
 from grefine_rt.engine.devices import summary
@@ -170,9 +171,30 @@ def phrases_json(assessment: Assessment) -> list[dict[str, Any]]:
             "noun_score": float(phrase.noun_score),
             "phrase_score": float(phrase.phrase_score),
             "defect": phrase.defect,
+            "known": phrase.known,
         }
         for phrase in assessment.phrases
     ]
+
+
+def domain_json(assessment: Assessment) -> dict[str, Any] | None:
+    """`domain` of the JSON output; null for a bundle that is open to everything."""
+    found = assessment.domain
+    if found is None:
+        return None
+    return {
+        "inside": found.inside,
+        "distance": found.distance,
+        "threshold": found.threshold,
+        "unknown_words": list(found.words),
+        "unknown_phrases": list(found.phrases),
+        "sentence": " ".join(filter(None, [found.picture_sentence, found.words_sentence])),
+    }
+
+
+def domain_fact(assessment: Assessment) -> dict[str, object]:
+    """What the report says of the domain; nothing for a bundle that is open to everything."""
+    return {} if assessment.domain is None else {"domain": assessment.domain.picture_sentence}
 
 
 def mask_json(plan: RefinePlan) -> dict[str, Any]:
@@ -225,13 +247,17 @@ def phrases_table(before: Assessment, after: Assessment | None = None) -> Table:
     """The phrases of the prompt and what was found of each."""
     table = _table("phrase", "noun", "phrase", "finding", *(("after",) if after else ()))
     for index, phrase in enumerate(before.phrases[:_MOST_PHRASES]):
-        cells = [f"{phrase.noun_score:.2f}", f"{phrase.phrase_score:.2f}", _FINDINGS[phrase.defect]]
+        cells = [f"{phrase.noun_score:.2f}", f"{phrase.phrase_score:.2f}", _finding(phrase)]
         if after:
-            cells.append(_FINDINGS[after.phrases[index].defect])
+            cells.append(_finding(after.phrases[index]))
         table.add_row(phrase.text, *cells)
     if len(before.phrases) > _MOST_PHRASES:
         table.add_row(f"... and {len(before.phrases) - _MOST_PHRASES} more")
     return table
+
+
+def _finding(phrase: PhraseScore) -> str:
+    return _FINDINGS[phrase.defect] if phrase.known else "unknown"
 
 
 def _table(first: str, *others: str) -> Table:

@@ -205,6 +205,10 @@ def refine(
             show_default=False,
         ),
     ] = None,
+    outside: Annotated[
+        Literal["refuse", "refine"],
+        typer.Option(help="What to do with a picture unlike those that the bundle was made for."),
+    ] = "refuse",
     work: Annotated[
         Literal["trained", "native"],
         typer.Option(help="Stage 2 at the size it was trained at, or at the picture's own, in tiles."),
@@ -255,6 +259,7 @@ def refine(
         ),
         decoding,
         color_fix=color_fix,
+        outside=outside,
     )
     if plan_only:
         with Refiner.load(bundle, device, threads, cuda_graphs) as refiner:
@@ -325,6 +330,7 @@ def _plan_json(
         "backends": pictures.backends_json(refiner),
         "before": pictures.scores_json(before),
         "phrases": pictures.phrases_json(before),
+        "domain": pictures.domain_json(before),
         "mask": pictures.mask_json(plan),
         "plan": {
             "stage1_steps": stage1_steps,
@@ -396,7 +402,7 @@ def _write_more(
             },
             reasons=plan.reasons,
             timings=result.timings,
-            about=pictures.about(refiner, image, result.seed),
+            about=pictures.about(refiner, image, result.seed) | pictures.domain_fact(result.before),
             notes=(*picture.notes, *result.notes),
         )
     )

@@ -53,6 +53,8 @@ class PhraseLike(Protocol):
     def defect(self) -> str | None: ...
     @property
     def map(self) -> Floats: ...
+    @property
+    def known(self) -> bool: ...
 
 
 class AssessmentLike(Protocol):
@@ -248,10 +250,10 @@ def _phrases(before: AssessmentLike, after: AssessmentLike | None) -> str:
             f"<td dir=auto data-name='belongs to'>{_text(phrase.ancestor) or '–'}</td>",
             _phrase_score("noun", phrase.noun_score, later.noun_score if later else None),
             _phrase_score("phrase", phrase.phrase_score, later.phrase_score if later else None),
-            f"<td data-name={'finding' if after is None else 'before'}>{_badge(phrase.defect)}</td>",
+            f"<td data-name={'finding' if after is None else 'before'}>{_badge(phrase)}</td>",
         ]
         if after is not None:
-            cells.append(f"<td data-name=after>{_badge(later.defect) if later else '–'}</td>")
+            cells.append(f"<td data-name=after>{_badge(later) if later else '–'}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     titles = ["Where", "Phrase", "Noun", "Belongs to", "Noun score", "Phrase score"]
     titles += ["Finding"] if after is None else ["Before", "After"]
@@ -267,10 +269,12 @@ def _phrase_score(name: str, before: float, after: float | None) -> str:
     return f"<td class=number data-name='{name} score'>{_number(before)}{later}</td>"
 
 
-def _badge(defect: str | None) -> str:
-    if defect is None:
+def _badge(phrase: PhraseLike) -> str:
+    if not phrase.known:
+        return "<span class=badge title='The bundle does not know this word, so it judges nothing.'>unknown</span>"
+    if phrase.defect is None:
         return "<span class='badge good'>fine</span>"
-    kind, label, title = _DEFECTS.get(defect, ("bad", defect, ""))
+    kind, label, title = _DEFECTS.get(phrase.defect, ("bad", phrase.defect, ""))
     return f'<span class="badge {kind}" title="{title}">{_text(label)}</span>'
 
 

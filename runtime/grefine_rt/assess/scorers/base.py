@@ -8,7 +8,8 @@ from importlib import import_module, util
 from typing import Protocol
 
 from grefine_rt.arrays import FloatMap, Rgb
-from grefine_rt.bundle.manifest import MEND, Metric
+from grefine_rt.bundle.manifest import Metric
+from grefine_rt.bundle.strict import MEND
 from grefine_rt.errors import BundleError
 from grefine_rt.models.bundle import Bundle
 

@@ -11,6 +11,7 @@ import numpy as np
 from grefine_rt.arrays import Array
 from grefine_rt.assess.scorers.base import Batch, Scale, check_components
 from grefine_rt.bundle import manifest
+from grefine_rt.bundle.strict import check_ranges, read_strictly
 from grefine_rt.engine.batch import run_rows
 from grefine_rt.models.bundle import Bundle
 
@@ -39,8 +40,8 @@ class Metric:
 
     def __init__(self, bundle: Bundle, entry: manifest.Metric, remembered: int = 0) -> None:
         check_components(bundle, "image_reward", entry, ("image_reward",))
-        settings = manifest.read_strictly(Settings, entry.settings, "scorers.image_reward.settings.")
-        manifest.check_ranges({"scorers.image_reward.settings.slope": settings.slope > 0})
+        settings = read_strictly(Settings, entry.settings, "scorers.image_reward.settings.")
+        check_ranges({"scorers.image_reward.settings.slope": settings.slope > 0})
         self._bundle = bundle
         measures = "how much people would prefer the picture for its prompt"
         self.scales: Mapping[str, Scale] = {

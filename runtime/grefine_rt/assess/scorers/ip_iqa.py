@@ -15,6 +15,7 @@ import numpy as np
 from grefine_rt.assess.scorers.base import Batch, Scale, check_components
 from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.bundle import manifest
+from grefine_rt.bundle.strict import check_ranges, read_strictly
 from grefine_rt.engine.batch import run_rows
 from grefine_rt.errors import BundleError
 from grefine_rt.imaging.image import encoder_input
@@ -40,14 +41,14 @@ class Metric:
 
     def __init__(self, bundle: Bundle, entry: manifest.Metric, remembered: int = 0) -> None:
         check_components(bundle, "ip_iqa", entry, ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion"))
-        settings = manifest.read_strictly(Settings, entry.settings, "scorers.ip_iqa.settings.")
+        settings = read_strictly(Settings, entry.settings, "scorers.ip_iqa.settings.")
         low, high = settings.scale if len(settings.scale) == 2 else (0.0, 0.0)
         fine = {
             "resolution": settings.resolution > 0,
             "outputs": settings.outputs in (("quality",), ("quality", "alignment")),
             "scale": low < high,
         }
-        manifest.check_ranges({f"scorers.ip_iqa.settings.{name}": is_fine for name, is_fine in fine.items()})
+        check_ranges({f"scorers.ip_iqa.settings.{name}": is_fine for name, is_fine in fine.items()})
         self._bundle = bundle
         self._side = settings.resolution
         self._texts = TextFeatures(bundle, "ip_iqa_text", remembered)

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from grefine_rt.bundle.manifest import FileEntry, Manifest, read_strictly
+from grefine_rt.bundle.manifest import FileEntry, Manifest
 from grefine_rt.bundle.store import mend
+from grefine_rt.bundle.strict import read_strictly
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.tensorrt.profiles import profiles, restricted
 from grefine_rt.errors import BundleError, DeviceError

@@ -1,0 +1,111 @@
+"""JSON as dataclasses, strictly, with a sentence for what is wrong; the older form of manifests; their checksum."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping, Set
+from typing import Any, Literal, TypeVar
+
+from grefine_rt.errors import BundleError
+
+_OLD_METRICS = {
+    "ip_iqa": ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion"),
+    "image_reward": ("image_reward",),
+}
+"""Metrics that had a section of their own before `scorers` was there, and their components."""
+
+REINSTALL = "pip install --force-reinstall --no-deps grefine-rt"
+"""The command that mends the embedded bundle."""
+
+
+MEND = "run 'grefine-rt bundle fetch ADDRESS' to fetch it again, or 'grefine-export bundle RECIPE' to make it again"
+"""How to get another bundle again."""
+
+MEND_ANY = f"{MEND}, or '{REINSTALL}' for the embedded one"
+"""The same, where it is not known which bundle it is."""
+
+T = TypeVar("T")
+
+
+def with_metrics(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON of a manifest with its metrics under `scorers`, also of one from before they were there, and with their
+    components and tokenizers among all others."""
+    data = {"scorers": {}, **data}
+    for name, parts in _OLD_METRICS.items():
+        section = data.pop(name, None)
+        if section is not None:
+            own = {
+                kind: {part: data[kind][part] for part in parts if part in data.get(kind, {})}
+                for kind in ("components", "tokenizers")
+            }
+            data["scorers"] = {**data["scorers"], name: {**own, "settings": section}}
+    for metric in data["scorers"].values() if isinstance(data["scorers"], dict) else ():
+        for kind in ("components", "tokenizers"):
+            if isinstance(metric, dict) and all(
+                isinstance(part.get(kind, {}), dict) for part in (metric, data)
+            ):
+                data[kind] = {**data.get(kind, {}), **metric.get(kind, {})}
+    return data
+
+
+def digest(text: str) -> str:
+    """SHA-256 of what a `bundle.json` says, its `checksum` aside, in hexadecimal: order and blanks do not count."""
+    said = {key: value for key, value in json.loads(text).items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def read_strictly(kind: type[T], value: Any, where: str) -> T:
+    """`value`, from JSON, as `kind`: a dataclass, tuple, mapping, Literal or plain type, strictly."""
+    return typing.cast(T, _convert(kind, value, where))
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+        hints = typing.get_type_hints(kind)
+        needed = {
+            field.name
+            for field in dataclasses.fields(kind)
+            if field.default is field.default_factory is dataclasses.MISSING
+        }
+        for problem, names in (
+            ("lacks", needed - value.keys()),
+            ("has an unknown", value.keys() - hints.keys()),
+        ):
+            if names:
+                raise BundleError(f"bundle.json {problem} '{where}{min(names)}': {MEND_ANY}.")
+        return typing.cast(Any, kind)(
+            **{name: _convert(hints[name], item, f"{where}{name}.") for name, item in value.items()}
+        )
+    if kind is Any:
+        return value
+    if origin is types.UnionType:  # a section or null
+        return None if value is None else _convert(arguments[0], value, where)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_convert(arguments[0], item, f"{where}{index}.") for index, item in enumerate(value))
+    if origin is Mapping and isinstance(value, dict):
+        return {key: _convert(arguments[1], item, f"{where}{key}.") for key, item in value.items()}
+    if origin is Literal and value in arguments:
+        return value
+    if kind is float and type(value) in (int, float) and math.isfinite(value):
+        return float(value)
+    if kind in (int, str, bool) and type(value) is kind:
+        return value
+    wanted = " or ".join(map(repr, arguments)) if origin is Literal else getattr(kind, "__name__", str(kind))
+    raise BundleError(
+        f"bundle.json has {value!r} at '{where.rstrip('.')}' where {wanted} is wanted: {MEND_ANY}."
+    )
+
+
+def check_ranges(fine: Mapping[str, bool]) -> None:
+    """Raises BundleError for the first place in `bundle.json` whose value is not fine."""
+    refuse("out of range in", {place for place, is_fine in fine.items() if not is_fine}, "has a value")
+
+
+def refuse(what: str, wrong: Set[str], problem: str) -> None:
+    """Raise BundleError for the first of the wrong names, if there is one."""
+    if wrong:
+        raise BundleError(f"bundle.json {problem} {what} '{min(wrong)}': {MEND_ANY}.")
