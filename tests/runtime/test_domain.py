@@ -25,12 +25,14 @@ PROMPT = "a red house and a tall tree"
 
 
 def add_domain(folder, mean, whiten, threshold=1.0, words=None):
-    """Enters a domain into a bundle on disk; None leaves pictures or words open."""
+    """Enters a domain into a bundle on disk; None leaves pictures or words open. Foreign pictures are all as far."""
     (folder / "domain").mkdir(exist_ok=True)
     data = json.loads((folder / "bundle.json").read_text())
     data["domain"] = {"pictures": None, "words": None}
     if mean is not None:
-        np.savez(folder / "domain" / "pictures.npz", mean=mean, whiten=whiten)
+        far = mean + 1000 * np.eye(len(mean))[0]
+        arrays = {"foreign_mean": far, "foreign_whiten": np.eye(len(mean)) / 1000}
+        np.savez(folder / "domain" / "pictures.npz", mean=mean, whiten=whiten, **arrays)
         data["domain"]["pictures"] = {"file": "domain/pictures.npz", "threshold": threshold}
     if words is not None:
         (folder / "domain" / "words.txt").write_text("\n".join(words), encoding="utf-8")
@@ -57,23 +59,23 @@ def run(*arguments):
 def narrow(tmp_path_factory):
     """A bundle for pictures whose tokens are those of one, and for the words of a few phrases."""
     folder = small.save(tmp_path_factory.mktemp("bundles") / "small")
-    mean, width = small.tokens(noise(0))[1:], small.WIDTH
-    mean = (mean / np.linalg.norm(mean, axis=1, keepdims=True)).mean(axis=0)
-    return add_domain(
-        folder, mean, np.eye(width) * 20, 1.0, ["a", "and", "the", "red", "house", "tall", "sea"]
-    )
+    tokens = small.tokens(noise(0))
+    mean = domain.features_of(tokens / np.linalg.norm(tokens, axis=1, keepdims=True))
+    words = ["a", "and", "the", "red", "house", "tall", "sea"]
+    return add_domain(folder, mean, np.eye(2 * small.WIDTH) * 10, 1.0, words)
 
 
-def test_the_distance_is_mahalanobis_over_the_root_of_its_dimensions(narrow):
+def test_the_distance_is_that_from_the_kind_over_that_from_foreign_pictures(narrow):
     with Assessor.load(narrow, "cpu", 1) as assessor:
         near, far = (assessor.assess(rgb, "a red house").domain for rgb in (noise(0), stripes(3)))
-        tokens = assessor.bundle.engine("perceptual").run({"image": encoder_input(stripes(3), small.SIDE)})[
-            "tokens"
-        ]
+        image = {"image": encoder_input(stripes(3), small.SIDE)}
+        patches = assessor.bundle.engine("perceptual").run(image)["tokens"][0, 1:]
     mean = np.load(narrow / "domain" / "pictures.npz")["mean"]
-    expected = 20 * np.linalg.norm(tokens[0, 1:].mean(axis=0) - mean) / np.sqrt(small.WIDTH)
+    offset = np.concatenate([patches.mean(axis=0), patches.std(axis=0)]) - mean
+    foreign = offset - 1000 * np.eye(len(mean))[0]
+    expected = 10 * np.linalg.norm(offset) / (np.linalg.norm(foreign) / 1000)
     assert (near.inside, near.distance, near.threshold) == (True, pytest.approx(0, abs=1e-4), 1.0)
-    assert (far.inside, far.distance) == (False, pytest.approx(expected, abs=1e-4))
+    assert (far.inside, far.distance) == (False, pytest.approx(expected, abs=1e-3))
     assert near.notes == ()
     assert (
         "of the kind that bundle 'only-assesses' was made for (distance 0.00, at most 1.00)"
@@ -182,6 +184,15 @@ def test_sentences_name_a_few_words_and_count_the_rest():
     assert "these phrases count" in Membership("b", True, 1.0, 2.0, ("x",), ("an x", "a y")).words_sentence
 
 
+def test_a_domain_of_another_encoder_is_refused(tmp_path):
+    folder = add_domain(small.save(tmp_path / "other"), np.zeros(4), np.eye(4))
+    with (
+        Assessor.load(folder, "cpu", 1) as assessor,
+        pytest.raises(BundleError, match="has 4 features, but .* 12"),
+    ):
+        assessor.assess(noise(0), "tree")
+
+
 def test_bad_domains_are_refused(narrow, tmp_path):
     good = json.loads((narrow / "bundle.json").read_text())
     for change, message in (
@@ -194,11 +205,13 @@ def test_bad_domains_are_refused(narrow, tmp_path):
     ):
         with pytest.raises(BundleError, match=message):
             Manifest.from_json(json.dumps({**good, "domain": {**good["domain"], **change}}))
+    foreign = {"foreign_mean": np.zeros(2), "foreign_whiten": np.eye(2)}
     for name, make in {
         "text": lambda file: file.write_text("no archive"),
-        "shapes": lambda file: np.savez(file, mean=np.zeros(3), whiten=np.eye(2)),
-        "pickle": lambda file: np.savez(file, mean=np.array([{}], object), whiten=np.eye(2)),
-        "nan": lambda file: np.savez(file, mean=np.zeros(2), whiten=np.full((2, 2), np.nan)),
+        "lacking": lambda file: np.savez(file, mean=np.zeros(2), whiten=np.eye(2)),
+        "shapes": lambda file: np.savez(file, mean=np.zeros(3), whiten=np.eye(2), **foreign),
+        "pickle": lambda file: np.savez(file, mean=np.array([{}], object), whiten=np.eye(2), **foreign),
+        "nan": lambda file: np.savez(file, mean=np.zeros(2), whiten=np.full((2, 2), np.nan), **foreign),
     }.items():
         folder = shutil.copytree(narrow, tmp_path / name)
         make(folder / "domain" / "pictures.npz")

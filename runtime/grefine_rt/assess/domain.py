@@ -1,13 +1,13 @@
 """The domain of a bundle: the pictures and words it was made for. What lies outside is reported, never redrawn.
 
-Pictures: a Gaussian on the mean patch token of the alignment indicator's image encoder, fitted on sound and damaged
-pictures of the kind. Words: those that training used. A bundle without a domain is open to everything.
+Pictures: mean and deviation of the patch tokens of the alignment indicator's image encoder, under two Gaussians, one
+of sound and damaged pictures of the kind, one of foreign pictures. Words: those that training used. A bundle without a
+domain is open to everything.
 """
 
 from __future__ import annotations
 
 import io
-import math
 import re
 import zipfile
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Membership:
 
     bundle: the bundle's name.
     inside: whether the picture is; True where the bundle is open to all pictures.
-    distance: how far it is from the middle of the kind, 1 on average; None where the bundle is open.
+    distance: how far it is from the kind, see `Gaussians.distance`; None where the bundle is open.
     threshold: the distance up to which a picture is inside; None likewise.
     words: words of the prompt that the bundle does not know, in their order.
     phrases: phrases of the prompt whose noun it does not know. They count in no score and are never redrawn.
@@ -77,6 +77,31 @@ class Membership:
         return tuple(filter(None, ["" if self.inside else self.picture_sentence, self.words_sentence]))
 
 
+@dataclass(frozen=True, eq=False)
+class Gaussians:
+    """The Gaussians of pictures of the kind and of foreign ones: means (k,) and whitening matrices (k, k), whose
+    transpose times themselves is the inverse covariance."""
+
+    mean: Doubles
+    whiten: Doubles
+    foreign_mean: Doubles
+    foreign_whiten: Doubles
+
+    def distance(self, features: Doubles) -> float:
+        """How far a picture is from the kind, over how far it is from foreign pictures, both Mahalanobis; 0 is the
+        middle of the kind, and below 1 it is nearer to the kind."""
+        own = float(np.linalg.norm(self.whiten @ (features - self.mean)))
+        foreign = float(np.linalg.norm(self.foreign_whiten @ (features - self.foreign_mean)))
+        return own / max(foreign, 1e-9)
+
+    def fits(self) -> bool:
+        """Whether all shapes agree and all numbers are finite."""
+        matrices, means = (self.whiten, self.foreign_whiten), (self.mean, self.foreign_mean)
+        shapes = {matrix.shape for matrix in matrices} | {mean.shape * 2 for mean in means}
+        finite = all(np.isfinite(array).all() for array in (*matrices, *means))
+        return finite and len(shapes) == 1 and self.mean.ndim == 1
+
+
 def check(found: Membership | None, outside: Outside) -> tuple[str, ...]:
     """What to note on refining an assessed picture, nothing where it is inside. Raises DomainError for one outside
     that is not to be refined all the same."""
@@ -101,7 +126,7 @@ class Domain:
         self._open = section is None
         pictures = None if section is None else section.pictures
         self._threshold = None if pictures is None else pictures.threshold
-        self._gaussian = None if pictures is None else _read_gaussian(bundle, pictures.file)
+        self._gaussians = None if pictures is None else _read_gaussians(bundle, pictures.file)
         words = None if section is None else section.words
         self._words = None if words is None else _read_words(bundle, words)
 
@@ -124,7 +149,15 @@ class Domain:
         """
         if self._open:
             return None
-        distance = None if self._gaussian is None else distance_of(tokens, *self._gaussian)
+        distance = None
+        if self._gaussians is not None:
+            features = features_of(tokens)
+            if features.shape != self._gaussians.mean.shape:
+                raise BundleError(
+                    f"Bundle '{self._name}': its domain has {len(self._gaussians.mean)} features, but its image "
+                    f"encoder gives {len(features)}: {MEND}."
+                )
+            distance = self._gaussians.distance(features)
         inside = distance is None or self._threshold is None or distance <= self._threshold
         return Membership(
             self._name, inside, distance, self._threshold, self.unknown(prompt), tuple(dict.fromkeys(phrases))
@@ -132,32 +165,27 @@ class Domain:
 
 
 def features_of(tokens: Floats) -> Doubles:
-    """What the Gaussian is on: the mean patch token, (d,), of tokens (1+N, d), class token first."""
-    return np.asarray(tokens[1:].mean(axis=0), dtype=np.float64)
+    """What the Gaussians are of: mean and standard deviation of the patch tokens, (2d,), of tokens (1+N, d), class
+    token first."""
+    patches = tokens[1:].astype(np.float64)
+    return np.concatenate([patches.mean(axis=0), patches.std(axis=0)])
 
 
-def distance_of(tokens: Floats, mean: Doubles, whiten: Doubles) -> float:
-    """Mahalanobis distance over the root of its k dimensions, 1 on average: |whiten (x - mean)| / sqrt(k).
-
-    `mean` (d,) and `whiten` (k, d), whose product with its transpose is the inverse covariance.
-    """
-    return float(np.linalg.norm(whiten @ (features_of(tokens) - mean)) / math.sqrt(len(whiten)))
-
-
-def _read_gaussian(bundle: Bundle, file: str) -> tuple[Doubles, Doubles]:
+def _read_gaussians(bundle: Bundle, file: str) -> Gaussians:
     data = bundle.file(file).read_bytes()
+    names = ("mean", "whiten", "foreign_mean", "foreign_whiten")
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-            mean, whiten = (np.asarray(arrays[name], np.float64) for name in ("mean", "whiten"))
+            found = Gaussians(*(np.asarray(arrays[name], np.float64) for name in names))
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise BundleError(
             f"Bundle '{bundle.manifest.name}': '{file}' is no domain of pictures ({error}): {MEND}."
         ) from error
-    if mean.ndim != 1 or whiten.ndim != 2 or whiten.shape[1:] != mean.shape or not np.isfinite(whiten).all():
+    if not found.fits():
         raise BundleError(
-            f"Bundle '{bundle.manifest.name}': '{file}' has a mean and a matrix that do not fit: {MEND}."
+            f"Bundle '{bundle.manifest.name}': '{file}' has means and matrices that do not fit: {MEND}."
         )
-    return mean, whiten
+    return found
 
 
 def _read_words(bundle: Bundle, file: str) -> frozenset[str]:

@@ -175,8 +175,8 @@ class Metric:
 
 @dataclass(frozen=True)
 class PictureDomain:
-    """The pictures that a bundle was made for: an .npz `file` with `mean` (d,) and `whiten` (k, d) of a Gaussian, and
-    the distance up to which a picture is inside (`assess.domain`)."""
+    """The pictures that a bundle was made for: an .npz `file` with two Gaussians, and the distance up to which a
+    picture is inside (`assess.domain`)."""
 
     file: str
     threshold: float
