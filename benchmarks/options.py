@@ -12,8 +12,7 @@ from grefine_export.mini import heldout
 from grefine_export.mini.heldout import Sample
 from grefine_rt import Refiner
 from grefine_rt.errors import OutputError
-from grefine_rt.files import write_whole
-from grefine_rt.imaging.image import check_writable
+from grefine_rt.files import check_writable, write_whole
 
 SPLITS = {"test": heldout.TEST, "validation": heldout.VALIDATION}
 

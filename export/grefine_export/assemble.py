@@ -35,6 +35,12 @@ ADDERS: dict[str, Callable[..., None]] = {
 """The stages in their order, as tables of a recipe."""
 
 
+def written(out: Path) -> int:
+    """Bytes of the bundle `out` that a run which was broken off has left."""
+    unfinished = out.absolute().with_name(f"{out.name}.partial")
+    return sum(file.stat().st_size for file in unfinished.rglob("*") if file.is_file())
+
+
 def assemble(recipe: Recipe, out: Path, say: Say = print) -> Manifest:
     """Make the bundle `out` of a recipe; a run that was broken off goes on where it stopped.
 
@@ -44,11 +50,11 @@ def assemble(recipe: Recipe, out: Path, say: Say = print) -> Manifest:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"'{out}' is there already and not empty: give a new folder, or delete it")
     unfinished = out.with_name(f"{out.name}.partial")
-    costs = estimate(recipe)
+    costs = estimate(recipe, written(out))
     say(f"licences: {recipe.license}")
     for line in describe(costs, trained=recipe.training is not None):
         say(line)
-    refuse_full_disk(costs, out, sum(file.stat().st_size for file in unfinished.rglob("*") if file.is_file()))
+    refuse_full_disk(costs, out)
     out.parent.mkdir(parents=True, exist_ok=True)
     progress = _Progress(out.with_name(f"{out.name}.state.json"), say)
     if not (unfinished / FILE_NAME).is_file():

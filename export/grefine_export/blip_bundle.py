@@ -154,7 +154,9 @@ def _manifest(
     }
     data["components"] = {component: base.components[component] for component in kept}
     data["components"] |= {"alignment_image": _graph("blip_image"), "alignment_text": _graph("blip_text")}
-    data["tokenizers"]["alignment_text"] = [{"file": TOKENIZER, "input": "ids", "length": LENGTH}]
+    # ImageReward's authors feed prompts as they are.
+    spec = {"file": TOKENIZER, "input": "ids", "length": LENGTH, "cleaning": "none", "prompts": "raw"}
+    data["tokenizers"]["alignment_text"] = [spec]
     data["scorers"].pop("image_reward", None)
     if "image_reward" in graphs:
         # Trained on pairs: with this slope the score is the probability of beating a picture of reward 0.

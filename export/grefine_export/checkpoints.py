@@ -42,6 +42,7 @@ COMPANIONS = (
 )
 """What belongs to the weights in a model folder: sizes and the tokenizer."""
 
+_FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _NESTED = ("state_dict", "model", "params")
 _STORAGES = {
     "HalfStorage": torch.float16,
@@ -115,7 +116,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     with path.open("rb") as file:
         start = file.read(9)
     if start[8:] == b"{":
-        return _read_safetensors(path)
+        return _scaled(_read_safetensors(path))
     if zipfile.is_zipfile(path) and (root := _torchscript_root(path)):
         return _read_torchscript(path, root)
     return _read_state_dict(path)
@@ -146,6 +147,25 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, ValueError) as error:
         raise _damaged(path, error) from error
+
+
+def _scaled(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights that ComfyUI stores in FP8 with a factor beside each (`scale_weight`), in float32 with their factors in
+    them; `scale_input` is of its FP8 products alone. Names of the factors are gone."""
+    if not any(name.endswith(".scale_weight") for name in tensors) and "scaled_fp8" not in tensors:
+        return tensors
+    marks = ("scaled_fp8", ".scale_weight", ".scale_input")
+    factors = {
+        name.removesuffix(".scale_weight"): value
+        for name, value in tensors.items()
+        if name.endswith(".scale_weight")
+    }
+    plain = {name: value for name, value in tensors.items() if not name.endswith(marks)}
+    for name, value in plain.items():
+        factor = factors.get(name.removesuffix(".weight")) if name.endswith(".weight") else None
+        if value.dtype in _FP8:
+            plain[name] = value.float() if factor is None else value.float() * factor.float()
+    return plain
 
 
 def _read_state_dict(path: Path) -> dict[str, Tensor]:

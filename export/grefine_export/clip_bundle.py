@@ -229,7 +229,11 @@ def _manifest(name: str, encoder: ClipEncoder, source: Source, alpha: Sequence[f
         },
         "inpaint": None,
         "restore": None,
-        "tokenizers": {"alignment_text": [{"file": TOKENIZER, "input": "ids", "length": _length(encoder)}]},
+        "tokenizers": {
+            "alignment_text": [
+                {"file": TOKENIZER, "input": "ids", "length": _length(encoder), "cleaning": "clip"}
+            ]
+        },
         "components": {
             "perceptual": _graph("perceptual"),
             "alignment_image": _graph("perceptual"),

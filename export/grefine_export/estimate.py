@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from grefine_export.hub import Unreachable, cached, gigabytes, is_hub_id, listing, not_cached
+from grefine_export.hub import Refused, Unreachable, cached, gigabytes, is_hub_id, listing, not_cached
 from grefine_export.recipes import OPTIONS, Recipe
 
 SECONDS_PER_GRAPH = 20.0
@@ -18,18 +18,24 @@ SECONDS_PER_GIGABYTE = 100.0
 BYTES_PER_SECOND = 12.5e6
 """Of a download: 100 Mbit/s, an assumption."""
 
+_PEAKS = {"clip": 4, "ip_iqa": 2, "inpaint": 18, "restore": 11}
+"""GiB of memory that the export of a stage takes at its peak, about: SDXL's step was measured at 18, seven times the
+parameters' number in bytes; the others follow from theirs."""
+
 _GRAPHS = {"clip": 2, "ip_iqa": 3, "inpaint": 4, "restore": 4}
 
 
 @dataclass(frozen=True)
 class Estimate:
     """downloads: checkpoint's place -> bytes still to fetch. counted: whether these are the hub's own figures, else the
-    recipe's. bundle: bytes of the finished bundle. export: seconds of tracing, or of training."""
+    recipe's. bundle: bytes of the finished bundle that are still to be written. export: seconds of tracing, or of
+    training. memory: bytes at the peak of tracing; 0 for a training."""
 
     downloads: Mapping[str, int]
     counted: bool
     bundle: int
     export: float
+    memory: int = 0
 
     @property
     def download(self) -> int:
@@ -42,11 +48,13 @@ class Estimate:
         return self.export + self.download / BYTES_PER_SECOND
 
 
-def estimate(recipe: Recipe) -> Estimate:
-    """The estimate of a recipe, with sizes from the hub where it answers, else from the recipe.
+def estimate(recipe: Recipe, done: int = 0) -> Estimate:
+    """The estimate of a recipe, with sizes from the hub where it answers, else from the recipe. done: bytes of the
+    bundle that a former run has written.
 
-    Raises ValueError (one sentence) for a checkpoint that is published nowhere and was not given, or a local one that
-    is not there; and what `hub.listing` raises for a model without a wanted file.
+    Every listing is looked at here, before anything is fetched. Raises ValueError (one sentence) for a checkpoint that
+    is published nowhere and was not given, or a local one that is not there; `hub.Refused` for one that the hub has not
+    or does not give and the cache lacks; and what `hub.listing` raises for a model without a wanted file.
     """
     downloads, counted = {}, True
     for place, checkpoint in recipe.checkpoints.items():
@@ -63,11 +71,15 @@ def estimate(recipe: Recipe) -> Estimate:
                 )
             continue
         try:
+            files = listing(source, checkpoint.revision or None, checkpoint.files or ["*"])
             if not checkpoint.files:
-                raise Unreachable  # what its stage will choose is not known here
-            files = listing(source, checkpoint.revision or None, checkpoint.files)
+                raise Unreachable  # it is there, but what its stage will choose is not known here
             downloads[place] = not_cached(source, checkpoint.revision or None, files)
-        except Unreachable:
+        except Unreachable as error:
+            if isinstance(error, Refused) and not cached(
+                source, checkpoint.revision or None, checkpoint.files or ["*"]
+            ):
+                raise Refused(f"{error} with {OPTIONS[place]}") from error
             if not (checkpoint.files and cached(source, checkpoint.revision or None, checkpoint.files)):
                 downloads[place], counted = checkpoint.bytes, False
     if recipe.training:
@@ -75,7 +87,9 @@ def estimate(recipe: Recipe) -> Estimate:
     else:
         graphs = sum(count for stage, count in _GRAPHS.items() if getattr(recipe, stage) is not None)
         export = SECONDS_PER_GRAPH * graphs + SECONDS_PER_GIGABYTE * recipe.graph_bytes / 1e9
-    return Estimate(downloads, counted, recipe.graph_bytes, export)
+    peaks = [peak for stage, peak in _PEAKS.items() if getattr(recipe, stage) is not None]
+    bundle = max(0, recipe.graph_bytes - done)
+    return Estimate(downloads, counted, bundle, export, max(peaks, default=0) << 30)
 
 
 def describe(costs: Estimate, trained: bool) -> list[str]:
@@ -91,18 +105,18 @@ def describe(costs: Estimate, trained: bool) -> list[str]:
         *(f"  {place}: {gigabytes(size)} to fetch" for place, size in costs.downloads.items()),
         f"download: {gigabytes(costs.download)}{known}",
         f"disk: {gigabytes(costs.download)} of downloads and {gigabytes(costs.bundle)} of bundle",
+        *([f"memory: about {costs.memory / 2**30:.0f} GiB at the peak"] if costs.memory else []),
         f"time: about {_duration(costs.seconds)} ({basis})",
     ]
 
 
-def refuse_full_disk(costs: Estimate, out: Path, done: int) -> None:
-    """Raise ValueError (one sentence) when downloads and bundle do not fit where they go. done: bytes of the bundle
-    that are there already."""
+def refuse_full_disk(costs: Estimate, out: Path) -> None:
+    """Raise ValueError (one sentence) when downloads and what the bundle lacks do not fit where they go."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     needs: dict[int, int] = {}
     places: dict[int, Path] = {}
-    for folder, size in ((out, max(0, costs.bundle - done)), (Path(HF_HUB_CACHE), costs.download)):
+    for folder, size in ((out, costs.bundle), (Path(HF_HUB_CACHE), costs.download)):
         there = next(part for part in (folder.absolute(), *folder.absolute().parents) if part.exists())
         device = there.stat().st_dev
         needs[device] = needs.get(device, 0) + size

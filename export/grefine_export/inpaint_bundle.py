@@ -34,7 +34,7 @@ from grefine_export.onnx.component import (
 )
 from grefine_export.onnx.cost import count
 from grefine_export.onnx.step import BlendedStep, InpaintStep
-from grefine_export.sampling import Sampling, sampling
+from grefine_export.sampling import Sampling, differences, sampling
 from grefine_export.vae_component import decode_job, encode_job
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS
 from grefine_rt.bundle.store import write
@@ -109,15 +109,7 @@ def add_inpaint(
     loras = [(locate_lora(name, say), scale) for name, scale in options.loras]
     fused = [(read_lora(path), scale) for path, scale in loras]
     config = source.unet_config()
-    how = sampling(
-        source.scheduler(),
-        config.get("time_cond_proj_dim") is not None,
-        solver=options.solver,
-        spacing=options.spacing,
-        prediction=options.prediction,
-        steps=options.steps,
-        guidance=options.guidance,
-    )
+    how = _sampling(source, config, options, say)
     tokenizers = _tokenizers(source, options, bundle, manifest)
     manifest = _entered(manifest, config, how, source, checkpoint, options)
     check_manifest(manifest)
@@ -162,6 +154,35 @@ def add_inpaint(
     counted = {file: dataclasses.asdict(count(bundle / file)) for file in map(_graph, COMPONENTS)}
     write(bundle, manifest | {"costs": (manifest["costs"] or {}) | counted})
     return errors
+
+
+def _sampling(
+    source: SdxlCheckpoint, config: Mapping[str, Any], options: InpaintOptions, say: Say
+) -> Sampling:
+    """How the checkpoint is sampled. Says where the options keep to something else than the checkpoint's own, and where
+    a single file declares v-prediction."""
+    own, consistency = source.scheduler(), config.get("time_cond_proj_dim") is not None
+    how = sampling(
+        own,
+        consistency,
+        solver=options.solver,
+        spacing=options.spacing,
+        prediction=options.prediction,
+        steps=options.steps,
+        guidance=options.guidance,
+    )
+    if source.path.is_file() and own and how.prediction == "v_prediction" and options.prediction is None:
+        say("the checkpoint declares that it predicts v: stage 1 is run so")
+    try:
+        theirs = sampling(own, consistency)
+    except ValueError as error:
+        say(
+            f"{error}; it is run with the solver {how.solver}, {how.steps} steps and guidance {how.guidance:g}"
+        )
+        return how
+    if other := differences(how, theirs):
+        say(f"stage 1 is sampled as asked for, not as its checkpoint says: {other}")
+    return how
 
 
 def fold_guidance(unet: UNet2DConditionModel, guidance: float) -> None:

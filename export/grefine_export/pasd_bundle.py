@@ -31,6 +31,7 @@ from grefine_export.onnx.component import (
 )
 from grefine_export.onnx.cost import count
 from grefine_export.onnx.step import RestoreStep
+from grefine_export.sampling import sampling
 from grefine_export.vae_component import decode_job, encode_job
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Restore
 from grefine_rt.bundle.store import write
@@ -110,7 +111,8 @@ def add_restore(
     manifest = read_manifest(bundle)
     pasd, sd15 = PasdCheckpoint.find(checkpoint, say), Sd15.find(base, options.personalised, say)
     config = pasd.unet_config()
-    manifest = _entered(manifest, config, checkpoint, base, options)
+    noise = _noise(pasd.scheduler(), say)
+    manifest = _entered(manifest, config, noise, checkpoint, base, options)
     check_manifest(manifest)
     tokenizer = _tokenizer(sd15, options, bundle, manifest)
 
@@ -217,8 +219,29 @@ def _tokenizer(sd15: Sd15, options: RestoreOptions, bundle: Path, manifest: Mapp
         ) from error
 
 
+def _noise(scheduler: Mapping[str, Any], say: Say) -> dict[str, Any]:
+    """Prediction and schedule of the manifest: those of a PASD's own `scheduler_config.json`, where it has one, at the
+    steps of the authors' UniPC. Raises ValueError for a noise that the runtime does not have, zero terminal SNR among
+    others."""
+    if not scheduler:
+        return {"prediction": "epsilon", "schedule": SCHEDULE}
+    how = sampling(scheduler, solver="dpm++2m", spacing="linspace")
+    schedule = dataclasses.asdict(how.schedule)
+    if {"prediction": how.prediction, "schedule": schedule} != {
+        "prediction": "epsilon",
+        "schedule": SCHEDULE,
+    }:
+        say("the PASD has a scheduler of its own: stage 2 is run with its noise")
+    return {"prediction": how.prediction, "schedule": schedule}
+
+
 def _entered(
-    manifest: dict[str, Any], unet: Mapping[str, Any], checkpoint: str, base: str, options: RestoreOptions
+    manifest: dict[str, Any],
+    unet: Mapping[str, Any],
+    noise: Mapping[str, Any],
+    checkpoint: str,
+    base: str,
+    options: RestoreOptions,
 ) -> dict[str, Any]:
     """`manifest` with stage 2."""
     # Each level of the UNet but the last halves the latent.
@@ -231,8 +254,7 @@ def _entered(
     section = {
         **{name: value for name, value in dataclasses.asdict(options).items() if name in settings},
         "multiple": multiple,
-        "prediction": "epsilon",
-        "schedule": SCHEDULE,
+        **noise,
         "latent_channels": unet.get("out_channels", 4),
     }
     origin = options.origin or f"{public_name(checkpoint)} on {public_name(base)}"

@@ -14,7 +14,12 @@ _SOLVERS: dict[str, Solver] = {
     "DPMSolverSinglestepScheduler": "dpm++2m",
     "LCMScheduler": "lcm",
 }
-"""Other schedulers of diffusers, among them all kinds of Euler, are run as "euler"."""
+_AS_EULER = (
+    *("", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler", "DDPMScheduler", "PNDMScheduler"),
+    *("LMSDiscreteScheduler", "HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "UniPCMultistepScheduler"),
+    *("KDPM2AncestralDiscreteScheduler", "DEISMultistepScheduler", "DPMSolverSDEScheduler"),
+)
+"""Schedulers that solve the same equation by other means; others, such as TCD's, belong to models of their own."""
 
 _STABLE_DIFFUSION = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
 
@@ -54,13 +59,18 @@ def sampling(
     """
     name = str(config.get("_class_name", ""))
     if "EDM" in name or config.get("beta_schedule", "scaled_linear") != "scaled_linear":
+        kind = "EDM" if "EDM" in name else config["beta_schedule"]
         raise ValueError(
-            f"the scheduler {name or 'of the checkpoint'} has the noise schedule "
-            f"'{config.get('beta_schedule', 'EDM')}': only 'scaled_linear' can be run, so take another checkpoint"
+            f"the scheduler {name or 'of the checkpoint'} has the noise schedule '{kind}': only 'scaled_linear' can be "
+            f"run, so take another checkpoint"
         )
     if config.get("rescale_betas_zero_snr"):
         raise ValueError(
             "the scheduler starts from zero signal, which cannot be run: take another checkpoint"
+        )
+    if solver is None and not consistency and name not in (*_SOLVERS, *_AS_EULER):
+        raise ValueError(
+            f"the scheduler {name} has no counterpart here: choose one with --solver, and --steps and --guidance"
         )
     solver = solver or ("lcm" if consistency else _SOLVERS.get(name, "euler"))
     prediction = prediction or config.get("prediction_type", "epsilon")
@@ -84,4 +94,16 @@ def sampling(
         prediction,
         (FEW_STEPS if distilled else STEPS) if steps is None else steps,
         (1.0 if distilled else GUIDANCE) if guidance is None else guidance,
+    )
+
+
+def differences(used: Sampling, own: Sampling) -> str:
+    """What `used` has otherwise than `own`, in words: "steps 10 instead of 4, ..."; "" where nothing is."""
+    pairs = {
+        name: (getattr(used, name), getattr(own, name))
+        for name in ("solver", "prediction", "steps", "guidance")
+    }
+    pairs["spacing"] = (used.schedule.spacing, own.schedule.spacing)
+    return ", ".join(
+        f"{name} {one} instead of {other}" for name, (one, other) in pairs.items() if one != other
     )

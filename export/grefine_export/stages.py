@@ -13,7 +13,6 @@ from grefine_export import inpaint_bundle, pasd_bundle
 from grefine_export.checkpoints import locate, public_name
 from grefine_export.clip_bundle import make_bundle
 from grefine_export.mini import pipeline
-from grefine_export.models.ip_iqa import load as load_ip_iqa
 from grefine_export.onnx import ip_iqa
 from grefine_export.recipes import Checkpoint, Clip, Inpaint, IpIqa, Recipe, Restore, Training
 from grefine_rt.bundle import store
@@ -55,18 +54,13 @@ def add_ip_iqa(bundle: Path, table: IpIqa, paths: Paths, say: Say) -> None:
     """IP-IQA from `ip_iqa.safetensors`, or the folder that has it, with `tokenizer.json` beside it."""
     given = Path(paths["ip_iqa.checkpoint"])
     weights = given / "ip_iqa.safetensors" if given.is_dir() else given
-    tokenizer = weights.with_name("tokenizer.json")
-    if not tokenizer.is_file():
-        raise FileNotFoundError(
-            f"there is no tokenizer '{tokenizer}': give the folder of 'learn ip-iqa' whole"
-        )
-    model, resolution = load_ip_iqa(weights)
+    trained = ip_iqa.read_weights(weights)
     _, errors = ip_iqa.add_to_bundle(
-        model,
+        trained.model,
         bundle,
-        resolution,
-        tokenizer,
-        length=model.text.text_model.config.max_position_embeddings,
+        trained.resolution,
+        trained.tokenizer,
+        length=trained.model.text.text_model.config.max_position_embeddings,
         weights=table.weights,
         origin=origin(table.checkpoint),
         license_name=table.checkpoint.license,

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from grefine_rt.assess.indicator import INDICATORS, Assessment, AssessOptions, Encoders, assess_batch
-from grefine_rt.assess.phrases import parse
+from grefine_rt.assess.prompt import prompt_phrases
 from grefine_rt.assess.scorers.base import Scale, flat
 from grefine_rt.bundle.manifest import ASSESS_COMPONENTS, SECTION_COMPONENTS
 from grefine_rt.errors import BundleError, OptionError
@@ -89,7 +89,7 @@ class Assessor:
         parts = [name for section in self.sections for name in SECTION_COMPONENTS[section]]
         parts += [name for metric in bundle.manifest.scorers.values() for name in metric.components]
         warm_up(bundle, (*ASSESS_COMPONENTS, *parts), pictures)
-        parse(PROMPT)
+        prompt_phrases(PROMPT)
         return self
 
     def assess(self, image: Source, prompt: str, options: AssessOptions = _ASSESS) -> Assessment:

@@ -65,7 +65,7 @@ def advance(
     """
     guided = negative + row[GUIDANCE] * (positive - negative)
     if len(row) > RESCALE and row[RESCALE]:
-        contrast = positive.std(ddof=1) / max(guided.std(ddof=1), np.float32(1e-12))
+        contrast = positive.std() / max(guided.std(), np.float32(1e-12))
         guided = guided * (1 + row[RESCALE] * (contrast - 1))
     sample = arrays["sample"]
     clean = row[1] * sample + row[2] * guided

@@ -93,6 +93,7 @@ class Drafts:
             strength=plan.strength,
             interval=plan.interval,
             frame=crop.frame((rgb.shape[1], rgb.shape[0])),
+            negative=plan.options.negative,
             cancel=self._cancel,
         )
         return picture, mask, redrawing

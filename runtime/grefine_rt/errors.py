@@ -4,6 +4,10 @@ Every failure that a user can cause or mend is a `GRefineError` whose text is on
 what to do next. The command line prints that sentence and exits with 1; an application can catch one class.
 """
 
+HERE = "in the checkout of grefine-rt"
+"""Where hints say to install from: nobody can be sure whose a name on a package index is. A wheel takes the same
+extras, such as `pip install 'grefine_rt-0.1.0-py3-none-any.whl[cpu]'`."""
+
 
 class GRefineError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -47,3 +51,19 @@ class OutputError(GRefineError):
 
 class Cancelled(GRefineError):
     """The caller's cancel token was set; the work stopped between two steps."""
+
+
+def one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
+    """Raise OptionError unless an option has one of these values, of the same type."""
+    if not any(value is item or (type(value) is type(item) and value == item) for item in allowed):
+        names = ", ".join(repr(item) for item in allowed if item is not None)
+        raise OptionError(f"The option '{name}' must be one of {names}, not {shown(value)}.")
+
+
+def shown(value: object) -> str:
+    """A value as messages show it, on one line and cut; nothing that it could be raises an exception."""
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 from PIL import Image
 
+from grefine_rt import __version__
 from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess import domain
 from grefine_rt.assess.indicator import (
@@ -23,18 +26,22 @@ from grefine_rt.assess.indicator import (
     check_prompt,
 )
 from grefine_rt.assessor import Assessor
-from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding
+from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Manifest
 from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.drafts import Drafts, at_work_size, best
 from grefine_rt.engine.devices import Choice
-from grefine_rt.errors import OptionError
+from grefine_rt.errors import OptionError, one_of
+from grefine_rt.imaging.encode import PLAIN, Encoding, save
 from grefine_rt.imaging.image import Picture, Source, load, resize
+from grefine_rt.imaging.mask_source import MaskSource
+from grefine_rt.imaging.metadata import NONE, Metadata
 from grefine_rt.imaging.paste import add_difference
 from grefine_rt.imaging.tiles import piece
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.plan.costs import PlanCosts, plan_costs, restore_work
 from grefine_rt.plan.graph_costs import check_memory
+from grefine_rt.plan.limits import Limits, limits_of, within
 from grefine_rt.plan.make import RefinePlan, make_plan
 from grefine_rt.plan.options import PlanOptions
 from grefine_rt.plan.plan import Drawn
@@ -71,9 +78,13 @@ class RefineOptions:
     outside: domain.Outside = "refuse"
 
     def __post_init__(self) -> None:
-        """Raises OptionError for an `outside` that does not exist."""
-        if self.outside not in get_args(domain.Outside):
-            raise OptionError(f"The option 'outside' must be refuse or refine, not {self.outside!r}.")
+        """Raises OptionError for a value of a wrong type or name."""
+        for name, kind in (("assess", AssessOptions), ("plan", PlanOptions), ("match_rim", bool)):
+            if not isinstance(getattr(self, name), kind):
+                raise OptionError(f"The option '{name}' must be of type {kind.__name__}.")
+        one_of("decoding", self.decoding, ("plain", "difference", "quality", None))
+        one_of("outside", self.outside, get_args(domain.Outside))
+        one_of("color_fix", self.color_fix, ("quality", "whole", "off", None))
 
 
 _REFINE = RefineOptions()
@@ -98,6 +109,8 @@ class RefineResult:
     notes: plain sentences on what was changed or left out on the way.
     costs: what it took, with the drafts that were made; None for a bundle whose costs were not counted.
     backends: what ran each component, and why.
+    metadata: what the source's file said beside its pixels; `save` gives it back.
+    run: a hash of all that makes the result what it is, see `run_id`.
     """
 
     image: Image.Image
@@ -111,6 +124,68 @@ class RefineResult:
     notes: tuple[str, ...]
     costs: PlanCosts | None
     backends: tuple[Choice, ...]
+    metadata: Metadata = NONE
+    run: str = ""
+
+    def entry(self) -> dict[str, Any]:
+        """What was done, as JSON: the one entry that a result's file has beside what its source said."""
+        plan = self.plan
+        scores = {
+            when: {
+                "perceptual": round(float(scores.perceptual), 4),
+                "alignment": round(float(scores.alignment), 4),
+            }
+            for when, scores in (("before", self.before), ("after", self.after))
+        }
+        return {
+            "software": f"grefine-rt {__version__}",
+            "bundle": f"{plan.manifest.name} {plan.manifest.version}",
+            "prompt": self.before.prompt,
+            **({"negative": plan.options.negative} if plan.options.negative else {}),
+            "seed": self.seed,
+            "regenerated": round(float(plan.coverage), 4) if plan.regenerate else 0.0,
+            "restored": bool(plan.restore or plan.restore_first),
+            **scores,
+            "run": self.run,
+        }
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        encoding: Encoding = PLAIN,
+        *,
+        overwrite: bool = False,
+        not_over: Iterable[str | os.PathLike[str]] = (),
+    ) -> tuple[str, ...]:
+        """Write the result with what its source said beside the pixels and `entry`; notes on what could not be kept.
+
+        The format is the encoding's, or the suffix's. Raises OutputError where it cannot be written, where `path` is
+        one of `not_over`, and where it exists unless `overwrite` is on.
+        """
+        _, notes = save(
+            self.image,
+            path,
+            encoding=encoding,
+            source=self.metadata,
+            entry=self.entry(),
+            overwrite=overwrite,
+            not_over=not_over,
+        )
+        return notes
+
+
+def run_id(
+    picture: Picture, prompt: str, seed: int, options: RefineOptions, manifest: Manifest, limits: Limits
+) -> str:
+    """What makes a result what it is, as a short hash: equal runs on one backend give equal pictures."""
+    said = hashlib.sha256(
+        repr((prompt, seed, options, manifest.name, manifest.checksum, __version__)).encode()
+    )
+    for array in (picture.rgb, picture.alpha, limits.mask, limits.protect):
+        said.update(
+            b"-" if array is None else repr(array.shape).encode() + np.ascontiguousarray(array).tobytes()
+        )
+    return said.hexdigest()[:32]
 
 
 class Refiner(Assessor):
@@ -150,18 +225,23 @@ class Refiner(Assessor):
         plan: RefinePlan | None = None,
         on_progress: OnProgress | None = None,
         cancel: Cancels | None = None,
+        mask: MaskSource | None = None,
+        protect: MaskSource | None = None,
     ) -> RefineResult:
         """Eq. 10: R = stage 2 (stage 1 (I)), where and as strongly as the plan says.
 
-        `seed` is any integer. `plan` is a plan made before, perhaps changed; None makes one. `on_progress` is
-        called from this thread; `cancel` stops the work between two steps. Raises ImageError, PromptError,
-        OptionError (also for a plan of another picture size), MemoryLimitError when it cannot fit into this machine,
-        DomainError for a picture outside the bundle's domain, Cancelled, BundleError and DeviceError.
+        `seed` is any integer. `plan` is a plan made before, perhaps changed; None makes one. `on_progress` is called
+        from this thread; `cancel` stops the work between two steps. `mask` is redrawn, whatever was found, and nothing
+        outside it changes; `protect` never changes; both as `as_mask` takes them (see `Limits`). Raises ImageError,
+        PromptError, OptionError (also for a plan or mask of another picture size), MemoryLimitError when it cannot
+        fit into this machine, DomainError for a picture outside the domain, Cancelled, BundleError and DeviceError.
         """
         check_prompt(prompt)
         run = _Run(on_progress, cancel)
         with run.part("load"):
             picture = load(image)
+            limits = limits_of(mask, protect, picture.rgb.shape)
+            open_to = limits.weight(picture.rgb.shape)
         encoders = Encoders(self.bundle, _TEXTS)
 
         def assess(rgb: Rgb, map_size: tuple[int, int] | None = None) -> Assessment:
@@ -176,16 +256,19 @@ class Refiner(Assessor):
             before = assess(picture.rgb)
             marks = domain.check(before.domain, options.outside)
         with run.part("plan"):
-            plan = make_plan(before, self.bundle.manifest, options.plan) if plan is None else plan
+            plan = limits.plan(
+                make_plan(before, self.bundle.manifest, options.plan) if plan is None else plan
+            )
             _check_fits(plan, picture)
             self._check_memory(plan)
         found, seen = picture.rgb, before
         if plan.restore_first:
             with run.part("restore_first"):
                 good = before.perceptual_map
-                found = self._restore(found, plan, good, seed, options, run, "restore_first")
+                restored = self._restore(found, plan, good, seed, options, run, "restore_first")
+                found = within(picture.rgb, restored, open_to)
                 seen = assess(found)
-                plan = plan.again(seen)
+                plan = limits.plan(plan.again(seen))
                 self._check_memory(plan)
         with run.part("regenerate"):
             stage1, made, kept = found, Drawn(0, 0), ""
@@ -194,13 +277,15 @@ class Refiner(Assessor):
                 drafts = Drafts(self.bundle, stage1, plan, seed, options.match_rim, on_call, run.cancel)
                 stage1, made, kept = best(drafts, stage1, plan, seen, judge)
             drawn = stage1 is not found
+            stage1 = within(found, stage1, open_to)
             weight = plan.weight() if drawn else np.zeros(plan.mask.shape, np.float32)
         with run.part("restore"):
             # What stage 1 drew anew is as good as the decoder makes it.
             good = np.maximum(seen.perceptual_map, weight)
             stage2 = stage1
             if plan.restore:
-                stage2 = self._restore(stage1, plan, good, seed, options, run, "restore")
+                restored = self._restore(stage1, plan, good, seed, options, run, "restore")
+                stage2 = within(stage1, restored, open_to)
         with run.part("assess_after"):
             lowered = ""
             mended = plan.restore_first and not plan.restore
@@ -223,6 +308,8 @@ class Refiner(Assessor):
             notes=(*picture.notes, *before.notes, *marks, *filter(None, [kept, lowered])),
             costs=plan_costs(plan, made, options.decoding),
             backends=self.bundle.choices,
+            metadata=picture.metadata,
+            run=run_id(picture, prompt, seed, options, plan.manifest, limits),
         )
 
     def _restore(
@@ -248,6 +335,7 @@ class Refiner(Assessor):
             decoding=options.decoding,
             color_fix=options.color_fix,
             keep=np.clip(resize(good, size), 0, 1),
+            negative=plan.options.negative,
             on_step=run.on_step(part),
             cancel=run.cancel,
         )

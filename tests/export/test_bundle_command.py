@@ -320,7 +320,7 @@ def test_a_full_disk_is_refused_before_anything_is_fetched(recipe, hub, tmp_path
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(estimates.shutil, "disk_usage", lambda path: SimpleNamespace(free=free))
     if fits:
-        refuse_full_disk(estimate(recipe), tmp_path / "deep" / "out", 0)
+        refuse_full_disk(estimate(recipe), tmp_path / "deep" / "out")
         return
     with pytest.raises(
         ValueError, match=r"^the disk of '.*' has 6.0 GB free and 6.0 GB are needed: free some space"
@@ -328,7 +328,7 @@ def test_a_full_disk_is_refused_before_anything_is_fetched(recipe, hub, tmp_path
         assemble(recipe, tmp_path / "deep" / "out", _quiet)
     assert hub.fetched == []
     assert not (tmp_path / "deep").exists()
-    refuse_full_disk(estimate(recipe), tmp_path / "deep" / "out", 1)  # a byte is there already
+    refuse_full_disk(estimate(recipe, 1), tmp_path / "deep" / "out")  # a byte is there already
 
 
 def _run(*arguments):

@@ -356,7 +356,7 @@ def test_command_on_a_resnet(clip, folder, tmp_path, compute, bound):
     result = invoke("--checkpoint", path, "--out", out, "--tokenizer", folder, *precision)
     assert result.exit_code == 0, result.output
     manifest = store.verify(out)
-    assert (manifest.perceptual.attention, manifest.perceptual.grid) == ("vv-normalised", 2)
+    assert (manifest.perceptual.attention, manifest.perceptual.grid) == ("vv", 2)
     assert graph_of(out, "perceptual").get_inputs()[0].shape == ["b", 3, 64, 64]
     t_p = antonym_t_p(surgery(clip), read_tokenizer(folder, clip_files.VOCABULARY))
     assert_graph(out, ResNetReference(state).tokens, clip, t_p, bound)

@@ -60,9 +60,8 @@ def save_transformers(clip, folder):
 
 
 def save_transformers_file(clip, folder):
-    """The weights alone, without the configuration."""
+    """The file of weights, with its configuration beside it."""
     clip_files.save_transformers(clip, folder)
-    (folder / "config.json").unlink()
     return folder / "model.safetensors"
 
 
@@ -77,19 +76,21 @@ def save_open_clip_custom_text(clip, folder):
         for name, value in clip_files.openai_state(clip).items()
     }
     save_file(state, folder / "open_clip_model.safetensors")
+    clip_files.write_open_clip_config(folder, custom_text=True)
     return folder
 
 
 def save_openai(clip, folder):
     """OpenAI's archives hold half precision, and three numbers that are no weights."""
     state = {name: value.half() for name, value in clip_files.openai_state(clip).items()}
-    numbers = {"input_resolution": 224, "context_length": 77, "vocab_size": 49408}
-    state |= {name: torch.tensor(value) for name, value in numbers.items()}
+    state |= clip_files.OPENAI_CONSTANTS
     return clip_files.save_torchscript(state, folder / "ViT.pt")
 
 
 def save_state_dict(clip, folder):
+    """As open_clip's training saves it, with its configuration beside it."""
     state = clip_files.openai_state(clip)
+    clip_files.write_open_clip_config(folder)
     torch.save(
         {"epoch": 2, "state_dict": {f"module.{name}": value for name, value in state.items()}},
         folder / "x.pt",
@@ -193,16 +194,14 @@ def assert_is_resnet(path, state, count, attention=None):
     with torch.no_grad():
         tokens = surgery(loaded, attention).image_tokens(images).double().numpy()
     reference = ResNetReference(state)
-    expected = np.stack(
-        [reference.tokens(image, attention or "vv-normalised") for image in images.double().numpy()]
-    )
+    expected = np.stack([reference.tokens(image, attention or "vv") for image in images.double().numpy()])
     assert tokens.shape == expected.shape
     for part in (np.s_[:, 0], np.s_[:, 1:]):
         assert np.linalg.norm(tokens[part] - expected[part]) < 1e-4 * np.linalg.norm(expected[part])
     return loaded
 
 
-@pytest.mark.parametrize("attention", [None, "vv"])
+@pytest.mark.parametrize("attention", [None, "vv-normalised"])
 def test_small_resnet(tmp_path, attention):
     path, state = resnet_checkpoint(tmp_path, clip_files.small_config(), layers=(2, 1, 2, 1))
     loaded = assert_is_resnet(path, state, 2, attention)
@@ -255,7 +254,63 @@ def test_a_weight_is_missing(tmp_path, name):
     state = clip_files.openai_state(clip_files.random_clip(clip_files.small_config()))
     del state[name]
     save_file(state, tmp_path / "x.safetensors")
+    clip_files.write_open_clip_config(tmp_path)
     with pytest.raises(ValueError, match="lacks the weights"):
+        load_clip(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("save", [save_transformers_file, save_open_clip, save_state_dict])
+def test_activation_and_heads_are_not_guessed(save, tmp_path):
+    path = save(clip_files.random_clip(clip_files.small_config()), tmp_path)
+    for file in ("config.json", "open_clip_config.json"):
+        (tmp_path / file).unlink(missing_ok=True)
+    with pytest.raises(ValueError, match="says which activation and heads") as error:
+        load_clip(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"),
+    [
+        ({"vision_cfg": {"ls_init_value": 1e-5}}, r"vision_cfg\.ls_init_value"),
+        ({"text_cfg": {"pool_type": "last"}}, r"text_cfg\.pool_type"),
+        ({"vision_cfg": {"pool_type": "avg"}}, r"vision_cfg\.pool_type"),
+        ({"text_cfg": {"no_causal_mask": True}}, r"text_cfg\.no_causal_mask"),
+        ({"vision_cfg": {"timm_model_name": "vit_base"}}, r"vision_cfg\.timm_model_name"),
+        ({"vision_cfg": {"invented": 3}}, r"vision_cfg\.invented"),
+        ({"multimodal_cfg": {}}, "multimodal_cfg"),
+    ],
+)
+def test_settings_of_another_design_are_refused(tmp_path, settings, name):
+    path = save_open_clip(clip_files.random_clip(clip_files.small_config()), tmp_path)
+    clip_files.write_open_clip_config(tmp_path, **settings)
+    with pytest.raises(ValueError, match=f"sets '{name}' to .* OpenAI's design has not"):
+        load_clip(path)
+
+
+def test_settings_that_change_nothing_are_read_over(tmp_path):
+    clip = clip_files.random_clip(clip_files.small_config())
+    path = save_open_clip(clip, tmp_path)
+    usual = {"vision_cfg": {"pool_type": "tok", "ls_init_value": None}, "text_cfg": {"no_causal_mask": False}}
+    clip_files.write_open_clip_config(tmp_path, **usual)
+    assert_is(load_clip(path), clip, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "positional_embedding_res",
+        "visual.transformer.resblocks.0.ls_1.gamma",
+        "visual.attn_pool.query",
+        "logit_bias",
+    ],
+)
+def test_a_weight_that_no_clip_has_is_refused(tmp_path, name):
+    """Long-CLIP's second table, layer scale, attentional pools, SigLIP."""
+    state = clip_files.openai_state(clip_files.random_clip(clip_files.small_config()))
+    save_file({**state, name: torch.zeros(4)}, tmp_path / "x.safetensors")
+    clip_files.write_open_clip_config(tmp_path)
+    with pytest.raises(ValueError, match=r"has the weight '.*', which a CLIP of OpenAI's design has not"):
         load_clip(tmp_path / "x.safetensors")
 
 

@@ -91,7 +91,7 @@ def test_the_tokenizer_of_clip_serves_unchanged():
 
 
 def test_both_pools_read_the_same_tokens():
-    model, ids = tiny_ip_iqa.tiny_ip_iqa(Design(head="linear")), token_ids()
+    model, ids = tiny_ip_iqa.tiny_ip_iqa(Design(head="linear", positions="shared")), token_ids()
     with torch.no_grad():
         tokens = model.image.tokens(images(3))
         mean, asked = tokens[:, 0], model.text(ids)
@@ -230,7 +230,8 @@ def test_it_joins_a_bundle(tmp_path):
     assert len(origins) == len(after["weights"]) == len(before["weights"]) + 3
     assert origins["ip_iqa_text"] == "a test"
     assert all(
-        after[name] == before[name] for name in ("perceptual", "alignment", "plan", "inpaint", "restore")
+        after[name] == after[name] | before[name]
+        for name in ("perceptual", "alignment", "plan", "inpaint", "restore")
     )
     rgb = (images(1, 70)[0].permute(1, 2, 0) * 255).byte().numpy()
     prompt = "a red house under the sun"

@@ -160,14 +160,14 @@ def test_what_pictures_are_compared_with(world):
 
 def test_batches_carry_their_truth(world):
     _, _, _, pool, damaged, pictures = world
-    batch = next(clip_batches(pool, damaged, CPU, 0))
+    batch = next(clip_batches(pool, damaged, 0))
     assert batch.image.shape == (64, 3, 128, 128)
     sound = (batch.truth == 1).all(1)
     shown = (batch.image.permute(0, 2, 3, 1) * 255).round().byte().numpy()
     for row, index in enumerate(batch.rows.tolist()):
         image = pool.images[index] if sound[row] else damaged.images[index]
         assert np.array_equal(shown[row], image) or np.array_equal(shown[row], image[:, ::-1])
-    batch = next(rated_batches(pictures, np.arange(3, 9), CPU, 0))
+    batch = next(rated_batches(pictures, np.arange(3, 9), 0))
     assert set(batch.rows.tolist()) <= {*range(3, 9)}
     assert torch.equal(batch.truth, torch.from_numpy(pictures.opinions[batch.rows.numpy()]))
 

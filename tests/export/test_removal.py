@@ -67,7 +67,7 @@ def test_a_controlnet_reads_through_it():
 
 @pytest.mark.parametrize(("side", "count"), [(64, 6), (128, 3)])
 def test_pairs_are_crops_of_the_pool_enlarged(pool, side, count):
-    pairs = next(restoration_pairs(pool, ALL_SHARES, None, CPU, side, count, seed=3))
+    pairs = next(restoration_pairs(pool, ALL_SHARES, None, side, count, seed=3))
     assert pairs.bad.shape == pairs.good.shape == (count, 3, 2 * side, 2 * side)
     assert float(pairs.bad.min()) >= 0
     assert float(pairs.bad.max()) <= 1
@@ -84,9 +84,7 @@ def test_pairs_are_crops_of_the_pool_enlarged(pool, side, count):
 
 
 def test_pairs_come_from_their_seed(pool):
-    one, same, other = (
-        next(restoration_pairs(pool, ALL_SHARES, None, CPU, 64, 8, seed)) for seed in (3, 3, 4)
-    )
+    one, same, other = (next(restoration_pairs(pool, ALL_SHARES, None, 64, 8, seed)) for seed in (3, 3, 4))
     torch.testing.assert_close(one.bad, same.bad, rtol=0, atol=0)
     assert (one.rows == same.rows).all()
     assert not torch.equal(one.bad, other.bad)
@@ -102,7 +100,7 @@ def test_most_crops_are_damaged_and_the_kinds_come_as_often_as_told(pool, monkey
 
     original = pairs_of.damage
     monkeypatch.setattr(pairs_of, "damage", watched)
-    source = restoration_pairs(pool, shares, None, CPU, 64, 32, seed=7)
+    source = restoration_pairs(pool, shares, None, 64, 32, seed=7)
     batches = [next(source) for _ in range(25)]
     damaged = torch.cat([(batch.bad != batch.good).flatten(1).any(1) for batch in batches]).float().mean()
     assert 0.7 < float(damaged) < 0.98
@@ -117,7 +115,7 @@ def test_a_redrawn_region_is_what_stage_1_draws(pool, monkeypatch):
     vae = Vae(sizes.VAE, sizes.VAE_PATCH).eval()  # untrained: what it draws is nothing like the picture
     monkeypatch.setattr(pairs_of, "REDRAWN_SHARE", 1.0)
     monkeypatch.setattr(pairs_of, "damage", lambda drawn, kind, reach, rng: (drawn.image, None))
-    pairs = next(restoration_pairs(pool, ALL_SHARES, vae, CPU, 128, 6, seed=6))
+    pairs = next(restoration_pairs(pool, ALL_SHARES, vae, 128, 6, seed=6))
     changed = (avg_pool2d((pairs.bad - pairs.good).abs(), 2).amax(1) > 0.02).float().mean((1, 2))
     assert float(changed.min()) > 0.02
     assert float(changed.max()) < 0.5
@@ -137,7 +135,7 @@ def test_a_mild_defect_counts_as_much_as_a_heavy_one():
 
 
 def test_training_comes_closer_to_the_sound_picture(pool, tmp_path):
-    pairs = next(restoration_pairs(pool, TECHNICAL_SHARES, None, CPU, 64, 32, seed=7))
+    pairs = next(restoration_pairs(pool, TECHNICAL_SHARES, None, 64, 32, seed=7))
     good = avg_pool2d(pairs.good, 2)
 
     def error(model):

@@ -1,5 +1,8 @@
 """The fused step against the formulas of ARCHITECTURE.md, and its graphs against torch at other sizes."""
 
+from pathlib import Path
+
+import onnx
 import pytest
 import torch
 from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpaint import rescale_noise_cfg
@@ -120,6 +123,31 @@ def test_passes_side_by_side_are_the_module(kind, request):
     with torch.no_grad():
         for name, expected in zip(("next", "clean"), step(**inputs), strict=True):
             torch.testing.assert_close(torch.from_numpy(got[name]), expected, rtol=1e-4, atol=1e-4)
+
+
+def standard_deviations(graph):
+    """The nodes from which the square roots over a whole tensor, those of guidance rescale, take their variance."""
+    made_by = {name: node for node in graph.node for name in node.output}
+    used_by = {name: node.op_type for node in graph.node for name in node.input}
+    roots = [node for node in graph.node if node.op_type == "Sqrt"]
+    return [
+        made_by[root.input[0]].op_type for root in roots if used_by[root.output[0]] in ("Div", "Clip", "Max")
+    ]
+
+
+@pytest.mark.parametrize("kind", ["inpaint", "blended", "restore", "half", "mini inpaint", "mini restore"])
+def test_no_step_counts_its_values(kind, request):
+    """Bessel's correction counts them with integers, which ONNX Runtime puts on the CPU: four copies a step, and CUDA
+    graphs are refused."""
+    if kind.startswith("mini"):
+        folder = Path(__file__).parents[2] / "engines/mini/components"
+        path = folder / f"{kind.removeprefix('mini ')}_step.onnx"
+    else:
+        path = request.getfixturevalue(f"{kind}_graph")
+        path = path if kind == "half" else path[1]
+    graph = onnx.load(path).graph
+    assert not {"ReduceProd", "Size"} & {node.op_type for node in graph.node}
+    assert standard_deviations(graph) == ["ReduceMean", "ReduceMean"]
 
 
 def test_half_precision_unet_gives_a_valid_graph(half_graph):

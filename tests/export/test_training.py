@@ -197,6 +197,17 @@ def test_a_run_goes_on_from_weights_alone(tmp_path):
     assert state_of(tmp_path)["step"] == 14
 
 
+def test_weights_of_elsewhere_are_brought(tmp_path):
+    first = fit("small", model(), from_step(batches(10)), loss_of, TEN, tmp_path / "there" / "part", CPU)
+    (tmp_path / "here" / "part").mkdir(parents=True)
+    (tmp_path / "here" / "part" / "own.safetensors").write_bytes(b"own")
+    (tmp_path / "there" / "part" / "own.safetensors").write_bytes(b"other")
+    training.bring_weights(tmp_path / "there", tmp_path / "here")
+    again = fit("small", Small(), from_step([]), loss_of, TEN, tmp_path / "here" / "part", CPU)
+    assert equal(first.state_dict(), again.state_dict())
+    assert (tmp_path / "here" / "part" / "own.safetensors").read_bytes() == b"own"
+
+
 def test_names_do_not_meet(tmp_path):
     fit("one", model(), from_step(batches(10)), loss_of, TEN, tmp_path, CPU)
     fit("two", model(), from_step(batches(3)), loss_of, replace(TEN, steps=3), tmp_path, CPU)
@@ -270,6 +281,22 @@ def test_a_resumed_run_gets_other_data_than_it_had():
     assert (training.seeded(5, 0).random(8) == np.random.default_rng(5).random(8)).all()
 
 
+def test_processes_that_make_batches_make_other_ones(monkeypatch):
+    """Beside a GPU all cores but one make batches; each draws from a generator of its own."""
+    monkeypatch.setattr(training.os, "cpu_count", lambda: 3)
+
+    def source(step):
+        rng = training.seeded(5, step)
+        while True:
+            yield torch.from_numpy(rng.random(8))
+
+    batches = training.loader(source, 0, torch.device("cuda"))
+    drawn = {tuple(next(batches).tolist()) for _ in range(6)}
+    assert len(drawn) == 6
+    alone = training.loader(source, 0, CPU)
+    assert (next(alone).numpy() == np.random.default_rng(5).random(8)).all()
+
+
 # --- the autoencoder
 
 
@@ -305,7 +332,8 @@ def test_an_autoencoder_begins_as_principal_components(tmp_path):
     spread = np.linalg.svd(cells - cells.mean(0), compute_uv=False)
     least = (spread[sizes.VAE["latent_channels"] :] ** 2).sum() / cells.size
     assert float((back - images).square().mean()) == pytest.approx(least, rel=1e-3)
-    torch.testing.assert_close(torch.cov(latent.movedim(1, 0).flatten(1)), torch.eye(16), atol=5e-3, rtol=0)
+    white = torch.eye(sizes.VAE["latent_channels"])
+    torch.testing.assert_close(torch.cov(latent.movedim(1, 0).flatten(1)), white, atol=5e-3, rtol=0)
 
 
 def test_edges_that_are_off_cost_more_than_an_even_shift():

@@ -17,7 +17,7 @@ from grefine_rt.assess.alignment import (
     regions,
     score_phrases,
 )
-from grefine_rt.assess.phrases import Phrase
+from grefine_rt.assess.prompt import Phrase
 
 SIDE = 8
 unit = st.floats(0, 1, width=32)

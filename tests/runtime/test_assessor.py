@@ -127,6 +127,27 @@ def test_options_reach_the_scores():
     assert calibrated.perceptual != published.perceptual
 
 
+def test_each_difference_from_the_script_is_a_switch():
+    """Alone, `published` is the script as it is called: p the overall pair's, the map bilinear."""
+
+    def assessed(**readings):
+        options = AssessOptions("published", **readings)
+        return next(Assessor(fake_bundle.Bundle()).assess_batch(scenes()[:1], "a house", options))
+
+    script = assessed()
+    assert script.perceptual == script.factors["overall"]
+    multi, own = assessed(factors="product"), assessed(factors="product", bounds="own")
+    assert multi.perceptual <= own.perceptual <= script.perceptual
+    assert multi.perceptual < script.perceptual
+    assert np.array_equal(multi.perceptual_map, script.perceptual_map)
+    bicubic = assessed(upsampling="bicubic")
+    assert not np.allclose(bicubic.perceptual_map, script.perceptual_map, atol=1e-3)
+    assert np.array_equal(bicubic.alignment_map, script.alignment_map)
+    for wrong in ({"factors": "x"}, {"bounds": "x"}, {"upsampling": "nearest"}):
+        with pytest.raises(OptionError, match=f"The option '{next(iter(wrong))}' must be"):
+            AssessOptions(**wrong)
+
+
 @pytest.mark.parametrize("prompts", [PROMPTS[:5], [*PROMPTS, "one more"], []])
 def test_as_many_prompts_as_pictures_are_wanted(prompts):
     with pytest.raises(OptionError, match="one prompt for each picture"):

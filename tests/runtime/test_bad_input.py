@@ -221,7 +221,6 @@ def test_options_out_of_range_are_wrong_usage_in_one_sentence(run, fake, picture
         "refine",
         "refine x.png --stages 3",
         "refine x.png --seed one",
-        "refine a.png b.png",
         "redo",
         "",
         "bundle",

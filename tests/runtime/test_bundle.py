@@ -235,7 +235,8 @@ def test_the_embedded_bundle_is_mended_by_another_command(folder, monkeypatch):
     monkeypatch.setattr(store, "_embedded_roots", lambda: (folder.parent,))
     flip_byte(folder / STEP)
     with pytest.raises(
-        BundleError, match="run 'pip install --force-reinstall --no-deps grefine-rt' to get it"
+        BundleError,
+        match=r"run 'pip install --force-reinstall --no-deps \.' in the checkout of grefine-rt to get it",
     ):
         verify(folder)
 
@@ -261,6 +262,21 @@ def test_external_data_belongs_to_its_graph(folder):
     np.testing.assert_array_equal(Bundle.open(folder).engine("perceptual").run({"image": image})["y"], 1)
     flip_byte(folder / "components" / "perceptual.onnx.data")
     with pytest.raises(BundleError, match=r"perceptual\.onnx\.data' was changed"):
+        Bundle.open(folder).engine("perceptual")
+
+
+def test_external_data_must_be_listed(folder):
+    weights = np.ones((1, 3, 1, 1), np.float32)
+    graph = tiny.model("g (float[b,3,H,W] image) => (float[b,3,H,W] y) { y = Add(image, k) }", {"k": weights})
+    path = folder / "components" / "perceptual.onnx"
+    path.unlink()
+    onnx.save(graph, path, save_as_external_data=True, location="perceptual.onnx.data", size_threshold=0)
+    (folder / "components" / "perceptual.onnx.data").rename(folder.parent / "kept")
+    write(folder, tiny.manifest())
+    (folder.parent / "kept").rename(folder / "components" / "perceptual.onnx.data")
+    with pytest.raises(
+        BundleError, match=r"reads 'perceptual\.onnx\.data', which bundle\.json does not list"
+    ):
         Bundle.open(folder).engine("perceptual")
 
 

@@ -12,7 +12,7 @@ from grefine_rt import AssessOptions, Refiner, __version__
 from grefine_rt.cli import app, output
 from tests.support.fake_bundle import scene
 from tests.support.paths import ROOT
-from tests.support.processes import finish, start
+from tests.support.processes import SLOW, finish, start
 
 GOOD = [["house", "house", "sea", "sea"]] * 4
 POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
@@ -81,21 +81,28 @@ def test_the_default_output_lies_beside_the_input_and_is_not_replaced_unasked(ru
     first = out.read_bytes()
     again = run("refine", picture, "-p", PROMPT, "--seed", 1)
     assert again.exit_code == 1
-    assert "--force" in again.stderr
+    assert "--overwrite" in again.stderr
     assert out.read_bytes() == first
-    assert run("refine", picture, "-p", PROMPT, "--seed", 1, "--force").exit_code == 0
+    assert run("refine", picture, "-p", PROMPT, "--seed", 1, "--overwrite").exit_code == 0
     assert out.read_bytes() != first
     assert picture.read_bytes() == before
 
 
-def test_an_output_that_was_named_is_replaced_and_a_seed_repeats_it(run, fake, picture, tmp_path):
+def test_the_same_run_repeats_itself_and_another_needs_leave_to_overwrite(run, fake, picture, tmp_path):
     out = tmp_path / "out.png"
-    for seed in (3, 3, 4):
-        assert run("refine", picture, "-p", PROMPT, "-o", out, "--seed", seed).exit_code == 0
+    command = ("refine", picture, "-p", PROMPT, "-o", out, "--seed")
+    for arguments in ((3,), (3,), (4, "--overwrite")):
+        assert run(*command, *arguments).exit_code == 0
         kept = tmp_path / f"kept{len(list(tmp_path.glob('kept*')))}.png"
         kept.write_bytes(out.read_bytes())
     first, second, other = (path.read_bytes() for path in sorted(tmp_path.glob("kept*")))
     assert first == second != other
+    for changed in ((5,), (4, "--delta", 0.2), (4, "--negative", "fog")):
+        refused = run(*command, *changed)
+        assert (refused.exit_code, "exists already" in refused.stderr) == (1, True)
+    out.write_bytes(picture.read_bytes())  # no work of ours
+    assert run(*command, 4).exit_code == 1
+    assert out.read_bytes() == picture.read_bytes()
 
 
 def test_the_prompt_may_lie_beside_the_picture(run, fake, picture):
@@ -133,7 +140,8 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
     switches = (
         "--only perceptual --stages 1 --tau otsu --joining product --missing-region free --stage1-steps 3"
     )
-    switches += " --scoring published --adjective-rule printed --no-restore-first"
+    switches += " --scoring published --factors product --bounds own --upsampling bicubic"
+    switches += " --adjective-rule printed --no-restore-first"
     switches += " --decoding plain --strength 0.7 --delta 0.2 --stage2-steps 5 --bundle other --device cpu --threads 2"
     done = run("refine", picture, "-p", PROMPT, *switches.split())
     assert done.exit_code == 0, done.stderr
@@ -148,7 +156,9 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
     )
     assert (options.plan.strength_min, options.plan.strength_max, options.plan.delta) == (0.7, 0.7, 0.2)
     assert (options.plan.stage1_steps, options.plan.stage2_steps) == (3, 5)
-    assert options.assess == AssessOptions("published", "printed")
+    assert options.assess == AssessOptions(
+        "published", "printed", factors="product", bounds="own", upsampling="bicubic"
+    )
     assert options.decoding == "plain"
     assert fake.loaded == [("other", "cpu", 2)]
 
@@ -302,25 +312,6 @@ def test_debugging_shows_the_traceback(run, fake, picture, monkeypatch):
 
 # Ctrl-C
 
-SLOW = """
-import sys, time
-from grefine_rt import Refiner
-from grefine_rt.cli import main
-from tests.support import fake_bundle
-
-bundle = fake_bundle.Bundle()
-work = bundle.engines["restore_step"]._function
-
-def slowly(**arrays):
-    print("step", file=sys.stderr, flush=True)
-    time.sleep(0.3)
-    return work(**arrays)
-
-bundle.engines["restore_step"]._function = slowly
-Refiner.load = lambda *arguments: Refiner(bundle)
-main()
-"""
-
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_stops_between_two_steps_and_leaves_nothing(picture, tmp_path):
@@ -351,7 +342,7 @@ def test_ctrl_c_while_writing_lets_the_files_be_finished(run, fake, picture, mon
         signal.raise_signal(signal.SIGINT)
         show(notes)
 
-    monkeypatch.setattr("grefine_rt.cli.refine.say_notes", interrupt)
+    monkeypatch.setattr("grefine_rt.cli.refining.say_notes", interrupt)
     assert run("refine", picture, "-p", PROMPT).exit_code == 0
     assert picture.with_name("scene.refined.png").is_file()
     assert signal.getsignal(signal.SIGINT) is before

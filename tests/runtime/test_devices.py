@@ -16,7 +16,7 @@ from grefine_rt import Assessor, DeviceError
 from grefine_rt.cli import doctor
 from grefine_rt.engine import nvidia
 from grefine_rt.engine.devices import Choice, parse, summary
-from grefine_rt.engine.onnxruntime import plugin
+from grefine_rt.engine.onnxruntime import kernels, plugin
 from grefine_rt.engine.onnxruntime import session as onnxruntime
 from grefine_rt.engine.onnxruntime.session import CudaOptions, OnnxEngine, cuda_settings
 from grefine_rt.engine.tensorrt import sidecar
@@ -24,6 +24,7 @@ from grefine_rt.engine.tensorrt.sidecar import Found
 from grefine_rt.models.selection import Selection
 from tests.support.fake_bundle import scene
 from tests.support.fake_onnxruntime import CPU, CUDA, RTX, Onnxruntime
+from tests.support.fat_binary import library_with
 
 COMPONENTS = {
     "perceptual": "components/perceptual.onnx",
@@ -291,11 +292,11 @@ def test_unknown_names(name):
         ({"gpu": None}, "cuda", "'cuda' was asked for, but no NVIDIA GPU with a driver is here, so use"),
         ({"gpu": None}, "rtx:1", "'rtx:1' was asked for, but no NVIDIA GPU number 1 with"),
         ({"gpu": None}, "tensorrt", "'tensorrt' was asked for, but no NVIDIA GPU"),
-        ({"providers": [CPU]}, "cuda:1", r"'cuda:1' was asked for, but this ONNX .*grefine-rt\[gpu\]"),
+        ({"providers": [CPU]}, "cuda:1", r"'cuda:1' was asked for, but this ONNX .*pip install \.\[gpu\]"),
         (
             {},
             "rtx",
-            r"but the TensorRT-RTX plugin .* is not installed: run 'pip install grefine-rt\[rtx\]'\.",
+            r"but the TensorRT-RTX plugin .* is not installed: run .pip install \.\[rtx\]. in the",
         ),
     ],
 )
@@ -557,7 +558,7 @@ def test_tensorrt_alone_is_no_device_that_anything_runs_on():
 def test_doctor_tries_tensorrt_itself(monkeypatch):
     asked = []
     module = SimpleNamespace(probe=asked.append)
-    monkeypatch.setitem(sys.modules, "grefine_rt.engine.tensorrt.run", module)
+    monkeypatch.setitem(sys.modules, "grefine_rt.engine.tensorrt.probe", module)
     assert doctor._try_device("tensorrt:1") == {
         "device": "cuda:1",
         "backend": "tensorrt",
@@ -600,8 +601,28 @@ def test_gpus_are_asked_of_the_driver(monkeypatch):
         def nvmlShutdown(self):
             Nvml.closed += 1
 
+        def nvmlDeviceGetUUID(self, handle, text, size):
+            text.value = b"GPU-%d000" % handle.value
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Nvml())
     assert nvidia.gpus() == (nvidia.Gpu("GPU 1", "580.65", 100, 1), nvidia.Gpu("GPU 2", "580.65", 200, 2))
     assert Nvml.closed == 1
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    assert [gpu.name for gpu in nvidia.gpus()] == ["GPU 2"]
     monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(nvmlInit_v2=lambda: 9))
     assert nvidia.gpus() == ()
+
+
+def test_a_gpu_without_kernels_is_refused_before_anything_is_opened(folder, machine, tmp_path):
+    module = machine(gpu="sm100")
+    module.__file__ = str(tmp_path / "onnxruntime" / "__init__.py")
+    library_with(tmp_path / "onnxruntime" / kernels.PROVIDER, (2, 90), (2, 120))
+    with pytest.raises(
+        DeviceError, match="'cuda' was asked for, but the installed ONNX Runtime has no kernels"
+    ):
+        select(folder, "cuda")
+    _, choice = select(folder).open(STEP)
+    assert choice.backend == "onnxruntime-cpu"
+    assert "no kernels for the GPU here, which is sm100" in choice.reason
+    assert not any("CUDA" in str(session.providers) for session in module.sessions)

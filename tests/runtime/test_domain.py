@@ -14,7 +14,7 @@ from grefine_rt import Assessor, BundleError, DomainError, OptionError, RefineOp
 from grefine_rt.assess import domain
 from grefine_rt.assess.alignment import overall, regions, score_phrases
 from grefine_rt.assess.domain import Domain, Membership
-from grefine_rt.assess.phrases import parse
+from grefine_rt.assess.prompt import prompt_phrases
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.bundle.store import find, write
 from grefine_rt.cli import app
@@ -121,7 +121,7 @@ def test_a_phrase_of_an_unknown_noun_counts_in_no_score(narrow):
 
 
 def test_an_unknown_phrase_has_no_defect_no_region_and_claims_no_place():
-    phrases = parse("a dragon, a red house, a tree")
+    phrases = prompt_phrases("a dragon, a red house, a tree")
     side = 4
     rows = np.full((3, 1 + side * side), 0.1, np.float32)
     rows[1] = 0.9  # the house is there, the dragon and the tree are not
@@ -188,7 +188,7 @@ def test_a_domain_of_another_encoder_is_refused(tmp_path):
     folder = add_domain(small.save(tmp_path / "other"), np.zeros(4), np.eye(4))
     with (
         Assessor.load(folder, "cpu", 1) as assessor,
-        pytest.raises(BundleError, match="has 4 features, but .* 12"),
+        pytest.raises(BundleError, match=r"has 4 features, but .* 12"),
     ):
         assessor.assess(noise(0), "tree")
 
@@ -278,7 +278,7 @@ def test_a_picture_inside_is_refined_as_ever(mini):
             DomainError, match="is not refined: use a bundle for its kind, or add --outside refine"
         ):
             refiner.refine(foreign, "a red house", options=options)
-    with pytest.raises(OptionError, match="'outside' must be refuse or refine, not 'maybe'"):
+    with pytest.raises(OptionError, match="'outside' must be one of 'refuse', 'refine', not 'maybe'"):
         dataclasses.replace(options, outside="maybe")
 
 

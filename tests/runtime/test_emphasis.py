@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grefine_rt.assess import phrases
+from grefine_rt.assess.prompt import prompt_phrases
 from grefine_rt.errors import PromptError
 from grefine_rt.text.emphasis import (
     MAX_WEIGHT,
@@ -113,7 +113,7 @@ def test_exactly_the_words_of_the_phrase_gain(prompt, data):
 @given(SYNTAX)
 @settings(deadline=None)
 def test_phrases_of_the_parser_can_be_emphasised(prompt):
-    parsed = phrases.parse(prompt)
+    parsed = prompt_phrases(prompt)
     result = emphasise(prompt, [phrase.text for phrase in parsed])
     assert plain_text(result) == plain_text(prompt)
 

@@ -76,6 +76,7 @@ def test_every_component_of_the_embedded_bundle_builds(mini, tmp_path, name, tar
     made = builder.build(mini, manifest, graph, path)
     assert validity(made, manifest, Environment("mini", {"tensorrt-rtx": builder.version}, "sm89")) is None
     assert made.targets == targets
+    assert made.options["flags"] == "TF32 REQUIRE_USER_ALLOCATION RUNTIME_ACTIVATION_RESIZE_10_10"
     # The file stores FP16 and computes in FP32: the engine holds the weights twice as large.
     assert (made.precision, made.storage) == ("fp32", "fp16")
     assert made.engine.size > 1.9 * manifest.files[graph].size
@@ -144,7 +145,7 @@ def test_a_graph_in_half_precision_stays_in_half_precision(small, tmp_path):
     builder = EngineBuilder(("sm89",), weight_streaming=True)
     made = builder.build(small, manifest, "components/inpaint_decode.onnx", tmp_path / "x.engine")
     assert (made.precision, made.storage) == ("fp16", "fp16")
-    assert made.options["flags"] == "TF32 WEIGHT_STREAMING"
+    assert made.options["flags"] == "TF32 WEIGHT_STREAMING RUNTIME_ACTIVATION_RESIZE_10_10"
 
 
 def test_the_sidecar_declares_the_tensors_of_the_graph_file(mini, small, tmp_path):

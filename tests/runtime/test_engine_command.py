@@ -94,7 +94,9 @@ def test_a_sidecar_holds_what_was_built(bundle, use):
     assert made.activations == (4096, 4096, 4096)
     assert made.attention == (1, 1)
     assert made.precision == "fp32"
-    assert made.options["flags"] == "TF32 WEIGHT_STREAMING"
+    flags = "TF32 WEIGHT_STREAMING RUNTIME_ACTIVATION_RESIZE_10_10"
+    assert made.options["flags"] == flags
+    assert {*fake.configs[0].flags, *fake.configs[0].previews} == {*flags.split()}
     content = Path(row["path"]).read_bytes()
     assert (made.engine.size, made.engine.sha256) == (len(content), build.hashlib.sha256(content).hexdigest())
     _, profile, _ = fake.configs[0].profiles
@@ -172,7 +174,7 @@ def test_a_missing_library_is_one_sentence(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     done = run("build", bundle, "--target", "sm89")
     assert done.exit_code == 1
-    assert "pip install grefine-rt[tensorrt]" in done.stderr
+    assert "pip install .[tensorrt]" in done.stderr
 
 
 def fails(bundle, *arguments):
@@ -232,7 +234,9 @@ def test_a_full_disk_is_seen_before_and_during_the_build(bundle, use, monkeypatc
         Path,
         "open",
         lambda path, mode="r", *more, **options: (
-            Full(path, "w") if path.suffix == ".tmp" and mode == "wb" else real(path, mode, *more, **options)
+            Full(path, "w")
+            if path.suffix == ".grefine-tmp" and mode == "wb"
+            else real(path, mode, *more, **options)
         ),
     )
     assert "No space left on device): free some space" in fails(bundle)
@@ -291,11 +295,11 @@ def test_classic_tensorrt_builds_only_for_the_gpu_here(bundle, use):
     assert "choose from sm86" in done.stderr
 
 
-def test_classic_tensorrt_is_version_compatible_and_remembers_its_timings(bundle, use, tmp_path):
+def test_classic_tensorrt_is_built_for_its_release_alone_and_remembers_its_timings(bundle, use, tmp_path):
     fake = use("tensorrt", gpu="sm89")
     rows = build_json(bundle, "--flavour", "tensorrt")
     assert {Path(row["path"]).parent.name for row in rows} == {"sm89-tensorrt"}
-    assert all(config.flags == {"TF32", "VERSION_COMPATIBLE", "REFIT"} for config in fake.configs)
+    assert all(config.flags == {"TF32"} for config in fake.configs)
     (kept,) = (tmp_path / "cache" / "timings").iterdir()
     assert kept.name == "tensorrt-10.14.1-sm89.cache"
     assert kept.read_bytes() == b"measured;" * len(fake.configs)

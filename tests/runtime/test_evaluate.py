@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from grefine_rt import Assessor, OptionError, OutputError
 from grefine_rt.evaluation import correlation
@@ -63,6 +63,44 @@ def test_the_logistic_fits_as_well_as_scipys(kind, seed):
     error, least = (((curve(x, *p) - y) ** 2).sum() for p in (ours, best))
     assert error <= least * (1 + 1e-6)
     assert correlation.plcc_fitted(x, y) == pytest.approx(stats.pearsonr(curve(x, *best), y)[0], abs=1e-5)
+
+
+def small_set(rng):
+    """8 to 39 scores with opinions along a curve, or without any relation; some scores lie far out."""
+    count = int(rng.integers(8, 40))
+    x = rng.normal(size=count)
+    y = 1 + 4 / (1 + np.exp(-(x - rng.normal()) / rng.uniform(0.05, 1)))
+    y = y + rng.normal(0, rng.uniform(0.05, 1.2), count) if rng.random() > 0.2 else rng.normal(size=count)
+    for _ in range(int(rng.integers(0, 4))):
+        x[rng.integers(count)] = rng.normal() * 10 ** rng.uniform(0.5, 3)
+    return x, y
+
+
+def scipys_best(x, y):
+    """The least squared error that scipy finds from three starts."""
+    z = (x - x.mean()) / x.std()
+    ends = (y.max(), y.min()) if np.corrcoef(x, y)[0, 1] >= 0 else (y.min(), y.max())
+
+    def off(q):
+        return (q[0] - q[1]) * special.expit((z - q[2]) / np.exp(np.clip(q[3], -40, 40))) + q[1] - y
+
+    starts = [(0.0, 0.25), (float(np.median(z)), 0.05), (float(np.quantile(z, 0.8)), 1.0)]
+    ends_of = [
+        optimize.least_squares(off, [*ends, m, np.log(w)], method="lm", max_nfev=300) for m, w in starts
+    ]
+    return min(2 * end.cost for end in ends_of)
+
+
+@pytest.mark.parametrize(
+    "count", [pytest.param(40, id="40"), pytest.param(1000, id="1000", marks=pytest.mark.slow)]
+)
+def test_small_sets_with_scores_far_out_find_the_optimum(count):
+    """Never 1e-3 of the opinions' variance above the best of scipy's ends."""
+    rng = np.random.default_rng(11)
+    for _ in range(count):
+        x, y = small_set(rng)
+        error = ((correlation.logistic(x, correlation.fit_logistic(x, y)) - y) ** 2).sum()
+        assert error <= scipys_best(x, y) + 1e-3 * ((y - y.mean()) ** 2).sum()
 
 
 def test_the_fit_straightens_what_is_bent():

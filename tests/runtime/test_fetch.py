@@ -72,6 +72,11 @@ def server(made, tmp_path):
     http.server_close()
 
 
+def aside(name):
+    """Where a bundle is made until it is whole."""
+    return bundle_dir("x").with_name(f".{name}.fetching")
+
+
 def test_a_bundle_arrives_whole_and_is_found_by_its_name(server):
     seen = []
     folder, manifest = fetch(server.url + "/", lambda done, total: seen.append((done, total)))
@@ -89,7 +94,7 @@ def test_a_transfer_that_was_cut_off_goes_on(server, ranges):
     with pytest.raises(BundleError, match="run the command again"):
         fetch(server.url)
     name = json.loads((server.folder / "bundle.json").read_text())["name"]
-    half = (bundle_dir(name) / f"{STEP}.part").stat().st_size
+    half = (aside(name) / f"{STEP}.part").stat().st_size
     assert 0 < half < (server.folder / STEP).stat().st_size
     with pytest.raises(BundleError, match="No bundle"):
         find(name)
@@ -107,7 +112,8 @@ def test_a_transfer_that_was_cut_off_goes_on(server, ranges):
 def test_a_part_of_another_version_is_fetched_anew(server):
     folder, manifest = fetch(server.url)
     (folder / STEP).unlink()
-    (folder / f"{STEP}.part").write_bytes(b"x" * 10)
+    (aside(manifest.name) / "components").mkdir(parents=True)
+    (aside(manifest.name) / f"{STEP}.part").write_bytes(b"x" * 10)
     (folder / "old.onnx").write_bytes(b"of an earlier version")
     assert fetch(server.url) == (folder, manifest)
     assert [begin for path, begin in server.asked if path == STEP] == [0, 10, 0]
@@ -128,8 +134,8 @@ def test_a_file_that_is_not_what_the_manifest_says_never_arrives(server):
     path.write_bytes(b"z" + path.read_bytes()[1:])
     with pytest.raises(BundleError, match="SHA-256"):
         fetch(server.url)
-    (cached,) = (bundle_dir("x").parent).iterdir()
-    assert not (cached / "bundle.json").exists()
+    cached = bundle_dir("x").parent
+    assert not list(cached.rglob("bundle.json"))
     assert not list(cached.rglob("*inpaint_step.onnx*"))
 
 
@@ -212,3 +218,94 @@ def test_the_commands_fetch_list_show_and_verify(server, run):
     assert STEP in {entry["name"]: entry["problem"] for entry in doctor["bundles"]}[name]
     (bundle_dir(name) / "bundle.json").write_text("{")
     assert "cannot be used" in run("bundle", "list").stdout
+
+
+def test_a_fetch_that_fails_leaves_the_bundle_that_is_there(server):
+    folder, manifest = fetch(server.url)
+    (folder / "engines" / "sm89").mkdir(parents=True)
+    write(server.folder, {**json.loads(manifest.to_json()), "version": "2"})
+    path = server.folder / STEP
+    good = path.read_bytes()
+    path.write_bytes(b"z" + good[1:])
+    data = json.loads((server.folder / "bundle.json").read_text())
+    data["files"][STEP]["sha256"] = "0" * 64
+    data["checksum"] = None
+    (server.folder / "bundle.json").write_text(json.dumps(data))
+    with pytest.raises(BundleError, match="SHA-256"):
+        fetch(server.url)
+    assert verify(folder) == manifest
+    path.write_bytes(good)
+    newer = write(server.folder, {**json.loads(manifest.to_json()), "version": "2"})
+    before = len(server.asked)
+    assert fetch(server.url) == (folder, newer)
+    assert [path for path, _ in server.asked[before:]] == ["bundle.json"]  # all files were there
+    assert verify(folder).version == "2"
+    assert (folder / "engines" / "sm89").is_dir()
+    assert sorted(each.name for each in folder.parent.iterdir()) == [f".{folder.name}.lock", folder.name]
+
+
+def test_two_fetches_at_once_both_end_well(server):
+    results, errors = [], []
+
+    def one():
+        try:
+            results.append(fetch(server.url))
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=one) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert len(results) == 4
+    assert verify(results[0][0]) == results[0][1]
+    assert len([path for path, _ in server.asked if path == STEP]) == 1
+
+
+def test_a_swap_that_was_killed_is_undone(server):
+    folder, manifest = fetch(server.url)
+    folder.rename(folder.with_name(f".{folder.name}.old"))
+    assert fetch(server.url) == (folder, manifest)
+    assert [path for path, _ in server.asked if path == STEP] == [STEP]
+
+
+def test_sizes_are_checked_against_the_disk_first(server):
+    data = json.loads((server.folder / "bundle.json").read_text())
+    data["files"][STEP]["size"] = 2**47
+    data["checksum"] = None
+    (server.folder / "bundle.json").write_text(json.dumps(data))
+    with pytest.raises(OutputError, match="GB more on the disk"):
+        fetch(server.url)
+    assert server.asked == [("bundle.json", 0)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *(
+            "https://",
+            "https://[::1",
+            "https://host:port/b",
+            "https://ho st/b",
+            "https://h\u00f6st/b",
+            "://",
+            "https://a\nb",
+        ),
+        *(
+            "https://" + "a" * 3000,
+            "http://[fe80::%25]/b",
+            "https://host:0/b",
+            "https://host:99999999/b",
+            "a/b/c",
+            "\udcff://x",
+        ),
+    ],
+)
+def test_bad_addresses_are_one_sentence(run, source):
+    done = run("bundle", "fetch", source)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert len(done.stderr) < 400

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from grefine_rt.errors import ImageError, OptionError, OutputError
+from grefine_rt.imaging import encode
 from grefine_rt.imaging import image as im
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -148,7 +149,7 @@ def test_alpha_is_kept_and_given_back_unchanged(tmp_path):
     picture = im.load(encoded(Image.fromarray(rgba)))
     assert (picture.rgb[:5] == 255).all()
     np.testing.assert_array_equal(picture.rgb[rgba[..., 3] > 0], rgba[..., :3][rgba[..., 3] > 0])
-    out = im.save(picture.to_pil(), tmp_path / "out.png")
+    out, _ = encode.save(picture.to_pil(), tmp_path / "out.png")
     np.testing.assert_array_equal(np.asarray(Image.open(out)), rgba)
     # A changed picture: the change shows where there is something to see, and only there.
     changed = np.asarray(picture.to_pil(255 - picture.rgb))
@@ -185,7 +186,7 @@ def test_the_colour_profile_is_kept(tmp_path):
     for form, suffix in (("PNG", ".png"), ("JPEG", ".jpg"), ("WEBP", ".webp"), ("TIFF", ".tif")):
         picture = im.load(encoded(image, form, icc_profile=SRGB))
         assert picture.icc_profile == SRGB
-        out = im.save(picture.to_pil(picture.rgb), tmp_path / f"out{suffix}")
+        out, _ = encode.save(picture.to_pil(picture.rgb), tmp_path / f"out{suffix}")
         assert Image.open(out).info["icc_profile"] == SRGB
 
 
@@ -327,16 +328,16 @@ def test_encoder_input_is_the_whole_picture():
 def test_lossless_formats_give_every_pixel_back(tmp_path):
     rgb = scene()
     for suffix in (".png", ".webp", ".tif", ".tiff", ".PNG"):
-        out = im.save(Image.fromarray(rgb), tmp_path / f"out{suffix}")
+        out, _ = encode.save(Image.fromarray(rgb), tmp_path / f"out{suffix}")
         np.testing.assert_array_equal(Image.open(out).convert("RGB"), rgb)
     smooth = np.tile(np.linspace(0, 255, 64).astype(np.uint8)[:, None, None], (1, 64, 3))
-    out = im.save(Image.fromarray(smooth), tmp_path / "out.jpg")
+    out, _ = encode.save(Image.fromarray(smooth), tmp_path / "out.jpg")
     assert np.abs(np.asarray(Image.open(out)).astype(int) - smooth).max() < 4
 
 
 def cannot_save(path, *words, image=None, **options):
     with pytest.raises(OutputError) as caught:
-        im.save(image or Image.fromarray(scene()), path, **options)
+        encode.save(image or Image.fromarray(scene()), path, **options)
     for word in words:
         assert word in str(caught.value)
 
@@ -376,4 +377,4 @@ def test_inputs_are_never_overwritten(tmp_path):
     for path in (source, tmp_path / "." / "in.png", link, hard):
         cannot_save(path, "overwrite", not_over=[source])
     assert source.read_bytes() == before
-    im.save(Image.fromarray(scene()), tmp_path / "out.png", not_over=[source])
+    encode.save(Image.fromarray(scene()), tmp_path / "out.png", not_over=[source])

@@ -44,7 +44,7 @@ def run(program):
 
 def test_no_module_of_the_runtime_brings_in_the_export_side():
     names, loaded = run(IMPORT_ALL)
-    assert {"grefine_rt.refiner", "grefine_rt.plan.make", "grefine_rt.assess.phrases"} <= set(names)
+    assert {"grefine_rt.refiner", "grefine_rt.plan.make", "grefine_rt.assess.prompt.phrases"} <= set(names)
     assert not EXPORT_ONLY & set(loaded)
 
 

@@ -87,7 +87,7 @@ def test_the_update_is_that_of_architecture_md(rescale, blended):
     exact = {name: value.astype(np.float64) for name, value in at.items()}
     factors = row.astype(np.float64)
     model = exact["negative"] + factors[7] * (exact["positive"] - exact["negative"])
-    model = model * (1 + factors[8] * (exact["positive"].std(ddof=1) / model.std(ddof=1) - 1))
+    model = model * (1 + factors[8] * (exact["positive"].std() / model.std() - 1))
     clean = factors[1] * exact["sample"] + factors[2] * model
     following = (
         factors[3] * exact["sample"] + factors[4] * clean + factors[5] * exact["previous"]

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from grefine_rt.assess.perceptual import FACTORS, calibrated, combine, published, upsample
+from grefine_rt.assess.perceptual import (
+    FACTORS,
+    PAPER,
+    SCRIPT,
+    calibrated,
+    combine,
+    published,
+    upsample,
+)
 
 ALPHA = (0.9, 0.5, 0.7)
 unit = st.floats(0, 1, width=32)
@@ -82,10 +91,17 @@ def test_calibrated_is_absolute_and_published_relative():
 
 @given(hnp.arrays(np.float32, (10, 4, 2), elements=st.floats(-3, 3, width=32)))
 def test_published_is_the_authors_arithmetic(similarities):
+    """By default the overall pair alone, with "product" the script's `--multi`, which divides by one bound thrice; each
+    switch alone goes the paper's way."""
     result = published(similarities, ALPHA)
     pairs = similarities[0].astype(float)
     scores = [math.exp(good) / (math.exp(good) + math.exp(bad)) for good, bad in pairs]
-    assert result.score == pytest.approx(equation_3(scores, ALPHA), abs=1e-5)
+    assert result.score == pytest.approx(scores[0], abs=1e-5)
+    multi = published(similarities, ALPHA, replace(SCRIPT, factors="product"))
+    expected = scores[0] * math.prod(min(score / ALPHA[0], 1) for score in scores[1:])
+    assert multi.score == pytest.approx(expected, abs=1e-5)
+    own = published(similarities, ALPHA, replace(SCRIPT, factors="product", bounds="own"))
+    assert own.score == pytest.approx(equation_3(scores, ALPHA), abs=1e-5)
     patches = similarities[1:, 0, 0].astype(float)
     if np.ptp(patches) > 1e-3:
         np.testing.assert_allclose(result.map.ravel(), (patches - patches.min()) / np.ptp(patches), atol=1e-3)
@@ -94,6 +110,34 @@ def test_published_is_the_authors_arithmetic(similarities):
 def test_published_map_of_a_flat_picture_is_finite():
     flat = published(np.full((5, 4, 2), 0.3, np.float32), ALPHA).map
     np.testing.assert_array_equal(flat, 0.5)
+
+
+def test_calibrated_takes_the_same_switches():
+    pairs = np.tile(np.array([0.8, 0.5, 0.4, 0.3], np.float32), (5, 1))
+    assert calibrated(pairs, ALPHA, replace(PAPER, factors="overall")).score == pytest.approx(0.8)
+    first = calibrated(pairs, ALPHA, replace(PAPER, bounds="first"))
+    assert first.score == pytest.approx(0.8 * 0.5 * 0.4 * 0.3 / ALPHA[0] ** 3, rel=1e-5)
+
+
+def bilinear_point(grid, row, column, height, width):
+    """One pixel of a bilinear enlargement, by the definition."""
+
+    def neighbours(index, side, length):
+        place = max((index + 0.5) * side / length - 0.5, 0)
+        low = int(place)
+        return low, min(low + 1, side - 1), place - low
+
+    (a, b, s), (c, d, t) = neighbours(row, len(grid), height), neighbours(column, len(grid), width)
+    top = (1 - t) * grid[a, c] + t * grid[a, d]
+    return (1 - s) * top + s * ((1 - t) * grid[b, c] + t * grid[b, d])
+
+
+@pytest.mark.parametrize("size", [(50, 77), (9, 9), (8, 8), (5, 30)])
+def test_bilinear_upsampling(size):
+    grid = np.random.default_rng(1).uniform(0, 1, (8, 8)).astype(np.float32)
+    got = upsample(grid, size, "bilinear")
+    expected = [[bilinear_point(grid, r, c, *size) for c in range(size[1])] for r in range(size[0])]
+    np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_upsampling_is_bicubic_at_any_aspect():

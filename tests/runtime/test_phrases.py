@@ -6,16 +6,28 @@ passes unnoticed.
 """
 
 import random
+import sys
 import threading
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.phrases import LONG_PROMPT, first_call, later_calls, load, rates, written
-from grefine_rt.assess import lexicon, prompt_tree, tagger
-from grefine_rt.assess.phrases import parse, words
+from benchmarks.phrases import LONG_PROMPT, first_call, hostile, later_calls, load, rates, slowest, written
+from benchmarks.prompt_sets import judged, shares
+from grefine_rt.assess.prompt import (
+    MAX_CHARACTERS,
+    MAX_WORDS,
+    chunks,
+    forget_prompts,
+    prompt_phrases,
+    prompt_words,
+    tagger,
+    words,
+)
+from grefine_rt.cancel import CancelToken
+from grefine_rt.errors import Cancelled, PromptError
+from grefine_rt.text.emphasis import plain_text
 
 KINDS = load()
 CASES = {case["prompt"]: case for cases in KINDS.values() for case in cases}
@@ -76,10 +88,10 @@ def test_how_many_prompts_are_parsed_exactly():
         [sum(column) for column in zip(*(groups[group] for groups in found.values()), strict=True)]
         for group in ("seen", "unseen")
     )
-    assert (seen, unseen) == ([325, 335], [36, 39])
+    assert (seen, unseen) == ([325, 335], [37, 39])
     assert len(CASES) == sum(map(len, KINDS.values())) == 374
     assert all(len(cases) >= 20 for kind, cases in KINDS.items() if kind != "long")
-    assert max(len(words(prompt)) for prompt in CASES) == 400
+    assert max(len(prompt_words(prompt)) for prompt in CASES) == 400
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -106,13 +118,20 @@ def test_every_setting_and_place(setting):
 
 
 def check(prompt):
-    parsed = parse(prompt)
-    found = words(prompt)
-    assert sorted(word for phrase in parsed for word in phrase.words) == list(range(len(found)))
+    parsed = prompt_phrases(prompt)
+    found = prompt_words(prompt)
+    assert sorted(word for phrase in parsed for word in phrase.words) == list(
+        range(min(len(found), MAX_WORDS))
+    )
     assert bool(parsed) == bool(found)
     for index, phrase in enumerate(parsed):
         assert phrase.noun_index in phrase.words
         assert list(phrase.words) == sorted(phrase.words)
+        assert [plain_text(prompt)[start:end] for start, end in phrase.spans] == [
+            found[word] for word in phrase.words
+        ]
+        assert phrase.noun_span == phrase.spans[phrase.words.index(phrase.noun_index)]
+        assert phrase.relation is None or phrase.ancestor != index
         assert phrase.noun.split()[-1] == found[phrase.noun_index]
         assert set(phrase.noun.split()) <= set(phrase.text.split())
         assert set(phrase.text.split()) <= {found[word] for word in phrase.words}
@@ -142,39 +161,148 @@ def test_any_order_of_prompt_words_is_parsed(text):
     check(text)
 
 
-def test_long_prompts_are_parsed_quickly():
-    rng = random.Random(0)
-    parse("a cat")
-    prompt = " ".join(rng.choice(VOCABULARY) for _ in range(400))
-    start = time.process_time()
-    check(prompt)
-    for word in ("1", "red", "cat", "the", "in a cat", "standing", "red ,"):
-        parse(f"{word} " * 400)
-    assert time.process_time() - start < 3
+def test_a_longer_prompt_is_refused_in_one_sentence():
+    check("a red cat " * (MAX_CHARACTERS // 10))
+    for call in (prompt_phrases, prompt_words):
+        with pytest.raises(
+            PromptError, match=r"^The prompt has 10001 characters, and 10000 is the most: [^.]*\.$"
+        ):
+            call("x" * (MAX_CHARACTERS + 1))
+
+
+def test_words_after_the_last_that_counts_are_in_no_phrase():
+    prompt = "a cat and " * 200
+    _, end = max(span for phrase in prompt_phrases(prompt) for span in phrase.spans)
+    assert len(prompt[:end].split()) == MAX_WORDS
+    assert prompt_phrases(prompt) == prompt_phrases(" ".join(prompt.split()[:MAX_WORDS]))
+
+
+def test_parsing_heeds_the_cancel_token():
+    class After(CancelToken):
+        """Cancelled when it has been asked `left` times."""
+
+        def __init__(self, left):
+            super().__init__()
+            self.left = left
+
+        @property
+        def cancelled(self):
+            self.left -= 1
+            return self.left < 0
+
+    prompt = "a house, a boat, a kite, a cat"
+    for left in range(6):
+        forget_prompts()
+        with pytest.raises(Cancelled):
+            prompt_phrases(prompt, After(left))
+    token = After(6)
+    assert len(prompt_phrases(prompt, token)) == 4
+    assert token.left == 0
+    assert prompt_phrases(prompt, CancelToken()) == prompt_phrases(prompt)
+
+
+@given(
+    st.sampled_from(["a ", "red, ", "cat ", "of ", "(a", "<lora:", "dogs' ", "x,", "standing "]),
+    st.integers(1, 4),
+)
+@settings(deadline=None, max_examples=30)
+def test_work_grows_no_faster_than_the_prompt(piece, size):
+    """Steps of the interpreter, which no other work on the machine changes."""
+    few, many = (steps_of(piece * count) for count in (50 * size, 100 * size))
+    assert many < 2.3 * few + 2_000
+
+
+def steps_of(prompt):
+    """Python functions that are called while `prompt` is parsed."""
+    calls = 0
+
+    def count(_frame, event, _argument):
+        nonlocal calls
+        calls += event == "call"
+
+    forget_prompts()
+    prompt_phrases("a cat")
+    former = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        prompt_phrases(prompt)
+    finally:
+        sys.setprofile(former)
+    return calls
+
+
+@pytest.mark.timing
+def test_hostile_prompts_cost_little():
+    # The processor's time, and half of what is promised on top: other work on the machine must not fail the test.
+    prompt_phrases("a cat")
+    assert slowest(hostile().values())[-1] < 0.075
+
+
+TARGETS = {
+    ("GenEval", "object"): 0.99,
+    ("GenEval", "colour"): 0.98,
+    ("GenEval", "position"): 0.97,
+    ("tag lists, odd", "clean"): 0.97,
+    ("tag lists, even", "clean"): 0.97,
+    ("tag lists, held out", "clean"): 0.93,
+    ("sentences, odd", "ancestors"): 0.97,
+    ("sentences, even", "ancestors"): 0.92,
+    ("sentences, held out", "ancestors"): 0.94,
+}
+
+
+def test_public_and_own_prompts_are_read_as_their_truth_says():
+    found = {
+        (name, figure): right / count
+        for name, verdicts in judged()
+        for figure, (right, count) in shares(verdicts).items()
+    }
+    assert {key: share for key, share in TARGETS.items() if found[key] < share} == {}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("a photo of a dog right of a teddy bear", ["a dog | dog | -", "a teddy bear | teddy bear | dog"]),
+        ("a woman in a tank top", ["a woman | woman | -", "a tank top | tank top | woman"]),
+        ("a panda making latte art", ["a panda | panda | -", "making latte art | latte art | panda"]),
+        ("a photo of a pink dining table", ["a pink dining table | dining table | -"]),
+        ("a background of snowy mountains", ["snowy mountains | mountains | -"]),
+        ("a sign that says 'Deep Learning'", ["a sign says Deep Learning | sign | -"]),
+        ("two birds looking at each other", ["two birds looking at each other | birds | -"]),
+        ("a cat, art by wlop, artgerm and greg rutkowski, 8 k", ["a cat | cat | -"]),
+        ("a rainbow colored penguin", ["a rainbow colored penguin | penguin | -"]),
+    ],
+)
+def test_causes_of_former_faults(prompt, expected):
+    assert written(prompt) == expected
 
 
 def test_plurals_are_looked_up_as_their_singular():
     plurals = "leaves elves men women wolves knights flies boxes dress"
-    assert [lexicon.singular(word) for word in listed(plurals)] == listed(
+    assert [words.singular(word) for word in listed(plurals)] == listed(
         "leaf elf man woman wolf knight fly box dress"
     )
     assert written("two men on a bench feeding pigeons")[-1] == "feeding pigeons | pigeons | men"
 
 
 def test_words_count_without_punctuation_and_weights():
-    assert words("a (red car:1.2), [old] t-shirt!") == ("a", "red", "car", "old", "t-shirt")
+    assert prompt_words("a (red car:1.2), [old] t-shirt!") == ("a", "red", "car", "old", "t-shirt")
 
 
 def test_threads_agree():
     prompts = [f"{prompt} {number}" for prompt in CASES for number in range(2)]
     results = []
-    threads = [threading.Thread(target=lambda: results.append([parse(p) for p in prompts])) for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda: results.append([prompt_phrases(p) for p in prompts]))
+        for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    parse.cache_clear()
-    assert results == [[parse(p) for p in prompts]] * 4
+    forget_prompts()
+    assert results == [[prompt_phrases(p) for p in prompts]] * 4
 
 
 def weights_of(model, feature):
@@ -193,8 +321,6 @@ def test_tags_and_weights_are_those_of_the_published_tagger():
     assert len(model.thousandths) == len(model.class_of) == model.ends[-1] == 374_698
     assert weights_of(model, "i word inventiveness") == {"NN": 0.971, "RB": -0.971}
     assert weights_of(model, "i+1 word budgets")["VBG"] == 3.06
-    assert tagger.knows("inventiveness")
-    assert not tagger.knows("cyberpunk")
 
 
 def test_every_tag_is_that_of_nltk():
@@ -232,13 +358,14 @@ def test_chunks_are_those_of_nltk():
         for node in parser.parse([(str(index), tag) for index, tag in enumerate(tags)]):
             label = "word" if isinstance(node, tuple) else node.label()
             expected.append((label, 1 if isinstance(node, tuple) else len(node.leaves())))
-        letters = "".join(prompt_tree._letter(tag) for tag in tags)
-        found = [(chunk.lastgroup, len(chunk[0])) for chunk in prompt_tree._CHUNK.finditer(letters)]
+        letters = "".join(chunks.letter(tag) for tag in tags)
+        found = [(chunk.lastgroup, len(chunk[0])) for chunk in chunks.CHUNK.finditer(letters)]
         assert found == expected, tags
 
 
+@pytest.mark.timing
 def test_times():
     # The processor's time: other work on the machine must not fail the test.
     assert first_call(runs=3).cpu < 0.5
-    assert len(words(LONG_PROMPT)) == 69
+    assert len(prompt_words(LONG_PROMPT)) == 69
     assert later_calls(runs=20).cpu < 0.010

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment
@@ -455,8 +456,10 @@ def test_a_mask_can_be_drawn_by_hand():
     assert changed.coverage == pytest.approx(mask.mean())
     assert not changed.with_mask(np.zeros_like(mask)).regenerate
     assert changed.with_mask(mask.tolist()).boxes == changed.boxes
-    for bad in (mask[:-1], mask.astype(np.uint8), [[1]]):
-        with pytest.raises(OptionError, match="bool array of shape"):
+    for same in (mask.astype(np.uint8) * 255, mask.astype(np.float32), Image.fromarray(mask)):
+        assert changed.with_mask(same).boxes == changed.boxes
+    for bad in (mask[:-1], mask.astype(complex), [[1]]):
+        with pytest.raises(OptionError, match="The mask has"):
             plan.with_mask(bad)
 
 

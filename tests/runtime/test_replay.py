@@ -319,7 +319,7 @@ def test_without_cuda_core_the_sentence_says_what_to_install(folder, replayed, m
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(device_memory, "find_spec", lambda name: None if name == "cuda.core" else name)
         with pytest.raises(
-            DeviceError, match=r"asked for, but cuda\.core is not installed: run \"pip install 'cuda-c"
+            DeviceError, match=r"asked for, but cuda\.core is not installed: run 'pip install \.\[tensorrt"
         ):
             Bundle.open(folder, "cuda", cuda_graphs=True)
     monkeypatch.setitem(sys.modules, "cuda.core", None)

@@ -19,8 +19,7 @@ from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.device_memory import CudaDevice, Scratch
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.sized import SIZES_KEPT, axis_sizes
-from grefine_rt.engine.tensorrt import build, jit_cache
-from grefine_rt.engine.tensorrt import run as tensorrt
+from grefine_rt.engine.tensorrt import build, jit_cache, probe
 from grefine_rt.engine.tensorrt.build import EngineBuilder
 from grefine_rt.engine.tensorrt.jit_cache import JitCache
 from grefine_rt.engine.tensorrt.run import TensorRTEngine, profile_for
@@ -154,6 +153,7 @@ def test_an_own_graph_is_captured_once_a_size_and_serves_later_loops(folder, mac
     here = machine(flavour="tensorrt")
     engine = here.load(STEP)
     plain = loop(engine, steps=1)
+    np.testing.assert_array_equal(loop(engine, steps=1), plain)
     assert (here.cuda.graphs, here.cuda.launches) == (0, 0)
     np.testing.assert_array_equal(loop(engine, steps=1), plain)
     assert (here.cuda.graphs, here.cuda.launches) == (1, 1)
@@ -163,7 +163,7 @@ def test_an_own_graph_is_captured_once_a_size_and_serves_later_loops(folder, mac
     for cells in ((2, 4), (4, 4), (2, 4), (4, 4), (2, 4)):
         engine.run(inputs_of(folder, STEP, cells))
     assert here.cuda.graphs == 2
-    assert engine.graphs == "captured at the second run of a size"
+    assert engine.graphs == "captured at the third run of a size"
 
 
 def test_what_cannot_be_captured_runs_plainly_and_says_so(folder, machine):
@@ -181,6 +181,56 @@ def test_tensorrt_for_rtx_captures_its_graphs_itself(machine):
     assert here.cuda.graphs == 0
     assert engine.graphs == "captured by TensorRT for RTX itself"
     assert engine._config.cuda_graph_strategy is fake_tensorrt.Graphs.WHOLE_GRAPH_CAPTURE
+
+
+def test_kernels_are_specialised_before_a_run_not_during_a_loop(machine):
+    """With LAZY ones the first loop would begin with other kernels than it ends with."""
+    config = machine().load(STEP)._config
+    chosen = config.dynamic_shapes_kernel_specialization_strategy
+    assert chosen is fake_tensorrt.Specialization.EAGER
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt-rtx", "tensorrt"])
+def test_weights_that_stream_are_not_captured_and_it_says_so(folder, machine, flavour):
+    here = machine(flavour=flavour)
+    engine = here.load(STEP, streaming=True, budget=400)
+    for _ in range(4):
+        engine.run(inputs_of(folder, STEP))
+    assert (here.cuda.graphs, here.cuda.launches) == (0, 0)
+    assert engine.graphs == "not used, for weights come from host memory in every run"
+    if flavour == "tensorrt-rtx":
+        assert engine._config.cuda_graph_strategy is fake_tensorrt.Graphs.DISABLED
+    whole = here.load(STEP, streaming=True, budget=1000)
+    assert "captured" in whole.graphs
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt-rtx", "tensorrt"])
+def test_a_context_whose_scratch_memory_moves_is_made_anew(folder, machine, flavour):
+    """TensorRT for RTX captures graphs itself, with the old address in them."""
+    here = machine(flavour=flavour)
+    scratch = Scratch()
+    step, decode = (here.load(graph, scratch=scratch) for graph in (STEP, DECODE))
+    here.trt.engines[1].need = lambda profile: 50_000
+    arrays = inputs_of(folder, STEP)
+    wanted = OnnxEngine(folder / STEP, "cpu").run(arrays)
+    assert_same(step.run(arrays), wanted)
+    (plan,) = step._plans.values()
+    first = plan._context
+    assert_same(step.run(arrays), wanted)
+    assert plan._context is first
+    decode.run(inputs_of(folder, DECODE))
+    for _ in range(4):
+        assert_same(step.run(arrays), wanted)
+    assert plan._context is not first
+    assert first.runs == 2
+
+
+def test_no_answer_to_how_much_memory_is_an_error(folder, machine):
+    here = machine()
+    engine = here.load(STEP)
+    here.trt.engines[0].need = lambda profile: 0
+    with pytest.raises(DeviceError, match="the memory of these sizes was refused"):
+        engine.run(inputs_of(folder, STEP))
 
 
 def test_scratch_memory_is_shared_and_as_large_as_the_largest_need(folder, machine):
@@ -327,9 +377,10 @@ def test_scratch_that_cannot_grow_leaves_the_engines_usable(folder, machine):
     arrays = inputs_of(folder, STEP, (2, 2))
     wanted = engine.run(arrays)
     (inner,) = here.trt.engines
-    inner.need = lambda profile: 10**6
+    need, inner.need = inner.need, lambda profile: 10**6
     with pytest.raises(DeviceError, match="OUT_OF_MEMORY"):
         engine.run(inputs_of(folder, STEP, (2, 3)))
+    inner.need = need  # of the smaller size, whose context is made anew
     assert_same(engine.run(arrays), wanted)
 
 
@@ -379,18 +430,21 @@ def test_what_is_installed_can_be_tried_without_an_engine(machine, monkeypatch, 
     versions = dict.fromkeys(("tensorrt-rtx", "tensorrt"), "1.7")
     installed = Environment("", versions, "sm90" if flavour == "tensorrt" else "sm89")
     monkeypatch.setattr(Environment, "here", classmethod(lambda *_: installed))
-    monkeypatch.setattr(tensorrt, "library", lambda name: {flavour: here.trt}[name])
-    tensorrt.probe("cuda:0")
+    monkeypatch.setattr(probe, "library", lambda name: {flavour: here.trt}[name])
+    probe.probe("cuda:0")
     with pytest.raises(DeviceError, match="'cuda:3' cannot be used"):
-        tensorrt.probe("cuda:3")
+        probe.probe("cuda:3")
 
     def failing(log):
         log.log(here.trt.ILogger.Severity.ERROR, "CUDA driver is too old")
         raise TypeError("factory function returned nullptr")
 
+    monkeypatch.setattr(here.trt.Runtime, "deserialize_cuda_engine", lambda runtime, data: None)
+    with pytest.raises(DeviceError, match="its engine was refused"):
+        probe.probe("cuda:0")
     monkeypatch.setattr(here.trt, "Runtime", failing)
     with pytest.raises(DeviceError) as caught:
-        tensorrt.probe("cuda:0")
+        probe.probe("cuda:0")
     assert "(factory function returned nullptr; CUDA driver is too old)" in one_line(caught)
 
 
@@ -403,7 +457,7 @@ def test_a_missing_library_or_gpu_is_one_sentence(machine, monkeypatch):
         here.load(STEP, device="cuda:1", scratch=Scratch())
     monkeypatch.setitem(sys.modules, "cuda.core", None)
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace())
-    with pytest.raises(DeviceError, match=r"pip install 'cuda-core>=1\.2' 'cuda-bind"):
+    with pytest.raises(DeviceError, match=r"pip install \.\[tensorrt\]"):
         Scratch()
 
 
@@ -475,7 +529,7 @@ def test_where_the_driver_does_not_tell_its_version_it_is_known_by_its_cuda(mach
 
     here = machine()
     here.cuda.system.get_kernel_mode_driver_version = unknown
-    assert Scratch().gpu.key == "Pretended GPU 4090-sm89-driver13.0"
+    assert Scratch().gpu.key == "Pretended GPU 4090-sm89-driver-cuda13020"
 
 
 def test_a_cache_is_written_when_it_grew_and_never_by_a_smaller_one(tmp_path):
@@ -561,7 +615,15 @@ def test_every_name_of_tensorrt_is_there_in_the_real_library(tmp_path, folder, m
     named(trt.IRuntimeConfig, "set_execution_context_allocation_strategy", "cuda_graph_strategy")
     named(trt.IRuntimeConfig, "create_runtime_cache", "set_runtime_cache")
     named(trt.IRuntimeCache, "serialize", "deserialize")
-    named(trt.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE")
+    named(trt.IRuntimeConfig, "dynamic_shapes_kernel_specialization_strategy")
+    named(trt.DynamicShapesKernelSpecializationStrategy, "EAGER")
+    named(trt.CudaGraphStrategy, "WHOLE_GRAPH_CAPTURE", "DISABLED")
+    named(trt.IExecutionContext, "engine")
+    named(trt.ICudaEngine, "device_memory_size_v2")
+    named(trt.IHostMemory, "nbytes")
+    assert not hasattr(trt.IHostMemory, "__len__")
+    named(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION")
+    named(trt.PreviewFeature, "RUNTIME_ACTIVATION_RESIZE_10_10")
     named(trt.ExecutionContextAllocationStrategy, "USER_MANAGED")
     known = {name.lower() for name in trt.ComputeCapability.__members__ if name.startswith("SM")}
     assert set(RTX_TARGETS) == known
@@ -583,10 +645,23 @@ def test_without_a_driver_the_real_library_loads_nothing_in_one_sentence(folder,
     assert "driver" in one_line(caught)
 
 
+def test_the_real_library_tells_that_it_cannot_be_tried_without_a_driver(monkeypatch):
+    if importlib.util.find_spec("tensorrt_rtx") is None or build.gpu_target() is not None:
+        pytest.skip("TensorRT for RTX is not installed, or a driver is here")
+    core = fake_cuda.module()
+    monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(core=core))
+    monkeypatch.setitem(sys.modules, "cuda.core", core)
+    here = Environment("", {"tensorrt-rtx": "1.7"}, "sm89")
+    monkeypatch.setattr(Environment, "here", classmethod(lambda *_: here))
+    with pytest.raises(DeviceError, match=r"TensorRT cannot use 'cuda:0' \(its engine was refused; .*driver"):
+        probe.probe("cuda:0")
+
+
 def test_every_name_of_cuda_core_is_there_in_the_real_one():
     core = pytest.importorskip(
         "cuda.core", reason="cuda-core with cuda-bindings is not installed", exc_type=ImportError
     )
+    from cuda.bindings import driver
     from cuda.core.graph import Graph, GraphBuilder
 
     named(core.Device, "set_current", "create_stream", "create_graph_builder", "compute_capability", "name")
@@ -594,7 +669,8 @@ def test_every_name_of_cuda_core_is_there_in_the_real_one():
     named(core.Buffer, "from_handle", "copy_from", "handle", "size", "close")
     named(core.DeviceMemoryResource, "allocate")
     named(core, "DeviceMemoryResourceOptions")
-    named(core.system, "get_kernel_mode_driver_version", "get_user_mode_driver_version")
+    named(core.system, "get_kernel_mode_driver_version")
+    named(driver, "cuDriverGetVersion", "cuMemGetInfo")
     named(GraphBuilder, "begin_building", "end_building", "complete", "stream")
     named(Graph, "launch")
 

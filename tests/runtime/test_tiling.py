@@ -135,6 +135,29 @@ def test_a_tile_gets_its_own_part_of_the_control(bundle):
     assert np.abs(tiled[..., -2:] - left[..., -2:]).max() > 1e-2
 
 
+@pytest.mark.parametrize("solver", ["ddim", "dpm++2m"])
+def test_what_no_step_writes_goes_to_the_device_once_a_tile(bundle, monkeypatch, solver):
+    """Of a large picture, `control` alone would be megabytes a tile and step."""
+    sent, kind = [], type(bundle.engine("restore_step").bind())
+    upload = kind.upload
+
+    def noting(binding, array):
+        sent.append(array.shape)
+        return upload(binding, array)
+
+    monkeypatch.setattr(kind, "upload", noting)
+    steps = restore(
+        bundle, flat(64, 96), "cat", seed=1, delta=0.5, solver=solver, guidance=2.0, tile=32
+    ).calls
+    assert steps > 2
+    tiles = len(cut(8, 12, 4, 1, 2))
+    assert sent.count((1, 3, 32, 32)) == tiles  # control
+    changing = sent.count((1, 4, 4, 4))  # sample and perhaps previous, and noise once a tile
+    assert steps * tiles < changing <= (2 * steps + 1) * tiles
+    rest = [shape for shape in sent if len(shape) < 4]
+    assert len(rest) <= 2 * steps + 1  # a timestep and a row of coefficients a step, and the text
+
+
 def test_progress_and_cancellation_between_tiles(bundle):
     token, seen = CancelToken(), []
 

@@ -128,8 +128,22 @@ def save_transformers(clip, folder):
     return folder
 
 
+OPENAI_CONSTANTS = {
+    name: torch.tensor(value)
+    for name, value in (("input_resolution", 224), ("context_length", 77), ("vocab_size", 49408))
+}
+"""Three numbers that are no weights, by which OpenAI's archives can be told."""
+
+
+def write_open_clip_config(folder, **settings):
+    """`open_clip_config.json` of a CLIP with OpenAI's activation unless `settings` say else."""
+    model = {"embed_dim": 40, "quick_gelu": True, **settings}
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model}))
+
+
 def save_open_clip(clip, path):
     save_file(openai_state(clip), path)
+    write_open_clip_config(path.parent)
     return path
 
 
@@ -203,4 +217,4 @@ def random_resnet(layers=(1, 1, 1, 1), width=4, grid=2, projected=40, seed=5):
 def with_text_of(clip, resnet):
     """The whole of a CLIP RN50: the text side of `clip` and the image side `resnet`, both with OpenAI's names."""
     text = {name: value for name, value in openai_state(clip).items() if not name.startswith("visual.")}
-    return {**resnet, **text}
+    return {**resnet, **text, **OPENAI_CONSTANTS}

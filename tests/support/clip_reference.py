@@ -130,7 +130,7 @@ class ResNetReference:
                 block += 1
         return x
 
-    def tokens(self, image, attention="vv-normalised"):
+    def tokens(self, image, attention="vv"):
         """(1 + N, d): the class token asks with q and k, every other token with its own v."""
 
         def linear(x, name):

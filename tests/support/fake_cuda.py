@@ -141,10 +141,10 @@ def module(memory=10**9, captures=True):
 
     fake.Device, fake.Buffer = Device, Buffer
     fake.driver = SimpleNamespace(
-        CUresult=SimpleNamespace(CUDA_SUCCESS=0), cuMemGetInfo=lambda: (0, held.size - held.used, held.size)
+        CUresult=SimpleNamespace(CUDA_SUCCESS=0),
+        cuMemGetInfo=lambda: (0, held.size - held.used, held.size),
+        cuDriverGetVersion=lambda: (0, 13020),
     )
     fake.DeviceMemoryResource, fake.DeviceMemoryResourceOptions = Resource, object
-    fake.system = SimpleNamespace(
-        get_kernel_mode_driver_version=lambda: (580, 65, 6), get_user_mode_driver_version=lambda: (13, 0)
-    )
+    fake.system = SimpleNamespace(get_kernel_mode_driver_version=lambda: (580, 65, 6))
     return fake

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 
 import huggingface_hub
 
+from grefine_export import hub
+
 LARGE = 16
 """Files of this many bytes and more are "large" ones, with a SHA-256."""
 
@@ -23,6 +25,8 @@ class FakeHub:
         self.offline, self.breaks, self.lies = False, None, False
         self.fetched: list[str] = []
         monkeypatch.setattr(huggingface_hub, "HfApi", lambda: self)
+        # Bytes are a matter of `test_hub_server.py`: here a file comes whole, by `snapshot_download`.
+        monkeypatch.setattr(hub, "download", lambda *_: None)
         monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot_download)
         monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", self.try_to_load_from_cache)
 

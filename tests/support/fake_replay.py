@@ -1,7 +1,9 @@
 """A stand-in for ONNX Runtime CUDA with CUDA graphs: it computes on the CPU, from and to addresses of `fake_cuda`.
 
-It is as particular as the real one: a graph that was captured reads and writes where its tensors lay then, whatever is
-bound now, and while one is captured nobody may ask for memory. `threads` are those from which a session was called.
+It is as particular as the real one on stub libraries (tests/stub_cuda): what runs waits in the stream that it was given
+until someone waits for that, a graph that was captured reads and writes where its tensors lay then, whatever is bound
+now, while one is captured nobody may ask for memory, and a graph with nodes that need a copy to the CPU is refused.
+`threads` are those from which a session was called.
 """
 
 import contextlib
@@ -10,9 +12,14 @@ import threading
 from types import SimpleNamespace
 
 import numpy as np
+import onnx
 import onnxruntime
 
+from tests.support.fake_cuda import Stream
 from tests.support.fake_onnxruntime import CPU, CUDA, RunOptions, SessionOptions
+
+COPYING = frozenset({"ArgMax", "ReduceProd"})
+"""Kinds of nodes, of those that our graphs have had, that the CPU gets with copies there and back."""
 
 
 class Binding:
@@ -30,6 +37,12 @@ class Binding:
 
 class Session:
     def __init__(self, path, settings, module):
+        kinds = {node.op_type for node in onnx.load(path, load_external_data=False).graph.node}
+        if settings.get("enable_cuda_graph") == "1" and kinds & COPYING:
+            raise RuntimeError(
+                "This session cannot use the graph capture feature as requested by the user as all compute graph nodes "
+                "have not been partitioned to the CUDAExecutionProvider"
+            )
         self._session = onnxruntime.InferenceSession(path, providers=[CPU])
         self.settings, self._module = settings, module
         self.get_inputs, self.get_outputs = self._session.get_inputs, self._session.get_outputs
@@ -51,7 +64,7 @@ class Session:
         graph = int(options.entries["gpu_graph_id"])
         if graph in self.captured:
             self.replays += 1
-            self._execute(self.captured[graph])
+            self._execute(self.captured[graph], options)
             return
         if graph >= 0:
             self.numbers.append(graph)
@@ -64,9 +77,16 @@ class Session:
         if graph < 0:
             self._module.ask_for_memory()
             self.plain += 1
-        self._execute(binding)
+        self._execute(binding, options)
 
-    def _execute(self, bound):
+    def _execute(self, binding, options):
+        bound = SimpleNamespace(inputs=dict(binding.inputs), outputs=dict(binding.outputs))
+        stream = Stream.known[int(self.settings["user_compute_stream"])]
+        stream.submit(lambda: self._compute(bound))
+        if options.entries.get("disable_synchronize_execution_providers") != "1":
+            stream.sync()
+
+    def _compute(self, bound):
         given = {}
         for name, (kind, shape, address) in bound.inputs.items():
             array = np.empty(shape, kind)

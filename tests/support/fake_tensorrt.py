@@ -19,7 +19,9 @@ import onnxruntime
 from tests.support.fake_cuda import Stream
 
 Severity = enum.IntEnum("Severity", ["INTERNAL_ERROR", "ERROR", "WARNING", "INFO", "VERBOSE"], start=0)
-Flag = enum.Enum("BuilderFlag", ["TF32", "WEIGHT_STREAMING", "VERSION_COMPATIBLE", "REFIT"])
+Flag = enum.Enum("BuilderFlag", ["TF32", "WEIGHT_STREAMING", "REQUIRE_USER_ALLOCATION"])
+Preview = enum.Enum("PreviewFeature", ["RUNTIME_ACTIVATION_RESIZE_10_10"])
+Specialization = enum.Enum("DynamicShapesKernelSpecializationStrategy", ["LAZY", "EAGER", "NONE"])
 Capability = enum.Enum("ComputeCapability", ["NONE", "CURRENT", "SM86", "SM89", "SM120"])
 
 
@@ -84,12 +86,18 @@ class Network:
 class Config:
     builder_optimization_level = 3
     num_compute_capabilities = 0
+    progress_monitor = None
 
     def __init__(self):
         self.flags, self.targets, self.profiles, self.timings = set(), {}, [], None
+        self.previews = set()
 
     def set_flag(self, flag):
         self.flags.add(flag.name)
+
+    def set_preview_feature(self, feature, on):
+        if on:
+            self.previews.add(feature.name)
 
     def set_compute_capability(self, capability, index):
         self.targets[index] = capability.name
@@ -119,6 +127,7 @@ class Callback:
 
 class RuntimeConfig:
     cuda_graph_strategy = Graphs.DISABLED
+    dynamic_shapes_kernel_specialization_strategy = Specialization.LAZY
     strategy = Strategy.STATIC
     cache = None
 
@@ -149,8 +158,18 @@ class RuntimeCache:
         return True
 
 
+class HostMemory(bytearray):
+    """As the real object, a buffer without a length."""
+
+    nbytes = property(lambda self: memoryview(self).nbytes)
+
+    def __len__(self):
+        raise TypeError("object of type 'IHostMemory' has no len()")
+
+
 class Engine:
     streamable_weights_size = 1000
+    device_memory_size_v2 = SCRATCH
     weight_streaming_budget_v2 = 1000
 
     def __init__(self, data, cuda, log, context):
@@ -174,6 +193,8 @@ class Engine:
 
 
 class Context:
+    engine = property(lambda self: self._engine)
+
     def __init__(self, engine, cache):
         self._engine, self._cache = engine, cache
         self._profile, self._shapes, self._addresses, self._memory = None, {}, {}, (0, 0)
@@ -252,9 +273,10 @@ def module(stream=True, on_step=None, refuse=(), cuda=None, context=Context):
             self._network = network
 
         def parse_from_file(self, path):
-            if Path(path).stem in refuse:
-                return False
-            self._network.model = onnx.load(path)
+            return Path(path).stem not in refuse and self.parse(Path(path).read_bytes())
+
+        def parse(self, data):
+            self._network.model = onnx.load_from_string(data)
             graph = self._network.model.graph
             for values, tensors in (
                 (graph.input, self._network.inputs),
@@ -292,36 +314,41 @@ def module(stream=True, on_step=None, refuse=(), cuda=None, context=Context):
             return Profile()
 
         def build_serialized_network(self, network, config):
-            config.progress_monitor.phase_start("Building engine", None, 4)
-            for step in range(4):
-                if on_step:
-                    on_step(step)
-                if not config.progress_monitor.step_complete("Building engine", step):
-                    return None
-            config.progress_monitor.phase_finish("Building engine")
+            if {"WEIGHT_STREAMING", "REQUIRE_USER_ALLOCATION"} <= config.flags:  # as the real builder
+                self._log.log(Severity.ERROR, "API Usage Error")
+                return None
+            if config.progress_monitor and not self._watched(config.progress_monitor):
+                return None
             for _ in config.profiles or [None]:
                 self._log.log(Severity.INFO, "Total Activation Memory: 4096 bytes")
                 self._log.log(
                     Severity.VERBOSE, "Engine Layer Information:\nName: _gemm_mha_v2_myl0_7, LayerType: kgen"
                 )
-            return json.dumps(config.profiles).encode() + b"\n" + network.model.SerializeToString()
+            return HostMemory(
+                json.dumps(config.profiles).encode() + b"\n" + network.model.SerializeToString()
+            )
+
+        def _watched(self, monitor):
+            monitor.phase_start("Building engine", None, 4)
+            for step in range(4):
+                if on_step:
+                    on_step(step)
+                if not monitor.step_complete("Building engine", step):
+                    return False
+            monitor.phase_finish("Building engine")
+            return True
 
         def build_serialized_network_to_stream(self, network, config, writer):
             data = self.build_serialized_network(network, config)
-            return data is not None and writer.write(data[:5]) + writer.write(data[5:]) == len(data)
+            return data is not None and writer.write(data[:5]) + writer.write(data[5:]) == data.nbytes
 
     class Runtime:
-        engine_host_code_allowed = False
-
         def __init__(self, log):
             self._log = log
 
         def deserialize_cuda_engine(self, data):
             if data[:1] != b"[":
                 self._log.log(Severity.ERROR, "Magic tag does not match")
-                return None
-            if not stream and not self.engine_host_code_allowed:  # version-compatible
-                self._log.log(Severity.ERROR, "The engine has host code, which is not allowed")
                 return None
             engines.append(Engine(bytes(data), cuda, self._log, context))
             return engines[-1]
@@ -335,6 +362,8 @@ def module(stream=True, on_step=None, refuse=(), cuda=None, context=Context):
         Runtime=Runtime,
         ExecutionContextAllocationStrategy=Strategy,
         CudaGraphStrategy=Graphs,
+        DynamicShapesKernelSpecializationStrategy=Specialization,
+        PreviewFeature=Preview,
         Builder=Builder,
         OnnxParser=Parser,
         NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1),

@@ -28,3 +28,24 @@ def start(*arguments, program=("-m", "grefine_rt.cli"), **options):
 def finish(process, seconds=60):
     stdout, stderr = process.communicate(timeout=seconds)
     return process.returncode, stdout, stderr
+
+
+SLOW = """
+import sys, time
+from grefine_rt import Refiner
+from grefine_rt.cli import main
+from tests.support import fake_bundle
+
+bundle = fake_bundle.Bundle()
+work = bundle.engines["restore_step"]._function
+
+def slowly(**arrays):
+    print("step", file=sys.stderr, flush=True)
+    time.sleep(0.3)
+    return work(**arrays)
+
+bundle.engines["restore_step"]._function = slowly
+Refiner.load = lambda *arguments: Refiner(bundle)
+main()
+"""
+"""The command on the fake bundle, whose stage 2 says and takes its time at every step."""

@@ -89,6 +89,10 @@ def openai_names(clip):
         "ln_final.bias": text.final_layer_norm.bias,
         "text_projection": clip.text_projection.weight.T,
         "logit_scale": clip.logit_scale,
+        # What OpenAI's archives hold beside the weights.
+        "input_resolution": torch.tensor(64),
+        "context_length": torch.tensor(LENGTH),
+        "vocab_size": torch.tensor(len(WORDS) + 2),
     }
     for number, layer in enumerate(text.encoder.layers):
         block = f"transformer.resblocks.{number}"

@@ -14,6 +14,7 @@ from grefine_export.cli.inpaint import inpaint
 from grefine_export.cli.ip_iqa import ip_iqa
 from grefine_export.cli.learn import app as learn
 from grefine_export.cli.pasd import pasd
+from grefine_rt.errors import HERE
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -44,6 +45,14 @@ def mini(
     attention: Annotated[
         Literal["vv", "vv-normalised"], typer.Option(help="Reading of Eq. 1 for T_p and the graphs.")
     ] = "vv",
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Folder with NAME.safetensors of trainings that were done or begun elsewhere, to go on from.",
+        ),
+    ] = None,
     large: Annotated[
         bool, typer.Option(help="The budget of a data-centre GPU instead of two CPU cores.")
     ] = False,
@@ -52,6 +61,7 @@ def mini(
     import torch
 
     from grefine_export.mini.pipeline import GPU, SMOKE, Budget, run
+    from grefine_export.mini.training import bring_weights
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -60,6 +70,8 @@ def mini(
         raise typer.Exit(1)
     if threads is not None:
         torch.set_num_threads(threads)
+    if weights is not None:
+        bring_weights(weights, work)
     budget = SMOKE if smoke else GPU if large else Budget()
     figures = run(budget, work, out, torch.device(device), say=typer.echo, attention=attention)
     for name, value in figures.items():
@@ -67,5 +79,16 @@ def mini(
 
 
 def main() -> None:
-    """Entry point of the console script."""
-    app()
+    """Entry point of the console script. Exit codes as of `grefine-rt`; without the extra's packages one sentence."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package in ("", "grefine_export", "grefine_rt"):
+            raise
+        typer.echo(
+            f"error: grefine-export needs the package '{package}', which is not installed: run 'pip install .[export]' "
+            f"{HERE}.",
+            err=True,
+        )
+        raise SystemExit(1) from None

@@ -38,7 +38,7 @@ def bundle(
 
     An estimate of downloads, disk and time comes first. A run that was broken off goes on where it stopped.
     """
-    from grefine_export.assemble import assemble
+    from grefine_export.assemble import assemble, written
     from grefine_export.estimate import describe, estimate
     from grefine_export.onnx.parity import ParityError
     from grefine_export.recipes import load, with_checkpoints
@@ -56,7 +56,9 @@ def bundle(
     try:
         chosen = with_checkpoints(load(recipe), {place: source for place, source in given.items() if source})
         if dry_run:
-            typer.echo("\n".join(describe(estimate(chosen), trained=chosen.training is not None)))
+            typer.echo(
+                "\n".join(describe(estimate(chosen, written(out)), trained=chosen.training is not None))
+            )
             return
         manifest = assemble(chosen, out, typer.echo)
     except (ValueError, OSError, GRefineError, ParityError) as error:

@@ -38,7 +38,7 @@ def clip(
     ] = None,
     attention: Annotated[
         Literal["vv", "vv-normalised"] | None,
-        typer.Option(help="Attention of the second path; vv by default, for a ResNet vv-normalised."),
+        typer.Option(help="Attention of the second path; vv, as the authors' code runs, by default."),
     ] = None,
     tokenizer: Annotated[
         Path | None,

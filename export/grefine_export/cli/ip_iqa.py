@@ -9,41 +9,53 @@ import typer
 
 
 def ip_iqa(
-    weights: Annotated[Path, typer.Option(help="`ip_iqa.safetensors` of `learn ip-iqa`.")],
+    weights: Annotated[
+        Path,
+        typer.Option(
+            help="`ip_iqa.safetensors` of `learn ip-iqa`, or a checkpoint that the authors' public training code saved."
+        ),
+    ],
     bundle: Annotated[Path, typer.Option(help="Folder of the bundle that it joins, changed in place.")],
+    clip: Annotated[
+        str | None,
+        typer.Option(
+            help="CLIP RN50, which the authors' checkpoint was trained from and takes its frozen weights of: in any "
+            "form that `clip` takes, or its hub id.",
+            show_default=False,
+        ),
+    ] = None,
     resolution: Annotated[
         int | None,
         typer.Option(help="Input side in pixels, a multiple of 32; what it was trained on by default."),
     ] = None,
     tokenizer: Annotated[
-        Path | None, typer.Option(help="tokenizer.json; the one beside the weights by default.")
+        Path | None,
+        typer.Option(
+            help="Folder or file of CLIP's tokenizer; the one beside the weights, or beside --clip, by default."
+        ),
     ] = None,
     precision: Annotated[Literal["fp16", "fp32"], typer.Option(help="How weights are stored.")] = "fp16",
     origin: Annotated[
-        str, typer.Option(help="What the weights were trained on, for the manifest.")
-    ] = "trained with `grefine-export learn ip-iqa`",
+        str | None,
+        typer.Option(help="What the weights were trained on, for the manifest.", show_default=False),
+    ] = None,
     license: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
 ) -> None:
     """Add IP-IQA to a bundle: three graphs, its tokenizer, and its place in bundle.json."""
-    from grefine_export.models.ip_iqa import load
-    from grefine_export.onnx.ip_iqa import add_to_bundle
+    from grefine_export.onnx.ip_iqa import add_to_bundle, read_weights
     from grefine_export.onnx.parity import ParityError
     from grefine_rt.errors import GRefineError
 
     try:
-        model, trained_at = load(weights)
-        source = tokenizer or weights.with_name("tokenizer.json")
-        if not source.is_file():
-            raise FileNotFoundError(f"there is no tokenizer '{source}': give --tokenizer")
-        length = model.text.text_model.config.max_position_embeddings
+        trained = read_weights(weights, clip, tokenizer)
         _, errors = add_to_bundle(
-            model,
+            trained.model,
             bundle,
-            resolution or trained_at,
-            source,
-            length=length,
+            resolution or trained.resolution,
+            trained.tokenizer,
+            length=trained.model.text.text_model.config.max_position_embeddings,
             weights=precision,
-            origin=origin,
+            origin=origin or trained.origin,
             license_name=license,
         )
     except (ValueError, OSError, GRefineError, ParityError) as error:

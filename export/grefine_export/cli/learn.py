@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    import torch
-    from transformers import CLIPTextConfig
-
-    from grefine_export.learn.epochs import Recipe
-    from grefine_export.models.clip_resnet_surgery import ResNetClip
-    from grefine_rt import Assessor
-    from grefine_rt.assess.indicator import Assessment
-    from grefine_rt.evaluation.databases import Rated
-    from grefine_rt.text.tokenizer import PromptTokenizer
+from grefine_export.cli.learning import (
+    assessed,
+    clear_errors,
+    device_of,
+    present,
+    same_run,
+    side_of,
+    tokenizer_of,
+)
 
 app = typer.Typer(no_args_is_help=True, help="Learn from databases: Image2Prompt, IP-IQA, T_p, constants.")
 
@@ -63,23 +60,24 @@ def image2prompt(
 
     The paper gives the threshold and no more; the other defaults are ours. `--out` is a checkpoint for `ip-iqa`.
     """
-    with _clear_errors():
+    with clear_errors():
         from safetensors.torch import save_file
 
         from grefine_export.checkpoints import locate, read_tensors
         from grefine_export.learn.epochs import Recipe
         from grefine_export.learn.image2prompt import matching_pairs, pretrain, read_diffusiondb
+        from grefine_export.models.clip_loading import load_resnet
         from grefine_export.models.clip_resnet import to_openai
         from grefine_export.models.ip_iqa import encoders
 
-        recipe = Recipe(epochs, batch, rate, _side(resolution), workers=workers, bfloat16=bfloat16)
+        recipe = Recipe(epochs, batch, rate, side_of(resolution), workers=workers, bfloat16=bfloat16)
         pairs = read_diffusiondb(root)
-        _same_run(out, recipe, clip=clip, pairs=len(pairs), threshold=threshold)
+        same_run(out, recipe, clip=clip, pairs=len(pairs), threshold=threshold)
         path = locate(clip)
-        model = _resnet(path)
-        words = _tokenizer(path, tokenizer, model.text_model.config, out)
+        model = load_resnet(path)
+        words = tokenizer_of(path, tokenizer, model.text_model.config, out)
         image, text = encoders(model, qa_token=False)
-        image.to(where := _device(device))
+        image.to(where := device_of(device))
         text.to(where)
         kept, features = matching_pairs(
             image,
@@ -120,6 +118,27 @@ def ip_iqa(
     head: Annotated[
         Literal["mlp", "linear"], typer.Option(help="mlp as in the authors' code, linear as in the paper.")
     ] = "mlp",
+    positions: Annotated[
+        Literal["own", "shared"],
+        typer.Option(
+            help="own: the cross-modality pool has a position table of its own, as in the authors' code; shared: one "
+            "table, as Eq. 5 is printed."
+        ),
+    ] = "own",
+    text_side: Annotated[
+        Literal["qa", "table"],
+        typer.Option(
+            help="What learns of the text side. qa: the [QA] token alone, as in the paper; table: as in the authors' "
+            "code, the whole table of embeddings, the positions and the projection."
+        ),
+    ] = "qa",
+    report: Annotated[
+        Literal["last", "best-on-test"],
+        typer.Option(
+            help="Epoch that each split reports. best-on-test is what the authors' code does: it chooses with the "
+            "answers of the test, so its figures are too good."
+        ),
+    ] = "last",
     ablation: Annotated[
         bool, typer.Option(help="Evaluate all five rows of IP-IQA's Table 3; needs --image2prompt.")
     ] = False,
@@ -127,8 +146,13 @@ def ip_iqa(
         int, typer.Option(min=0, help="Random 80/20 splits that are averaged; 0 only trains.")
     ] = 10,
     epochs: Annotated[int, typer.Option(min=1, help="Times that every picture is seen.")] = 100,
-    batch: Annotated[int, typer.Option(min=2, help="Pictures in a step.")] = 40,
+    batch: Annotated[
+        int, typer.Option(min=2, help="Pictures in a step: 40 in the paper, 32 in the authors' code.")
+    ] = 40,
     rate: Annotated[float, typer.Option(help="Learning rate of Adam, constant.")] = 1e-5,
+    head_rate: Annotated[
+        float, typer.Option(min=0, help="Factor of the rate for the head: 1 in the paper, 10 in the code.")
+    ] = 1.0,
     resolution: Annotated[
         int, typer.Option(help="Side of the pictures, pixels: 512, or 224 for speed.")
     ] = 512,
@@ -138,9 +162,10 @@ def ip_iqa(
 ) -> None:
     """Train IP-IQA: first the evaluation of the paper, then weights from all pictures, `ip_iqa.safetensors`.
 
-    `grefine-export ip-iqa` puts the weights into a bundle.
+    The authors' code trains with `--text-side table --head-rate 10 --batch 32 --report best-on-test`. `grefine-export
+    ip-iqa` puts the weights into a bundle.
     """
-    with _clear_errors():
+    with clear_errors():
         import copy
 
         import torch
@@ -148,30 +173,36 @@ def ip_iqa(
         from grefine_export.checkpoints import locate
         from grefine_export.learn.epochs import Recipe
         from grefine_export.learn.ip_iqa import PUBLISHED, TABLE_3, Ingredients, cross_validate, fit, table
+        from grefine_export.models.clip_loading import at_size, load_resnet
         from grefine_export.models.ip_iqa import Design, IpIqa, encoders, save
         from grefine_rt.evaluation import databases
 
         if ablation and image2prompt is None:
             raise ValueError("--ablation compares with and without Image2Prompt: give --image2prompt")
-        recipe = Recipe(epochs, batch, rate, _side(resolution), workers=workers, bfloat16=bfloat16)
-        rated = _present(databases.read(dataset, root, split))
-        _same_run(out, recipe, dataset=dataset, split=split, clip=clip, image2prompt=image2prompt, head=head)
+        recipe = Recipe(
+            epochs, batch, rate, side_of(resolution), workers=workers, bfloat16=bfloat16, head_rate=head_rate
+        )
+        rated = present(databases.read(dataset, root, split))
+        asked = {"dataset": dataset, "split": split, "clip": clip, "image2prompt": image2prompt, "head": head}
+        choices = {"positions": positions, "text_side": text_side, "report": report}
+        same_run(out, recipe, **asked, **choices)
         path = locate(clip)
-        clips = {False: _resnet(path), True: _resnet(image2prompt) if image2prompt else None}
-        words = _tokenizer(path, tokenizer, clips[False].text_model.config, out)
+        clips = {False: load_resnet(path), True: load_resnet(image2prompt) if image2prompt else None}
+        words = tokenizer_of(path, tokenizer, clips[False].text_model.config, out)
         outputs = tuple(rated[0].scores)
 
         def make(chosen: Ingredients) -> IpIqa:
-            image, text = encoders(clips[chosen.image2prompt], chosen.qa_token)
-            design = Design(outputs, head, chosen.prompt, chosen.qa_token)
-            return IpIqa(copy.deepcopy(image), text, design)
+            # Tables of positions are interpolated once, before the training, as in the authors' code.
+            fresh = at_size(copy.deepcopy(clips[chosen.image2prompt]), resolution)
+            image, text = encoders(fresh, chosen.qa_token, text_side)
+            return IpIqa(image, text, Design(outputs, head, chosen.prompt, chosen.qa_token, positions))
 
-        where = _device(device)
+        where = device_of(device)
         full = TABLE_3[-1] if image2prompt else Ingredients(image2prompt=False)
         if repeats:
             rows = {
                 chosen: cross_validate(
-                    make, rated, words, chosen, recipe, out / "splits", where, typer.echo, repeats
+                    make, rated, words, chosen, recipe, out / "splits", where, typer.echo, repeats, report
                 )
                 for chosen in (TABLE_3 if ablation else (full,))
             }
@@ -216,7 +247,7 @@ def t_p(
     device: DeviceOption = "auto",
 ) -> None:
     """Learn T_p (G-Refine 3.1), encoders frozen, and fit alpha to the pictures that people rated best."""
-    with _clear_errors():
+    with clear_errors():
         import json
 
         import numpy as np
@@ -229,7 +260,7 @@ def t_p(
         from grefine_export.models.clip_tokenizer import BOS, EOS, read_tokenizer
         from grefine_rt.evaluation import databases
 
-        rated = _present(databases.read(dataset, root, split))
+        rated = present(databases.read(dataset, root, split))
         path = locate(clip)
         model = load_clip(path)
         encoder = surgery(at_size(model, resolution or image_size(model)))
@@ -245,7 +276,7 @@ def t_p(
             t_p_database.load_contexts(learned, contexts)
         paths = [rated[row].path for row in best_first]
         tokens, sound = t_p_database.encode(
-            encoder, paths, image_size(model), workers, _device(device), typer.echo
+            encoder, paths, image_size(model), workers, device_of(device), typer.echo
         )
         sound = sound[: max(1, int((opinions == 1).sum()))]
         terms, alpha = t_p_database.learn_contexts(learned, tokens, sound, opinions, epochs)
@@ -264,7 +295,7 @@ def alignment(
     device: Annotated[str, typer.Option(help="cpu, cuda or auto, for ONNX Runtime.")] = "auto",
 ) -> None:
     """Fit the softmax temperature, beta and a_bound (G-Refine 3.2) to opinions on alignment."""
-    with _clear_errors():
+    with clear_errors():
         import dataclasses
 
         from grefine_export.learn.alignment import fit, gather, observe
@@ -272,13 +303,13 @@ def alignment(
         from grefine_rt.bundle.store import write
         from grefine_rt.evaluation import databases
 
-        rated = _present(databases.read(dataset, root))
+        rated = present(databases.read(dataset, root))
         if "alignment" not in rated[0].scores:
             raise ValueError(f"'{dataset}' has no opinions on alignment: give agiqa-3k")
         with Assessor.load(bundle, device) as assessor:
             manifest = assessor.bundle.manifest
             observed, opinions = [], []
-            for one, assessment in _assessed(assessor, rated):
+            for one, assessment in assessed(assessor, rated):
                 observed.append(observe(assessment, manifest.alignment))
                 opinions.append(one.scores["alignment"])
         found = fit(gather(observed, opinions))
@@ -293,108 +324,3 @@ def alignment(
         )
     for name, value in dataclasses.asdict(found).items():
         typer.echo(f"{name}: {value:.4f}")
-
-
-@contextlib.contextmanager
-def _clear_errors() -> Iterator[None]:
-    """What a user can mend becomes one sentence and exit code 1."""
-    from grefine_rt.errors import GRefineError
-
-    try:
-        yield
-    except (ValueError, OSError, GRefineError) as error:
-        # What went wrong in a process that reads pictures comes with its traceback: the sentence is the last line.
-        kind = type(error)
-        sentence = str(error).rstrip().rpartition("\n")[2]
-        sentence = sentence.removeprefix(f"{kind.__module__}.{kind.__qualname__}: ")
-        typer.echo(f"error: {sentence}", err=True)
-        raise typer.Exit(1) from error
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise ValueError("PyTorch sees no CUDA device here: use --device cpu")
-    return torch.device(name)
-
-
-def _side(resolution: int) -> int:
-    if resolution < 32 or resolution % 32:
-        raise ValueError(
-            f"the side of the pictures must be a multiple of 32, such as 224 or 512, not {resolution}"
-        )
-    return resolution
-
-
-def _same_run(out: Path, recipe: Recipe, **settings: object) -> None:
-    """Leave in `out` what a run was asked for; a run that is asked for something else must not go on from there."""
-    import dataclasses
-    import json
-
-    of_machine = ("workers",)
-    asked = {name: value for name, value in dataclasses.asdict(recipe).items() if name not in of_machine}
-    text = json.dumps({**asked, **settings}, default=str, indent=1)
-    file = out / "run.json"
-    if file.exists() and file.read_text(encoding="utf-8") != text:
-        raise ValueError(f"'{out}' holds a run with other options, see its run.json: give a new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-
-
-def _resnet(path: Path) -> ResNetClip:
-    from grefine_export.models.clip_loading import load_clip
-    from grefine_export.models.clip_resnet_surgery import ResNetClip
-
-    clip = load_clip(path)
-    if not isinstance(clip, ResNetClip):
-        raise ValueError(
-            f"'{path}' is a CLIP with a vision transformer, but IP-IQA needs a ResNet: give RN50"
-        )
-    return clip
-
-
-def _tokenizer(path: Path, given: Path | None, text: CLIPTextConfig, out: Path) -> PromptTokenizer:
-    """CLIP's tokenizer, which is left in `out` for the bundle."""
-    from grefine_export.models.clip_tokenizer import read_tokenizer
-    from grefine_rt.text.tokenizer import PromptTokenizer
-
-    words = read_tokenizer(given or (path if path.is_dir() else path.parent), text.vocab_size)
-    out.mkdir(parents=True, exist_ok=True)
-    words.save(str(out / "tokenizer.json"))
-    return PromptTokenizer.from_file(out / "tokenizer.json", text.max_position_embeddings)
-
-
-def _present(rated: Sequence[Rated]) -> list[Rated]:
-    """Those whose pictures are there."""
-    there = [one for one in rated if one.path.is_file()]
-    if not there:
-        raise ValueError("none of the database's pictures is there: unpack them below its folder")
-    if len(there) < len(rated):
-        typer.echo(f"{len(rated) - len(there)} of {len(rated)} pictures are not there", err=True)
-    return there
-
-
-def _assessed(assessor: Assessor, rated: Sequence[Rated]) -> Iterator[tuple[Rated, Assessment]]:
-    """Assessments of the readable pictures that have a prompt."""
-    from grefine_rt.errors import ImageError
-    from grefine_rt.imaging.image import load
-    from grefine_rt.text.emphasis import plain_text
-
-    unreadable = 0
-    for start in range(0, len(rated), 8):
-        batch, pictures = [], []
-        for one in rated[start : start + 8]:
-            try:
-                if plain_text(one.prompt).strip():
-                    pictures.append(load(one.path).rgb)
-                    batch.append(one)
-            except ImageError:
-                unreadable += 1
-        yield from zip(batch, assessor.assess_batch(pictures, [one.prompt for one in batch]), strict=True)
-        if start % 400 == 0:
-            typer.echo(f"{start + len(batch)} of {len(rated)} pictures assessed", err=True)
-    if unreadable:
-        typer.echo(f"{unreadable} pictures could not be read", err=True)

@@ -21,7 +21,7 @@ from grefine_export.learn.epochs import Pictures, Recipe, Say, run_epochs
 from grefine_export.models.ip_iqa import ImageEncoder, PromptEncoder
 from grefine_rt.errors import ImageError
 from grefine_rt.files import whole
-from grefine_rt.text.emphasis import plain_text
+from grefine_rt.text.emphasis import as_written
 from grefine_rt.text.tokenizer import PromptTokenizer
 
 THRESHOLD = 0.35
@@ -65,8 +65,8 @@ def cosine_loss(image: Tensor, text: Tensor) -> Tensor:
 
 
 def encode_prompts(text: PromptEncoder, tokenizer: PromptTokenizer, prompts: Sequence[str]) -> Tensor:
-    """Prompt features (n, D), not normalised; weights and tags of the prompts are taken out, as at run time."""
-    ids = torch.from_numpy(np.stack([tokenizer.encode(plain_text(prompt)) for prompt in prompts]))
+    """Prompt features (n, D), not normalised; prompts are read as they were written, as at run time."""
+    ids = torch.from_numpy(np.stack([tokenizer.encode(as_written(prompt)) for prompt in prompts]))
     device = text.qa.device
     with torch.no_grad():
         return torch.cat([text(rows.to(device)) for rows in ids.split(256)]).cpu()

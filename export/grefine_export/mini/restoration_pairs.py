@@ -42,9 +42,9 @@ def relative_error(clean: Tensor, bad: Tensor, good: Tensor, mild: float) -> tup
 
 
 @torch.no_grad()
-def _redrawn(vae: Vae, image: np.ndarray, device: torch.device) -> np.ndarray:
+def _redrawn(vae: Vae, image: np.ndarray) -> np.ndarray:
     """What stage 1's autoencoder makes of an image, uint8 (128, 128, 3)."""
-    signed = torch.from_numpy(image.astype(np.float32) / 127.5 - 1).to(device).permute(2, 0, 1)[None]
+    signed = torch.from_numpy(image.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
     back = vae.decode(vae.encode(signed))[0].permute(1, 2, 0)
     return ((back.clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
 
@@ -75,7 +75,6 @@ def restoration_pairs(
     pool: Pool,
     shares: Mapping[str, float],
     redrawer: Vae | None,
-    device: torch.device,
     side: int,
     count: int,
     seed: int,
@@ -84,7 +83,8 @@ def restoration_pairs(
     """Endless batches of `count` crops of `side` pixels, two of a picture where the crop is smaller than it.
 
     shares: how often each kind of defect comes. In some crops, a region is as stage 1 leaves it: sound, but as soft
-    as its autoencoder `redrawer` draws. A run from `step` on gets other pairs than one from the beginning.
+    as its autoencoder `redrawer`, which is on the CPU, draws. A run from `step` on gets other
+    pairs than one from the beginning.
     """
     rng = seeded(seed, side, step)
     a_picture = 2 if side < SIZE else 1
@@ -97,13 +97,13 @@ def restoration_pairs(
             bad = _damaged(drawn, shares, rng)
             if redrawer is not None and rng.random() < REDRAWN_SHARE:
                 region = spot(drawn, rng) > 0.5
-                bad = np.where(region[..., None], _redrawn(redrawer, good, device), bad)
+                bad = np.where(region[..., None], _redrawn(redrawer, good), bad)
             changed = (bad != good).any(2)
             for part in range(place, count, len(rows)):
                 y, x = _corner(changed, side, rng)
                 turn = -1 if rng.random() < 0.5 else 1
                 for image, kept in ((bad, pairs[0]), (good, pairs[1])):
                     kept[part] = image[y : y + side, x : x + side][:, ::turn]
-        both = torch.from_numpy(pairs).to(device).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
+        both = torch.from_numpy(pairs).flatten(0, 1).permute(0, 3, 1, 2).float() / 255
         bad, good = enlarge(both, STAGE2.enlarged).split(count)
         yield Pairs(bad, good, np.tile(rows, a_picture))

@@ -12,9 +12,9 @@ VAE_PATCH = 4
 VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 2,
     "up_block_types": ("UpDecoderBlock2D",) * 2,
-    "block_out_channels": (64, 96),
+    "block_out_channels": (96, 128),
     "layers_per_block": 1,
-    "latent_channels": 16,
+    "latent_channels": 32,
     "norm_num_groups": 16,
     "mid_block_add_attention": False,
     "scaling_factor": 1.0,

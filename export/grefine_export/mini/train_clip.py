@@ -113,7 +113,7 @@ def pooled_patches(mask: np.ndarray) -> np.ndarray:
     return mask.reshape(shape).mean((-3, -1), dtype=np.float32).reshape(*mask.shape[:-2], GRID * GRID)
 
 
-def batches(pool: Pool, tokenizer: Tokenizer, device: torch.device, step: int) -> Iterator[Batch]:
+def batches(pool: Pool, tokenizer: Tokenizer, step: int) -> Iterator[Batch]:
     """Endless training batches; most of the pictures as a weak generator draws them, half mirrored left to right."""
     rng = seeded(21, step)
     while True:
@@ -201,12 +201,12 @@ def batches(pool: Pool, tokenizer: Tokenizer, device: torch.device, step: int) -
         sound_weight = np.where(cover4 > 0.6, severity, np.where(cover4 < 0.05, 1.0, 0.0)).astype(np.float32)
 
         def tensor(x: np.ndarray) -> Tensor:
-            return torch.from_numpy(x).to(device)
+            return torch.from_numpy(x)
 
         yield Batch(
             image=tensor(images).permute(0, 3, 1, 2).float() / 255,
-            prompts=encode_texts(tokenizer, prompts).to(device),
-            phrases=encode_texts(tokenizer, texts).to(device),
+            prompts=encode_texts(tokenizer, prompts),
+            phrases=encode_texts(tokenizer, texts),
             present=tensor(present),
             present_weight=tensor(weight),
             where=tensor(mirrored(where)),
@@ -270,7 +270,7 @@ def train_clip(
 ) -> ClipSurgery:
     """Trains the embedded CLIP."""
     torch.manual_seed(2)
-    source = partial(batches, pool, tokenizer, device)
+    source = partial(batches, pool, tokenizer)
     schedule = Schedule(steps, 1.5e-3, warmup=min(200, steps // 5 + 1), decay=0.05)
     loss_of = contrastive_loss
     if steps > COMPILE_FROM:  # the image encoder alone: the number of texts changes with every batch

@@ -69,9 +69,7 @@ class Batch:
     ids: Tensor
 
 
-def batches(
-    pool: Pool, latents: Latents, tokenizer: Tokenizer, device: torch.device, step: int
-) -> Iterator[Batch]:
+def batches(pool: Pool, latents: Latents, tokenizer: Tokenizer, step: int) -> Iterator[Batch]:
     """Endless batches for a run from `step` on; prompts are written anew each time."""
     rng = seeded(32, step)
     while True:
@@ -79,11 +77,11 @@ def batches(
         texts = [plain_text(prompt_of(pool.scenes[i], rng)) for i in latents.scene[rows]]
         ids = encode_texts(tokenizer, texts, sizes.CLIP_LENGTH)
         yield Batch(
-            torch.from_numpy(latents.start[rows].astype(np.float32)).to(device),
-            torch.from_numpy(latents.clean[rows].astype(np.float32)).to(device),
-            torch.from_numpy(latents.masked[rows].astype(np.float32)).to(device),
-            torch.from_numpy(latents.mask[rows][:, None].astype(np.float32)).to(device),
-            ids.to(device),
+            torch.from_numpy(latents.start[rows].astype(np.float32)),
+            torch.from_numpy(latents.clean[rows].astype(np.float32)),
+            torch.from_numpy(latents.masked[rows].astype(np.float32)),
+            torch.from_numpy(latents.mask[rows][:, None].astype(np.float32)),
+            ids,
         )
 
 
@@ -147,7 +145,7 @@ def train_inpaint(
         loss = denoising_loss(predicted, velocity, 0.15 + 0.85 * batch.mask)
         return loss, {}
 
-    source = partial(batches, pool, latents, tokenizer, device)
+    source = partial(batches, pool, latents, tokenizer)
     schedule = Schedule(steps, 1e-3, warmup=min(200, steps // 5 + 1), average=0.999, compiled=("unet",))
     trained = fit("inpaint", model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, TextConditionedUNet)

@@ -128,7 +128,7 @@ def _picture(images: np.ndarray, flipped: np.ndarray) -> Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
-def clip_batches(pool: Pool, damaged: Damaged, device: torch.device, step: int) -> Iterator[Batch]:
+def clip_batches(pool: Pool, damaged: Damaged, step: int) -> Iterator[Batch]:
     """Endless batches of scenes, half of them damaged; `truth` (b, 4) is overall and the factors, 0..1."""
     rng = seeded(33, step)
     while True:
@@ -138,7 +138,7 @@ def clip_batches(pool: Pool, damaged: Damaged, device: torch.device, step: int) 
         truth = np.concatenate([(damaged.mos[rows, None] - 1) / 4, damaged.factors[rows]], 1)
         truth[~broken] = 1
         image = _picture(images, rng.random(BATCH) < 0.5)
-        yield Batch(image.to(device), torch.from_numpy(rows).to(device), torch.from_numpy(truth).to(device))
+        yield Batch(image, torch.from_numpy(rows), torch.from_numpy(truth))
 
 
 def clip_loss(texts: Texts, scale: float) -> Callable[[nn.Module, object], tuple[Tensor, dict[str, float]]]:
@@ -190,14 +190,14 @@ def matching_rows(
     return rows.numpy(), state["features"]
 
 
-def rated_batches(rated: RatedPool, rows: np.ndarray, device: torch.device, step: int) -> Iterator[Batch]:
+def rated_batches(rated: RatedPool, rows: np.ndarray, step: int) -> Iterator[Batch]:
     """Endless batches out of `rows`; `truth` (b, 2) are the opinions."""
     rng = seeded(34, step)
     while True:
         picked = np.sort(rng.choice(rows, BATCH, replace=len(rows) < BATCH))
         image = _picture(rated.images[picked], rng.random(BATCH) < 0.5)
         truth = torch.from_numpy(rated.opinions[picked])
-        yield Batch(image.to(device), torch.from_numpy(picked).to(device), truth.to(device))
+        yield Batch(image, torch.from_numpy(picked), truth)
 
 
 def train_image_encoders(
@@ -215,7 +215,7 @@ def train_image_encoders(
     texts = text_features(clip, tokenizer, pool)
     scale = float(clip.scale.detach().clamp(max=60))
     schedule = Schedule(budget.clip, 3e-3, warmup=min(200, budget.clip // 5 + 1), decay=0.05)
-    source = partial(clip_batches, pool, damaged, device)
+    source = partial(clip_batches, pool, damaged)
     plain = fit("resnet", new_image_encoder(), source, clip_loss(texts, scale), schedule, folder, device)
     rows, features = matching_rows(clip, tokenizer, rated, folder / f"matching-{len(rated.prompts)}.pt")
 
@@ -226,7 +226,7 @@ def train_image_encoders(
     further = new_image_encoder()
     further.load_state_dict(plain.state_dict())
     schedule = Schedule(budget.image2prompt, 3e-4, warmup=min(50, budget.image2prompt // 5 + 1))
-    source = partial(rated_batches, rated, rows, device)
+    source = partial(rated_batches, rated, rows)
     pulled = fit("image2prompt", further, source, pull, schedule, folder, device)
     assert isinstance(plain, ImageEncoder)
     assert isinstance(pulled, ImageEncoder)
@@ -263,9 +263,9 @@ def train_ip_iqa(
         quality, alignment = errors.detach().tolist()
         return errors.mean(), {"quality": round(quality, 4), "alignment": round(alignment, 4)}
 
-    source = partial(rated_batches, rated, np.arange(len(rated.images)), device)
+    source = partial(rated_batches, rated, np.arange(len(rated.images)))
     schedule = Schedule(budget.opinions, 1e-3, warmup=min(200, budget.opinions // 5 + 1), decay=0.05)
-    trained = fit("ip_iqa", model, source, loss_of, schedule, folder, device)
+    trained = fit("ip_iqa-own", model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, IpIqa)
     return trained
 
@@ -296,7 +296,7 @@ def ablate(
     return table(
         {
             chosen: cross_validate(
-                make, rated, tokenizer, chosen, recipe, folder / "ablation", device, say, budget.repeats
+                make, rated, tokenizer, chosen, recipe, folder / "ablation-own", device, say, budget.repeats
             )
             for chosen in TABLE_3
         }

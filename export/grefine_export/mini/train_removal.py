@@ -39,7 +39,7 @@ def train_removal(pool: Pool, folder: Path, steps: int, device: torch.device) ->
         error, figures = relative_error(model.restored(batch.bad).float(), bad, good, MILD)
         return error.mean(), figures
 
-    source = partial(restoration_pairs, pool, TECHNICAL_SHARES, None, device, CROP, CROPS, 43)
+    source = partial(restoration_pairs, pool, TECHNICAL_SHARES, None, CROP, CROPS, 43)
     schedule = Schedule(steps, 2e-3, warmup=min(200, steps // 5 + 1), average=0.999)
     trained = fit("removal", model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, RemovalEmbedding)

@@ -51,7 +51,6 @@ def _with_prompts(
     source: Callable[[int], Iterator[Pairs]],
     pool: Pool,
     tokenizer: Tokenizer,
-    device: torch.device,
     step: int,
 ) -> Iterator[Batch]:
     """Half of the prompts have the words that stage 2 adds."""
@@ -59,7 +58,7 @@ def _with_prompts(
     for pairs in source(step):
         texts = [plain_text(prompt_of(pool.scenes[row], rng)) for row in pairs.rows]
         texts = [f"{text}, {PROMPT_SUFFIX}" if rng.random() < 0.5 else text for text in texts]
-        yield Batch(pairs, encode_texts(tokenizer, texts, sizes.CLIP_LENGTH).to(device))
+        yield Batch(pairs, encode_texts(tokenizer, texts, sizes.CLIP_LENGTH))
 
 
 def train_restore(
@@ -78,7 +77,8 @@ def train_restore(
     model: nn.Module = PasdUNet(sizes.RESTORE_UNET, sizes.RESTORE_CONTROLNET, removal=sizes.RESTORE_REMOVAL)
     model.get_submodule("controlnet.controlnet_cond_embedding").load_state_dict(removal.state_dict())
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    first, second = (vae.to(device).eval().requires_grad_(False) for vae in autoencoders)
+    first, second = (vae.eval().requires_grad_(False) for vae in autoencoders)
+    first, second = first.cpu(), second.to(device)  # the first one makes data
     text = text.to(device).eval().requires_grad_(False)
     alphas = alphas_cumprod().to(device)
 
@@ -108,8 +108,8 @@ def train_restore(
         ("restore_crops", CROP, CROPS, on_crops, 1.5e-3),
         ("restore", SIZE, WHOLES, steps - on_crops, 6e-4),
     ):
-        pairs = partial(restoration_pairs, pool, ALL_SHARES, first, device, side, count, 42)
-        source = partial(_with_prompts, pairs, pool, tokenizer, device)
+        pairs = partial(restoration_pairs, pool, ALL_SHARES, first, side, count, 42)
+        source = partial(_with_prompts, pairs, pool, tokenizer)
         schedule = Schedule(part, rate, warmup=min(200, part // 5 + 1), average=0.998, compiled=("",))
         model.requires_grad_(True)
         embedding = model.get_submodule("controlnet.controlnet_cond_embedding").requires_grad_(False)

@@ -56,7 +56,7 @@ def _pictures(pool: Pool, rows: np.ndarray) -> Tensor:
     return torch.from_numpy(pool.images[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _crops(pool: Pool, device: torch.device, enlarged: int, step: int) -> Iterator[Tensor]:
+def _crops(pool: Pool, enlarged: int, step: int) -> Iterator[Tensor]:
     """Crops of 64 pixels, enlarged, in [-1, 1]; a quarter recoloured, blurred or noisy: it must encode bad images
     too."""
     rng = seeded(11, step)
@@ -67,7 +67,7 @@ def _crops(pool: Pool, device: torch.device, enlarged: int, step: int) -> Iterat
             y, x = rng.integers(0, span + 1, size=2)
             crop = pool.images[index, y : y + CROP, x : x + CROP]
             rows.append(crop[:, ::-1] if rng.random() < 0.5 else crop)
-        batch = torch.from_numpy(np.stack(rows)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+        batch = torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).float() / 127.5 - 1
         bad = BATCH // 4
         kind = rng.integers(3)
         if kind == 0:
@@ -121,7 +121,7 @@ def _fit(
         psnr = 10 * float(torch.log10(4 / seen.detach().pow(2).mean()))
         return loss, {"psnr": round(psnr, 2)}
 
-    source = partial(_crops, pool, device, kind.enlarged)
+    source = partial(_crops, pool, kind.enlarged)
     trained = fit(name, model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, Vae)
     return trained

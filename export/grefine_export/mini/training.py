@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 COMPILE_FROM = 1000  # steps
 TIMED_FROM = 200
@@ -49,6 +53,15 @@ def learning_rate(step: int, schedule: Schedule) -> float:
     return schedule.rate * (0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi)))))
 
 
+def bring_weights(source: Path, work: Path) -> None:
+    """Copies `source/**/NAME.safetensors` to where `fit` finds them in `work`; files that are there stay."""
+    for file in sorted(source.rglob("*.safetensors")):
+        target = work / file.relative_to(source)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+
+
 def append_line(file: Path, line: dict[str, object]) -> None:
     """Adds a line of JSON to a log."""
     with file.open("a") as log:
@@ -75,12 +88,43 @@ def load_weights(model: nn.Module, file: Path) -> int:
 
 Loss = Callable[[nn.Module, object], tuple[Tensor, dict[str, float]]]
 Source = Callable[[int], Iterator[object]]
-"""Endless batches for a run that begins at this step: a resumed run gets other data than it had."""
+"""Endless batches, on the CPU, for a run that begins at this step: a resumed run gets other data than it had."""
 
 
 def seeded(*seed: int) -> np.random.Generator:
-    """A generator for the batches of a run; the last number is the step at which the run begins."""
-    return np.random.default_rng(seed if seed[-1] else seed[:-1])
+    """A generator for the batches of a run; the last number is the step at which the run begins. Each process that
+    makes batches has one of its own."""
+    worker = get_worker_info()
+    own = () if worker is None else (worker.id + 1,)
+    return np.random.default_rng((*seed, *own) if seed[-1] or own else seed[:-1])
+
+
+class Batches(IterableDataset[object]):
+    """The batches of a source, for `DataLoader`, which may make them in other processes."""
+
+    def __init__(self, source: Source, step: int) -> None:
+        self._source, self._step = source, step
+
+    def __iter__(self) -> Iterator[object]:
+        return self._source(self._step)
+
+
+def loader(source: Source, step: int, device: torch.device) -> Iterator[object]:
+    """The batches on the CPU. A GPU is faster than they are made: all other cores then make them."""
+    workers = 0 if device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1)
+    return iter(DataLoader(Batches(source, step), batch_size=None, num_workers=workers))
+
+
+def on_device(batch: object, device: torch.device) -> object:
+    """A tensor, or a dataclass with tensors in it, on `device`."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if dataclasses.is_dataclass(batch) and not isinstance(batch, type):
+        fields = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+        return dataclasses.replace(
+            batch, **{name: on_device(value, device) for name, value in fields.items()}
+        )
+    return batch
 
 
 def seconds_a_step(model: nn.Module, batch: object, loss_of: Loss, device: torch.device, half: bool) -> float:
@@ -156,10 +200,10 @@ def fit(
         optimiser.load_state_dict(state["optimiser"])
         step, fresh = state["step"], 0
     log = folder / f"{name}.jsonl"
-    batches = source(step)
+    batches = loader(source, step, device)
     half, batch = device.type != "cpu", None
     if step < schedule.steps:
-        batch = next(batches)
+        batch = on_device(next(batches), device)
         if device.type == "cpu" and schedule.steps - step >= TIMED_FROM:
             half, ratio = faster_in_half(model, batch, loss_of, device)
             chosen = {
@@ -212,7 +256,7 @@ def fit(
             save()
             saved = time.monotonic()
         if step < schedule.steps:
-            batch = next(batches)
+            batch = on_device(next(batches), device)
     save()
     load_weights(average, weights)  # the same numbers as a later call gives
     return average

@@ -15,6 +15,7 @@ from grefine_export.checkpoints import read_json, read_tensors
 from grefine_export.models.clip_resnet import STRIDE, AttentionPool2d, ModifiedResNet, resized_positions
 from grefine_export.models.clip_resnet_surgery import ResNetClip, ResNetSurgery
 from grefine_export.models.clip_surgery import Attention, ClipEncoder, ClipSurgery
+from grefine_export.models.open_clip import check_open_clip
 
 Clip = CLIPModel | ResNetClip
 
@@ -22,6 +23,11 @@ DEPTH = 6
 """Blocks with two paths (G-Refine 3.1)."""
 
 _HEAD_WIDTH = 64  # in every CLIP of OpenAI
+_OPENAI_CONSTANTS = ("input_resolution", "context_length", "vocab_size")
+"""Numbers that OpenAI's archives hold beside the weights, and open_clip's files do not."""
+_NO_WEIGHTS = re.compile(
+    rf"(?:{'|'.join(_OPENAI_CONSTANTS)}|(?:.*\.)?(?:position_ids|attn_mask|num_batches_tracked))"
+)
 _OUTER = {
     "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
     "positional_embedding": "text_model.embeddings.position_embedding.weight",
@@ -52,22 +58,31 @@ def load_clip(path: Path) -> Clip:
 
     `path` is whatever `checkpoints.read_tensors` reads, with the names of transformers, open_clip or OpenAI. Sizes
     come from the tensors; a `config.json` (transformers) or `open_clip_config.json` beside them says what tensors
-    can not, else it is taken for OpenAI's: heads of 64 channels and the activation "quick_gelu".
+    can not, activation and heads. Only OpenAI's own files, which the numbers beside their weights tell, need none.
 
-    Raises FileNotFoundError when there is nothing at `path`, ValueError (one sentence) when it is no CLIP.
+    Raises FileNotFoundError when there is nothing at `path`, ValueError (one sentence) when it is no CLIP, one whose
+    settings nobody says, or one with settings or weights that this CLIP has no use for.
     """
     tensors = read_tensors(path)
     folder = path if path.is_dir() else path.parent
     # open_clip's newer form keeps its text transformer apart.
     tensors = {name.removeprefix("text."): value for name, value in tensors.items()}
     known = read_json(folder / "open_clip_config.json").get("model_cfg", {})
+    check_open_clip(known, folder / "open_clip_config.json")
     try:
         if "vision_model.embeddings.patch_embedding.weight" in tensors:
-            return _filled(CLIPModel(_given_config(folder) or _config(tensors, {})), tensors, path)
+            config = _given_config(folder)
+            if config is None:
+                raise ValueError(
+                    f"nothing beside '{path}' says which activation and heads its CLIP has: put its config.json there"
+                )
+            return _filled(CLIPModel(config), tensors, path)
         if "visual.class_embedding" in tensors:
+            _refuse_guesses(tensors, known, path)
             state = _renamed(tensors)
             return _filled(CLIPModel(_config(state, known)), state, path)
         if "visual.attnpool.positional_embedding" in tensors:
+            _refuse_guesses(tensors, known, path)
             return _filled(*_resnet(tensors, known), path)
     except KeyError as error:
         raise ValueError(
@@ -79,10 +94,21 @@ def load_clip(path: Path) -> Clip:
     )
 
 
+def load_resnet(path: Path) -> ResNetClip:
+    """As `load_clip`, for what needs a ResNet. Raises ValueError for a CLIP with a vision transformer too."""
+    clip = load_clip(path)
+    if not isinstance(clip, ResNetClip):
+        raise ValueError(
+            f"'{path}' is a CLIP with a vision transformer, but IP-IQA needs a ResNet: give RN50"
+        )
+    return clip
+
+
 def surgery(clip: Clip, attention: Attention | None = None) -> ClipEncoder:
-    """The two-path encoder: value-value attention is "vv" by default, in a ResNet "vv-normalised"."""
+    """The two-path encoder: value-value attention is "vv" by default, which is what the authors' code runs in a ResNet
+    too; its normalisation of V for ResNets is never reached."""
     if isinstance(clip, ResNetClip):
-        return ResNetSurgery(clip, attention or "vv-normalised")
+        return ResNetSurgery(clip, attention or "vv")
     return ClipSurgery(clip, min(DEPTH, clip.config.vision_config.num_hidden_layers), attention or "vv")
 
 
@@ -149,15 +175,16 @@ def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             if part == "attn.in_proj":
                 for letter, third in zip("qkv", value.chunk(3), strict=True):
                     state[f"{block}.self_attn.{letter}_proj.{kind}"] = third
-            elif part in _BLOCK:
-                state[f"{block}.{_BLOCK[part]}.{kind}"] = value
+            else:
+                state[f"{block}.{_BLOCK.get(part, part)}.{kind}"] = value
+        elif not name.startswith("visual.") or "visual.class_embedding" in tensors:
+            state[name] = value  # unknown: refused by its name, where the model is filled
     return state
 
 
 def _filled(model: Clip, state: Mapping[str, Tensor], path: Path) -> Clip:
     try:
-        # Some old files also hold the position numbers.
-        lacking, _ = model.load_state_dict(
+        lacking, strange = model.load_state_dict(
             {name: value.float() for name, value in state.items()}, strict=False
         )
     except RuntimeError as error:
@@ -165,7 +192,19 @@ def _filled(model: Clip, state: Mapping[str, Tensor], path: Path) -> Clip:
         raise ValueError(f"the weights in '{path}' do not fit its configuration ({reason})") from error
     if lacking:
         raise ValueError(f"'{path}' lacks the weights '{lacking[0]}' of a CLIP: fetch the checkpoint again")
+    if unknown := [name for name in strange if not _NO_WEIGHTS.fullmatch(name)]:
+        raise ValueError(
+            f"'{path}' has the weight '{unknown[0]}', which a CLIP of OpenAI's design has not: give such a CLIP"
+        )
     return model.eval().requires_grad_(False)
+
+
+def _refuse_guesses(tensors: Mapping[str, Tensor], known: Mapping[str, Any], path: Path) -> None:
+    if not known and not all(name in tensors for name in _OPENAI_CONSTANTS):
+        raise ValueError(
+            f"nothing beside '{path}' says which activation and heads its CLIP has: put the open_clip_config.json of "
+            f"this model there, or give OpenAI's own file"
+        )
 
 
 # --- sizes
@@ -236,5 +275,6 @@ def _resnet(tensors: Mapping[str, Tensor], known: Mapping[str, Any]) -> tuple[Re
     visual = ModifiedResNet([_blocks(state, f"visual.layer{stage}") for stage in (1, 2, 3, 4)], width)
     side = round((len(state["attnpool.positional_embedding"]) - 1) ** 0.5)
     projected = len(state["attnpool.c_proj.bias"])
-    pool = AttentionPool2d(side, visual.channels, visual.channels // _HEAD_WIDTH, projected)
+    heads = visual.channels // known.get("vision_cfg", {}).get("head_width", _HEAD_WIDTH)
+    pool = AttentionPool2d(side, visual.channels, heads, projected)
     return ResNetClip(visual, pool, CLIPTextConfig(**_text_config(state, known)), projected), state

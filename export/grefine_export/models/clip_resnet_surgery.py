@@ -28,9 +28,9 @@ class ResNetClip(nn.Module):
 
 class ResNetSurgery(ClipEncoder):
     """Image tokens and text features of a `ResNetClip`. The pool's query of the class token takes the original path,
-    every place of the grid value-value attention over the same values, V normalised unless `attention` says else."""
+    every place of the grid value-value attention over the same values, plain unless `attention` says else."""
 
-    def __init__(self, clip: ResNetClip, attention: Attention = "vv-normalised"):
+    def __init__(self, clip: ResNetClip, attention: Attention = "vv"):
         super().__init__(clip, attention)
 
     def image_tokens(self, image: Tensor) -> Tensor:

@@ -31,6 +31,8 @@ from grefine_export.models.clip_surgery import MEAN, STD
 from grefine_export.models.inpaint import end_of_text
 
 Head = Literal["linear", "mlp"]
+Positions = Literal["own", "shared"]
+TextSide = Literal["qa", "table"]
 FORMAT = "grefine ip-iqa 1"
 
 
@@ -42,12 +44,16 @@ class Design:
     head: "linear" (the paper), or "mlp" (the authors' code): dropout, dense, tanh, dropout, dense.
     prompt: with the cross-modality pool; without it the picture alone decides (the baseline of Table 3).
     qa_token: the end-of-text position carries a learned [QA] token instead of the plain token.
+    positions: "own" gives the cross-modality pool a position table of its own, as in the authors' code and weights;
+        "shared" lets it read the attention pool's, as Eq. 5 is printed with one Embed_pos. The forms are no folding of
+        each other: on random weights their scores differ by many times their spread.
     """
 
     outputs: tuple[str, ...] = ("quality", "alignment")
     head: Head = "mlp"
     prompt: bool = True
     qa_token: bool = True
+    positions: Positions = "own"
 
 
 class ImageEncoder(nn.Module):
@@ -76,9 +82,17 @@ class PromptEncoder(nn.Module):
 
     The [QA] token has no id of its own: at the first end-of-text token, where CLIP reads a text's feature, the
     learned embedding `qa` stands instead of that token's. So CLIP's own tokenizer serves unchanged.
+
+    side: what learns beside the image. "qa" is the paper's: the [QA] token alone. "table" is what the authors' code
+        trains: the whole table of embeddings, the positions and the projection too; the blocks stay frozen.
     """
 
-    def __init__(self, clip: CLIPModel | CLIPTextModelWithProjection | ResNetClip, qa_token: bool = True):
+    def __init__(
+        self,
+        clip: CLIPModel | CLIPTextModelWithProjection | ResNetClip,
+        qa_token: bool = True,
+        side: TextSide = "qa",
+    ):
         super().__init__()
         self.text_model = clip.text_model.requires_grad_(False).eval()
         self.text_projection = clip.text_projection.requires_grad_(False)
@@ -87,6 +101,12 @@ class PromptEncoder(nn.Module):
         self.end = config.vocab_size - 1 if config.eos_token_id == 2 else config.eos_token_id
         embedding = self.text_model.embeddings.token_embedding.weight[self.end]
         self.qa = nn.Parameter(embedding.detach().clone(), requires_grad=qa_token)
+        if side == "table":
+            embeddings = self.text_model.embeddings
+            # Without a [QA] token the authors freeze the table, and still train positions and projection.
+            embeddings.token_embedding.requires_grad_(qa_token)
+            embeddings.position_embedding.requires_grad_(True)
+            self.text_projection.requires_grad_(True)
 
     def forward(self, ids: Tensor) -> Tensor:
         text = self.text_model
@@ -104,13 +124,35 @@ class PromptEncoder(nn.Module):
         return self.text_projection(hidden)
 
 
-def encoders(clip: ResNetClip, qa_token: bool = True) -> tuple[ImageEncoder, PromptEncoder]:
-    """Both sides of a CLIP with a ResNet: the image side ready to learn, the text side frozen but for [QA].
+def encoders(
+    clip: ResNetClip, qa_token: bool = True, side: TextSide = "qa"
+) -> tuple[ImageEncoder, PromptEncoder]:
+    """Both sides of a CLIP with a ResNet: the image side ready to learn, of the text side what `side` says.
 
     They share the weights of `clip`, none is copied.
     """
     image = ImageEncoder(clip.visual, clip.attnpool).requires_grad_(True)
-    return image, PromptEncoder(clip, qa_token)
+    return image, PromptEncoder(clip, qa_token, side)
+
+
+class CrossPool(QueryPool):
+    """The cross-modality pool: the prompt asks over the picture's tokens.
+
+    side: of the token grid that its own position table is for; None for one that has none and reads tokens with the
+        attention pool's positions.
+    """
+
+    def __init__(self, channels: int, heads: int, out: int, asked: int, side: int | None):
+        super().__init__(channels, heads, out, asked)
+        self.positional_embedding: nn.Parameter | None = None
+        if side is not None:
+            self.positional_embedding = nn.Parameter(torch.randn(side * side + 1, channels) / channels**0.5)
+
+    def shift(self, other: Tensor, height: int, width: int) -> Tensor:
+        """What tokens (b, 1 + height * width, C) that carry the positions `other` lack to carry this pool's own."""
+        assert self.positional_embedding is not None
+        own = resized_positions(self.positional_embedding, height, width)
+        return own - resized_positions(other, height, width)
 
 
 class Mlp(nn.Sequential):
@@ -124,10 +166,13 @@ class Mlp(nn.Sequential):
 class IpIqa(nn.Module):
     """`image` (b, 3, R, R) RGB in [0, 1], `ids` int64 (b, L) -> `scores` (b, S), in units of the opinion scores.
 
-    R is a multiple of 32: 512 in the paper, 224 as a fast variant.
+    R is a multiple of 32: 512 in the paper, 224 as a fast variant. side: of the token grid that a position table of the
+    cross-modality pool's own is for; that of the attention pool's table where none is given.
     """
 
-    def __init__(self, image: ImageEncoder, text: PromptEncoder, design: Design = Design()):
+    def __init__(
+        self, image: ImageEncoder, text: PromptEncoder, design: Design = Design(), side: int | None = None
+    ):
         super().__init__()
         self.design = design
         self.image = image
@@ -135,7 +180,12 @@ class IpIqa(nn.Module):
         heads, out = image.pool.num_heads, image.pool.c_proj.out_features
         width, count = out * (2 if design.prompt else 1), len(design.outputs)
         asked = text.text_projection.out_features
-        self.cross = QueryPool(image.trunk.channels, heads, out, asked) if design.prompt else None
+        given = side or table_side(image.pool.positional_embedding)
+        self.cross = (
+            CrossPool(image.trunk.channels, heads, out, asked, given if design.positions == "own" else None)
+            if design.prompt
+            else None
+        )
         self.head = Mlp(width, count) if design.head == "mlp" else nn.Linear(width, count)
 
     def train(self, mode: bool = True) -> IpIqa:
@@ -145,15 +195,24 @@ class IpIqa(nn.Module):
             self.text.eval()
         return self
 
-    def fuse(self, tokens: Tensor, features: Tensor | None) -> Tensor:
-        """Both pools and the head; `features` (b, D) are the prompts', None in a design without prompts."""
+    def shift(self, height: int, width: int) -> Tensor | None:
+        """What the cross-modality pool adds to tokens of a grid of `height` x `width`, (1 + height * width, C): its own
+        positions in place of the attention pool's; None where it has none."""
+        if self.cross is None or self.cross.positional_embedding is None:
+            return None
+        return self.cross.shift(self.image.pool.positional_embedding, height, width)
+
+    def fuse(self, tokens: Tensor, features: Tensor | None, shift: Tensor | None) -> Tensor:
+        """Both pools and the head: `tokens` (b, 1 + N, C) with the attention pool's positions, `features` (b, D) the
+        prompts', None in a design without prompts, `shift` (1 + N, C) of `self.shift` for their grid."""
         pooled = self.image.pool.pool(tokens)
         if self.cross is not None:
-            pooled = torch.cat([pooled, self.cross(features, tokens)], 1)
+            pooled = torch.cat([pooled, self.cross(features, tokens if shift is None else tokens + shift)], 1)
         return self.head(pooled)
 
     def forward(self, image: Tensor, ids: Tensor) -> Tensor:
-        return self.fuse(self.image.tokens(image), None if self.text is None else self.text(ids))
+        shift = self.shift(image.shape[2] // STRIDE, image.shape[3] // STRIDE)
+        return self.fuse(self.image.tokens(image), None if self.text is None else self.text(ids), shift)
 
 
 class ImageGraph(nn.Module):
@@ -174,14 +233,25 @@ class ImageGraph(nn.Module):
 
 
 class FusionGraph(nn.Module):
-    """`ip_iqa_fusion`: `tokens` (b, 1 + N, C), `features` (b, D) -> `scores` (b, S)."""
+    """`ip_iqa_fusion`: `tokens` (b, 1 + N, C), `features` (b, D) -> `scores` (b, S), for pictures of side `resolution`.
 
-    def __init__(self, model: IpIqa):
+    The tokens carry the attention pool's positions either way. A table of the cross-modality pool's own is a constant
+    here: the difference of both tables, at this resolution.
+    """
+
+    def __init__(self, model: IpIqa, resolution: int):
         super().__init__()
         self.model = model
+        shift = model.shift(resolution // STRIDE, resolution // STRIDE)
+        self.register_buffer("shift", None if shift is None else shift.detach().clone())
 
     def forward(self, tokens: Tensor, features: Tensor) -> Tensor:
-        return self.model.fuse(tokens, features)
+        return self.model.fuse(tokens, features, self.shift)
+
+
+def table_side(positions: Tensor) -> int:
+    """The side of the token grid that a position table (1 + side * side, C) is for."""
+    return round((len(positions) - 1) ** 0.5)
 
 
 def save(model: IpIqa, path: Path, resolution: int) -> Path:
@@ -192,12 +262,14 @@ def save(model: IpIqa, path: Path, resolution: int) -> Path:
     if model.text is None:
         raise ValueError("only an IP-IQA with prompts can be saved: the baseline is for comparison alone")
     trunk, pool = model.image.trunk, model.image.pool
+    own = model.cross.positional_embedding if model.cross is not None else None
     stages = (trunk.layer1, trunk.layer2, trunk.layer3, trunk.layer4)
     sizes = {
         "design": asdict(model.design),
         "layers": [len(stage) for stage in stages],
         "width": trunk.conv3.out_channels,
-        "side": round((len(pool.positional_embedding) - 1) ** 0.5),
+        "side": table_side(pool.positional_embedding),
+        "cross_side": None if own is None else table_side(own),
         "heads": pool.num_heads,
         "out": pool.c_proj.out_features,
         "resolution": resolution,
@@ -217,16 +289,21 @@ def load(path: Path) -> tuple[IpIqa, int]:
             metadata = file.metadata() or {}
     except Exception as error:  # safetensors raises its own bare exception
         raise ValueError(
-            f"'{path}' cannot be read as weights of IP-IQA: train them with 'learn ip-iqa'"
+            f"'{path}' cannot be read as weights of IP-IQA: train them with 'learn ip-iqa', or give a checkpoint of "
+            f"the authors' code to 'grefine-export ip-iqa' with --clip"
         ) from error
     if metadata.get("format") != FORMAT:
-        raise ValueError(f"'{path}' holds no IP-IQA: train one with 'grefine-export learn ip-iqa'")
+        raise ValueError(
+            f"'{path}' holds no IP-IQA: train one with 'grefine-export learn ip-iqa', or give --clip"
+        )
     sizes = json.loads(metadata["sizes"])
     config = CLIPTextConfig(**{**sizes["text"], "projection_dim": sizes["projection"]})
-    design = Design(**{**sizes["design"], "outputs": tuple(sizes["design"]["outputs"])})
+    # Files from before the second table share the first.
+    known = {"positions": "shared", **sizes["design"], "outputs": tuple(sizes["design"]["outputs"])}
+    design = Design(**known)
     trunk = ModifiedResNet(sizes["layers"], sizes["width"])
     pool = AttentionPool2d(sizes["side"], trunk.channels, sizes["heads"], sizes["out"])
     text = PromptEncoder(CLIPTextModelWithProjection(config), design.qa_token)
-    model = IpIqa(ImageEncoder(trunk, pool), text, design)
+    model = IpIqa(ImageEncoder(trunk, pool), text, design, sizes.get("cross_side"))
     model.load_state_dict(load_file(path))
     return model.eval(), sizes["resolution"]

@@ -23,7 +23,7 @@ FILE = "pytorch_lora_weights.safetensors"
 """What diffusers calls the file of a LoRA in its folder or on the hub."""
 
 _HALF = re.compile(
-    r"(.+?)(?:\.lora_(down|up|A|B)(?:\.default)?|(?:[._]lora|\.lora_linear_layer)\.(down|up))\.weight"
+    r"(.+?)(?:\.lora_(down|up|A|B)(?:\.default(?:_\d+)?)?|(?:[._]lora|\.lora_linear_layer)\.(down|up))\.weight"
 )
 _PREFIXES = {
     "lora_unet_": "unet",
@@ -34,6 +34,8 @@ _PREFIXES = {
     "text_encoder.": "text_encoder",
     "text_encoder_2.": "text_encoder_2",
     "base_model.model.": "unet",
+    "diffusion_pytorch_model.": "unet",
+    "diffusion_model.": "unet",
 }
 _OTHER_KINDS = {
     "hada_": "LoHa",
@@ -97,9 +99,15 @@ def parse_lora(text: str) -> tuple[str, float]:
 
 
 def locate_lora(source: str, say: Callable[[str], None] = print) -> Path:
-    """The file that `source` names: itself, in a folder of diffusers, or on the hub. Raises FileNotFoundError,
-    ConnectionError or ValueError."""
-    path = fetch(source, None, [FILE], say) if is_hub_id(source) else Path(source).expanduser()
+    """The file that `source` names: itself, in a folder of diffusers, or on the hub, there with the file's own name
+    behind the id where it has another ("owner/name/file.safetensors"). Raises FileNotFoundError, ConnectionError or
+    ValueError."""
+    owner, _, rest = source.partition("/")
+    name, _, file = rest.partition("/")
+    if file and is_hub_id(f"{owner}/{name}") and not Path(source).expanduser().exists():
+        path = fetch(f"{owner}/{name}", None, [file], say) / file
+    else:
+        path = fetch(source, None, [FILE], say) if is_hub_id(source) else Path(source).expanduser()
     path = path / FILE if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"there is no LoRA '{path}': give a safetensors file, its folder or a hub id")

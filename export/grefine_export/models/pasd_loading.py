@@ -30,11 +30,33 @@ _WEIGHT_FILES = tuple(
     f"diffusion_pytorch_model{half}.{kind}" for kind in ("safetensors", "bin") for half in ("", ".fp16")
 )
 _HUB_FILES = re.compile(
-    r"(?:.*/)?(?P<part>\w+)/(?:(?:diffusion_pytorch_model|model|pytorch_model)\.(?P<kind>safetensors|bin)"
-    r"|config\.json|vocab\.json|merges\.txt|tokenizer_config\.json)"
+    r"(?:.*/)?(?P<part>\w+)/(?:(?:diffusion_pytorch_model|model|pytorch_model)(?P<half>\.fp16)?"
+    r"\.(?P<kind>safetensors|bin)"
+    r"|config\.json|scheduler_config\.json|vocab\.json|merges\.txt|tokenizer_config\.json)"
 )
 _TEXT = "text_model."
 _HEAD = 64  # channels of a head of CLIP's text encoder
+_SIZES = {
+    *(
+        "sample_size",
+        "in_channels",
+        "out_channels",
+        "block_out_channels",
+        "layers_per_block",
+        "norm_num_groups",
+    ),
+    *(
+        "down_block_types",
+        "up_block_types",
+        "cross_attention_dim",
+        "attention_head_dim",
+        "num_attention_heads",
+    ),
+    *("conditioning_embedding_out_channels", "use_linear_projection", "addition_embed_type"),
+}
+"""Settings that are read, or follow from the tensors; `addition_embed_type` has a sentence of its own."""
+_OWN_SETTINGS = {"use_rrdb", "return_rgbs"}
+"""PASD's own, of its ControlNet: tensors tell of the first, and the heads of the second serve training alone."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +92,27 @@ class PasdCheckpoint:
             for file in (self.folder / part / "config.json", _weight_file(self.folder / part))
         ]
 
+    def scheduler(self) -> dict[str, Any]:
+        """`scheduler/scheduler_config.json` of the model, or nothing: then it has the noise of Stable Diffusion 1.5.
+
+        Raises ValueError for `pasd_color` without it, which is known to have another.
+        """
+        found = read_json(self.folder / "scheduler" / "scheduler_config.json")
+        if not found and any("pasd_color" in part for part in self.folder.parts[-2:]):
+            raise ValueError(
+                f"'{self.folder}' is PASD's model for colours, whose noise is told by a folder 'scheduler' beside its "
+                f"'unet': fetch that too"
+            )
+        return found
+
     def unet_config(self) -> dict[str, Any]:
         """Arguments of diffusers' `UNet2DConditionModel`, complete. Raises ValueError, for PASD-SDXL among others."""
-        config = _config(self.folder / "unet", UNet2DConditionModel)
-        if config["addition_embed_type"] is not None:
+        if read_json(self.folder / "unet" / "config.json").get("addition_embed_type") is not None:
             raise ValueError(
                 f"'{self.folder}' is PASD-SDXL, whose steps also read a pooled prompt and the picture's size: give a "
                 f"PASD or PASD-light for Stable Diffusion 1.5"
             )
-        return config
+        return _config(self.folder / "unet", UNet2DConditionModel)
 
     def load(self, base: Mapping[str, Tensor] = MappingProxyType({})) -> PasdUNet:
         """The model, float32, strictly: PASD or PASD-light, with RRDBs or without.
@@ -209,7 +243,7 @@ def _fetched_model(repo: str, under: str, say: Callable[[str], None]) -> Path:
         if str(folder / "controlnet/config.json") in names and folder.is_relative_to(under)
     ]
     chosen = _only(found, f"'{place}' on the hub").relative_to(repo)
-    return _fetched(repo, names, _PASD_PARTS, say, str(chosen)) / chosen
+    return _fetched(repo, names, (*_PASD_PARTS, "scheduler"), say, str(chosen)) / chosen
 
 
 def _only(found: Sequence[PurePath], where: str) -> PurePath:
@@ -233,9 +267,15 @@ def _fetched(
     `parts`, of all that lies in its folder `under`; no pickle where there are safetensors."""
     files = [match for name in names if (match := _HUB_FILES.fullmatch(name))]
     found = [m for m in files if m["part"] in parts and PurePosixPath(m[0]).is_relative_to(under)]
-    safe = {Path(match[0]).parent for match in found if match["kind"] == "safetensors"}
-    wanted = [match[0] for match in found if match["kind"] != "bin" or Path(match[0]).parent not in safe]
-    return fetch(repo, None, wanted, say)
+    weights = [match for match in found if match["kind"]]
+    others = [match[0] for match in found if not match["kind"]]
+    wanted = []
+    for folder in {Path(match[0]).parent for match in weights}:
+        here = [match for match in weights if Path(match[0]).parent == folder]
+        # Safetensors before pickles, then single precision before half: one file of weights.
+        best = min(here, key=lambda match: (match["kind"] == "bin", bool(match["half"])))
+        wanted.append(best[0])
+    return fetch(repo, None, sorted(wanted + others), say)
 
 
 def _is_pasd(folder: Path) -> bool:
@@ -246,7 +286,19 @@ def _config(folder: Path, kind: type[UNet2DConditionModel] | type[ControlNetMode
     """What `kind` takes of the folder's configuration, with its defaults."""
     defaults = {name: value.default for name, value in inspect.signature(kind.__init__).parameters.items()}
     content = read_json(folder / "config.json")
+    for name, value in content.items():
+        known = defaults.get(name, None if value else value)  # what is unknown and off changes nothing
+        if name.startswith("_") or name in _SIZES | _OWN_SETTINGS or _plain(value) == _plain(known):
+            continue
+        raise ValueError(
+            f"'{folder / 'config.json'}' sets '{name}' to {value!r}, which Stable Diffusion 1.5 has not and PASD's "
+            f"graph would ignore: give a PASD for Stable Diffusion 1.5"
+        )
     return {name: content.get(name, default) for name, default in defaults.items() if name != "self"}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _weight_file(folder: Path) -> Path:

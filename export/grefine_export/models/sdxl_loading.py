@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from diffusers.loaders.single_file_utils import (
-    convert_ldm_clip_checkpoint,
-    convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
-    convert_open_clip_checkpoint,
-)
+from diffusers.loaders.single_file_utils import convert_ldm_clip_checkpoint, convert_open_clip_checkpoint
 from diffusers.utils import logging as of_diffusers
-from torch import Tensor, nn
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 from transformers.utils import logging as of_transformers
 
 from grefine_export.checkpoints import read_json, read_tensors
 from grefine_export.hub import fetch, file_names, is_hub_id
-from grefine_export.models.inpaint import TIME_IDS
-
-SCALING = 0.13025
-"""Factor from SDXL's latents to unit variance, where no configuration says it."""
+from grefine_export.models.sdxl_single_file import (
+    TEXT,
+    TEXT_2,
+    UNET,
+    VAE,
+    below,
+    declared_sampling,
+    filled,
+    text_config,
+    unet_parts,
+    unreadable,
+    vae_parts,
+)
 
 _PARTS = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
 _WEIGHTS = re.compile(
-    r"(?:diffusion_pytorch_model|model)(\.fp16)?(?:-\d+-of-\d+)?\.safetensors(?:\.index(\.fp16)?\.json)?"
+    r"(?:diffusion_pytorch_model|(?:pytorch_)?model)(\.fp16)?(?:-\d+-of-\d+)?\.(safetensors|bin)"
+    r"(?:\.index(\.fp16)?\.json)?"
 )
-_UNET, _VAE = "model.diffusion_model.", "first_stage_model."
-_TEXT, _TEXT_2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
-_HEAD = 64  # channels, in SDXL and both its text encoders
 
 
 def pipeline_path(checkpoint: str, say: Callable[[str], None] = print) -> Path:
@@ -51,8 +52,8 @@ def pipeline_path(checkpoint: str, say: Callable[[str], None] = print) -> Path:
                 f"there is no checkpoint '{checkpoint}': give a diffusers folder, a safetensors file or a hub id"
             )
         return path
-    names = _needed(file_names(checkpoint, "*.json", "*.safetensors"))
-    if not any(name.endswith(".safetensors") for name in names):
+    names = _needed(file_names(checkpoint, "*.json"))
+    if not any(name.endswith((".safetensors", ".bin")) for name in names):
         raise ValueError(
             f"the model '{checkpoint}' on the hub is not laid out for diffusers: fetch its safetensors file and give it"
         )
@@ -64,10 +65,12 @@ def _needed(names: Sequence[str]) -> list[str]:
     kept = []
     for part in ("", *_PARTS):
         files = [name for name in names if name.rpartition("/")[0] == part]
-        found = {name: match for name in files if (match := _WEIGHTS.fullmatch(name.rpartition("/")[2]))}
-        half = {name for name, match in found.items() if match[1] or match[2]}
+        every = {name: match for name in files if (match := _WEIGHTS.fullmatch(name.rpartition("/")[2]))}
+        # No pickle where there are safetensors.
+        found = {n: m for n, m in every.items() if m[2] == "safetensors"} or every
+        half = {name for name, match in found.items() if match[1] or match[3]}
         kept += half or found.keys()
-        kept += [name for name in files if name.endswith((".json", "merges.txt")) and name not in found]
+        kept += [name for name in files if name.endswith((".json", "merges.txt")) and name not in every]
     return kept
 
 
@@ -84,8 +87,11 @@ class SdxlCheckpoint:
     vae_path: Path | None = None
 
     def scheduler(self) -> dict[str, Any]:
-        """`scheduler_config.json`, or nothing where there is none. Raises ValueError when it is no JSON object."""
-        return read_json(self.path / "scheduler" / "scheduler_config.json")
+        """`scheduler_config.json`, with what a UNet in a single file declares in its place; nothing where neither says
+        anything. Raises ValueError when it is no JSON object, or the file cannot be read."""
+        own = read_json(self.path / "scheduler" / "scheduler_config.json")
+        unet = self.unet_path or self.path
+        return own | declared_sampling(read_tensors(unet), unet) if unet.is_file() else own
 
     def zeros_for_empty(self) -> bool:
         """Whether an empty negative prompt stands for zeros, as SDXL was trained, instead of being encoded."""
@@ -103,8 +109,8 @@ class SdxlCheckpoint:
         else:
             tensors = read_tensors(self.path)
             names = (
-                f"{_TEXT}text_model.embeddings.token_embedding.weight",
-                f"{_TEXT_2}token_embedding.weight",
+                f"{TEXT}text_model.embeddings.token_embedding.weight",
+                f"{TEXT_2}token_embedding.weight",
             )
             sizes = [len(tensors.get(name, ())) for name in names]
         if not all(sizes):
@@ -130,7 +136,9 @@ class SdxlCheckpoint:
     def check(self) -> None:
         """Raises ValueError (one sentence) when this is recognisably no complete SDXL, before anything is loaded."""
         if self.path.is_dir():
-            if lacking := [name for name in _PARTS[:4] if not (self.path / name / "config.json").is_file()]:
+            elsewhere = [name for name in ("unet", "vae") if getattr(self, f"{name}_path")]
+            needed = [name for name in _PARTS[:4] if name not in elsewhere]
+            if lacking := [name for name in needed if not (self.path / name / "config.json").is_file()]:
                 kind = "Stable Diffusion 1.5 or 2" if lacking == ["text_encoder_2"] else "no SDXL pipeline"
                 raise ValueError(
                     f"the folder '{self.path}' lacks {lacking[0]}/config.json, so it is {kind}: give the folder of an "
@@ -140,13 +148,14 @@ class SdxlCheckpoint:
         names = read_tensors(self.path).keys()
         if any(name.startswith("cond_stage_model.") for name in names):
             raise ValueError(f"'{self.path}' is Stable Diffusion 1.5 or 2: give an SDXL checkpoint")
+        given = {UNET: self.unet_path, VAE: self.vae_path}
         for prefix, what in (
-            (_UNET, "UNet"),
-            (_VAE, "VAE"),
-            (_TEXT, "first text encoder"),
-            (_TEXT_2, "second"),
+            (UNET, "UNet"),
+            (VAE, "VAE"),
+            (TEXT, "first text encoder"),
+            (TEXT_2, "second"),
         ):
-            if not any(name.startswith(prefix) for name in names):
+            if not given.get(prefix) and not any(name.startswith(prefix) for name in names):
                 raise ValueError(
                     f"'{self.path}' has no {what} of SDXL (names beginning with '{prefix}'): give a whole SDXL "
                     f"checkpoint, and a UNet alone with --unet, a VAE alone with --vae"
@@ -162,7 +171,7 @@ class SdxlCheckpoint:
             if not config:
                 raise ValueError(f"there is no UNet in '{path}': give the folder of one, or of a pipeline")
         else:
-            config, _ = _unet_parts(read_tensors(path), path)
+            config, _ = unet_parts(read_tensors(path), path)
         if config.get("addition_embed_type") != "text_time":
             raise ValueError(
                 f"the UNet of '{path}' takes no picture sizes as SDXL's does: give an SDXL checkpoint"
@@ -179,8 +188,8 @@ class SdxlCheckpoint:
         path = self.unet_path or self.path
         if path.is_dir():
             return _pretrained(UNet2DConditionModel, _model_folder(path, "unet"), "SDXL's UNet")
-        config, state = _unet_parts(read_tensors(path), path)
-        return _filled(UNet2DConditionModel.from_config, config, state, path, "SDXL's UNet")
+        config, state = unet_parts(read_tensors(path), path)
+        return filled(UNet2DConditionModel.from_config, config, state, path, "SDXL's UNet")
 
     def vae(self) -> AutoencoderKL:
         """The autoencoder, float32. Raises ValueError."""
@@ -188,7 +197,7 @@ class SdxlCheckpoint:
         if path.is_dir():
             vae = _pretrained(AutoencoderKL, _model_folder(path, "vae"), "VAE")
         else:
-            vae = _filled(AutoencoderKL.from_config, *_vae_parts(read_tensors(path), path), path, "VAE")
+            vae = filled(AutoencoderKL.from_config, *vae_parts(read_tensors(path), path), path, "VAE")
         if len(vae.config.block_out_channels) != 4 or vae.config.latent_channels != 4:
             raise ValueError(
                 f"the VAE of '{path}' does not give 4 channels at an eighth of the size: give SDXL's"
@@ -204,14 +213,14 @@ class SdxlCheckpoint:
                 _pretrained(second, self.path / "text_encoder_2", "SDXL's second text encoder"),
             )
         tensors = read_tensors(self.path)
-        one = convert_ldm_clip_checkpoint(_below(tensors, _TEXT, keep=True))
-        two = convert_open_clip_checkpoint(None, _below(tensors, _TEXT_2, keep=True), prefix=_TEXT_2)
+        one = convert_ldm_clip_checkpoint(below(tensors, TEXT, keep=True))
+        two = convert_open_clip_checkpoint(None, below(tensors, TEXT_2, keep=True), prefix=TEXT_2)
         one.pop("text_model.embeddings.position_ids", None)
-        configs = [_text_config(state, self.path, act) for state, act in ((one, "quick_gelu"), (two, "gelu"))]
+        configs = [text_config(state, self.path, act) for state, act in ((one, "quick_gelu"), (two, "gelu"))]
         one = {name.removeprefix("text_model."): value for name, value in one.items()}
         return (
-            _filled(first, configs[0], one, self.path, "SDXL's first text encoder"),
-            _filled(second, configs[1], two, self.path, "SDXL's second text encoder"),
+            filled(first, configs[0], one, self.path, "SDXL's first text encoder"),
+            filled(second, configs[1], two, self.path, "SDXL's second text encoder"),
         )
 
 
@@ -227,7 +236,7 @@ def _pretrained(kind: Any, folder: Path, what: str) -> Any:
     """A model by the library's own loader, in float32 and complete."""
     try:
         weights = [match for file in folder.iterdir() if (match := _WEIGHTS.fullmatch(file.name))]
-        half = bool(weights) and all(match[1] or match[2] for match in weights)
+        half = bool(weights) and all(match[1] or match[3] for match in weights)
         dtype = "torch_dtype" if kind in (UNet2DConditionModel, AutoencoderKL) else "dtype"
         with _without_bars():
             model, info = kind.from_pretrained(
@@ -239,9 +248,9 @@ def _pretrained(kind: Any, folder: Path, what: str) -> Any:
             )
     # The libraries raise many kinds for files that are missing, cut off or another model's.
     except Exception as error:
-        raise _unreadable(folder, what, str(error)) from error
+        raise unreadable(folder, what, str(error)) from error
     if lacking := sorted(info["missing_keys"]):
-        raise _unreadable(folder, what, f"it lacks the weight '{lacking[0]}'")
+        raise unreadable(folder, what, f"it lacks the weight '{lacking[0]}'")
     return model.eval().requires_grad_(False)
 
 
@@ -256,139 +265,3 @@ def _without_bars() -> Iterator[None]:
     finally:
         for each in shown:
             each.enable_progress_bar()
-
-
-def _unreadable(path: Path, what: str, reason: str) -> ValueError:
-    reason = " ".join(reason.split())[:200].rstrip(".:")
-    return ValueError(
-        f"'{path}' cannot be loaded as {what} ({reason}): fetch it again, or give another checkpoint"
-    )
-
-
-# --- single files: sizes from the tensors
-
-
-def _filled(
-    make: Callable[[Any], nn.Module], config: Any, state: Mapping[str, Tensor], path: Path, what: str
-) -> Any:
-    """A module with the tensors of `state`, float32. Half tensors become float32 one by one: no second model."""
-    with torch.device("meta"):
-        module = make(config)
-    try:
-        module.load_state_dict({name: value.float() for name, value in state.items()}, assign=True)
-    except RuntimeError as error:
-        raise _unreadable(path, what, str(error).partition("\n\t")[2]) from error
-    for name, buffer in module.named_buffers():
-        if buffer.is_meta:  # CLIP's position ids, which checkpoints leave out
-            owner, _, leaf = name.rpartition(".")
-            module.get_submodule(owner).register_buffer(
-                leaf, torch.arange(buffer.shape[-1])[None], persistent=False
-            )
-    return module.eval().requires_grad_(False)
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str, keep: bool = False) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, which is cut off unless they are to `keep` it."""
-    found = {name: value for name, value in tensors.items() if name.startswith(prefix)}
-    return found if keep else {name.removeprefix(prefix): value for name, value in found.items()}
-
-
-def _count(names: Mapping[str, Any], pattern: str) -> int:
-    """One more than the highest number that `pattern` finds at the start of a name; 0 where it finds none."""
-    return max((int(match[1]) + 1 for name in names if (match := re.match(pattern, name))), default=0)
-
-
-def _unet_parts(tensors: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and weights of diffusers' UNet, from the original names, or from diffusers' own."""
-    state = dict(tensors)
-    try:
-        if original := _below(tensors, _UNET, keep=True):
-            downs = [int(name.split(".")[3]) for name in original if name.endswith(".0.op.weight")]
-            config = {"layers_per_block": min(downs) - 1, "addition_embed_type": "text_time"}
-            state = convert_ldm_unet_checkpoint(original, config)
-        blocks = range(_count(state, r"down_blocks\.(\d+)\."))
-        depths = [
-            _count(state, rf"down_blocks\.{i}\.attentions\.0\.transformer_blocks\.(\d+)\.") for i in blocks
-        ]
-        channels = [len(state[f"down_blocks.{i}.resnets.0.conv2.weight"]) for i in blocks]
-        attention = next(i for i in blocks if depths[i])
-        context = state[f"down_blocks.{attention}.attentions.0.transformer_blocks.0.attn2.to_k.weight"].shape[
-            1
-        ]
-        joined = state["add_embedding.linear_1.weight"].shape[1]
-        pooled = tensors.get(f"{_TEXT_2}text_projection")
-        embedded = state.get("time_embedding.cond_proj.weight")
-        return {
-            "in_channels": state["conv_in.weight"].shape[1],
-            "out_channels": len(state["conv_out.weight"]),
-            "block_out_channels": channels,
-            "layers_per_block": _count(state, r"down_blocks\.0\.resnets\.(\d+)\."),
-            "down_block_types": ["CrossAttnDownBlock2D" if depth else "DownBlock2D" for depth in depths],
-            "up_block_types": ["CrossAttnUpBlock2D" if depth else "UpBlock2D" for depth in depths[::-1]],
-            "transformer_layers_per_block": [max(depth, 1) for depth in depths],
-            "attention_head_dim": [
-                max(width // _HEAD, 1) for width in channels
-            ],  # how many, in spite of the name
-            "cross_attention_dim": context,
-            "use_linear_projection": state[f"down_blocks.{attention}.attentions.0.proj_in.weight"].ndim == 2,
-            "addition_embed_type": "text_time",
-            "addition_time_embed_dim": 256 if pooled is None else (joined - pooled.shape[1]) // TIME_IDS,
-            "projection_class_embeddings_input_dim": joined,
-            "time_cond_proj_dim": None if embedded is None else embedded.shape[1],
-            "sample_size": 128,
-        }, state
-    except (KeyError, ValueError, IndexError, StopIteration, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"'{path}' holds no whole SDXL UNet (about {error or 'its attention'}): give an SDXL checkpoint"
-        ) from error
-
-
-def _vae_parts(tensors: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Configuration and weights of diffusers' autoencoder, from the original names, bare or in a whole checkpoint, or
-    from diffusers' own."""
-    state = _below(tensors, _VAE) or dict(tensors)
-    # What the training of an autoencoder leaves behind.
-    state = {
-        name: value
-        for name, value in state.items()
-        if name.startswith(("encoder.", "decoder.", "quant", "post"))
-    }
-    try:
-        if levels := _count(state, r"encoder\.down\.(\d+)\."):
-            types: dict[str, Any] = {"down_block_types": range(levels), "up_block_types": range(levels)}
-            state = convert_ldm_vae_checkpoint(state, types)
-        blocks = range(_count(state, r"encoder\.down_blocks\.(\d+)\."))
-        return {
-            "block_out_channels": [
-                len(state[f"encoder.down_blocks.{i}.resnets.0.conv2.weight"]) for i in blocks
-            ],
-            "layers_per_block": _count(state, r"encoder\.down_blocks\.0\.resnets\.(\d+)\."),
-            "down_block_types": ["DownEncoderBlock2D" for _ in blocks],
-            "up_block_types": ["UpDecoderBlock2D" for _ in blocks],
-            "latent_channels": state["decoder.conv_in.weight"].shape[1],
-            "scaling_factor": SCALING,
-        }, state
-    except (KeyError, AttributeError) as error:
-        raise ValueError(f"'{path}' holds no whole VAE (it lacks {error}): give SDXL's") from error
-
-
-def _text_config(state: Mapping[str, Tensor], path: Path, activation: str) -> CLIPTextConfig:
-    try:
-        vocabulary, width = state["text_model.embeddings.token_embedding.weight"].shape
-        projection = state.get("text_projection.weight")
-        return CLIPTextConfig(
-            hidden_size=width,
-            vocab_size=vocabulary,
-            max_position_embeddings=len(state["text_model.embeddings.position_embedding.weight"]),
-            intermediate_size=len(state["text_model.encoder.layers.0.mlp.fc1.weight"]),
-            num_hidden_layers=_count(state, r"text_model\.encoder\.layers\.(\d+)\."),
-            num_attention_heads=max(width // _HEAD, 1),
-            hidden_act=activation,
-            projection_dim=width if projection is None else len(projection),
-            bos_token_id=vocabulary - 2,
-            eos_token_id=vocabulary - 1,
-        )
-    except KeyError as error:
-        raise ValueError(
-            f"'{path}' lacks the weight {error} of a text encoder: give a whole SDXL checkpoint"
-        ) from error

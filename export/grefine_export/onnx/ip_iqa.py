@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from grefine_export.checkpoints import locate, public_name
+from grefine_export.models.clip_loading import load_resnet
 from grefine_export.models.clip_resnet import STRIDE
-from grefine_export.models.ip_iqa import FusionGraph, ImageGraph, IpIqa
+from grefine_export.models.clip_tokenizer import read_tokenizer
+from grefine_export.models.ip_iqa import FusionGraph, ImageGraph, IpIqa, load
+from grefine_export.models.ip_iqa_published import load_published
 from grefine_export.onnx.component import read_manifest
 from grefine_export.onnx.convert import Weights, export
 from grefine_export.onnx.parity import BOUNDS, compare
@@ -18,6 +23,35 @@ from grefine_rt.bundle.store import write
 
 TOKENIZER = "tokenizers/ip_iqa.json"
 COMPONENTS = ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained IP-IQA: resolution is the side of the pictures that it was trained on, in pixels."""
+
+    model: IpIqa
+    resolution: int
+    tokenizer: Tokenizer
+    origin: str
+
+
+def read_weights(weights: Path, clip: str | None = None, tokenizer: Path | None = None) -> Trained:
+    """`ip_iqa.safetensors` of `learn ip-iqa`, or with `clip` (path or hub id) a checkpoint of the authors' code.
+
+    tokenizer: folder or file; the one beside the weights, or beside `clip`, where none is given. Raises ValueError,
+    FileNotFoundError and ConnectionError, one sentence each.
+    """
+    if clip is None:
+        model, resolution = load(weights)
+        origin, beside = "trained with `grefine-export learn ip-iqa`", weights.parent
+    else:
+        path = locate(clip)
+        model, resolution = load_published(weights, load_resnet(path))
+        origin = f"{weights.name} of IP-IQA's public training code, on {public_name(clip)}"
+        beside = path if path.is_dir() else path.parent
+    assert model.text is not None
+    words = read_tokenizer(tokenizer or beside, model.text.text_model.config.vocab_size)
+    return Trained(model, resolution, words, origin)
 
 
 def export_ip_iqa(
@@ -44,7 +78,7 @@ def export_ip_iqa(
     jobs: list[tuple[str, nn.Module, dict[str, Tensor], str]] = [
         ("ip_iqa_image", ImageGraph(model.image, resolution), {"image": image}, "tokens"),
         ("ip_iqa_text", model.text, {"ids": ids}, "features"),
-        ("ip_iqa_fusion", FusionGraph(model), {"tokens": tokens, "features": features}, "scores"),
+        ("ip_iqa_fusion", FusionGraph(model, resolution), {"tokens": tokens, "features": features}, "scores"),
     ]
     errors = {}
     for name, module, inputs, output in jobs:
@@ -58,7 +92,7 @@ def add_to_bundle(
     model: IpIqa,
     bundle: Path,
     resolution: int,
-    tokenizer: Path,
+    tokenizer: Tokenizer,
     *,
     length: int,
     weights: Weights = "fp16",
@@ -67,18 +101,22 @@ def add_to_bundle(
 ) -> tuple[Manifest, dict[str, float]]:
     """Export `model` into an existing bundle and enter it into `bundle.json`; replaces an IP-IQA that is there.
 
-    `tokenizer`: its file, which is copied into the bundle; `length`: tokens of a prompt. Returns the new manifest
-    and each graph's error.
+    `length`: tokens of a prompt. Returns the new manifest and each graph's error.
     """
     manifest = read_manifest(bundle)
     errors = export_ip_iqa(model, bundle / "components", resolution, weights, length)
     target = bundle / TOKENIZER
     target.parent.mkdir(exist_ok=True)
-    shutil.copyfile(tokenizer, target)
+    tokenizer.save(str(target))
+    spec = {"file": TOKENIZER, "input": "ids", "length": length, "cleaning": "clip", "prompts": "raw"}
     manifest["scorers"]["ip_iqa"] = {
         "components": {name: f"components/{name}.onnx" for name in COMPONENTS},
-        "tokenizers": {"ip_iqa_text": [{"file": TOKENIZER, "input": "ids", "length": length}]},
-        "settings": {"resolution": resolution, "outputs": [*model.design.outputs]},
+        "tokenizers": {"ip_iqa_text": [spec]},
+        "settings": {
+            "resolution": resolution,
+            "outputs": [*model.design.outputs],
+            "positions": model.design.positions,
+        },
     }
     others = [weight for weight in manifest["weights"] if weight["component"] not in COMPONENTS]
     own = [{"component": name, "origin": origin, "license": license_name} for name in COMPONENTS]

@@ -144,7 +144,7 @@ def _update(
     positive = model[-1:]
     guided = model[:1] + guidance * (positive - model[:1])
     # Lin et al., 2305.08891, Eq. 15 and 16: guidance widens the output, and this takes it back by `rescale`.
-    contrast = positive.std() / guided.std().clamp_min(1e-12)
+    contrast = positive.std(correction=0) / guided.std(correction=0).clamp_min(1e-12)
     guided = guided * (1 + rescale * (contrast - 1))
     clean = sample_to_clean * sample + model_to_clean * guided
     following = c_sample * sample + c_clean * clean + c_previous * previous + c_noise * noise

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from grefine_rt.arrays import Floats
-from grefine_rt.assess.phrases import Phrase
+from grefine_rt.assess.prompt import Phrase
 
 Defect = Literal["noun", "adjective"]
 AdjectiveRule = Literal["penalised", "printed"]

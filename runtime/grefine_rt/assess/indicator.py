@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -13,13 +13,13 @@ from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess import alignment as matching
 from grefine_rt.assess import perceptual
 from grefine_rt.assess.domain import Domain, Membership
-from grefine_rt.assess.phrases import Phrase, parse
+from grefine_rt.assess.prompt import Phrase, check_length, prompt_phrases
 from grefine_rt.assess.scorers.base import Batch, Scale, Score, judge, scorers_of
 from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.batch import run_rows
 from grefine_rt.engine.devices import Choice
-from grefine_rt.errors import OptionError, PromptError
+from grefine_rt.errors import OptionError, PromptError, one_of
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Source, encoder_input, load
 from grefine_rt.models.bundle import Bundle
@@ -43,28 +43,38 @@ class AssessOptions:
     """Readings of the assess step.
 
     scoring: "calibrated" or "published" perceptual scores, see `assess.perceptual`; None means the bundle's
-        own.
+        own. "published" alone equals the authors' script as it is called, with factors="product" its `--multi`.
     adjective_rule: "penalised" or "printed", see `assess.alignment.score_phrases`.
     alignment_score: what a is: "phrases" (Eq. 8), or "reward", the ImageReward scalar as a score. Maps and
         phrases are the same either way.
+    factors: p of the "overall" pair alone, or the "product" of Eq. 3.
+    bounds: "own" divides each factor by its own alpha, as the paper says; "first" divides all by the first.
+    upsampling: of P, "bicubic" in the paper and "bilinear" in the script.
+        None, for these three, means the script's reading with "published" and the paper's with "calibrated".
     """
 
     scoring: Scoring | None = None
     adjective_rule: matching.AdjectiveRule = "penalised"
     alignment_score: AlignmentScore = "phrases"
+    factors: perceptual.Factors | None = None
+    bounds: perceptual.Bounds | None = None
+    upsampling: perceptual.Upsampling | None = None
 
     def __post_init__(self) -> None:
         """Raises OptionError for a reading that does not exist."""
-        if self.scoring not in ("calibrated", "published", None):
-            raise OptionError(f"The option 'scoring' must be calibrated or published, not {self.scoring!r}.")
-        if self.adjective_rule not in ("penalised", "printed"):
-            raise OptionError(
-                f"The option 'adjective_rule' must be penalised or printed, not {self.adjective_rule!r}."
-            )
-        if self.alignment_score not in ("phrases", "reward"):
-            raise OptionError(
-                f"The option 'alignment_score' must be phrases or reward, not {self.alignment_score!r}."
-            )
+        one_of("scoring", self.scoring, ("calibrated", "published", None))
+        one_of("adjective_rule", self.adjective_rule, ("penalised", "printed"))
+        one_of("alignment_score", self.alignment_score, ("phrases", "reward"))
+        one_of("factors", self.factors, (*get_args(perceptual.Factors), None))
+        one_of("bounds", self.bounds, (*get_args(perceptual.Bounds), None))
+        one_of("upsampling", self.upsampling, (*get_args(perceptual.Upsampling), None))
+
+    def readings(self, scoring: Scoring) -> perceptual.Readings:
+        """The three readings that a scoring is taken with."""
+        usual = perceptual.SCRIPT if scoring == "published" else perceptual.PAPER
+        return perceptual.Readings(
+            self.factors or usual.factors, self.bounds or usual.bounds, self.upsampling or usual.upsampling
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,20 +182,21 @@ def assess_batch(
     wanted, score = (
         ("pairs", perceptual.calibrated) if scoring == "calibrated" else ("published", perceptual.published)
     )
+    readings = options.readings(scoring)
     quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
     # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
-    parsed = {text: parse(prompt) for text, prompt in zip(texts, prompts, strict=True)}
+    parsed = {text: prompt_phrases(prompt) for text, prompt in zip(texts, prompts, strict=True)}
     spoken = {
         text: ["", text, *(p.noun for p in phrases), *(p.text for p in phrases)]
         for text, phrases in ((text, found[:MAX_PHRASES]) for text, found in parsed.items())
     }
     every = list(dict.fromkeys(piece for pieces in spoken.values() for piece in pieces))
     features = dict(zip(every, encoders.alignment(every), strict=True))
-    judged = list(judge(encoders.scorers, Batch(pictures, texts, images)))
+    judged = list(judge(encoders.scorers, Batch(pictures, texts, prompts, images)))
 
     assessments = []
     for i, (rgb, text) in enumerate(zip(pictures, texts, strict=True)):
-        quality = score(quality_tokens[i], manifest.perceptual.alpha)
+        quality = score(quality_tokens[i], manifest.perceptual.alpha, readings)
         size = map_size or (rgb.shape[0], rgb.shape[1])
         whole, scored, redraw = _align(
             manifest,
@@ -203,11 +214,12 @@ def assess_batch(
             Assessment(
                 perceptual=quality.score,
                 alignment=whole,
-                perceptual_map=perceptual.upsample(quality.map, size),
+                perceptual_map=perceptual.upsample(quality.map, size, readings.upsampling),
                 alignment_map=perceptual.upsample(redraw, size),
                 factors=quality.factors,
                 factor_maps={
-                    name: perceptual.upsample(part, size) for name, part in quality.factor_maps.items()
+                    name: perceptual.upsample(part, size, readings.upsampling)
+                    for name, part in quality.factor_maps.items()
                 },
                 phrases=scored,
                 prompt=prompts[i],
@@ -250,7 +262,9 @@ def _align(
 
 
 def check_prompt(prompt: str) -> str:
-    """The prompt without weights and tags. Raises PromptError when nothing is left, or it is no text."""
+    """The prompt without weights and tags. Raises PromptError when nothing is left, it is no text, or too long."""
+    if isinstance(prompt, str):
+        check_length(prompt)
     text = plain_text(prompt) if isinstance(prompt, str) else ""
     if not text.strip():
         raise PromptError("The prompt is empty: describe in words what the picture should show.")

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,29 @@ from grefine_rt.imaging.image import resize
 
 FACTORS = ("overall", "technical", "rationality", "naturalness")
 """The four pairs of T_p, in the order of the last axis of `pairs`."""
+
+
+Factors = Literal["overall", "product"]
+Bounds = Literal["own", "first"]
+Upsampling = Literal["bicubic", "bilinear"]
+
+
+@dataclass(frozen=True)
+class Readings:
+    """Where the paper and the authors' script differ, beside the scoring.
+
+    factors: p is the "overall" pair alone, or the "product" of Eq. 3 with the other three. bounds: each factor is
+    divided by its "own" alpha, or all by the "first". upsampling: how P gets to image size.
+    """
+
+    factors: Factors
+    bounds: Bounds
+    upsampling: Upsampling
+
+
+PAPER = Readings("product", "own", "bicubic")
+SCRIPT = Readings("overall", "first", "bilinear")
+"""The script as it is called; with factors="product" it is the script's `--multi`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +69,13 @@ def combine(raw: Floats, alpha: Sequence[float]) -> Floats:
     return np.asarray(raw[..., 0] * penalty.prod(axis=-1), dtype=np.float32)
 
 
-def calibrated(pairs: Floats, alpha: Sequence[float]) -> Perceptual:
+def calibrated(pairs: Floats, alpha: Sequence[float], readings: Readings = PAPER) -> Perceptual:
     """The default scoring: absolute, so that a picture that is good everywhere has P near 1 everywhere.
 
     `pairs` is (1+N, 4): the probability of "good" against "bad" in each pair, class token first. Eq. 3 is
     applied to every token; p is its class-token entry and P its grid entries.
     """
-    combined = combine(pairs, alpha)
+    combined = _combined(pairs, alpha, readings)
     return Perceptual(
         score=float(combined[0]),
         map=to_grid(combined[1:]),
@@ -60,23 +84,31 @@ def calibrated(pairs: Floats, alpha: Sequence[float]) -> Perceptual:
     )
 
 
-def published(similarities: Floats, alpha: Sequence[float]) -> Perceptual:
+def published(similarities: Floats, alpha: Sequence[float], readings: Readings = SCRIPT) -> Perceptual:
     """The scoring of the authors' script: relative to the picture, so P always spans 0..1.
 
     `similarities` is (1+N, 4, 2): raw similarity of each token to the (good, bad) prompt of each pair, class
-    token first. Each factor is the softmax over the two class-token entries, and p combines the four as in
-    Eq. 3. P is the similarity to the overall good prompt, min-max normalised over the grid; 0.5 where it is
-    flat, for then nothing is better than anything else.
+    token first. Each factor is the softmax over the two class-token entries, and p is the overall one or combines the
+    four, as `readings` say. P is the similarity to the overall good prompt, min-max normalised over the grid; 0.5 where
+    it is flat, for then nothing is better than anything else (the script divides by zero there). Width and height of
+    a picture keep their places, which the script swaps.
     """
     good_minus_bad = similarities[0, :, 0] - similarities[0, :, 1]
     scores = np.asarray(0.5 * (1.0 + np.tanh(0.5 * good_minus_bad)), dtype=np.float32)
     maps = {name: to_grid(_min_max(similarities[1:, i, 0])) for i, name in enumerate(FACTORS)}
     return Perceptual(
-        score=float(combine(scores, alpha)),
+        score=float(_combined(scores, alpha, readings)),
         map=maps["overall"],
         factors={name: float(scores[i]) for i, name in enumerate(FACTORS)},
         factor_maps=maps,
     )
+
+
+def _combined(raw: Floats, alpha: Sequence[float], readings: Readings) -> Floats:
+    """p of each row of `raw` (..., 4), as `readings` say."""
+    if readings.factors == "overall":
+        return raw[..., 0]
+    return combine(raw, alpha if readings.bounds == "own" else [alpha[0]] * 3)
 
 
 def to_grid(tokens: Floats) -> Floats:
@@ -85,12 +117,13 @@ def to_grid(tokens: Floats) -> Floats:
     return np.ascontiguousarray(tokens.reshape(side, side), dtype=np.float32)
 
 
-def upsample(grid: Floats, size: tuple[int, int]) -> Floats:
+def upsample(grid: Floats, size: tuple[int, int], method: Upsampling = "bicubic") -> Floats:
     """BIC of Eq. 3: the map (g, g) at image size (H, W), bicubic, clipped to [0, 1] where bicubic overshoots.
 
-    `size` is (height, width) in pixels.
+    `size` is (height, width) in pixels. `method` "bilinear" is the script's, as torch interpolates.
     """
-    rows, columns = (_weights(side, length) for side, length in zip(grid.shape, size, strict=True))
+    weights = _weights if method == "bicubic" else _bilinear
+    rows, columns = (weights(side, length) for side, length in zip(grid.shape, size, strict=True))
     return np.clip(rows @ grid @ columns.T, 0.0, 1.0)
 
 
@@ -101,6 +134,19 @@ def _weights(side: int, length: int) -> Floats:
     Bicubic is linear, so resizing the identity tells; kept, for there are many maps of one size.
     """
     return resize(np.eye(side, dtype=np.float32), (side, length))
+
+
+@lru_cache(maxsize=16)
+def _bilinear(side: int, length: int) -> Floats:
+    """As `_weights`, bilinear: a pixel's centre lies between two cells' centres; edge cells reach to the edge."""
+    places = np.maximum((np.arange(length) + 0.5) * side / length - 0.5, 0.0)
+    low = np.minimum(places.astype(int), side - 1)
+    share = places - low
+    weights = np.zeros((length, side), np.float32)
+    pixels = np.arange(length)
+    weights[pixels, low] += 1 - share
+    weights[pixels, np.minimum(low + 1, side - 1)] += share
+    return weights
 
 
 def _min_max(values: Floats) -> Floats:

@@ -3,14 +3,22 @@
 import dataclasses
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from grefine_rt.bundle.strict import MEND_ANY, check_ranges, read_strictly, refuse, with_metrics
+from grefine_rt.bundle.strict import (
+    HIGHEST,
+    MENDS,
+    check_ranges,
+    read_strictly,
+    refuse,
+    short,
+    with_metrics,
+)
 from grefine_rt.contract import Prediction, Schedule, Solver
-from grefine_rt.errors import BundleError
+from grefine_rt.errors import BundleError, shown
 
 FORMAT = 1
 FILE_NAME = "bundle.json"
@@ -25,6 +33,8 @@ SECTION_COMPONENTS = {
 _TAKEN = ("perceptual", "alignment", "overall", "technical", "rationality", "naturalness", "scores")
 """Names of scores that no metric may have."""
 
+MAX_SIDE, MAX_GRID, MAX_LENGTH, MAX_STEPS = 16384, 1024, 4096, 1000
+"""Pixels, tokens along a side of a grid, tokens of a text, steps of a stage."""
 Decoding = Literal["plain", "difference", "quality"]
 ColorFix = Literal["quality", "whole", "off"]
 Redraw = Literal["poor", "misshapen"]
@@ -152,11 +162,17 @@ class Cost:
 
 @dataclass(frozen=True)
 class TokenizerSpec:
-    """A tokenizer file, the graph input its ids go to, and their number."""
+    """A tokenizer file, the graph input its ids go to, and their number.
+
+    cleaning: "clip" for texts that OpenAI's CLIP cleans before it looks words up (`text.cleaning`). prompts: "raw" for
+    an assessor that was trained on prompts as people wrote them, brackets too (`text.emphasis.as_written`).
+    """
 
     file: str
     input: str
     length: int
+    cleaning: Literal["none", "clip"] = "none"
+    prompts: Literal["plain", "raw"] = "plain"
 
 
 @dataclass(frozen=True)
@@ -232,14 +248,14 @@ class Manifest:
         unknown, of a wrong type, out of range, or pointing out of the bundle."""
         try:
             data = json.loads(text)
-        except ValueError as error:
-            raise BundleError(f"bundle.json is not valid JSON ({error}): {MEND_ANY}.") from error
+        except (ValueError, RecursionError) as error:
+            raise BundleError(f"bundle.json is not valid JSON ({short(error)}): {MENDS}.") from error
         if not isinstance(data, dict):
-            raise BundleError(f"bundle.json must hold a JSON object: {MEND_ANY}.")
+            raise BundleError(f"bundle.json must hold a JSON object: {MENDS}.")
         if data.get("format") != FORMAT:
             raise BundleError(
-                f"bundle.json has format {data.get('format')!r}, but this version of grefine-rt reads format "
-                f"{FORMAT}: {MEND_ANY}, or upgrade with 'pip install --upgrade grefine-rt'."
+                f"bundle.json has format {shown(data.get('format'))}, but this version of grefine-rt reads format "
+                f"{FORMAT}: {MENDS}, or take a newer grefine-rt."
             )
         manifest = read_strictly(cls, with_metrics(data), "")
         _check(manifest)
@@ -318,7 +334,9 @@ def _check(manifest: Manifest) -> None:
         pure = PurePosixPath(path)
         plain = path == pure.as_posix() and not pure.is_absolute() and not re.search(r"[\\:\0]", path)
         if not plain or ".." in pure.parts or path in (".", FILE_NAME):
-            raise BundleError(f"bundle.json lists '{path}', which is no path inside the bundle: {MEND_ANY}.")
+            raise BundleError(
+                f"bundle.json lists '{short(path)}', which is no path inside the bundle: {MENDS}."
+            )
     components = manifest.components.keys()
     needed = {*ASSESS_COMPONENTS}
     for section, parts in SECTION_COMPONENTS.items():
@@ -353,6 +371,7 @@ def _check(manifest: Manifest) -> None:
         "tokenizers": tuple(spec.length for specs in manifest.tokenizers.values() for spec in specs),
     }
     fine = {section: all(value > 0 for value in values) for section, values in positive.items()}
+    fine |= {where: low <= value <= high for where, value, low, high in _ranges(manifest)}
     fine["perceptual.alpha"] = len(perceptual.alpha) == 3
     fine["plan"] = 0 <= plan.strength_min <= plan.strength_max <= 1
     fine["plan.grow"] = min(plan.grow, plan.feather, plan.min_area) >= 0
@@ -385,3 +404,36 @@ def _check(manifest: Manifest) -> None:
         entry.size >= 0 and re.fullmatch("[0-9a-f]{64}", entry.sha256) for entry in manifest.files.values()
     )
     check_ranges(fine)
+
+
+def _ranges(manifest: Manifest) -> Iterator[tuple[str, float, float, float]]:
+    """Sizes and counts with what they may be: beyond it no model is, and memory and time would run away."""
+    yield "perceptual.resolution", manifest.perceptual.resolution, 1, MAX_SIDE
+    yield "perceptual.grid", manifest.perceptual.grid, 1, MAX_GRID
+    yield "alignment.resolution", manifest.alignment.resolution, 1, MAX_SIDE
+    yield "alignment.grid", manifest.alignment.grid, 1, MAX_GRID
+    yield "plan.tau", manifest.plan.tau, 0, 2
+    yield "plan.grow", manifest.plan.grow, 0, 64
+    yield "plan.feather", manifest.plan.feather, 0, 64
+    yield "plan.min_area", manifest.plan.min_area, 0, 1
+    for component, specs in manifest.tokenizers.items():
+        for spec in specs:
+            yield f"tokenizers.{component}", spec.length, 1, MAX_LENGTH
+    if manifest.inpaint is not None:
+        yield "inpaint.drafts", manifest.inpaint.drafts, 1, 64
+        yield "inpaint.sketch_steps", manifest.inpaint.sketch_steps, 0, MAX_STEPS
+        yield "inpaint.smallest", manifest.inpaint.smallest, 0, MAX_SIDE
+    for section, stage in (("inpaint", manifest.inpaint), ("restore", manifest.restore)):
+        if stage is not None:
+            yield f"{section}.resolution", stage.resolution, 1, MAX_SIDE
+            yield f"{section}.multiple", stage.multiple, 8, MAX_SIDE
+            yield f"{section}.steps", stage.steps, 1, MAX_STEPS
+            yield f"{section}.tile", stage.tile, 0, MAX_SIDE
+            yield f"{section}.guidance", stage.guidance, -1000, 1000
+            yield f"{section}.schedule.train_steps", stage.schedule.train_steps, 1, 100_000
+            yield f"{section}.schedule.offset", stage.schedule.offset, 0, 100_000
+    for path, entry in manifest.files.items():
+        yield f"files.{path}.size", entry.size, 0, 2**48
+    for path, cost in (manifest.costs or {}).items():
+        for value in (*cost.flops, *cost.memory):
+            yield f"costs.{path}", value, -HIGHEST, HIGHEST

@@ -2,18 +2,21 @@
 
 import dataclasses
 import json
+import mmap
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from grefine_rt.bundle.manifest import FILE_NAME, FORMAT, FileEntry, Manifest
 from grefine_rt.bundle.strict import MEND, REINSTALL, digest
-from grefine_rt.errors import BundleError
+from grefine_rt.errors import HERE, BundleError, shown
 from grefine_rt.files import cache_dir, proven, sha256, whole
 
 _PACKAGE = Path(__file__).resolve().parent.parent
-_ENGINES = "engines"
+ENGINES = "engines"
+_LOCATION = b"\x0a\x08location\x12"
+"""The key of a StringStringEntryProto, and the tag of its value."""
 """Folder of engines built on this machine; they have sidecars of their own and are not in the manifest."""
 
 
@@ -80,6 +83,8 @@ def verify(folder: Path) -> Manifest:
         )
     for path in manifest.files:
         _check_hash(folder, manifest, path)
+    for graph in {*manifest.components.values()}:
+        check_external_data(folder, manifest, graph)
     if manifest.checksum not in (None, digest(text)):
         raise BundleError(
             f"bundle.json of bundle '{manifest.name}' was changed after it was written, its SHA-256 differs: "
@@ -117,7 +122,7 @@ def _embedded_roots() -> tuple[Path, ...]:
 def mend(folder: Path) -> str:
     """What to run when something is wrong with the bundle in `folder`."""
     embedded = folder.resolve().parent in [root.resolve() for root in _embedded_roots()]
-    return f"run '{REINSTALL}' to get it again" if embedded else MEND
+    return f"run '{REINSTALL}' {HERE} to get it again" if embedded else MEND
 
 
 def _read(folder: Path) -> str:
@@ -134,7 +139,7 @@ def files_in(folder: Path) -> Iterator[str]:
     """Every file of a bundle but bundle.json and what lies under engines/, as relative paths with slashes."""
     for path in folder.rglob("*"):
         relative = path.relative_to(folder)
-        if not path.is_dir() and relative.parts[0] != _ENGINES and relative.parts != (FILE_NAME,):
+        if not path.is_dir() and relative.parts[0] != ENGINES and relative.parts != (FILE_NAME,):
             yield relative.as_posix()
 
 
@@ -155,6 +160,38 @@ def _check_hash(folder: Path, manifest: Manifest, path: str) -> None:
     """Raise BundleError unless the file has its SHA-256."""
     if sha256(folder / path) != manifest.files[path].sha256:
         raise _changed(folder, manifest, path)
+
+
+def external_data(graph: Path) -> set[str]:
+    """Names of the files in which an ONNX graph says that weights of it are, relative to its folder.
+
+    They are found by their key as protobuf writes it, not by reading the graph.
+    """
+    with graph.open("rb") as file:
+        if not graph.stat().st_size:
+            return set()
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            found, place = set(), -1
+            while (place := data.find(_LOCATION, place + 1)) >= 0:
+                begin = place + len(_LOCATION)
+                size, shift = 0, 0
+                for byte in data[begin : begin + 5]:
+                    begin, size, shift = begin + 1, size | (byte & 127) << shift, shift + 7
+                    if byte < 128:
+                        break
+                found.add(data[begin : begin + min(size, 4096)].decode("utf-8", "replace"))
+            return found
+
+
+def check_external_data(folder: Path, manifest: Manifest, graph: str) -> None:
+    """Raise BundleError when a graph reads weights from a file that the manifest does not list."""
+    for name in external_data(folder / graph):
+        path = (PurePosixPath(graph).parent / name).as_posix()
+        if path not in manifest.files:
+            raise BundleError(
+                f"Bundle '{manifest.name}': graph '{graph}' reads {shown(name)}, which bundle.json does not list: "
+                f"{mend(folder)}."
+            )
 
 
 def check_before_use(folder: Path, manifest: Manifest, path: str) -> None:

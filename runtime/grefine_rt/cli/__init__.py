@@ -1,15 +1,17 @@
 """The command `grefine-rt`: one file per command; what is heavy is imported when a command runs."""
 
 import os
+import signal
 import sys
 import warnings
+from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from grefine_rt import __version__
 from grefine_rt.cli import assess, bench, bundle, doctor, engine, evaluate, refine
-from grefine_rt.cli.output import one_line_failures
+from grefine_rt.cli.output import FAILED, one_line_failures, say, terminate
 
 app = typer.Typer(
     name="grefine-rt",
@@ -52,4 +54,23 @@ def main() -> None:
         # Names and prompts may hold characters that the terminal's encoding lacks.
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    app()
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, terminate)
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here, where a full device can still be told
+    except BrokenPipeError:
+        _leave_quietly()
+        raise SystemExit(FAILED) from None
+    except OSError as error:
+        _leave_quietly()
+        say(f"error: Standard output cannot be written: {error.strerror}.")
+        raise SystemExit(FAILED) from None
+
+
+def _leave_quietly() -> None:
+    """The interpreter flushes standard output once more, and would tell of its failure in lines of its own."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

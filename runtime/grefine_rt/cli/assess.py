@@ -1,19 +1,31 @@
 """`grefine-rt assess`: how good a picture is, and where it is not; nothing is changed."""
 
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.output import console, print_json, say_notes
+
+if TYPE_CHECKING:
+    from grefine_rt.cli.pictures import Prompted
 
 
 def assess(
     image: shared.Image,
     prompt: shared.Prompt = None,
+    show_prompt: Annotated[
+        bool,
+        typer.Option("--show-prompt", help="Say which prompt the picture has, and where; assess nothing."),
+    ] = False,
     bundle: shared.Bundle = "mini",
     device: shared.Device = "auto",
     threads: shared.Threads = None,
     report: shared.Report = None,
     maps: shared.Maps = None,
+    overwrite: shared.Overwrite = False,
     as_json: shared.Json = False,
     only: shared.Only = None,
     tau: shared.Tau = None,
@@ -22,6 +34,9 @@ def assess(
     scoring: shared.Scoring = None,
     adjective_rule: shared.AdjectiveRule = "penalised",
     alignment_score: shared.AlignmentScore = "phrases",
+    factors: shared.Factors = None,
+    bounds: shared.Bounds = None,
+    upsampling: shared.Upsampling = None,
 ) -> None:
     """Say how good a picture is, how well it shows its prompt, and where refining would redraw it."""
     from grefine_rt.assess.indicator import AssessOptions
@@ -32,21 +47,26 @@ def assess(
     from grefine_rt.report.report import ReportData
 
     picture, load_ms = pictures.read_picture(image)
-    text, prompt_files = pictures.read_prompt(image, prompt)
-    readings = AssessOptions(scoring, adjective_rule, alignment_score)
+    told = pictures.read_prompt(image, prompt, None, picture)
+    if show_prompt:
+        _show_prompt(image, told, as_json)
+        return
+    text = told.prompt
+    readings = AssessOptions(scoring, adjective_rule, alignment_score, factors, bounds, upsampling)
     choices = PlanOptions(
         tau=pictures.parse_tau(tau),
         joining=joining,
         missing_region=missing_region,
         indicators=("perceptual", "alignment") if only is None else (only,),
     )
-    outputs = pictures.Outputs(None, report, maps, image.stem)
-    outputs.check([image, *prompt_files])
+    stem = "stdin" if image == pictures.STREAM else image.stem
+    outputs = pictures.Outputs(None, report, maps, stem, overwrite=overwrite)
+    outputs.check([image, *told.files] if image != pictures.STREAM else told.files)
 
     with Assessor.load(bundle, device, threads) as assessor:
         manifest = assessor.bundle.manifest
         start = time.perf_counter()
-        result = assessor.assess(picture.rgb, text, readings)
+        result = assessor.assess(picture, text, readings)
         assessed = time.perf_counter()
         plan = make_plan(result, manifest, choices) if manifest.refines else None
         planned = time.perf_counter()
@@ -57,7 +77,7 @@ def assess(
             "total": load_ms + 1000 * (planned - start),
         }
         written = outputs.write_maps(picture.rgb, pictures.all_maps(result, plan.mask if plan else None))
-        notes = (*picture.notes, *result.notes)
+        notes = (*told.notes, *picture.notes, *result.notes)
         if plan is None:
             notes = (*notes, f"Bundle '{manifest.name}' only assesses, so no refining is planned.")
         written += outputs.write_report(
@@ -78,6 +98,7 @@ def assess(
                 {
                     "input": str(image),
                     "prompt": text,
+                    **({"prompt_source": told.source} if told.notes else {}),
                     "seed": None,  # assessing draws no noise
                     "bundle": manifest.name,
                     "device": pictures.device_of(assessor),
@@ -103,3 +124,22 @@ def assess(
     out.print(f"\n{pictures.time_line(timings)}", soft_wrap=True)
     for path in written:
         out.print(f"written: {path}", soft_wrap=True)
+
+
+def _show_prompt(image: Path, told: "Prompted", as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "input": str(image),
+                "prompt": told.prompt,
+                "negative": told.negative,
+                "seed": told.seed,
+                "prompt_source": told.source,
+            }
+        )
+        return
+    out = console()
+    said = {"prompt": told.prompt, "negative": told.negative, "seed": told.seed, "from": told.source}
+    for name, value in said.items():
+        if value not in (None, ""):
+            out.print(f"{name + ':':<10}{value}", soft_wrap=True)

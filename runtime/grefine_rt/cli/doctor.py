@@ -9,6 +9,7 @@ import typer
 from grefine_rt import __version__
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.output import console, print_json
+from grefine_rt.errors import HERE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,17 +18,11 @@ _PACKAGES = (
     *("numpy", "pillow", "tokenizers", "typer", "rich", "onnxruntime", "onnxruntime-gpu"),
     *("onnxruntime-ep-nv-tensorrt-rtx", "tensorrt-rtx", "tensorrt", "cuda-core"),
 )
-_CPU_HINT = "To run on CPUs: pip install 'grefine-rt[cpu]'"
-_GPU_HINT = "To run on NVIDIA GPUs: pip uninstall onnxruntime, then pip install 'grefine-rt[gpu]'"
-_RTX_HINT = "To let ONNX Runtime compile graphs for RTX GPUs by itself: pip install 'grefine-rt[rtx]'"
+_CPU_HINT = f"To run on CPUs: pip install '.[cpu]' {HERE}"
+_GPU_HINT = f"To run on NVIDIA GPUs: pip uninstall onnxruntime, then pip install '.[gpu]' {HERE}"
+_RTX_HINT = f"To let ONNX Runtime compile graphs for RTX GPUs by itself: pip install '.[rtx]' {HERE}"
 _TENSORRT_HINT = (
-    "To run TensorRT engines: pip install 'grefine-rt[tensorrt]', then grefine-rt engine build BUNDLE"
-)
-
-# The smallest ONNX model there is (IR 8, opset 13): y = Identity(x) for float x of any length.
-_PROBE = (
-    b'\x08\x08:;\n\x12\n\x01x\x12\x01y"\x08Identity:\x00\x12\x01gZ\x10\n\x01x\x12\x0b\n\t\x08\x01\x12\x05\n'
-    b"\x03\x12\x01nb\x10\n\x01y\x12\x0b\n\t\x08\x01\x12\x05\n\x03\x12\x01nB\x04\n\x00\x10\r"
+    f"To run TensorRT engines: pip install '.[tensorrt]' {HERE}, then grefine-rt engine build BUNDLE"
 )
 
 
@@ -113,9 +108,9 @@ def _to_try(gpu: bool) -> list[str]:
 
 
 def _try_tensorrt(name: str) -> dict[str, Any]:
-    """Without an engine at hand there is nothing to run: library, driver and GPU are tried."""
+    """Build, load and run an engine of one node."""
     from grefine_rt.engine.devices import parse
-    from grefine_rt.engine.tensorrt.run import probe
+    from grefine_rt.engine.tensorrt.probe import probe
     from grefine_rt.errors import GRefineError
 
     device, problem = name, None
@@ -139,11 +134,13 @@ def _try_device(name: str) -> dict[str, Any]:
 
     if name.startswith("tensorrt"):
         return _try_tensorrt(name)
+    from grefine_rt.engine.tensorrt.probe import IDENTITY
+
     device, problem = name, None
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "probe.onnx"
-            path.write_bytes(_PROBE)
+            path.write_bytes(IDENTITY)
             engine = OnnxEngine(path, name)
             given = np.arange(3, dtype=np.float32)
             if not np.array_equal(engine.run({"x": given})["y"], given):
@@ -211,8 +208,8 @@ def _hints(facts: dict[str, Any]) -> list[str]:
     if packages["cuda-core"] is None or not (packages["tensorrt-rtx"] or packages["tensorrt"]):
         hints.append(_TENSORRT_HINT)
     if not any(entry["works"] for entry in facts["bundles"]):
-        hints.append(f"To get the embedded bundle: {REINSTALL}")
-    hints.append("To make bundles of your own: pip install 'grefine-rt[export]'")
+        hints.append(f"To get the embedded bundle: {REINSTALL} {HERE}")
+    hints.append(f"To make bundles of your own: pip install '.[export]' {HERE}")
     return hints
 
 

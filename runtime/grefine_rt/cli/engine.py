@@ -63,7 +63,7 @@ def build(
     """Build every component of a bundle, one after the other; what is built and valid is kept, and what cannot be built
     does not keep the others from it.
 
-    Needs no GPU, only pip install 'grefine-rt[tensorrt]'.
+    Needs no GPU, only the extra [tensorrt].
     """
     from grefine_rt.bundle.store import find, read_manifest
     from grefine_rt.cancel import CancelToken

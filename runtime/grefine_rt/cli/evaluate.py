@@ -53,6 +53,9 @@ def evaluate(
     scoring: shared.Scoring = None,
     adjective_rule: shared.AdjectiveRule = "penalised",
     alignment_score: shared.AlignmentScore = "phrases",
+    factors: shared.Factors = None,
+    bounds: shared.Bounds = None,
+    upsampling: shared.Upsampling = None,
 ) -> None:
     """Score a published database of rated pictures and compare with the opinions, beside the papers' figures."""
     from dataclasses import asdict
@@ -61,8 +64,8 @@ def evaluate(
     from grefine_rt.assessor import Assessor
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
-    from grefine_rt.evaluation.published import published
-    from grefine_rt.imaging.image import check_writable
+    from grefine_rt.evaluation.published import REMARK, published
+    from grefine_rt.files import check_writable
 
     if csv is not None:
         check_writable(csv)
@@ -73,7 +76,7 @@ def evaluate(
         scored = evaluation.score_all(
             assessor,
             items,
-            AssessOptions(scoring, adjective_rule, alignment_score),
+            AssessOptions(scoring, adjective_rule, alignment_score, factors, bounds, upsampling),
             table=csv,
             batch=batch,
             on_progress=lambda done, total: on_step("evaluate", done, total),
@@ -103,6 +106,8 @@ def evaluate(
     for opinion in dict.fromkeys(row.opinion for row in found):
         out.print(_side_by_side(opinion, found, papers))
     out.print("fitted: PLCC after the four-parameter logistic")
+    if any(row.table.startswith("IP-IQA") for row in papers):
+        out.print(REMARK)
     if csv is not None:
         out.print(f"written: {csv}", soft_wrap=True)
 

@@ -10,7 +10,20 @@ ABLATIONS = "Ablations"
 STRENGTH = "Strength and steps (default: the bundle's own)"
 
 Image = Annotated[
-    Path, typer.Argument(metavar="IMAGE", help="The picture: PNG, JPEG, WebP, TIFF, ...", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="IMAGE",
+        help="The picture: PNG, JPEG, WebP, TIFF, ...; - is standard input.",
+        show_default=False,
+    ),
+]
+Images = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGE...",
+        help="Pictures: PNG, JPEG, WebP, TIFF, ...; - is standard input.",
+        show_default=False,
+    ),
 ]
 Prompt = Annotated[
     str | None,
@@ -18,8 +31,23 @@ Prompt = Annotated[
         "--prompt",
         "-p",
         help="What the picture should show; weights as in (red house:1.2) are understood. "
-        "Default: the text of IMAGE's namesake that ends in .txt.",
+        "Default: the text of IMAGE's namesake that ends in .txt, else what its generator wrote into IMAGE.",
         show_default=False,
+    ),
+]
+Negative = Annotated[
+    str | None,
+    typer.Option(
+        "--negative",
+        "-n",
+        help="What it should not show. Default: what is found where the prompt is.",
+        show_default=False,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", "--force", help="Replace files. Without it only the same run writes its own anew."
     ),
 ]
 Bundle = Annotated[str, typer.Option(help="The models: a name, see 'bundle list', or a folder.")]
@@ -62,7 +90,33 @@ Tau = Annotated[
 ]
 Scoring = Annotated[
     Literal["calibrated", "published"] | None,
-    typer.Option(help="Perceptual scores.", rich_help_panel=READINGS, show_default=False),
+    typer.Option(
+        help="Perceptual scores: ours, or the authors' script.", rich_help_panel=READINGS, show_default=False
+    ),
+]
+Factors = Annotated[
+    Literal["overall", "product"] | None,
+    typer.Option(
+        help="p: Eq. 3, or the overall pair alone as the authors' script by default.",
+        rich_help_panel=READINGS,
+        show_default=False,
+    ),
+]
+Bounds = Annotated[
+    Literal["own", "first"] | None,
+    typer.Option(
+        help="Eq. 3: each factor has its own alpha, or all the first, as in the script.",
+        rich_help_panel=READINGS,
+        show_default=False,
+    ),
+]
+Upsampling = Annotated[
+    Literal["bicubic", "bilinear"] | None,
+    typer.Option(
+        help="Of the perceptual map: the paper's, or the script's.",
+        rich_help_panel=READINGS,
+        show_default=False,
+    ),
 ]
 AdjectiveRule = Annotated[
     Literal["penalised", "printed"],

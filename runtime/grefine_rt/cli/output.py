@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import json
 import os
@@ -22,7 +23,16 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 
-FAILED, WRONG_USAGE, CANCELLED = 1, 2, 130
+FAILED, WRONG_USAGE, CANCELLED, TERMINATED = 1, 2, 130, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: as Ctrl-C, but at once; files that are not whole are deleted on the way out."""
+
+
+def terminate(number: int, frame: object) -> None:
+    """The handler of SIGTERM."""
+    raise Terminated
 
 
 def one_line_failures(command: Callable[P, None]) -> Callable[P, None]:
@@ -34,6 +44,9 @@ def one_line_failures(command: Callable[P, None]) -> Callable[P, None]:
             command(*args, **kwargs)
         except (typer.Exit, BrokenPipeError):
             raise
+        except Terminated:
+            say("terminated")
+            raise typer.Exit(TERMINATED) from None
         except (Cancelled, KeyboardInterrupt):
             say("cancelled")
             raise typer.Exit(CANCELLED) from None
@@ -42,6 +55,12 @@ def one_line_failures(command: Callable[P, None]) -> Callable[P, None]:
         except GRefineError as error:
             raise _failed(error, str(error), FAILED) from None
         except Exception as error:
+            if (
+                isinstance(error, OSError)
+                and error.filename is None
+                and error.errno in (errno.ENOSPC, errno.EIO)
+            ):
+                raise  # of standard output, about which `main` says what there is to say
             message = (
                 f"Unexpected {type(error).__name__}: {error} (set GREFINE_DEBUG=1 to see where it arose)"
             )
@@ -71,6 +90,11 @@ def say_notes(notes: tuple[str, ...]) -> None:
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on standard output, in ASCII so that every terminal and pipe can carry it."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_json_line(value: Mapping[str, Any]) -> None:
+    """One JSON object as one line."""
+    print(json.dumps(value, allow_nan=False), flush=True)
 
 
 def console(stderr: bool = False) -> Console:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from PIL import Image
 
 from grefine_rt import __version__
 from grefine_rt.arrays import Array, Mask, Rgb
@@ -19,46 +21,74 @@ from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment, check_prompt
 from grefine_rt.assess.scorers.base import Scale
 from grefine_rt.engine.devices import summary
-from grefine_rt.errors import OptionError, OutputError, PromptError
-from grefine_rt.files import write_whole
+from grefine_rt.errors import ImageError, OptionError, OutputError
+from grefine_rt.files import check_writable, is_stream, write_whole
 from grefine_rt.imaging import heatmap
-from grefine_rt.imaging.image import Picture, check_output, check_writable, load
-from grefine_rt.report.report import ReportData, render
+from grefine_rt.imaging.encode import PLAIN, Encoding, check_output, encode, our_entry, save
+from grefine_rt.imaging.image import Picture, load
+from grefine_rt.imaging.prompts.find import find_prompt, side_file
+from grefine_rt.report.report import ReportData, is_report, render
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from grefine_rt.assessor import Assessor
     from grefine_rt.plan.make import RefinePlan
-    from grefine_rt.refiner import Refiner
+    from grefine_rt.refiner import Refiner, RefineResult
 
 _MOST_PHRASES = 16
 """Rows of the table of phrases; the JSON and the report have them all."""
 _FINDINGS = {"noun": "missing", "adjective": "looks different", None: "fine"}
 
 
-def read_prompt(image: Path, prompt: str | None) -> tuple[str, list[Path]]:
-    """The prompt of a picture and the file it was read from, if it was: IMAGE's namesake that ends in .txt.
+STREAM = Path("-")
+"""Standard input, or standard output."""
 
-    Raises OptionError when there is neither, PromptError when it cannot be read or says nothing.
+
+@dataclass(frozen=True)
+class Prompted:
+    """What a picture should show, and not; the file it was read from, if it was; and where it was found, as a note."""
+
+    prompt: str
+    negative: str = ""
+    files: tuple[Path, ...] = ()
+    source: str | None = None
+    seed: int | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Nothing where the user said it, on the command line or in a file of their own."""
+        if self.source is None or self.files:
+            return ()
+        both = "The prompt and the negative prompt come" if self.negative else "The prompt comes"
+        return (f"{both} from {self.source}.",)
+
+
+def read_prompt(image: Path, prompt: str | None, negative: str | None, picture: Picture) -> Prompted:
+    """The prompt: of the option, of IMAGE's namesake that ends in .txt, or of the picture itself, in this order; and
+    the negative prompt of the option, or of where the prompt was found.
+
+    Raises OptionError when there is none, PromptError when it cannot be read or says nothing.
     """
     if prompt is not None:
         check_prompt(prompt)
-        return prompt, []
-    path = image.with_suffix(".txt")
-    try:
-        text = path.read_text(encoding="utf-8-sig").strip()
-    except FileNotFoundError:
+        return Prompted(prompt, negative or "")
+    beside = None if image == STREAM else side_file(image)
+    found = find_prompt(None if image == STREAM else image, picture.metadata.fields())
+    if found is None:
+        where = f', or write it into "{beside.name}" beside the picture' if beside else ""
         raise OptionError(
-            f'There is no prompt: give --prompt TEXT, or write it into "{path.name}" beside the picture.'
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise PromptError(f'The prompt in "{path}" cannot be read: {reason}; give --prompt TEXT.') from None
-    if not text:
-        raise PromptError(f'The prompt in "{path}" is empty: write into it what the picture should show.')
-    check_prompt(text)
-    return text, [path]
+            f"There is no prompt, and the picture's file holds none: give --prompt TEXT{where}."
+        )
+    check_prompt(found.prompt)
+    from_file = beside is not None and found.field == f'"{beside.name}"'
+    return Prompted(
+        found.prompt,
+        found.negative if negative is None else negative,
+        (beside,) if beside and from_file else (),
+        found.source,
+        found.seed,
+    )
 
 
 def parse_tau(text: str | None) -> float | Literal["otsu"] | None:
@@ -75,26 +105,61 @@ def parse_tau(text: str | None) -> float | Literal["otsu"] | None:
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files that a command will write. `picture` is None for `assess`."""
+    """The files that a command will write. `picture` is None for `assess`, and `STREAM` for standard output."""
 
     picture: Path | None
     report: Path | None
     maps: Path | None
     stem: str
+    mask: Path | None = None
+    encoding: Encoding = PLAIN
+    overwrite: bool = True
 
     def check(self, inputs: Sequence[Path], *, alpha: bool = False) -> None:
-        """See that all can be written, before anything runs. Raises OutputError."""
-        if self.picture is not None:
-            check_output(self.picture, not_over=inputs, alpha=alpha)
+        """See that all can be written, before anything runs. Raises OutputError.
+
+        A file that an earlier run of ours wrote passes: whether it was the same run `check_run` says.
+        """
+        pictures = [path for path in (self.picture, self.mask) if path is not None and path != STREAM]
+        for path in pictures:
+            ours = self.overwrite or run_of(path) is not None
+            encoding = self.encoding if path == self.picture else PLAIN
+            check_output(
+                path, encoding=encoding, alpha=alpha and path == self.picture, overwrite=ours, not_over=inputs
+            )
         if self.report is not None:
-            check_writable(self.report, not_over=inputs)
+            check_writable(self.report, overwrite=self.overwrite or is_report(self.report), not_over=inputs)
         if self.maps is not None:
             nearest = next(path for path in (self.maps, *self.maps.parents) if path.exists())
             if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
                 raise OutputError(f'The folder "{self.maps}" cannot be made or written; choose another one.')
-        named = [path.resolve() for path in (self.picture, self.report) if path is not None]
+        named = [path.resolve() for path in (*pictures, self.report) if path is not None]
         if len(set(named)) < len(named):
-            raise OutputError(f'The picture and the report cannot both be "{self.report}".')
+            one, other = ("picture", "report") if self.report else ("picture", "mask")
+            raise OutputError(f'The {one} and the {other} cannot both be "{self.report or self.mask}".')
+
+    def check_run(self, run: str) -> None:
+        """See that what will be replaced without --overwrite is the result of the same run, which gives it again.
+        Raises OutputError."""
+        for path in (self.picture, self.mask):
+            if path is not None and path != STREAM and not self.overwrite and os.path.lexists(path):
+                check_writable(path, overwrite=run_of(path) == run)
+
+    def write_picture(self, result: RefineResult) -> tuple[list[Path], tuple[str, ...]]:
+        """The result, to its file or to standard output, and the mask; notes on what could not be kept."""
+        written: list[Path] = []
+        notes: tuple[str, ...] = ()
+        if self.picture == STREAM:
+            name = self.encoding.of(None, result.metadata.format, result.image.has_transparency_data)
+            data, notes = encode(result.image, name, self.encoding, result.metadata, result.entry())
+            write_stdout(data)
+        elif self.picture is not None:
+            notes = result.save(self.picture, self.encoding, overwrite=True)
+            written.append(self.picture)
+        if self.mask is not None:
+            entry = {"software": f"grefine-rt {__version__}", "what": "mask", "run": result.run}
+            written.append(save(Image.fromarray(result.plan.mask), self.mask, entry=entry)[0])
+        return written, notes
 
     def write_maps(self, rgb: Rgb, maps: Mapping[str, Array]) -> list[Path]:
         """Each map (H, W) in [0, 1] as a PNG over the picture, 1 hot, and all of them as NPZ."""
@@ -278,7 +343,30 @@ def time_line(timings: Mapping[str, float]) -> str:
 
 
 def read_picture(image: Path) -> tuple[Picture, float]:
-    """The picture and the milliseconds that reading it took. Raises ImageError."""
+    """The picture and the milliseconds that reading it took; `STREAM` is standard input. Raises ImageError."""
     start = time.perf_counter()
-    picture = load(image)
+    picture = load(sys.stdin.buffer if image == STREAM else image)
     return picture, 1000 * (time.perf_counter() - start)
+
+
+def run_of(path: Path) -> str | None:
+    """The run that wrote a picture, see `run_id`; None for any other file, and where there is none."""
+    if is_stream(path) or not path.is_file():
+        return None
+    try:
+        entry = our_entry(load(path).metadata)
+    except ImageError:
+        return None
+    run = None if entry is None else entry.get("run")
+    return run if isinstance(run, str) and run else None
+
+
+def write_stdout(data: bytes) -> None:
+    """Bytes to standard output. Raises OutputError."""
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputError(f"Standard output cannot be written: {error.strerror}.") from None

@@ -36,6 +36,7 @@ class Redrawing:
         interval: Sequence[float] | None = None,
         rescale: float | None = None,
         frame: tuple[int, int, int, int] | None = None,
+        negative: str = "",
         cancel: Cancels | None = None,
     ) -> None:
         """Arguments and errors: as of `regenerate`."""
@@ -61,8 +62,10 @@ class Redrawing:
         if not settings.blended:
             self._constants["masked_latent"] = encode(np.where(mask[..., None], np.float32(0), signed))
 
-        guided = settings.negative == "encoded" and bool(np.any(np.asarray(self._guidance) != 1))
-        self._conditioning = condition(bundle, "inpaint_text", prompt, "" if guided else None)
+        # A bundle may stand for "no negative prompt" by zeros; one that says something is always encoded.
+        encoded = settings.negative == "encoded" or bool(negative.strip())
+        guided = encoded and bool(np.any(np.asarray(self._guidance) != 1))
+        self._conditioning = condition(bundle, "inpaint_text", prompt, negative if guided else None)
         if settings.time_ids:
             # Original size, upper left corner of the crop, target size.
             ids = [*(frame or (*picture.shape[:2], 0, 0)), *picture.shape[:2]]
@@ -122,6 +125,7 @@ def regenerate(
     interval: Sequence[float] | None = None,
     rescale: float | None = None,
     frame: tuple[int, int, int, int] | None = None,
+    negative: str = "",
     draft: int = 0,
     on_step: OnStep | None = None,
     cancel: Cancels | None = None,
@@ -133,7 +137,8 @@ def regenerate(
     calls. steps, solver, guidance, interval, rescale: the manifest's when None; guidance may be one value a UNet
     call, else it applies to the share `interval` of them, and a call at 1 costs one UNet pass instead of two.
     rescale: see `Inpaint`. frame: where `picture` is a crop, (height, width, top, left) of the whole picture at the
-    same scale and of the crop in it; a UNet with size ids is told. draft: 0 or more; drafts of a seed differ in
+    same scale and of the crop in it; a UNet with size ids is told. negative: what calls that are guided draw away from;
+    may hold weights; "" for the manifest's way to say nothing. draft: 0 or more; drafts of a seed differ in
     their noise alone.
 
     A UNet with an input for the mask sees what surrounds it. One without (`blended`) gets the surroundings of
@@ -152,6 +157,7 @@ def regenerate(
         interval=interval,
         rescale=rescale,
         frame=frame,
+        negative=negative,
         cancel=cancel,
     )
     return redrawing.draw(seed=seed, draft=draft, steps=steps, solver=solver, on_step=on_step)

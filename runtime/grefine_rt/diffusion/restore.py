@@ -13,7 +13,8 @@ from grefine_rt.diffusion.conditioning import condition
 from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size, to_planes
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.solver import table
-from grefine_rt.diffusion.tiling import TiledStep, tiled_decode, tiled_encode
+from grefine_rt.diffusion.tiled_step import TiledStep
+from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.base import Engine
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
@@ -38,16 +39,17 @@ def restore(
     tile: int | None = None,
     decoding: Decoding | None = None,
     keep: Floats | None = None,
+    negative: str = "",
     color_fix: ColorFix | None = None,
     on_step: OnStep | None = None,
     cancel: Cancels | None = None,
 ) -> StageResult:
     """The whole of `picture` restored, guided by itself and by `prompt`.
 
-    picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `restore.multiple`. prompt: may
-    hold weights; the manifest's suffix is added. delta: strength in [0, 1]; makes int(steps * delta) UNet
-    calls. delta, steps, solver, guidance, interval, rescale, tile, decoding, color_fix: the manifest's when None (see
-    `Inpaint` and `Restore`); guidance may be one value a UNet call.
+    picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `restore.multiple`. prompt: may hold
+    weights; the manifest's suffix is added, and its negative prompt to `negative`. delta: strength in [0, 1]; makes
+    int(steps * delta) UNet calls. delta, steps, solver, guidance, interval, rescale, tile, decoding, color_fix: the
+    manifest's when None (see `Inpaint` and `Restore`); guidance may be one value a UNet call.
 
     tile: side in pixels, a multiple of `restore.multiple`. A picture that does not fit into one (`tiles.fits`) is
     encoded, restored and decoded in tiles that overlap and are blended; `on_step` then counts runs of the UNet on a
@@ -91,13 +93,14 @@ def restore(
         step = TiledStep(step, tiles, rows.calls, on_step, cancel)
         on_step = None
     wanted = ", ".join(text for text in (prompt.strip(), settings.prompt_suffix) if text)
+    unwanted = ", ".join(text for text in (negative.strip(), settings.negative_prompt) if text)
     latent = denoise(
         step,
         rows,
         source,
         gaussian(seed, NOISE_STREAM, source.shape),
         {"control": to_planes(picture)},
-        condition(bundle, "restore_text", wanted, settings.negative_prompt if rows.guided else None),
+        condition(bundle, "restore_text", wanted, unwanted if rows.guided else None),
         on_step,
         cancel,
         lambda index: step_noise(seed, NOISE_STREAM, index, source.shape),

@@ -1,21 +1,17 @@
 """Large pictures in overlapping tiles: memory is that of a tile, seams are blended away.
 
-A step graph is run on the tiles and its results are averaged in every step (MultiDiffusion, Bar-Tal et al.,
-2302.08113, Eq. 5, with smooth weights). An autoencoder should give what it gives for the whole picture. Its
-convolutions do, given enough overlap; what reaches further is carried from tile to tile (`tile_sharing.py`).
+An autoencoder in tiles should give what it gives for the whole picture. Its convolutions do, given enough overlap; what
+reaches further is carried from tile to tile (`tile_sharing.py`). Steps in tiles: `tiled_step.py`.
 """
-
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from grefine_rt.arrays import Array, Floats
+from grefine_rt.arrays import Floats
 from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.contract import LATENT_SCALE
-from grefine_rt.diffusion.loop import OnStep, to_planes
+from grefine_rt.diffusion.loop import to_planes
 from grefine_rt.diffusion.tile_sharing import Sharing
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.host_binding import HostEngine
 from grefine_rt.imaging.tiles import Tile, cut, fits
 
 OVERLAP = 192
@@ -24,49 +20,6 @@ MARGIN = 0.25
 """Share of the overlap at an autoencoder's tile's edge that counts nothing: it lacks surroundings."""
 ROUNDS = 8
 """Most rounds over the tiles of an autoencoder until what they share settles."""
-
-
-class TiledStep(HostEngine):
-    """A step graph run tile by tile: an `Engine` for latents larger than the graph's own, so the loop is the same.
-
-    Inputs and outputs of four axes are cut and blended, the others go to every tile. Tensors stay on the host between
-    steps.
-    """
-
-    def __init__(
-        self,
-        engine: Engine,
-        tiles: Sequence[Tile],
-        calls: int,
-        on_step: OnStep | None = None,
-        cancel: Cancels | None = None,
-    ) -> None:
-        """tiles: in latent cells. calls: of `run` that the loop makes. on_step: called after every tile with (tiles
-        made, tiles in all). cancel: makes `run` raise Cancelled between two."""
-        super().__init__(engine)
-        self._tiles, self._cancel = tiles, cancel
-        self._on_step, self._made, self._total = on_step, 0, calls * len(tiles)
-
-    def run(self, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        shape = arrays["sample"].shape
-        blended: dict[str, Array] = {
-            name: np.zeros(shape, np.float32) for name in (self.outputs if outputs is None else outputs)
-        }
-        for tile in self._tiles:
-            stop_if_cancelled(self._cancel, "between two tiles")
-            part = {
-                name: np.ascontiguousarray(tile.of(array, array.shape[2] // shape[2]))
-                if array.ndim == 4
-                else array
-                for name, array in arrays.items()
-            }
-            for name, result in self._engine.run(part, list(blended)).items():
-                here = tile.of(blended[name])
-                here += tile.window * result
-            self._made += 1
-            if self._on_step is not None:
-                self._on_step(self._made, self._total)
-        return blended
 
 
 def tiled_encode(

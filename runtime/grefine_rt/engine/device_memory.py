@@ -8,9 +8,10 @@ from importlib.util import find_spec
 from typing import Any
 
 from grefine_rt.arrays import Array
-from grefine_rt.errors import DeviceError
+from grefine_rt.engine import nvidia
+from grefine_rt.errors import HERE, DeviceError
 
-MISSING = "cuda.core is not installed: run \"pip install 'cuda-core>=1.2' 'cuda-bindings>=13,<14'\""
+MISSING = f"cuda.core is not installed: run 'pip install .[tensorrt]' {HERE}"
 
 
 def installed() -> bool:
@@ -26,6 +27,7 @@ class CudaDevice:
     """
 
     def __init__(self, device: str) -> None:
+        nvidia.number_by_place()
         try:
             import cuda.core as core
         except ImportError as error:
@@ -56,10 +58,18 @@ class CudaDevice:
         here = self.use()
         capability = here.compute_capability
         try:
-            driver = self._core.system.get_kernel_mode_driver_version()
-        except RuntimeError:  # NVML is missing, as in some containers: the CUDA version that the driver has
-            driver = self._core.system.get_user_mode_driver_version()
-        return f"{here.name}-sm{capability.major}{capability.minor}-driver{'.'.join(map(str, driver))}"
+            driver = ".".join(map(str, self._core.system.get_kernel_mode_driver_version()))
+        except Exception:  # NVML is missing, as in some containers: the CUDA version that the driver has
+            driver = f"-cuda{self._cuda_version()}"
+        return f"{here.name}-sm{capability.major}{capability.minor}-driver{driver}"
+
+    @staticmethod
+    def _cuda_version() -> int:
+        """The newest CUDA that the driver knows, 13020 for 13.2. cuda.core asks NVML even for that."""
+        from cuda.bindings import driver
+
+        error, version = driver.cuDriverGetVersion()
+        return int(version) if error == driver.CUresult.CUDA_SUCCESS else 0
 
     @property
     def free_memory(self) -> int:

@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike
 from grefine_rt.arrays import Doubles
 
 _NAN = float("nan")
+_STARTS, _EVERY = 4, 4
+"""Descents of the logistic's fit: from the best widths of the grid, and from every fourth."""
+
 _ROWS = 256
 """Rows of the matrix of pairs that are compared at once: 20,000 pictures then take 40 MB, not 3 GB."""
 
@@ -75,14 +78,23 @@ def logistic(scores: ArrayLike, parameters: Doubles) -> Doubles:
 def fit_logistic(scores: ArrayLike, opinions: ArrayLike, steps: int = 500) -> Doubles:
     """The parameters of `logistic` with the least squared error, by Levenberg's and Marquardt's method.
 
-    Starts where the video quality experts group does: the extremes of the opinions, the scores' mean and a
-    quarter of their deviation. Neither row (k,) may be constant.
+    It starts where the video quality experts group does, at the extremes of the opinions, the scores' mean and a
+    quarter of their deviation, and at the best places of a grid over middles and widths, for which high and low follow
+    by linear least squares: from one start it ends in the next hollow when a score lies far out. The best end is
+    returned. Neither row (k,) may be constant.
     """
     raw, wanted = _pair(scores, opinions)
     mean, deviation = raw.mean(), raw.std()
     x = (raw - mean) / deviation  # so that one damping suits all four
     extremes = (wanted.max(), wanted.min()) if plcc(raw, wanted) >= 0 else (wanted.min(), wanted.max())
-    fitted = np.array([*extremes, 0.0, 0.25])
+    starts = [np.array([*extremes, 0.0, 0.25]), *_grid_starts(x, wanted)]
+    ends = [_descend(x, wanted, start, steps) for start in starts]
+    fitted = min(ends, key=lambda end: end[1])[0]
+    return np.array([fitted[0], fitted[1], mean + deviation * fitted[2], deviation * fitted[3]])
+
+
+def _descend(x: Doubles, wanted: Doubles, fitted: Doubles, steps: int) -> tuple[Doubles, float]:
+    """Where the descent from `fitted` ends, and its squared error."""
     error, damping = float(((logistic(x, fitted) - wanted) ** 2).sum()), 1e-3
     for _ in range(steps):
         high, low, middle, width = fitted
@@ -102,7 +114,43 @@ def fit_logistic(scores: ArrayLike, opinions: ArrayLike, steps: int = 500) -> Do
         damping = max(damping / 3, 1e-12)
         if gained <= 1e-14 * error:
             break
-    return np.array([fitted[0], fitted[1], mean + deviation * fitted[2], deviation * fitted[3]])
+    return fitted, error
+
+
+def _grid_starts(x: Doubles, wanted: Doubles) -> list[Doubles]:
+    """Starts on a grid of middles and widths: the least squared errors among all widths.
+
+    Middles are the scores or quantiles of them, gaps between them and places beyond both ends; widths go from a step
+    inside the smallest gap to nearly a line. For each, high and low are the linear least squares'.
+    """
+    places = np.unique(x) if x.size <= 64 else np.unique(np.quantile(x, np.linspace(0, 1, 48)))
+    reach = np.ptp(x)
+    beyond = reach * np.array([0.1, 0.3, 1.0, 3.0])
+    middles = np.unique(
+        np.concatenate([places[0] - beyond, places, (places[1:] + places[:-1]) / 2, places[-1] + beyond])
+    )
+    gap = max(float(np.diff(places).min()), 1e-4 * reach)
+    widths = np.geomspace(gap / 20, 3 * reach, 32)
+    centred = wanted - wanted.mean()
+    errors = np.empty((len(widths), len(middles)))
+    for row, width in enumerate(widths):
+        for start in range(0, len(middles), 16):
+            part = _sigmoid((x - middles[start : start + 16, None]) / width)
+            part -= part.mean(1, keepdims=True)
+            spread = (part**2).sum(1)
+            explained = (part @ centred) ** 2 / np.maximum(spread, 1e-300)
+            errors[row, start : start + 16] = -np.where(spread > 1e-12, explained, 0.0)
+    # The best middle of every width: steep steps between two scores would else crowd out everything smooth.
+    rows = np.argsort(errors.min(1), kind="stable")[:_STARTS]
+    kept = {*rows, *range(0, len(widths), _EVERY)}
+    return [_linear(x, wanted, middles[errors[row].argmin()], widths[row]) for row in sorted(kept)]
+
+
+def _linear(x: Doubles, wanted: Doubles, middle: float, width: float) -> Doubles:
+    """The parameters with this middle and width whose high and low fit best."""
+    part = _sigmoid((x - middle) / width)
+    (high, low), *_ = np.linalg.lstsq(np.stack([part, 1 - part], axis=1), wanted, rcond=None)
+    return np.array([high, low, middle, width])
 
 
 def _sigmoid(values: Doubles) -> Doubles:

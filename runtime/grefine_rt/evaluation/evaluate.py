@@ -85,6 +85,9 @@ def score_all(
     made_by = (
         f"{manifest.name} {manifest.version} {scoring} {options.adjective_rule} {options.alignment_score}"
     )
+    made_by += "".join(
+        f" {value}" for value in (options.factors, options.bounds, options.upsampling) if value
+    )
     scores = (*_SCORES, *(name for name in assessor.scales if name not in _SCORES))
     columns = ("picture", "made_by", *_OPINIONS, *scores, "error")
     done = {} if table is None else _read_table(table, made_by, columns, scores)

@@ -3,24 +3,21 @@
 Inside the runtime a picture is RGB: uint8 (H, W, 3) at rest, float32 (H, W, 3) in [0, 1] in arithmetic.
 """
 
-import io
 import math
 import os
-import warnings
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
 from grefine_rt.arrays import Floats, Rgb
-from grefine_rt.errors import ImageError, OptionError, OutputError
-from grefine_rt.files import write_whole
+from grefine_rt.errors import ImageError, OptionError
+from grefine_rt.imaging import content_credentials
+from grefine_rt.imaging.files_in import opened, too_large, undecodable
+from grefine_rt.imaging.metadata import NONE, Metadata, metadata_of
 
-Source = Image.Image | NDArray[np.generic] | str | os.PathLike[str] | bytes | BinaryIO
 Resampling = Literal["nearest", "area", "bilinear", "bicubic", "lanczos"]
 
 MIN_SIDE = 16
@@ -37,15 +34,6 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-# Options of Pillow's writers: lossless where the format can, else without chroma subsampling.
-_WRITERS: dict[str, tuple[str, dict[str, object]]] = {
-    ".png": ("PNG", {}),
-    ".webp": ("WEBP", {"lossless": True}),
-    ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
-    ".tiff": ("TIFF", {"compression": "tiff_adobe_deflate"}),
-    ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
-    ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +47,7 @@ class Picture:
     icc_profile: the embedded RGB colour profile, or None.
     name: what messages call the picture, as the start of a sentence: The file "cat.png", The array.
     notes: what was changed in reading, one sentence each, for people.
+    metadata: what the file says beside its pixels.
     """
 
     rgb: Rgb
@@ -67,6 +56,7 @@ class Picture:
     icc_profile: bytes | None = None
     name: str = "The picture"
     notes: tuple[str, ...] = ()
+    metadata: Metadata = NONE
 
     @property
     def size(self) -> tuple[int, int]:
@@ -93,59 +83,42 @@ class Picture:
         return image
 
 
+Source = Picture | Image.Image | NDArray[np.generic] | str | os.PathLike[str] | bytes | BinaryIO
+"""What `load` takes."""
+
+
 def load(source: Source, *, max_pixels: int = MAX_PIXELS) -> Picture:
-    """Read a PIL image, an array, a path, the bytes of an image file, or an open binary file.
+    """Read a PIL image, an array, a path, the bytes of an image file, or an open binary file; a Picture is one already.
 
     Arrays: (H, W), (H, W, 1), (H, W, 3), or with alpha (H, W, 2), (H, W, 4); uint8, uint16 (0..65535), or
-    floating point in [0, 1]. Files: whatever Pillow reads; of an animation or a file with pages the first.
+    floating point in [0, 1]. Files: PNG, JPEG, WebP, TIFF, AVIF and a dozen others; of an animation or a file with
+    pages the first.
     Grey becomes RGB, CMYK is converted, 16 bits are scaled to 8, EXIF orientation is applied.
 
     Raises ImageError (one sentence, with the file's name) when the source is missing, unreadable, not an
     image, truncated, smaller than 16 pixels on a side, or larger than `max_pixels` in all.
     """
+    if isinstance(source, Picture):
+        return source
     if isinstance(source, Image.Image):
         return _from_pil(source, "The picture", max_pixels)
     if isinstance(source, np.ndarray):
         return _from_array(source, max_pixels)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return _from_file(io.BytesIO(source), "The image data", len(source), max_pixels)
-    if isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+    with opened(source, max_pixels) as (file, image, name):
+        picture = _from_pil(image, name, max_pixels)
+        if content_credentials.present(file):
+            picture = replace(picture, metadata=replace(picture.metadata, credentials=True))
+        return picture
+
+
+def open_picture(source: Source, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """A file that `load` takes as an upright PIL image, in the mode it was written in. Raises ImageError as `load`."""
+    with opened(source, max_pixels) as (_, image, name):
+        _check_size(image.width, image.height, name, max_pixels)
         try:
-            if path.is_dir():
-                raise ImageError(f'"{path}" is a folder; give the path of an image file.')
-            with path.open("rb") as file:
-                return _from_file(file, f'The file "{path.name}"', path.stat().st_size, max_pixels)
-        except FileNotFoundError:
-            raise ImageError(f'There is no image "{path}"; check the path.') from None
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ImageError(f'The image "{path}" cannot be opened: {reason}.') from None
-    if hasattr(source, "read"):
-        data = source.read()
-        return _from_file(io.BytesIO(data), "The image data", len(data), max_pixels)
-    raise ImageError(
-        "An image must be a path, bytes, an open binary file, a PIL image or an array, "
-        f"not {type(source).__name__}."
-    )
-
-
-def _from_file(file: BinaryIO, name: str, size: int, max_pixels: int) -> Picture:
-    if size == 0:
-        raise ImageError(f"{name} is empty; it holds no image.")
-    try:
-        with warnings.catch_warnings():
-            # The limit below says the same as Pillow's warning, and is an error.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file)
-    except Image.DecompressionBombError:
-        raise ImageError(_too_large(name, max_pixels)) from None
-    except UnidentifiedImageError:
-        raise ImageError(f"{name} is not an image of a known format (PNG, JPEG, WebP, TIFF, ...).") from None
-    except Exception as error:
-        raise _undecodable(name, error) from None
-    with image:
-        return _from_pil(image, name, max_pixels)
+            return ImageOps.exif_transpose(image)
+        except Exception as error:
+            raise undecodable(name, error) from None
 
 
 def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
@@ -157,12 +130,13 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
         image.load()
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
         upright = ImageOps.exif_transpose(image)
+        said = metadata_of(image, upright)
         deep = image.mode.startswith(("I", "F"))
         if not deep:
             upright = upright.convert("RGBA" if upright.has_transparency_data else "RGB")
         pixels = np.asarray(upright)
     except Exception as error:
-        raise _undecodable(name, error) from None
+        raise undecodable(name, error) from None
     if frames > 1:
         notes.append(f"Only frame {frame} of {frames} was used.")
     if turned:
@@ -175,7 +149,7 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
     # A profile describes the colours of one mode; converted pixels no longer fit a grey or CMYK one.
     if not isinstance(profile, bytes) or profile[16:20] != b"RGB ":
         profile = None
-    return _picture(pixels, name, tuple(notes), profile)
+    return replace(_picture(pixels, name, tuple(notes), profile), metadata=said)
 
 
 _MODE_NAMES = {
@@ -244,16 +218,7 @@ def _check_size(width: int, height: int, name: str, max_pixels: int) -> None:
             f"{name} has {width} x {height} pixels; at least {MIN_SIDE} x {MIN_SIDE} are needed."
         )
     if width * height > max_pixels:
-        raise ImageError(_too_large(name, max_pixels))
-
-
-def _too_large(name: str, max_pixels: int) -> str:
-    return f"{name} has more than {max_pixels / 1e6:g} million pixels, the limit; make it smaller first."
-
-
-def _undecodable(name: str, error: Exception) -> ImageError:
-    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
-    return ImageError(f"{name} is damaged or incomplete and cannot be decoded ({reason}).")
+        raise ImageError(too_large(name, max_pixels))
 
 
 def to_float(rgb: Rgb) -> Floats:
@@ -330,65 +295,3 @@ def native_size(width: int, height: int, resolution: int, multiple: int) -> tupl
 
 def _snapped(length: float, multiple: int) -> int:
     return max(multiple, math.floor(length / multiple + 0.5) * multiple)
-
-
-def check_output(
-    path: str | os.PathLike[str], *, not_over: Iterable[str | os.PathLike[str]] = (), alpha: bool = False
-) -> Path:
-    """See that an image can be written to `path`, so that a long run need not fail at its end.
-
-    Raises OutputError when the format is unknown or cannot hold `alpha`, the folder is missing or not
-    writable, `path` is a folder, or is one of `not_over` (the inputs; they are never overwritten).
-    """
-    path = Path(path)
-    if path.suffix.lower() not in _WRITERS:
-        raise OutputError(
-            f'"{path.name}" has no known image format; end it with one of {", ".join(_WRITERS)}.'
-        )
-    if alpha and _WRITERS[path.suffix.lower()][0] == "JPEG":
-        raise OutputError(
-            f'JPEG cannot hold the transparency of the picture; write "{path.stem}.png" instead.'
-        )
-    return check_writable(path, not_over=not_over)
-
-
-def check_writable(path: str | os.PathLike[str], *, not_over: Iterable[str | os.PathLike[str]] = ()) -> Path:
-    """See that a file of any kind can be written to `path`; raises OutputError as `check_output` does."""
-    path = Path(path)
-    if any(path.resolve() == Path(other).resolve() or _same_file(path, other) for other in not_over):
-        raise OutputError(f'The result would overwrite the input "{path}"; choose another output name.')
-    if os.path.isdir(path):  # unlike Path.is_dir, False for names that no file can have
-        raise OutputError(f'"{path}" is a folder; give the name of a file to write.')
-    if not path.parent.is_dir():
-        raise OutputError(f'There is no folder "{path.parent}" to write "{path.name}" into; make it first.')
-    if not os.access(path.parent, os.W_OK | os.X_OK):
-        raise OutputError(
-            f'The folder "{path.parent}" is not writable; choose another one for "{path.name}".'
-        )
-    return path
-
-
-def _same_file(path: Path, other: str | os.PathLike[str]) -> bool:
-    try:
-        return path.samefile(other)
-    except OSError:
-        return False
-
-
-def save(
-    image: Image.Image, path: str | os.PathLike[str], *, not_over: Iterable[str | os.PathLike[str]] = ()
-) -> Path:
-    """Write an image; the format follows the suffix, the colour profile and alpha are kept.
-
-    The file appears whole or not at all. PNG, TIFF and WebP are written lossless, JPEG at quality 95.
-    Raises OutputError as `check_output` does, or when writing fails.
-    """
-    path = check_output(path, not_over=not_over, alpha=image.has_transparency_data)
-    writer, options = _WRITERS[path.suffix.lower()]
-    buffer = io.BytesIO()
-    profile = image.info.get("icc_profile")
-    try:
-        image.save(buffer, writer, **options, **({"icc_profile": profile} if profile else {}))
-    except (OSError, ValueError) as error:
-        raise OutputError(f'The picture cannot be written as {writer} to "{path}": {error}.') from None
-    return write_whole(path, buffer.getvalue())

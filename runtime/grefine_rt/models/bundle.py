@@ -7,7 +7,14 @@ from collections.abc import Collection
 from pathlib import Path
 
 from grefine_rt.bundle.manifest import Manifest
-from grefine_rt.bundle.store import check_before_use, check_size, find, mend, read_manifest
+from grefine_rt.bundle.store import (
+    check_before_use,
+    check_external_data,
+    check_size,
+    find,
+    mend,
+    read_manifest,
+)
 from grefine_rt.engine.base import Engine
 from grefine_rt.engine.devices import Choice
 from grefine_rt.errors import BundleError
@@ -75,6 +82,7 @@ class Bundle:
             if path not in self._engines:
                 for part in self.manifest.files_of(component):
                     check_before_use(self.folder, self.manifest, part)
+                check_external_data(self.folder, self.manifest, path)
                 self._engines[path], self._choices[path] = self._selection.open(path)
             return self._engines[path]
 
@@ -109,7 +117,8 @@ class Bundle:
                 for spec in specs:
                     check_before_use(self.folder, self.manifest, spec.file)
                 self._tokenizers[component] = [
-                    PromptTokenizer.from_file(self.folder / spec.file, spec.length) for spec in specs
+                    PromptTokenizer.from_file(self.folder / spec.file, spec.length, spec.cleaning == "clip")
+                    for spec in specs
                 ]
             return self._tokenizers[component]
 

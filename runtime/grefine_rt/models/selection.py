@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.base import Engine
 from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse
-from grefine_rt.engine.onnxruntime import plugin
+from grefine_rt.engine.onnxruntime import kernels, plugin
 from grefine_rt.engine.onnxruntime.session import (
     NO_CUDA,
     NO_CUDA_HERE,
@@ -19,9 +19,10 @@ from grefine_rt.engine.onnxruntime.session import (
     OnnxEngine,
     has_cuda,
     module,
+    package,
 )
 from grefine_rt.engine.passes import THREADS, SidePasses, splits
-from grefine_rt.errors import DeviceError, GRefineError, OptionError
+from grefine_rt.errors import HERE, DeviceError, GRefineError, OptionError
 
 if TYPE_CHECKING:
     from grefine_rt.engine.tensorrt.sidecar import Found, Sidecar
@@ -168,10 +169,12 @@ class Selection:
         if self._gpu is None:
             return self._no_gpu
         if backend == "onnxruntime-rtx" and not plugin.installed():
-            return f"the TensorRT-RTX plugin of ONNX Runtime is not installed: run '{plugin.INSTALL}'"
+            return f"the TensorRT-RTX plugin of ONNX Runtime is not installed: run '{plugin.INSTALL}' {HERE}"
         if backend == "onnxruntime-cuda" and not has_cuda():
             # What would install it excludes the plugin, which "auto" takes then.
             return NO_CUDA_HERE if self._wanted.kind == "auto" and plugin.installed() else NO_CUDA
+        if backend == "onnxruntime-cuda" and (lacking := kernels.missing_for(self._gpu, package())):
+            return lacking
         if self._cuda_graphs:
             from grefine_rt.engine import device_memory
 

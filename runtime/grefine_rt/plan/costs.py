@@ -87,7 +87,7 @@ def _stage1(plan: Plan, sizes: Sequence[Size], drawn: Drawn, interval: tuple[flo
     total = 0.0
     for index, size in enumerate(sizes):
         encodings = drawn.rounds if index else min(drawn.rounds, 1)
-        total += encodings * (encode_flops(manifest, size) or 0.0)
+        total += encodings * (encode_flops(manifest, size, bool(plan.options.negative)) or 0.0)
         for count, steps in ((drawn.sketches, plan.sketch_steps), (drawn.drafts, plan.stage1_steps)):
             if count:
                 calls = _calls(inpaint.guidance, unet_calls(steps, plan.strength), interval)

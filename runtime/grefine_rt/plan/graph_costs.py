@@ -79,15 +79,15 @@ def memory(
     )
 
 
-def encode_flops(manifest: Manifest, size: Size) -> float | None:
+def encode_flops(manifest: Manifest, size: Size, negative: bool = False) -> float | None:
     """Operations of stage 1 at `size` that its drafts share: prompts and encoder.
 
-    A strength of exactly 1 would need one encoding less.
+    negative: whether a negative prompt is given. A strength of exactly 1 would need one encoding less.
     """
     settings = manifest.inpaint
     if settings is None:
         return None
-    texts = 2 if settings.guidance != 1 and settings.negative == "encoded" else 1
+    texts = 2 if settings.guidance != 1 and (negative or settings.negative == "encoded") else 1
     # The latent of the picture, and for a UNet that takes a mask that of the masked picture.
     encodings = 1 if settings.blended else 2
     return _sum(manifest, "inpaint", size, texts, encodings, 0, 0)

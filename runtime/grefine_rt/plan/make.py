@@ -22,6 +22,7 @@ from grefine_rt.diffusion.solver import check_steps, unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
 from grefine_rt.imaging.image import work_size
+from grefine_rt.imaging.mask_source import MaskSource, as_mask
 from grefine_rt.plan.costs import ALL_CALLS, SKETCH_SOLVER, PlanCosts, draw_cost, plan_costs
 from grefine_rt.plan.crops import Frame, choose_crops
 from grefine_rt.plan.options import Cropping, PlanOptions, StrengthRule, Work
@@ -69,17 +70,14 @@ class RefinePlan(Plan):
         own, costs = self.costs, {name: plan.costs for name, plan in changed.items()}
         return {name: cost.total for name, cost in costs.items() if cost is not None and cost != own}
 
-    def with_mask(self, mask: Mask) -> RefinePlan:
-        """The same plan for another mask, bool (H, W): an empty one switches stage 1 off, any other on, at once.
+    def with_mask(self, mask: MaskSource) -> RefinePlan:
+        """The same plan for another mask, as `imaging.mask_source.as_mask` takes them: an empty one switches stage 1
+        off, any other on, at once.
 
-        Stage 2 then follows, where the options have it. Raises OptionError when the mask is not bool or not of the
-        picture's size.
+        Stage 2 then follows, where the options have it. Raises OptionError when the mask is not of the picture's size,
+        or of a type that is no mask.
         """
-        mask = np.asarray(mask)
-        if mask.dtype != np.bool_ or mask.shape != self.mask.shape:
-            raise OptionError(
-                f"The mask must be a bool array of shape {self.mask.shape}, but is {mask.dtype} {mask.shape}."
-            )
+        mask = as_mask(mask, self.mask.shape)
         plan = replace(
             self,
             mask=mask,

@@ -8,7 +8,7 @@ from typing import Literal
 
 from grefine_rt.assess.alignment import WINDOW, Joining, MissingRegion
 from grefine_rt.bundle.manifest import Redraw
-from grefine_rt.errors import OptionError
+from grefine_rt.errors import OptionError, one_of, shown
 
 StrengthRule = Literal["deficit", "printed"]
 Indicator = Literal["perceptual", "alignment"]
@@ -58,6 +58,7 @@ class PlanOptions:
         None is "auto" for a bundle that says how small a crop may be.
     context: what a crop shows around its regions, as a share of the model's resolution, in [0, 1].
     delta: strength of stage 2 in [0, 1] (Eq. 9).
+    negative: what neither stage should draw, with weights as in a prompt; "" for the bundle's own.
     """
 
     tau: float | Literal["otsu"] | None = None
@@ -88,10 +89,16 @@ class PlanOptions:
     crop: Cropping | None = None
     context: float = 0.125
     delta: float | None = None
+    negative: str = ""
 
     def __post_init__(self) -> None:
         """Raises OptionError for a value outside its range."""
-        if self.tau != "otsu":
+        for name in ("full_image", "all_drafts", "restore_first", "keep_good"):
+            one_of(name, getattr(self, name), (True, False))
+        for name in ("window", "context", "emphasis"):
+            if getattr(self, name) is None:
+                raise OptionError(f"The option '{name}' must be a number, not None.")
+        if not (isinstance(self.tau, str) and self.tau == "otsu"):
             _in_range("tau", self.tau, 0.0, 2.0, ' or "otsu"')
         for name in ("strength_min", "strength_max", "min_area", "p_bound", "delta"):
             _in_range(name, getattr(self, name), 0.0, 1.0)
@@ -101,16 +108,18 @@ class PlanOptions:
             _count(name, getattr(self, name), 1, 1000)
         _count("drafts", self.drafts, 1, MAX_DRAFTS)
         _count("sketch_steps", self.sketch_steps, 0, 1000)
+        if not isinstance(self.negative, str):
+            raise OptionError(f"The option 'negative' must be a text, not {type(self.negative).__name__}.")
         _in_range("window", self.window, 0.0, 1.0)
         _in_range("context", self.context, 0.0, 1.0)
         if self.window == 0:
             raise OptionError("The option 'window' must be above 0.")
-        _one_of("strength_rule", self.strength_rule, ("deficit", "printed", None))
-        _one_of("joining", self.joining, ("union", "product", None))
-        _one_of("missing_region", self.missing_region, ("ancestor", "printed", "free", None))
-        _one_of("redraw", self.redraw, ("poor", "misshapen", None))
-        _one_of("crop", self.crop, ("off", "auto", None))
-        _one_of("work", self.work, ("trained", "native"))
+        one_of("strength_rule", self.strength_rule, ("deficit", "printed", None))
+        one_of("joining", self.joining, ("union", "product", None))
+        one_of("missing_region", self.missing_region, ("ancestor", "printed", "free", None))
+        one_of("redraw", self.redraw, ("poor", "misshapen", None))
+        one_of("crop", self.crop, ("off", "auto", None))
+        one_of("work", self.work, ("trained", "native"))
         if self.interval is not None:
             _rising("interval", self.interval)
         _subset("indicators", self.indicators, ("perceptual", "alignment"))
@@ -121,27 +130,27 @@ def _in_range(name: str, value: float | None, low: float, high: float, also: str
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise OptionError(f"The option '{name}' must be from {low:g} to {high:g}{also}, not {value!r}.")
+        raise OptionError(f"The option '{name}' must be from {low:g} to {high:g}{also}, not {shown(value)}.")
 
 
 def _count(name: str, value: int | None, low: int, high: int) -> None:
     _in_range(name, value, low, high)
     if isinstance(value, float):
-        raise OptionError(f"The option '{name}' must be a whole number, not {value!r}.")
+        raise OptionError(f"The option '{name}' must be a whole number, not {shown(value)}.")
 
 
 def _rising(name: str, value: Sequence[float]) -> None:
-    if len(value) != 2 or not 0.0 <= value[0] <= value[1] <= 1.0:
-        raise OptionError(f"The option '{name}' must be two rising shares between 0 and 1, not {value!r}.")
-
-
-def _one_of(name: str, value: object, allowed: tuple[object, ...]) -> None:
-    if value not in allowed:
-        names = ", ".join(repr(item) for item in allowed if item is not None)
-        raise OptionError(f"The option '{name}' must be one of {names}, not {value!r}.")
+    numbers = isinstance(value, (tuple, list)) and all(type(item) in (int, float) for item in value)
+    if not numbers or len(value) != 2 or not 0.0 <= value[0] <= value[1] <= 1.0:
+        raise OptionError(
+            f"The option '{name}' must be two rising shares between 0 and 1, not {shown(value)}."
+        )
 
 
 def _subset(name: str, value: Sequence[object], allowed: tuple[object, ...]) -> None:
-    if isinstance(value, str) or not value or any(item not in allowed for item in value):
+    known = isinstance(value, (tuple, list)) and all(
+        type(item) in (int, str) and item in allowed for item in value
+    )
+    if not known or not value:
         names = ", ".join(repr(item) for item in allowed)
-        raise OptionError(f"The option '{name}' must hold one or more of {names}, not {value!r}.")
+        raise OptionError(f"The option '{name}' must hold one or more of {names}, not {shown(value)}.")

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
 from importlib import resources
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -33,6 +34,7 @@ MAP_SIDE = 192
 MAX_PHRASE_MAPS = 200
 """Of longer lists the first phrases have their maps in the report, the others only their scores."""
 
+_GENERATOR = "<meta name=generator content=grefine-rt>"
 _MASK_COLOUR = (0, 214, 224)
 
 
@@ -144,6 +146,7 @@ def render(data: ReportData) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<meta name=referrer content=no-referrer>\n'
+        f"{_GENERATOR}\n"
         f"<title>{heading} - grefine-rt</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n"
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
@@ -408,3 +411,13 @@ def _png_uri(array: Rgb) -> str:
 
 def _data_uri(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def is_report(path: Path) -> bool:
+    """Whether a file is a report, which may be written anew."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(2**16)
+    except (OSError, ValueError):
+        return False
+    return head.startswith(b"<!doctype html>") and _GENERATOR.encode() in head

@@ -29,13 +29,15 @@ _HUGE = 1e30
 _EXTRA_NETWORK = re.compile(r"<(?:lora|lyco|lycoris|hypernet|embedding)\s*:[^<>]*>", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[\s,]{0,8}\b(?:BREAK|AND)\b[\s,]{0,8}")
 _BLANKS = re.compile(r"[^\S\n]{2,}")
+_WEIGHT = re.compile(r":\s*[+-]?(?:\d+\.?\d*|\.\d+)\)", re.ASCII)
+_TOOL_SYNTAX = re.compile(rf"\\[()\[\]]|{_EXTRA_NETWORK.pattern}", re.IGNORECASE)
 
 # A word is a run of characters that are neither space, control character nor punctuation (so letters of any
 # script with their combining marks, digits and emoji); hyphens and apostrophes join two runs, a full stop
 # and a slash join when a digit follows ("t-shirt", "cat's", "1.5", "f/1.8").
 _RUN = r"[^\s\x00-\x1f\x7f!-%'-/:-@\[-`{-~¡¿«»‐-‧‹›、-】〜！-％’（-／：；？｛-･]+"
 WORD = re.compile(rf"{_RUN}(?:(?:[-'’]|[./](?=\d)){_RUN})*")
-"""What counts as one word of a plain prompt, here and in `grefine_rt.assess.phrases`."""
+"""What counts as one word of a plain prompt, here and in `grefine_rt.assess.prompt`."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,18 @@ def parse_weights(prompt: str) -> tuple[WeightedText, ...]:
 def plain_text(prompt: str) -> str:
     """The prompt without weights, escapes, extra-network tags and surplus blanks."""
     return _parse(prompt)[0]
+
+
+def as_written(prompt: str) -> str:
+    """The prompt for an encoder that is fed prompts raw: unchanged, brackets too, unless it uses the syntax of weights
+    unmistakably, then `plain_text(prompt)`.
+
+    Unmistakable are a number behind a colon in round brackets, an escaped bracket and an extra-network tag; brackets
+    alone are not, for people write them in sentences.
+    """
+    weight = _WEIGHT.search(prompt)
+    weighted = weight is not None and "(" in prompt[: weight.start()]
+    return plain_text(prompt) if weighted or _TOOL_SYNTAX.search(prompt) else prompt
 
 
 def emphasise(prompt: str, phrases: Sequence[str], amount: float = 0.1) -> str:
@@ -112,7 +126,8 @@ def _parse(prompt: str) -> tuple[str, list[float]]:
     # Removing one tag can bring the halves of another together: repeat until nothing changes.
     while True:
         before = characters
-        for pattern, replacement in ((_EXTRA_NETWORK, ""), (_SEPARATOR, ", "), (_BLANKS, " ")):
+        characters, weights = _without_networks(characters, weights)
+        for pattern, replacement in ((_SEPARATOR, ", "), (_BLANKS, " ")):
             characters, weights = _replace(characters, weights, pattern, replacement)
         leading = len(characters) - len(characters.lstrip())
         characters, weights = characters[leading:], weights[leading:]
@@ -122,7 +137,30 @@ def _parse(prompt: str) -> tuple[str, list[float]]:
             return characters, weights
 
 
+def _without_networks(characters: str, weights: list[float]) -> tuple[str, list[float]]:
+    """Remove every <lora:...>, the inner ones first, in one pass however deep they are."""
+    if "<" not in characters:
+        return characters, weights
+    kept: list[str] = []
+    kept_weights: list[float] = []
+    open_at: list[int] = []  # places of "<" in `kept`
+    for character, weight in zip(characters, weights, strict=True):
+        kept.append(character)
+        kept_weights.append(weight)
+        if character == "<":
+            open_at.append(len(kept) - 1)
+        elif character == ">" and open_at:
+            start = open_at.pop()
+            if _EXTRA_NETWORK.fullmatch("".join(kept[start:])):
+                del kept[start:], kept_weights[start:]
+            else:
+                open_at.clear()  # no tag goes across what stays
+    return "".join(kept), kept_weights
+
+
 def _read_brackets(prompt: str) -> tuple[str, list[float]]:
+    if not any(character in prompt for character in "()[]\\"):
+        return prompt, [1.0] * len(prompt)
     tokens: list[tuple[str, bool]] = []  # character, whether it may be syntax
     position = 0
     while position < len(prompt):
@@ -146,7 +184,8 @@ def _read_brackets(prompt: str) -> tuple[str, list[float]]:
             factors[start] = _BRACKET_FACTOR[tokens[start][0]]
             partner[start] = index
             silent.update((start, index))
-            if character == ")":
+            before = tokens[index - 1][0]
+            if character == ")" and (before.isdigit() or before.isspace() or before == "."):
                 # No number is longer than this; a longer tail cannot be a weight.
                 tail_start = max(start + 1, index - 32)
                 tail = "".join(c if s else "\\" for c, s in tokens[tail_start:index])
@@ -158,16 +197,19 @@ def _read_brackets(prompt: str) -> tuple[str, list[float]]:
     enclosing: list[tuple[int, float]] = []  # closing index, product of the factors so far
     characters: list[str] = []
     weights: list[float] = []
+    current = 1.0
     for index, (character, _) in enumerate(tokens):
         if index in partner:
             product = (enclosing[-1][1] if enclosing else 1.0) * factors[index]
             # Within bounds: infinity times a weight of 0 would be no number.
             enclosing.append((partner[index], min(max(product, -_HUGE), _HUGE)))
+            current = _tidy(enclosing[-1][1])
         elif enclosing and enclosing[-1][0] == index:
             enclosing.pop()
+            current = _tidy(enclosing[-1][1]) if enclosing else 1.0
         if index not in silent:
             characters.append(character)
-            weights.append(_tidy(enclosing[-1][1] if enclosing else 1.0))
+            weights.append(current)
     return "".join(characters), weights
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from grefine_rt.arrays import Floats
 from grefine_rt.errors import BundleError, PromptError
+from grefine_rt.text.cleaning import clip_text
 from grefine_rt.text.emphasis import WeightedText
 
 if TYPE_CHECKING:
@@ -25,19 +26,23 @@ _EOT_NAMES = ("<|endoftext|>", "</s>", "[SEP]")
 class PromptTokenizer:
     """Token ids of one text encoder: ``[bos] tokens [eot] padding``, always `length` of them.
 
-    The ids of bos and eot come from the tokenizer file; the padding id from its padding section and else eot.
-    Instances are immutable and may be used from many threads.
+    The ids of bos and eot come from the tokenizer file; the padding id from its padding section and else eot. `clean`
+    says whether texts are cleaned first as OpenAI's CLIP does (`cleaning.clip_text`). Instances are immutable and
+    may be used from many threads.
     """
 
-    def __init__(self, tokenizer: Tokenizer, length: int, bos: int, eot: int, pad: int) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, length: int, bos: int, eot: int, pad: int, clean: bool = False
+    ) -> None:
         self._tokenizer = tokenizer
         self.length = length
         self.bos = bos
         self.eot = eot
         self.pad = pad
+        self.clean = clean
 
     @classmethod
-    def from_file(cls, path: str | Path, length: int) -> PromptTokenizer:
+    def from_file(cls, path: str | Path, length: int, clean: bool = False) -> PromptTokenizer:
         """Read a tokenizer JSON file.
 
         Raises:
@@ -70,7 +75,7 @@ class PromptTokenizer:
         # Truncation, padding and special tokens are added here, the same way for every file.
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        return cls(tokenizer, length, bos, eot, pad)
+        return cls(tokenizer, length, bos, eot, pad, clean)
 
     def encode(self, text: str) -> NDArray[np.int64]:
         """Token ids int64 (L,) of a plain text; tokens beyond L - 2 are cut off."""
@@ -80,8 +85,10 @@ class PromptTokenizer:
         """Token ids int64 (L,) of the chunks' joined text and the weight float32 (L,) of each token.
 
         The text is tokenised as a whole, so the weights change no ids; a token has the weight of the chunk in
-        which it starts. bos, eot and padding have weight 1.
+        which it starts. bos, eot and padding have weight 1. Cleaning is done chunk by chunk.
         """
+        if self.clean:
+            chunks = _cleaned(chunks)
         text = "".join(chunk.text for chunk in chunks)
         # One lone half of a surrogate pair cannot be written as UTF-8, which the tokenizer needs.
         text = text.encode("utf-8", "replace").decode("utf-8")
@@ -111,6 +118,17 @@ class PromptTokenizer:
         for position, chunk in enumerate(of_chunk, start=1):
             weights[position] = chunks[min(int(chunk), len(chunks) - 1)].weight
         return ids, weights
+
+
+def _cleaned(chunks: Sequence[WeightedText]) -> list[WeightedText]:
+    """Each chunk cleaned, with the blanks that it began and ended with as one."""
+    if len(chunks) == 1:
+        return [WeightedText(clip_text(chunks[0].text), chunks[0].weight)]
+    cleaned = []
+    for chunk in chunks:
+        before, after = (" " if edge.isspace() else "" for edge in (chunk.text[:1], chunk.text[-1:]))
+        cleaned.append(WeightedText(f"{before}{clip_text(chunk.text)}{after}", chunk.weight))
+    return cleaned
 
 
 def _special_tokens(content: Mapping[str, Any]) -> dict[str, int]:

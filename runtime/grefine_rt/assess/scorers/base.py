@@ -12,6 +12,7 @@ from grefine_rt.bundle.manifest import Metric
 from grefine_rt.bundle.strict import MEND
 from grefine_rt.errors import BundleError
 from grefine_rt.models.bundle import Bundle
+from grefine_rt.text.emphasis import as_written
 
 
 @dataclass(frozen=True)
@@ -77,13 +78,19 @@ class Batch:
     """The pictures that a metric judges, and one prompt for each.
 
     pictures: uint8 RGB (H, W, 3), each of its own size.
-    prompts: plain texts, without weights and tags.
+    prompts: plain texts, without weights and tags. written: as they were given, with both.
     images: the same pictures as the alignment indicator takes them, float32 (b, 3, R, R), RGB in [0, 1].
     """
 
     pictures: Sequence[Rgb]
     prompts: Sequence[str]
+    written: Sequence[str]
     images: FloatMap
+
+    def texts(self, bundle: Bundle, component: str) -> Sequence[str]:
+        """The prompts as the metric was trained to read them by the tokenizer of `component`: plain, or as written."""
+        raw = any(spec.prompts == "raw" for spec in bundle.manifest.tokenizers[component])
+        return [as_written(prompt) for prompt in self.written] if raw else self.prompts
 
 
 class Scorer(Protocol):

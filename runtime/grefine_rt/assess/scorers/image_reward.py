@@ -51,7 +51,7 @@ class Metric:
     def score(self, batch: Batch) -> Sequence[Mapping[str, float]]:
         """Raises BundleError, DeviceError and PromptError."""
         (tokenizer,) = self._bundle.tokenizer("alignment_text")
-        ids = np.stack([tokenizer.encode(prompt) for prompt in batch.prompts])
+        ids = np.stack([tokenizer.encode(prompt) for prompt in batch.texts(self._bundle, "alignment_text")])
         inputs: dict[str, Array] = {"image": batch.images, "ids": ids}
         found = run_rows(self._bundle.engine("image_reward"), inputs, ["reward"])["reward"]
         return [{"": float(reward)} for reward in found]

@@ -29,10 +29,13 @@ _MEASURES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Input side in pixels, what the columns of `scores` are, and the scale of the opinions behind them."""
+    """Input side in pixels, what the columns of `scores` are, and the scale of the opinions behind them. `positions`:
+    whether the cross-modality pool has a position table of its own or reads the attention pool's; it is already in the
+    graphs and stands here for the record."""
 
     resolution: int
     outputs: tuple[Literal["quality", "alignment"], ...]
+    positions: Literal["own", "shared"] = "shared"
     scale: tuple[float, ...] = (0.0, 5.0)
 
 
@@ -44,7 +47,7 @@ class Metric:
         settings = read_strictly(Settings, entry.settings, "scorers.ip_iqa.settings.")
         low, high = settings.scale if len(settings.scale) == 2 else (0.0, 0.0)
         fine = {
-            "resolution": settings.resolution > 0,
+            "resolution": 0 < settings.resolution <= manifest.MAX_SIDE,
             "outputs": settings.outputs in (("quality",), ("quality", "alignment")),
             "scale": low < high,
         }
@@ -60,7 +63,7 @@ class Metric:
         """Raises BundleError, also for a graph with another number of scores, and DeviceError."""
         images = np.concatenate([encoder_input(rgb, self._side) for rgb in batch.pictures])
         tokens = run_rows(self._bundle.engine("ip_iqa_image"), {"image": images}, ["tokens"])["tokens"]
-        both = {"tokens": tokens, "features": self._texts(batch.prompts)}
+        both = {"tokens": tokens, "features": self._texts(batch.texts(self._bundle, "ip_iqa_text"))}
         scores = run_rows(self._bundle.engine("ip_iqa_fusion"), both, ["scores"])["scores"]
         if scores.shape[1] != len(self.scales):
             raise BundleError(

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from grefine_rt.arrays import Array
-from grefine_rt.errors import DeviceError
+from grefine_rt.errors import HERE, DeviceError
 
 MODULE = "onnxruntime_ep_nv_tensorrt_rtx"
-INSTALL = "pip install grefine-rt[rtx]"
+INSTALL = "pip install .[rtx]"
 
 _lock = threading.Lock()
 _registered: set[str] = set()
@@ -41,13 +41,13 @@ def ep_device(onnxruntime: Any, index: int) -> Any:
             found = [device for device in onnxruntime.get_ep_devices() if device.ep_name == name]
         except ImportError as error:
             raise DeviceError(
-                f"Device 'rtx:{index}' needs the TensorRT-RTX plugin of ONNX Runtime: run '{INSTALL}'."
+                f"Device 'rtx:{index}' needs the TensorRT-RTX plugin of ONNX Runtime: run '{INSTALL}' {HERE}."
             ) from error
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise DeviceError(
                 f"Device 'rtx:{index}' cannot be used, for the TensorRT-RTX plugin does not fit this ONNX Runtime or "
-                f"driver ({reason}): run '{INSTALL} --upgrade'."
+                f"driver ({reason}): run '{INSTALL} --upgrade' {HERE}."
             ) from error
     if index >= len(found):
         raise DeviceError(

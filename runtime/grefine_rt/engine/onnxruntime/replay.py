@@ -7,7 +7,7 @@ tensors at fixed addresses, a session that one thread alone calls, nobody who as
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ class ReplayEngine(SizedEngine):
     path: a graph whose outputs have no free axis that its inputs lack, as steps have. device: "cuda" or "cuda:N".
     scratch: that of engines with which this one takes turns; None for its own. nhwc: see `CudaOptions`.
 
-    The first run of a set of sizes captures, after plain runs of ONNX Runtime's own: it takes as long as a few. The
+    It runs on the stream of the scratch's GPU, so that copies and kernels follow each other without a wait in between.
+
+    The first run of a set of sizes captures, after two plain runs of ONNX Runtime's own: it takes as long as a few. The
     first `SIZES_KEPT` sets are captured and stay; others run plainly, those used last keep their buffers. A set that
     none before was as large as, on every axis, makes all be captured anew, for ONNX Runtime may have replaced buffers
     of its own that older graphs read. After `MOST_CAPTURES` captures no more are made.
@@ -47,7 +49,7 @@ class ReplayEngine(SizedEngine):
         if wanted.kind != "cuda":
             raise DeviceError(f"CUDA graphs need the device 'cuda', but got '{device}'.")
         scratch = scratch or Scratch(wanted.place)
-        self.session, _ = open_session(path, wanted, None, CudaOptions(nhwc=nhwc), graphs=True)
+        self.session, _ = open_session(path, wanted, None, CudaOptions(nhwc=nhwc), scratch.gpu.stream)
         inputs, outputs = specs_of(path.stem, self.session)
         super().__init__(path.stem, inputs, outputs, scratch, wanted.place)
         given = {axis for spec in inputs.values() for axis in spec.shape} - {"?"}
@@ -132,6 +134,8 @@ class ReplayPlan(SizedPlan):
         self._session, self._thread, self._specs, self._index = session, thread, specs, index
         self._options = module().RunOptions()
         self._options.add_run_config_entry("gpu_graph_id", str(graph))
+        # It runs on the stream of our copies, whose end `run` waits for.
+        self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         self._captures = graph != _NO_GRAPH
         inputs, outputs = specs
         super().__init__(scratch, {**inputs, **outputs}, shapes)
@@ -145,7 +149,6 @@ class ReplayPlan(SizedPlan):
                 bind(name, "cuda", self._index, spec.dtype.type, self.shapes[name], self.address(name))
 
     def compute(self) -> None:
-        self._scratch.gpu.sync()  # ONNX Runtime has a stream of its own, for whose end it waits itself
         run = partial(self._session.run_with_iobinding, self._binding, self._options)
         if not self._captures:
             with GATE.together():
@@ -156,6 +159,8 @@ class ReplayPlan(SizedPlan):
                 self._thread.run(run)
         except BaseException:
             self.failed = True
+            with suppress(Exception):  # copies into the buffers may be under way
+                self._scratch.gpu.sync()
             self.close()
             raise
         self._captures = False

@@ -1,6 +1,7 @@
 """Engines on ONNX Runtime: CPU, CUDA with tensors bound on the device, or the plugin of TensorRT for RTX."""
 
 import io
+import os
 import re
 import threading
 import time
@@ -14,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from grefine_rt.arrays import Array
+from grefine_rt.engine import nvidia
 from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run, declared
 from grefine_rt.engine.devices import Device, parse
 from grefine_rt.engine.onnxruntime import plugin
 from grefine_rt.engine.onnxruntime.gate import Gate
-from grefine_rt.errors import BundleError, DeviceError, OptionError
+from grefine_rt.errors import HERE, BundleError, DeviceError, OptionError
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -34,7 +36,7 @@ _CPU = "CPUExecutionProvider"
 _SHRINK = "memory.enable_memory_arena_shrinkage"
 
 NO_CUDA_HERE = "this ONNX Runtime has no CUDA support"
-NO_CUDA = f"{NO_CUDA_HERE}: run 'pip uninstall onnxruntime' and 'pip install grefine-rt[gpu]', or use the device 'cpu'"
+NO_CUDA = f"{NO_CUDA_HERE}: run 'pip uninstall onnxruntime' and 'pip install .[gpu]' {HERE}, or use the device 'cpu'"
 
 _OUT_OF_MEMORY = re.compile(
     r"out.of.memory|failed to allocate|smaller than requested|bad_alloc", re.IGNORECASE
@@ -47,14 +49,23 @@ _preloaded: list[str] = []
 
 def module() -> Any:
     """onnxruntime, imported on first use; DeviceError names the two extras when it is not installed."""
+    # Before the import: builds for Windows report events, others may come to.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError as error:
         raise DeviceError(
-            "ONNX Runtime is not installed: run 'pip install grefine-rt[cpu]' for CPUs "
-            "or 'pip install grefine-rt[gpu]' for NVIDIA GPUs."
+            f"ONNX Runtime is not installed: run 'pip install .[cpu]' {HERE} for CPUs "
+            "or 'pip install .[gpu]' for NVIDIA GPUs."
         ) from error
+    if hasattr(onnxruntime, "disable_telemetry_events"):
+        onnxruntime.disable_telemetry_events()
     return onnxruntime
+
+
+def package() -> Path:
+    """The folder of the module `onnxruntime`. Raises DeviceError as `module`."""
+    return Path(getattr(module(), "__file__", None) or "nowhere").parent
 
 
 def has_cuda() -> bool:
@@ -88,9 +99,9 @@ def _passing(place: str) -> AbstractContextManager[None]:
     return nullcontext() if place == "cpu" else GATE.together()
 
 
-def cuda_settings(index: int, options: CudaOptions, graphs: bool = False) -> dict[str, str]:
-    """The CUDA provider's options for GPU `index`. graphs: as in `open_session`."""
-    return {
+def cuda_settings(index: int, options: CudaOptions, stream: int | None = None) -> dict[str, str]:
+    """The CUDA provider's options for GPU `index`. stream: as in `open_session`."""
+    settings = {
         "device_id": str(index),
         # Memory grows by what is asked for, not by powers of two. It has no limit of its own (gpu_mem_limit): a
         # session serves pictures of any size, so no figure is known when it is opened.
@@ -100,8 +111,9 @@ def cuda_settings(index: int, options: CudaOptions, graphs: bool = False) -> dic
         # A graph exported in FP32 computes in FP32; for speed there is FP16.
         "use_tf32": "0",
         "prefer_nhwc": "1" if options.nhwc else "0",
-        "enable_cuda_graph": "1" if graphs else "0",
+        "enable_cuda_graph": "0" if stream is None else "1",
     }
+    return settings if stream is None else settings | {"user_compute_stream": str(stream)}
 
 
 class Memory(Protocol):
@@ -289,10 +301,10 @@ def failure(name: str, device: str, error: Exception) -> DeviceError:
 
 
 def open_session(
-    path: Path, device: Device, threads: int | None, cuda: CudaOptions, graphs: bool = False
+    path: Path, device: Device, threads: int | None, cuda: CudaOptions, stream: int | None = None
 ) -> tuple[Any, Memory]:
-    """A session on `device` and the memory of its tensors; raises as `OnnxEngine`. graphs: it captures CUDA graphs, so
-    that no more than one thread may call it."""
+    """A session on `device` and the memory of its tensors; raises as `OnnxEngine`. stream: the handle of a CUDA stream
+    on which it runs and captures CUDA graphs, so that no more than one thread may call it."""
     onnxruntime = module()
     if not path.is_file():
         raise BundleError(f"Model file '{path}' is missing: run 'grefine-rt bundle verify' on its bundle.")
@@ -310,11 +322,12 @@ def open_session(
     if device.kind == "cuda":
         if not has_cuda():
             raise DeviceError(f"Device '{device}' was asked for, but {NO_CUDA}.")
+        nvidia.number_by_place()
         options.use_deterministic_compute = True
         # Release 1.31 warns at every session that CUDA comes without a plugin, which it does not need.
         onnxruntime.set_default_logger_severity(3)
         told = _preload(onnxruntime)
-        providers = [(_CUDA, cuda_settings(device.index, cuda, graphs)), _CPU]
+        providers = [(_CUDA, cuda_settings(device.index, cuda, stream)), _CPU]
     elif device.kind == "rtx":
         place = plugin.ep_device(onnxruntime, device.index)
         memory = plugin.Memory(onnxruntime, place)

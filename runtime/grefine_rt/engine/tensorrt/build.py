@@ -100,7 +100,11 @@ class EngineBuilder:
             )
         self.targets = _checked_targets(self._trt, flavour, targets)
         self._flags = ["TF32"] + ["WEIGHT_STREAMING"] * weight_streaming
-        self._flags += ["VERSION_COMPATIBLE", "REFIT"] * (flavour == "tensorrt")
+        # A build that succeeds proves that runs allocate nothing, so that a stream can capture them. Weights that
+        # stream are never captured, and the builder refuses both together.
+        self._flags += ["REQUIRE_USER_ALLOCATION"] * (flavour == "tensorrt-rtx" and not weight_streaming)
+        # Scratch memory for the sizes at hand, not for the largest of a profile.
+        self._previews = ["RUNTIME_ACTIVATION_RESIZE_10_10"]
 
     def fits(self, engine: Path, manifest: Manifest, environment: Environment) -> Sidecar | None:
         """The sidecar of an engine that this builder would only build again; None when it has to be built."""
@@ -147,7 +151,7 @@ class EngineBuilder:
 
     @property
     def _flag_text(self) -> str:
-        return " ".join(self._flags)
+        return " ".join(self._flags + self._previews)
 
     def _build(
         self,
@@ -190,6 +194,8 @@ class EngineBuilder:
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the log then names every kernel
         for flag in self._flags:
             config.set_flag(getattr(trt.BuilderFlag, flag))
+        for feature in self._previews:
+            config.set_preview_feature(getattr(trt.PreviewFeature, feature), True)
         if self.flavour == "tensorrt-rtx":
             config.num_compute_capabilities = len(self.targets)
             for index, target in enumerate(self.targets):
@@ -367,7 +373,7 @@ def _write_engine(trt: Any, builder: Any, network: Any, config: Any, path: Path)
                 failures.append(error)
                 return 0
             digest.update(data)
-            return len(data)
+            return memoryview(data).nbytes  # the library's own object has no length
 
         if hasattr(builder, "build_serialized_network_to_stream"):
             done = builder.build_serialized_network_to_stream(network, config, callbacks.stream(trt, write))

@@ -5,37 +5,20 @@ from __future__ import annotations
 import math
 import mmap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from grefine_rt.engine.device_memory import CudaDevice, Scratch, first_line
+from grefine_rt.engine.device_memory import Scratch, first_line
 from grefine_rt.engine.sized import Shape, SizedEngine, axis_sizes
 from grefine_rt.engine.tensorrt import callbacks, jit_cache
 from grefine_rt.engine.tensorrt.execution import Graphs, TensorRTPlan
-from grefine_rt.engine.tensorrt.sidecar import RTX_TARGETS, Environment, Sidecar, library
+from grefine_rt.engine.tensorrt.sidecar import Sidecar, library
 from grefine_rt.errors import BundleError, DeviceError
 from grefine_rt.files import proven
 
 Ranges = Mapping[str, tuple[int, ...]]
 """A profile: smallest, best and largest size by axis name."""
-
-
-def probe(device: str) -> None:
-    """Raise DeviceError unless cuda.core and the TensorRT that builds for the GPU "cuda:N" can use it."""
-    here = Environment.here("", int(device.partition(":")[2]))
-    classic = "tensorrt" in here.versions and (
-        "tensorrt-rtx" not in here.versions or here.gpu not in RTX_TARGETS
-    )
-    trt = library("tensorrt" if classic else "tensorrt-rtx")
-    CudaDevice(device)
-    log = callbacks.logger(trt)
-    try:
-        trt.Runtime(log)
-    except Exception as error:  # the library has no kind of its own
-        raise DeviceError(
-            f"TensorRT cannot use '{device}' ({first_line(error)}; {log.reason}): check the NVIDIA driver, or use "
-            f"another device."
-        ) from error
 
 
 class TensorRTEngine(SizedEngine):
@@ -78,18 +61,20 @@ class TensorRTEngine(SizedEngine):
         with self._scratch.lock, self._failures():
             self._log = callbacks.logger(self._trt)
             self._runtime = self._trt.Runtime(self._log)
-            if sidecar.flavour == "tensorrt":
-                # Version-compatible engines bring the library that runs them; it is not loaded unasked.
-                self._runtime.engine_host_code_allowed = True
             self._engine = self._load(path)
+            streaming = (
+                budget is not None and sidecar.streams and budget < self._engine.streamable_weights_size
+            )
             if budget is not None and sidecar.streams:
                 self._engine.weight_streaming_budget_v2 = min(budget, self._engine.streamable_weights_size)
-            self._graphs = Graphs(own=True, note="captured at the second run of a size")
+            self._graphs = Graphs(own=True, note="captured at the third run of a size")
             self._kernels: jit_cache.JitCache | None = None
             self._config: Any = None
             if sidecar.flavour == "tensorrt-rtx":
                 self._config = self._engine.create_runtime_config()
                 self._configure(sidecar)
+            if streaming:
+                self._without_graphs("not used, for weights come from host memory in every run")
 
     @property
     def graphs(self) -> str:
@@ -113,11 +98,19 @@ class TensorRTEngine(SizedEngine):
         """Tell TensorRT for RTX what holds for every context: our memory, its own graphs, kernels kept on disk."""
         trt, config = self._trt, self._config
         config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
+        # Kernels that replace others while a loop runs would change its numbers.
+        specialization = trt.DynamicShapesKernelSpecializationStrategy
+        config.dynamic_shapes_kernel_specialization_strategy = specialization.EAGER
         config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._graphs = Graphs(own=False, note="captured by TensorRT for RTX itself")
         path = jit_cache.place(self._gpu.key, sidecar.version, sidecar.engine.sha256)
         self._kernels = jit_cache.JitCache(config.create_runtime_cache(), path)
         config.set_runtime_cache(self._kernels.cache)
+
+    def _without_graphs(self, note: str) -> None:
+        self._graphs = Graphs(own=False, note=note)
+        if self._config is not None:
+            self._config.cuda_graph_strategy = self._trt.CudaGraphStrategy.DISABLED
 
     def check(self, shapes: Mapping[str, Shape]) -> None:
         self._profile(shapes)
@@ -125,7 +118,7 @@ class TensorRTEngine(SizedEngine):
     def plan(self, shapes: Mapping[str, Shape]) -> TensorRTPlan:
         profile = self._profile(shapes)
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-        context = self._engine.create_execution_context(self._config or strategy)
+        context = partial(self._engine.create_execution_context, self._config or strategy)
         specs = self.inputs | self.outputs
         return TensorRTPlan(context, self._log, self._scratch, self._graphs, profile, shapes, specs)
 

@@ -19,9 +19,10 @@ import numpy as np
 from grefine_rt.bundle.manifest import FileEntry, Manifest
 from grefine_rt.bundle.store import mend
 from grefine_rt.bundle.strict import read_strictly
+from grefine_rt.engine import nvidia
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.tensorrt.profiles import profiles, restricted
-from grefine_rt.errors import BundleError, DeviceError
+from grefine_rt.errors import HERE, BundleError, DeviceError
 from grefine_rt.files import cache_dir, proven
 
 FORMAT = 2
@@ -34,7 +35,7 @@ _DISTRIBUTIONS = {
 }
 RTX_TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """The GPUs that TensorRT for RTX builds engines for, as of 1.7."""
-INSTALL = {"tensorrt-rtx": "pip install grefine-rt[tensorrt]", "tensorrt": "pip install tensorrt"}
+INSTALL = {"tensorrt-rtx": f"pip install .[tensorrt]' {HERE}", "tensorrt": "pip install tensorrt'"}
 """The command that installs a flavour."""
 
 _DTYPES = {
@@ -175,7 +176,7 @@ def library(flavour: Flavour) -> Any:
         else:
             import tensorrt as trt
     except ImportError as error:
-        raise DeviceError(f"{flavour} is not installed: run '{INSTALL[flavour]}'.") from error
+        raise DeviceError(f"{flavour} is not installed: run '{INSTALL[flavour]}.") from error
     return trt
 
 
@@ -207,9 +208,9 @@ def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> 
     elif installed is None:
         return (
             f"{who} needs {sidecar.flavour} {sidecar.version}, which is not installed: run "
-            f"'{INSTALL[sidecar.flavour]}'."
+            f"'{INSTALL[sidecar.flavour]}."
         )
-    elif not _loads_in(sidecar, installed):
+    elif sidecar.version != installed:
         problem = f"was built by {sidecar.flavour} {sidecar.version}, but {installed} is installed"
     elif environment.gpu is not None and environment.gpu not in sidecar.targets:
         problem = f"does not fit the GPU here, which is {environment.gpu}"
@@ -233,14 +234,6 @@ def build_command(
     command += "" if flavour == "tensorrt-rtx" else f" --flavour {flavour}"
     command += " --weight-streaming" if streams else ""
     return command + (f" --out {shlex.quote(str(environment.out))}" if environment.out else "")
-
-
-def _loads_in(sidecar: Sidecar, installed: str) -> bool:
-    """Engines of classic TensorRT are built version-compatible: later releases of their major version load them."""
-    if sidecar.flavour == "tensorrt-rtx":
-        return sidecar.version == installed
-    built, here = release(sidecar.version), release(installed)
-    return built[0] == here[0] and built <= here
 
 
 def release(version: str) -> tuple[int, ...]:
@@ -322,6 +315,7 @@ def proved(found: Found, folder: Path) -> Found:
 
 def gpu_target(index: int = 0) -> str | None:
     """A GPU of this machine as a target such as "sm89"; None when there is no such GPU or no driver."""
+    nvidia.number_by_place()
     try:
         cuda = ctypes.CDLL("nvcuda.dll" if os.name == "nt" else "libcuda.so.1")
     except OSError:

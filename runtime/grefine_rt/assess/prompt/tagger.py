@@ -18,12 +18,13 @@ import threading
 import zlib
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
 
 _START = ("-START-", "-START2-")
 _END = ("-END-", "-END2-")
+_MOST_READ = 20_000  # rows, some 10 MB
 _lock = threading.Lock()
 
 
@@ -43,13 +44,6 @@ def tag(words: Sequence[str]) -> list[str]:
     return tags
 
 
-def knows(word: str) -> bool:
-    """Whether the weights were learned with this lower-case word among others; the rest is guessed by its form."""
-    with _lock:
-        model = _model()
-    return f"i word {_normal(word)}" in model.rows or word in model.known
-
-
 @dataclass(frozen=True)
 class _Model:
     """`rows[feature]` counts the rows; row r has the entries `ends[r]` to `ends[r + 1]` of the two columns."""
@@ -60,6 +54,7 @@ class _Model:
     ends: list[int]
     class_of: bytes
     thousandths: array[int]
+    read: dict[str, Sequence[tuple[int, float]]] = field(default_factory=dict)
 
     def predict(self, features: Sequence[str]) -> str:
         """The class with the highest sum of weights; of equal ones the last in the alphabet.
@@ -68,12 +63,23 @@ class _Model:
         """
         scores = [0.0] * len(self.classes)
         for feature in features:
-            row = self.rows.get(feature)
-            if row is not None:
-                for entry in range(self.ends[row], self.ends[row + 1]):
-                    scores[self.class_of[entry]] += self.thousandths[entry] / 1000
+            for place, weight in self.entries(feature):
+                scores[place] += weight
         best = max(scores)
         return self.classes[len(scores) - 1 - scores[::-1].index(best)]
+
+    def entries(self, feature: str) -> Sequence[tuple[int, float]]:
+        """Class and weight of each entry of a feature's row; read once, since few features are most of a prompt's."""
+        found = self.read.get(feature)
+        if found is None:
+            row = self.rows.get(feature)
+            found = ()
+            if row is not None:
+                part = range(self.ends[row], self.ends[row + 1])
+                found = tuple((self.class_of[entry], self.thousandths[entry] / 1000) for entry in part)
+            if len(self.read) < _MOST_READ:
+                self.read[feature] = found
+        return found
 
 
 def _normal(word: str) -> str:
@@ -106,7 +112,7 @@ def _features(word: str, context: Sequence[str], at: int, before: str, before_th
 
 @lru_cache(maxsize=1)
 def _model() -> _Model:
-    packed = pkgutil.get_data("grefine_rt.assess", "data/tagger.zlib")
+    packed = pkgutil.get_data("grefine_rt.assess.prompt", "data/tagger.zlib")
     assert packed is not None  # it is part of the package
     header, _, columns = zlib.decompress(packed).partition(b"\n")
     facts = json.loads(header)

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
+from grefine_export.hub.resume import begun, download, patiently, remove_stale
 from grefine_rt.files import sha256
 
 _TIMEOUT = 30.0  # seconds until the hub must answer
@@ -26,6 +28,10 @@ class Unreachable(FileNotFoundError):
     """The hub cannot be asked, or has no such model."""
 
 
+class Refused(Unreachable):
+    """The hub answers, and has no such model or revision, or does not give it to this user."""
+
+
 def is_hub_id(text: str) -> bool:
     """Whether `text` has the form owner/name and is no path here."""
     shaped = re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not text.startswith((".", "~"))
@@ -35,16 +41,20 @@ def is_hub_id(text: str) -> bool:
 def listing(repo: str, revision: str | None, patterns: Sequence[str]) -> tuple[HubFile, ...]:
     """The files of a model that match `patterns` (names, or with `*`), with their sizes and SHA-256.
 
-    Raises Unreachable (one sentence) when the hub does not answer for this model and revision, ValueError when a
-    pattern matches none of its files.
+    Raises Unreachable (one sentence) when the hub does not answer for this model and revision, Refused when it answers
+    that there is none or that this user may not have it, ValueError when a pattern matches none of its files. A hub
+    that is asked too often is asked again after as long as it says.
     """
     from huggingface_hub import HfApi
 
+    def ask() -> Any:
+        return HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT)
+
     try:
-        found = (
-            HfApi().model_info(repo, revision=revision, files_metadata=True, timeout=_TIMEOUT).siblings or []
-        )
+        found = patiently(ask).siblings or []
     except Exception as error:  # the hub's client and the network raise many kinds
+        if refusal := _refusal(repo, revision, error):
+            raise Refused(refusal) from error
         raise Unreachable(
             f"'{repo}' cannot be had from the hub ({_reason(error)}): fetch it on a machine that reaches the hub and "
             f"give its folder"
@@ -71,11 +81,11 @@ def file_names(repo: str, *needed: str) -> list[str]:
 
 
 def not_cached(repo: str, revision: str | None, files: Sequence[HubFile]) -> int:
-    """Bytes of `files` that are not in huggingface_hub's cache yet."""
+    """Bytes of `files` that are not in huggingface_hub's cache yet, those of begun downloads not counted."""
     from huggingface_hub import try_to_load_from_cache
 
     return sum(
-        file.size
+        file.size - min(begun(repo, file.sha256), file.size)
         for file in files
         if not isinstance(try_to_load_from_cache(repo, file.name, revision=revision), str)
     )
@@ -99,22 +109,30 @@ def fetch(
 ) -> Path:
     """The folder in huggingface_hub's cache with the files of a model that match `patterns`, proven.
 
-    A download that was broken off goes on where it stopped. Sizes and SHA-256 are compared with what the hub lists;
+    A download that was broken off goes on at its byte. Sizes and SHA-256 are compared with what the hub lists;
     without the hub, files that are all in the cache already are taken when their contents still have the SHA-256 they
     were stored under. A damaged file is removed, so that another run fetches it anew.
 
-    Raises Unreachable when the hub does not answer and the cache lacks a file, ConnectionError when a download
-    stops, ValueError for a damaged file or one that the model has not; one sentence each.
+    Raises Unreachable when the hub does not answer and the cache lacks a file, Refused when it gives nothing to this
+    user, ConnectionError when a download stops, ValueError for a damaged file or one that the model has not; one
+    sentence each.
     """
     try:
         files = listing(repo, revision, patterns)
     except Unreachable as error:
+        # Also when it refuses: a model that was fetched once stays usable after a logout.
         return _from_cache(repo, revision, patterns, error, say)
     left = not_cached(repo, revision, files)
     say(f"{repo}: {len(files)} files, {gigabytes(left)} of {gigabytes(sum(f.size for f in files))} to fetch")
+    remove_stale(repo, [file.sha256 for file in files])
     try:
+        for file in files:
+            if file.sha256 is not None and not_cached(repo, revision, [file]):
+                download(repo, revision, file.name, file.size, file.sha256)
         folder = _snapshot(repo, revision, [file.name for file in files])
     except Exception as error:
+        if refusal := _refusal(repo, revision, error):
+            raise Refused(refusal) from error
         raise ConnectionError(
             f"the download of '{repo}' stopped ({_reason(error)}): run the command again, it goes on where it stopped"
         ) from error
@@ -153,7 +171,8 @@ def _from_cache(
         stored_as = path.resolve().name
         if re.fullmatch("[0-9a-f]{64}", stored_as) and sha256(path) != stored_as:
             raise _damaged(repo, path)
-    say(f"{repo}: the hub does not answer, its files are in the cache")
+    answers = "refuses" if isinstance(unreachable, Refused) else "does not answer"
+    say(f"{repo}: the hub {answers}, its files are in the cache")
     return _snapshot(repo, revision, patterns, local=True)
 
 
@@ -164,6 +183,20 @@ def _damaged(repo: str, path: Path) -> ValueError:
         f"the file '{path.name}' of '{repo}' was damaged (size or SHA-256 differ) and is removed: run the command "
         f"again to fetch it anew"
     )
+
+
+def _refusal(repo: str, revision: str | None, error: Exception) -> str:
+    """The sentence for an answer of the hub that no waiting changes; "" for anything else."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return (
+            f"the hub does not give '{repo}' to this user: accept its licence at https://huggingface.co/{repo}, if it "
+            f"exists, and log in with 'hf auth login'"
+        )
+    if status == 404:
+        at = f" at the revision '{revision}'" if revision else ""
+        return f"the hub has no model '{repo}'{at}: mend the name or the revision, or give a local folder"
+    return ""
 
 
 def _reason(error: Exception) -> str:

@@ -1,0 +1,165 @@
+"""Names of people, models and schools in lists of tags: "greg rutkowski", "wlop", "ue5", "vaporwave".
+
+A name is told by what English has no other use for: words of known people's names, common given names, and words in
+no list at all. A word that names something to be seen stays a thing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from grefine_rt.assess.prompt import lexicon, style_words, words
+from grefine_rt.assess.prompt.words import word_set
+
+_MODEL = re.compile(r"(?=.*\d)(?=.*[a-z])[a-z0-9.+-]+", re.ASCII)
+_COUNTED = re.compile(r"\d+\+?(?:girls?|boys?|others?)", re.ASCII)
+_CLASSES = (
+    lexicon.ADJECTIVES
+    | lexicon.ADVERBS
+    | lexicon.PREPOSITIONS
+    | lexicon.PRONOUNS
+    | lexicon.RELATIVES
+    | lexicon.ING_NOUNS
+    | lexicon.METALS
+    | lexicon.SHADES
+    | style_words.GENRES
+)
+GIVEN_NAMES = word_set(
+    "winslow louise petra glen milo ash stephanie kai gio ivan jama jamie tyler maciej sylvain raphael "
+    "genndy mamoru tadao zaha antoni daido brandon erwin alec todd enki hugo dave arthur charles rebecca "
+    "alejandro hayley naomi cate beatrix rob bao josan magnus kilian filip artur greg zhang wang chen "
+    "liu yang zhao kim lee akira hideo hiroshi kazuo keiichi masaaki osamu satoshi shinichi tetsuya yuji "
+    "dmitri boris yuri oleg anton pavel marek tomasz piotr janusz ludwig heinrich hermann ferdinand "
+    "johann sebastian giacomo luigi paolo pietro sandro alfonso emilio fernand edouard maurice marcel "
+    "andrew antoine emile honore berthe mary camille auguste gaston theodore thomas tony asher craig "
+    "darek eddie jordan kelly loish mandy marta mucha natasha noah peter rafael sacha seb stefan tatiana "
+    "tianyuan victo viktor weta yuumei zack zoe annie ansel bella billie bruce emma ryan scarlett brad "
+    "leonardo jennifer natalie margot gal tilda johnny morgan samuel denzel clint harrison sigourney "
+    "aaron adam agnes alan albert alberto alex alexander alfred alice allen alphonse amanda amy ana "
+    "andre andrea andreas andy angela anna anne anthony antonio arnold audrey barbara ben benjamin "
+    "bernard bill bob bobby brian carl carla carlos caroline caspar catherine charlie chris christian "
+    "christopher claude clara clark claudia dan daniel david dean denis dennis diego don donald dorothea "
+    "drew dwayne ed edgar edmund eduard edvard edward edwin egon elena elizabeth ella elon emily eric "
+    "erik ernest ernst eugene eva evan felix fernando francis francisco frank frans franz fred frederic "
+    "frida friedrich gabriel gary george georgia gerald gerard gil gilbert giovanni glenn gregory "
+    "guillermo gustav gustave hans harold harry hayao helen helmut henri henry herbert hieronymus howard "
+    "hugh ian igor ilya jack jackson jacob jacques jake james jan jane janet jason jean jeff jeremy "
+    "jerry jesse jessica jim joan joe joel johannes john jon jonathan jose josef joseph josh juan jules "
+    "julia julie julian karl kate katsuhiro katsushika keanu keith kenneth kevin kurt laura lawrence leo "
+    "leonora lewis lisa louis lucas lucian lucy luis luke magali makoto marc marco margaret maria marie "
+    "mario mark martin masamune matt matthew max michael michel miguel mike mikhail miles nan nancy "
+    "nicholas nick nicola nicolas nikolai norman oliver olivia oscar otto pablo patricia patrick paul "
+    "pedro phil philip philippe pierre pieter quentin rachel ralph ray rembrandt rene ricardo richard "
+    "ridley robert roger ron ross roy ruth sam sandra sarah saul scott sean sergey sergio simon sophie "
+    "stanislav stanley stephan stephen steve steven stuart sylvester syd takashi terry tim timothy tom "
+    "victor victoria vincent vladimir walt walter wayne wes will william winston wolfgang yoji yoshitaka "
+    "yves zdzislaw"
+)
+_TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
+_PARTICLES = word_set("van von de da di del della der den du la le el al bin the")
+
+
+def is_model(word: str) -> bool:
+    """Whether a word of letters and digits names a model or a size ("ue5", "xt3", "70-200mm"), not "1girl"."""
+    return bool(_MODEL.fullmatch(word)) and not _COUNTED.fullmatch(word)
+
+
+def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
+    """Whether lower-case words may be a person's name.
+
+    lenient: where a name is expected ("by ..."), one that is also a common word will do ("james jean").
+    """
+    texts = [text.removesuffix("'s").rstrip(".") for text in texts]
+    if not all(text.replace("-", "").replace("'", "").isalpha() and text.isascii() for text in texts if text):
+        return False
+    if len(texts) > 2 and texts[-2] == "the" and texts[-1] in ("elder", "younger"):
+        texts = texts[:-2]
+    own = [text for text in texts if text not in _PARTICLES and len(text) > 1]
+    if not own or len(texts) > 5:
+        return False
+    if len(own) == 1:
+        common = own[0] in GIVEN_NAMES or (_is_plural(own[0]) and not words.is_name(own[0]))
+        return _is_nameish(own[0]) and (lenient or len(texts) > 1 or not common)
+    first, last = own[0], own[-1]
+    if _is_plural(last) and words.is_noun(last) and not lenient:
+        return False
+    if (first in GIVEN_NAMES or words.is_name(first)) and len(own) <= 4 and not words.is_thing(last):
+        return True  # "winslow homer"
+    if first in GIVEN_NAMES and len(own) <= 4:
+        return True  # "edward hopper"
+    nameish = [_is_nameish(text) for text in own]
+    if lenient:
+        return nameish[0] or nameish[-1]
+    # "max ernst", "ross tran"; a thing at the end stays one: "cyberpunk city"
+    return nameish[-1] and (nameish[0] or len(first) < 3 or not (words.is_known(first) or _is_word(first)))
+
+
+def are_makers(texts: Sequence[str]) -> bool:
+    """Whether lower-case words name who made the picture: "by drew struzan", "art by artgerm and wlop"."""
+    if "by" not in texts[:3]:
+        return False
+    at = list(texts).index("by")
+    if any(text not in style_words.MADE for text in texts[:at]):
+        return False
+    people: list[list[str]] = [[]]
+    for text in texts[at + 1 :]:
+        if text in ("and", "&"):
+            people.append([])
+        else:
+            people[-1].append(text)
+    return all(person and may_be_name(person, lenient=True) for person in people)
+
+
+def is_term(nouns: Sequence[str]) -> bool:
+    """Whether a bare noun of a list is no thing: "horror", "cottagecore", "global illumination"."""
+    head = nouns[-1]
+    one = words.singular(head)
+    if len(nouns) == 1 and one in style_words.GENRES:
+        return True
+    before = nouns[-2] if len(nouns) > 1 else ""
+    if (before, one) in style_words.LIST_STYLE_PAIRS.get(before, ()):
+        return True  # "book cover"
+    part = bool(before) and words.is_seen(before)  # "power lines", "newspaper clippings"
+    if (head in style_words.LIST_STYLE or one in style_words.LIST_STYLE) and not part:
+        return True  # "fine line"
+    if head.endswith(_TERM_ENDINGS) and not (words.is_known(head) and not head.endswith("ism")):
+        return head not in ("prism", "organism")  # "vaporwave", "pointillism"
+    visible = any(
+        one[at:] in style_words.VISIBLE or one[at:] in lexicon.NOUNS for at in (0, *range(3, len(one) - 2))
+    )
+    if visible or not head.isascii():
+        return False  # "smile", "campfire"
+    return words.is_abstract(head) and not part and (len(nouns) > 1 or head == one)
+
+
+def _is_nameish(word: str) -> bool:
+    """Whether a word is a name's, or in no list of English."""
+    if word in GIVEN_NAMES or words.is_name(word):
+        return True
+    return not (words.is_known(word) or _is_word(word) or _is_compound(word))
+
+
+def _is_plural(word: str) -> bool:
+    return word.endswith("s") and not word.endswith(("ss", "us", "is"))
+
+
+def _is_compound(word: str) -> bool:
+    """Whether two known words make this one: "wildflowers", "keyhole", "stormtrooper", "snow-covered"."""
+    if "-" in word:
+        return all(words.is_known(part) or _is_word(part) for part in word.split("-") if part)
+    return any(
+        words.is_seen(word[at:]) and (words.is_noun(word[:at]) or words.is_adjective(word[:at]))
+        for at in range(4, len(word) - 3)
+    )
+
+
+def _is_word(word: str) -> bool:
+    """Whether a lower-case word is in the lists of word classes, so that it is nobody's name."""
+    return (
+        words.singular(word) in lexicon.NOUNS
+        or words.singular(word) in style_words.CARRIERS
+        or word in _CLASSES
+        or style_words.is_style(word)
+        or word.endswith(("ly", "-shaped", "-like"))
+    )

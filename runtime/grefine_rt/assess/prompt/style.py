@@ -1,0 +1,345 @@
+"""Noun phrases that name nothing to be seen: carriers, style, camera, layout, artists, and what a prompt excludes.
+
+Such a phrase becomes plain words (`Chunk` of kind X) that are left out of the phrases' texts.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from grefine_rt.assess.prompt import lexicon, names, style_words, words
+from grefine_rt.assess.prompt.chunks import Chunk
+from grefine_rt.assess.prompt.leaf import BE, DETERMINERS, NEGATION
+
+_SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"} - {
+    "CD"
+}
+_FUNCTION_TAGS = {"IN", "TO", "PRP"}
+
+
+class Style:
+    """Sorts the segments of one prompt, first to last.
+
+    `dropped`: words left out of the texts. `layouts`: words of "in the background" and the like, one list for each.
+    """
+
+    def __init__(self, lower: Sequence[str], tags: list[str], dropped: set[int]) -> None:
+        self.lower = lower
+        self.tags = tags
+        self.dropped = dropped
+        self.layouts: list[list[int]] = []
+        self.phrases = words.positions_of(style_words.STYLE_PHRASES, lower)
+        self.words = {word for word, text in enumerate(lower) if style_words.is_style(text)} | self.phrases
+        self.things_before = False  # in an earlier segment
+        self.artists = False  # the segment before ended with one
+
+    def sorted(self, items: list[Chunk]) -> list[Chunk]:
+        """The items of a segment with their style, carriers and exclusions marked."""
+        if self._is_name_or_style(items):
+            for item in items:
+                item.style = bool(item.nouns)
+                self.dropped.update(item.words)
+            self.artists = True
+            self._plain_words(items)
+            return items
+        self._cut_likenesses(items)
+        items = self._merge_carriers(items)
+        self._exclude(items)
+        self._mark(items)
+        self._plain_words(items)
+        self._drop_leftovers(items)
+        self.things_before = self.things_before or any(item.nouns for item in items)
+        return items
+
+    def _is_name_or_style(self, items: Sequence[Chunk]) -> bool:
+        """Whether a whole segment after the first is a name or ends in a word of style: "wes anderson, food styling".
+
+        The tagger sees verbs and adjectives in both, so their chunks tell little.
+        """
+        members = sorted(word for item in items for word in (*item.prepositions, *item.words))
+        texts = [self.lower[word] for word in members]
+        if names.are_makers(texts):
+            return True
+        if len(members) == 3 and self.lower[members[1]] == "on":  # "ink on paper"
+            medium, ground = self.lower[members[0]], self.lower[members[2]]
+            return medium in style_words.MEDIA and ground in style_words.GROUNDS
+        if (
+            not self.things_before
+            or len(members) > 6
+            or any(self.tags[word] in _SENTENCE_TAGS for word in members)
+        ):
+            return False
+        if names.may_be_name(texts, lenient=self.artists) or not style_words.BRANDS.isdisjoint(texts):
+            return True
+        return (
+            len(members) < 5
+            and texts[-1] in style_words.STYLE
+            and texts[-1] not in lexicon.LAYOUT
+            and len(items) > 1
+        )
+
+    def _cut_likenesses(self, items: Sequence[Chunk]) -> None:
+        """Leave the meadow of "a ghibli style meadow"."""
+        for item in items:
+            at = next((i for i, word in enumerate(item.nouns[:-1]) if self.lower[word] == "style"), -1)
+            if at >= 0:
+                self.dropped.update(item.nouns[: at + 1])
+                item.nouns = item.nouns[at + 1 :]
+
+    def is_bare(self, item: Chunk) -> bool:
+        """Whether a noun phrase has neither article nor number."""
+        return not any(self.tags[word] in DETERMINERS for word in item.words)
+
+    # --- carriers and groups ---
+
+    def _merge_carriers(self, items: list[Chunk]) -> list[Chunk]:
+        """Let "a photo of" and "a group of" hang on the noun that follows; carriers are dropped as well."""
+        merged: list[Chunk] = []
+        rest = deque(items)
+        while rest:
+            item = rest.popleft()
+            leads = item.kind == "NP" and all(self._styled(earlier) for earlier in merged if earlier.nouns)
+            while item.nouns and rest:
+                found = self._links(item, rest, leads)
+                if found is None:
+                    break
+                carrier, links = found
+                target = rest.popleft()
+                extra = [*item.extra, *item.words, *links, *target.prepositions]
+                if carrier:
+                    self.dropped.update(extra)
+                item = Chunk(
+                    item.kind, target.words, target.nouns, item.prepositions, target.possessors, extra
+                )
+            merged.append(item)
+        return merged
+
+    def _links(self, item: Chunk, rest: deque[Chunk], leads: bool) -> tuple[bool, list[int]] | None:
+        """Whether `item` is a carrier, and the verb between it and the next noun; None: it stays as it is.
+
+        "a photo of a cat", "a portrait with two dogs", "a view from a hill", "a painting showing a ship".
+        """
+        head = words.singular(self.lower[item.nouns[-1]])
+        if self._is_carrier(item) and any(
+            other.kind == "V" and self.lower[other.words[0]] in style_words.HANGS for other in rest
+        ):
+            return None  # "a painting of a ship hangs above the bed"
+        link = [self.lower[word] for word in rest[0].prepositions or rest[0].words]
+        carrier = leads and (self._is_carrier(item) or self._styled(item))
+        links_on = (
+            link in (["of"], ["with"])
+            or (link[0] == link[-1] == "of")
+            or (head in ("view", "shot") and link[0] == "from")
+        )
+        if head in style_words.MANNERS:
+            return None
+        if rest[0].kind == "PP" and ((carrier and links_on) or (head in lexicon.GROUPS and link == ["of"])):
+            return carrier, []
+        if carrier and len(rest) > 1 and link[0] in style_words.CARRIER_VERBS and rest[1].kind == "NP":
+            return carrier, rest.popleft().words
+        return None
+
+    # --- exclusions ---
+
+    def _exclude(self, items: Sequence[Chunk]) -> None:
+        """Mark as style what the prompt says is not there: "no people", "not wearing a hat or gloves"."""
+        scope = ""  # "next": what comes is excluded; "more": so is what a conjunction adds; "pronoun"
+        for position, item in enumerate(items):
+            text = self.lower[item.words[0]]
+            tag = self.tags[item.words[0]]
+            follower = items[position + 1] if position + 1 < len(items) else None
+            if item.nouns:
+                own = text == "no" or any(self.lower[word] == "without" for word in item.prepositions)
+                item.style = own or scope == "next"
+                scope = "more" if item.style else ""
+            elif tag == NEGATION:
+                self.dropped.update(item.words)
+                if follower is not None and not follower.nouns:
+                    self._drop_copula(items[:position])
+                scope = "next"
+            elif item.kind == "CC" and scope == "more":
+                bare = follower is not None and follower.kind != "PP" and self.is_bare(follower)
+                scope = "next" if text in ("or", "nor") or (text == "and" and bare) else ""
+                self.dropped.update(item.words if scope else [])
+            elif scope == "next" and (item.kind == "V" or tag.startswith(("JJ", "RB"))):
+                self.dropped.update(item.words)
+                scope = "more" if tag.startswith("JJ") else "next"
+            elif text in lexicon.NOBODY:
+                self.dropped.update(item.words)
+                if position and self.tags[items[position - 1].words[-1]] in ("IN", "WRB"):
+                    self.dropped.update(items[position - 1].words)
+                scope = "pronoun"
+            elif scope == "pronoun" and (item.kind == "V" or tag in ("IN", "PRP")):
+                self.dropped.update(item.words)
+            else:
+                scope = ""
+
+    def _drop_copula(self, items: Sequence[Chunk]) -> None:
+        for item in reversed(items):
+            text = self.lower[item.words[0]]
+            if item.nouns or (text not in BE and text not in lexicon.RELATIVES):
+                return
+            self.dropped.update(item.words)
+
+    # --- style, layout, artists ---
+
+    def _mark(self, items: list[Chunk]) -> None:
+        by_artist = self.artists  # "by A, B and C" goes on over commas
+        self.artists = False
+        alone = all(item.kind in ("NP", "CC") or self.lower[item.words[0]].isdecimal() for item in items)
+        manner = False  # what comes is a manner's: "in the style of van gogh"
+        for position, item in enumerate(items):
+            before = items[position - 1] if position else None
+            if not item.nouns:
+                if item.kind == "CC" and by_artist:
+                    self.dropped.update(item.words)
+                else:
+                    by_artist = by_artist and self.lower[item.words[0]] in ("and", "&")
+                    self._drop_function_word(item)
+                continue
+            link = [self.lower[word] for word in item.prepositions]
+            if link == ["by"] and self._by_artist(item, before, by_artist):
+                item.style = self.artists = by_artist = True
+            elif item.kind == "NP" and self._named(item, by_artist, alone):
+                item.style = self.artists = True
+            else:
+                by_artist = False
+                made = before is not None and before.kind == "V" and self._is_made(item)
+                styled = not made and (self._styled(item) or self._placed(item))
+                item.style = item.style or styled or (manner and link == ["of"])
+            manner = words.singular(self.lower[item.nouns[-1]]) in style_words.MANNERS
+            if manner and before is not None and item.kind == "NP":
+                before.style = before.style or (before.kind == "NP" and self.is_bare(before))
+        self._mark_sole_carrier(items)
+
+    def _by_artist(self, item: Chunk, before: Chunk | None, by_artist: bool) -> bool:
+        """Whether "by ..." tells who made the picture: "by wlop", "art by Greg Rutkowski", not "by the sea"."""
+        if not self.is_bare(item):
+            return False
+        texts = [self.lower[word] for word in item.words]
+        if names.may_be_name(texts, lenient=True) or any(self.tags[word] == "NNP" for word in item.nouns):
+            return True
+        return len(item.nouns) > 1 and (before is None or before.style or by_artist)
+
+    def _named(self, item: Chunk, by_artist: bool, alone: bool) -> bool:
+        """Whether a bare item of a list is a person or a term of art: "wlop", "edward hopper", "vaporwave".
+
+        The first segment says what is to be seen, so its names are things: "marilyn monroe, pop art".
+        """
+        if not self.is_bare(item):
+            return False
+        texts = [self.lower[word] for word in item.words]
+        if by_artist and names.may_be_name(texts, lenient=True):
+            return True
+        if not (alone and self.things_before):
+            return False
+        nouns = [self.lower[word] for word in item.nouns]
+        return names.may_be_name(texts, lenient=False) or names.is_term(nouns)
+
+    def _styled(self, item: Chunk) -> bool:
+        """Whether a noun phrase names a style, a camera and the like."""
+        last = item.nouns[-1]
+        head = self.lower[last]
+        one = words.singular(head)
+        bare = self.is_bare(item)
+        owned = any(self.tags[word] in ("PRP$", "WP$") for word in item.words) or bool(item.possessors)
+        before = [self.lower[word] for word in item.nouns[:-1]]
+        if last in self.phrases or any(word in self.phrases for word in item.prepositions):
+            return True
+        if "-" in head and head.rsplit("-", 1)[-1] in style_words.CARRIERS:
+            return bare or item.kind == "NP"
+        if len(head) == 1 and head.isalpha() and head.isascii():
+            return True  # "8 k", "3 d", "f / 2. 8"
+        if head in style_words.STYLE_OR_THING or one in style_words.STYLE_OR_THING:
+            part = item.kind == "PP" and bool(before) and words.is_thing(before[-1])  # "with latte art"
+            styled = any(word in self.words for word in item.words if word != last)
+            return (bare and not part) or (styled and not owned)
+        if head in lexicon.LAYOUT and head not in lexicon.DEPTHS:
+            return not owned and all(self._is_place_word(word) for word in item.words if word != last)
+        if last in self.words:
+            return True
+        if names.is_model(head) and not (before and words.is_thing(before[0]) and not bare):
+            return True
+        likened = len(item.words) > 1 and self.lower[item.words[-2]] == "style" and words.is_thing(head)
+        named = not likened and any(self.lower[word] in style_words.STYLE_NAMES for word in item.words)
+        return named and bare and (item.kind == "NP" or self.lower[item.prepositions[0]] == "on")
+
+    def _is_place_word(self, word: int) -> bool:
+        """Whether a word before "top", "front" and the like leaves it a place: "the very top", not "a tank top"."""
+        place = self.lower[word] in lexicon.PLACE_MODIFIERS or word in self.words
+        return place or (self.tags[word] in DETERMINERS and self.lower[word] not in ("a", "an"))
+
+    def _is_made(self, item: Chunk) -> bool:
+        """Whether the object of a verb is a thing though it ends in a word of style: "making latte art"."""
+        return len(item.nouns) > 1 and words.is_thing(self.lower[item.nouns[-2]])
+
+    def _placed(self, item: Chunk) -> bool:
+        """Whether a prepositional phrase tells a place in the picture: "in the background", "on the left side"."""
+        if (
+            item.kind != "PP"
+            or item.possessors
+            or self.lower[item.prepositions[-1]] not in lexicon.PLACE_LINKS
+        ):
+            return False
+        texts = [self.lower[word] for word in item.words if self.tags[word] not in (*DETERMINERS, "CD")]
+        own = [text for text in texts if text not in lexicon.PLACE_MODIFIERS]
+        head = words.singular(self.lower[item.nouns[-1]])
+        layout = (
+            head in lexicon.LAYOUT
+            and self.lower[item.words[0]] not in ("a", "an")
+            and all(words.singular(text) in lexicon.LAYOUT for text in own)
+        )
+        carrier = self.lower[item.words[0]] == "the" and head in style_words.CARRIERS
+        return layout or carrier
+
+    def _mark_sole_carrier(self, items: Sequence[Chunk]) -> None:
+        """A carrier that nothing hangs on is style: "digital painting", "portrait"."""
+        seen = [item for item in items if item.nouns and not item.style]
+        if len(seen) == 1 and seen[0].kind == "NP" and self._is_carrier(seen[0]):
+            seen[0].style = all(
+                item.style or item.kind in ("X", "CC") or self.lower[item.words[0]] in style_words.SHOWN
+                for item in items
+                if item is not seen[0]
+            )
+
+    def _is_carrier(self, item: Chunk) -> bool:
+        head = self.lower[item.nouns[-1]]
+        return words.singular(head) in style_words.CARRIERS or head.rsplit("-", 1)[-1] in style_words.CARRIERS
+
+    # --- plain words ---
+
+    def _plain_words(self, items: Sequence[Chunk]) -> None:
+        """Turn what is marked into plain words that no text shows."""
+        for item in items:
+            if item.style:
+                if item.kind == "PP" and (
+                    words.singular(self.lower[item.nouns[-1]]) in lexicon.LAYOUT
+                    or self.lower[item.nouns[-1]] in lexicon.LAYOUT
+                ):
+                    self.layouts.append([*item.prepositions, *item.words])
+                item.kind, item.words, item.nouns = "X", [*item.prepositions, *item.extra, *item.words], []
+                item.prepositions, item.extra, item.possessors = [], [], []
+                self.dropped.update(item.words)
+
+    def _drop_leftovers(self, items: Sequence[Chunk]) -> None:
+        """Drop a segment that has words of style and no thing: "behind it", "::2", "1930s", "trending on x"."""
+        if any(item.nouns for item in items):
+            return
+        members = {word for item in items for word in item.words}
+        if (
+            members & (self.words | self.dropped)
+            or {self.tags[word] for word in members} <= _FUNCTION_TAGS
+            or all(self.lower[word][0].isdecimal() for word in members)
+        ):
+            self.dropped.update(members)
+
+    def _drop_function_word(self, item: Chunk) -> None:
+        """Leave relative pronouns and "either" out of the texts, and verbs within phrases of style."""
+        word = item.words[0]
+        text, tag = self.lower[word], self.tags[word]
+        if (text in lexicon.RELATIVES and tag in ("WDT", "WP")) or word in self.phrases:
+            self.dropped.update(item.words)
+        if item.kind == "CC" and text in lexicon.CORRELATIVES:
+            item.kind = "X"
+            self.dropped.update(item.words)

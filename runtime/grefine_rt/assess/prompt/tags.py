@@ -1,0 +1,119 @@
+"""The words of a prompt with their part-of-speech tags: NLTK's tagger, mended for prompts with word lists."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+
+from grefine_rt.assess.prompt import lexicon, style_words, tagger, words
+from grefine_rt.assess.prompt.leaf import BREAK, HIDDEN, QUOTED, Leaf
+from grefine_rt.assess.prompt.mend import mend
+
+_COLON = re.compile(r"\s*:")
+_OPENS = re.compile(r"(?:^|\s)['‘]")
+_OBJECT = re.compile(r"\s+(?:me|an?|the)\s")
+# A few words in quotation marks; a single mark opens after a blank and closes before one.
+_QUOTED = re.compile(
+    r"\"([^\"]{1,80})\"|“([^”]{1,80})”|(?<!\w)['‘]([^'‘’\n]{1,60}(?:'[a-z][^'‘’\n]{0,40})?)['’](?!\w)"
+)
+_PARAMETERS = re.compile(r"(?:^|\s)(?:--|—)\Z")
+
+
+def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
+    """The words at `spans` with separators between them where the text has punctuation, all tagged."""
+    small_letters = sum(text[start].islower() for start, _ in spans) * 2 >= len(spans)
+    found: list[Leaf] = []
+    hidden: set[int] = set()
+    quoted = _quoted(text, spans)
+    joined: set[int] = set()  # halves of "hyper - realistic"
+    first_quote = _OPENS.search(text)
+    opens = first_quote.start() if first_quote else -1
+    parameters = False
+    last = 0
+    for index, (start, end) in enumerate(spans):
+        gap = text[last:start]
+        word = text[start:end].lower().replace("’", "'")
+        if index in quoted or index - 1 in quoted:
+            gap = gap.strip("\"“”'‘’ ") or " "
+        if index and gap == " - " and found[-1].text in style_words.PREFIXES:
+            gap = " "
+            joined.update((index - 1, index))
+        if index and _separates(gap, found[-1], 0 <= opens < last):
+            found.append(Leaf("," if "," in gap else ".", BREAK, -1))
+        if word == "up" and found and found[-1].text == "close":
+            word = "close-up"
+        parameters = parameters or (word in style_words.PARAMETERS and bool(_PARAMETERS.search(gap)))
+        starts_segment = not found or found[-1].index < 0
+        labels = starts_segment and word in style_words.LABELS and bool(_COLON.match(text, end))
+        if parameters or labels or _requests(found, word, text, end):
+            hidden.add(index)
+        name = small_letters and not starts_segment and text[start].isupper() and end - start > 1
+        found.append(Leaf(word, "", index, name))
+        last = end
+    _tag(found)
+    for leaf in found:
+        if leaf.index in hidden:
+            leaf.tag = HIDDEN
+        elif leaf.index in quoted:
+            leaf.tag = QUOTED
+    mend(found)
+    for leaf, after in pairwise(found):
+        if (
+            leaf.index in joined
+            and after.index in joined
+            and not (after.is_noun and words.is_thing(after.text))
+        ):
+            leaf.tag = after.tag = "JJ"
+        elif leaf.index in joined and after.index in joined:
+            leaf.tag = "NN"
+    return found
+
+
+def _quoted(text: str, spans: Sequence[tuple[int, int]]) -> set[int]:
+    """Positions of words to be read in the picture: `a sign that says "open"`. A prompt all in quotes has none."""
+    if not any(mark in text for mark in "\"“'‘"):
+        return set()
+    areas = [match.span() for match in _QUOTED.finditer(text)]
+    found: set[int] = set()
+    area = 0
+    for index, (start, end) in enumerate(spans):
+        while area < len(areas) and areas[area][1] <= start:
+            area += 1
+        if area < len(areas) and areas[area][0] <= start and end <= areas[area][1]:
+            found.add(index)
+    return found if 2 * len(found) < len(spans) else set()
+
+
+def _requests(before: Sequence[Leaf], word: str, text: str, end: int) -> bool:
+    """ "Draw me" at the start."""
+    if not before:
+        return word in lexicon.REQUESTS and bool(_OBJECT.match(text, end))
+    return word == "me" and all(leaf.text in lexicon.REQUESTS for leaf in before)
+
+
+def _separates(gap: str, before: Leaf, in_quotation: bool) -> bool:
+    if not gap.strip() and "\n" not in gap:
+        return False
+    if gap == ". " and before.text in lexicon.ABBREVIATIONS:
+        return False
+    # "the dogs' bowl", unless the apostrophe closes a quotation
+    plural = gap in ("' ", "’ ") and before.text.endswith("s")
+    if plural and not in_quotation:
+        before.text += "'"
+        return False
+    return True
+
+
+def _tag(found: Sequence[Leaf]) -> None:
+    """The tagger's own tags. It was trained on text with "'s" apart from its noun."""
+    tokens: list[str] = []
+    at: list[int] = []
+    for leaf in found:
+        at.append(len(tokens))
+        base, apostrophe, s = leaf.text.rpartition("'")
+        tokens += [base, "'s"] if apostrophe and base and s in ("s", "") else [leaf.text]
+    tags = tagger.tag(tokens)
+    for leaf, position in zip(found, at, strict=True):
+        if leaf.index >= 0:
+            leaf.tag = tags[position] if tags[position][0].isalpha() else "SYM"

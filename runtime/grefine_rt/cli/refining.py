@@ -1,0 +1,204 @@
+"""Refining pictures one after the other with one loaded bundle: what `grefine-rt refine` does with its options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import typer
+
+from grefine_rt.cancel import CancelToken
+from grefine_rt.cli import pictures, results
+from grefine_rt.cli.output import (
+    FAILED,
+    cancelled_by_ctrl_c,
+    print_json,
+    print_json_line,
+    progress,
+    say,
+    say_notes,
+)
+from grefine_rt.cli.pictures import STREAM, Outputs, Prompted
+from grefine_rt.errors import Cancelled, GRefineError, OptionError
+from grefine_rt.imaging.encode import FORMATS, SUFFIXES, Encoding, suffix_for
+from grefine_rt.imaging.image import Picture
+from grefine_rt.plan.limits import limits_of
+from grefine_rt.refiner import RefineOptions, Refiner, run_id
+
+_PARTS = {
+    "load": "Reading the picture",
+    "assess_before": "Assessing",
+    "plan": "Planning",
+    "restore_first": "Stage 2: restoring first",
+    "regenerate": "Stage 1: regenerating",
+    "restore": "Stage 2: restoring",
+    "assess_after": "Assessing again",
+}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The files of a run, as the command line has them."""
+
+    output: Path | None
+    report: Path | None
+    maps: Path | None
+    mask: Path | None
+    protect: Path | None
+    save_mask: Path | None
+    encoding: Encoding
+    overwrite: bool
+
+
+@dataclass(frozen=True)
+class Job:
+    """Pictures and what is to be done with each."""
+
+    images: list[Path]
+    prompt: str | None
+    negative: str | None
+    seed: int
+    options: RefineOptions
+    paths: Paths
+    plan_only: bool
+    as_json: bool
+
+    def __post_init__(self) -> None:
+        """Raises OptionError for options that exclude each other."""
+        paths = self.paths
+        if self.as_json and paths.output == STREAM and not self.plan_only:
+            raise OptionError("--json and -o - both want standard output: give the result a file.")
+        if len(self.images) > 1:
+            if STREAM in self.images or paths.output == STREAM:
+                raise OptionError("Of several pictures none can be standard input or output.")
+            if paths.report or paths.save_mask:
+                raise OptionError(
+                    "Several pictures cannot share one report or mask file: refine them one by one."
+                )
+
+    def options_for(self, told: Prompted) -> RefineOptions:
+        return replace(self.options, plan=replace(self.options.plan, negative=told.negative))
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A picture that was read, with its prompt and outputs that can be written."""
+
+    image: Path
+    picture: Picture
+    read_ms: float
+    told: Prompted
+    outputs: Outputs
+
+
+def refine_all(job: Job, bundle: str, device: str, threads: int | None, cuda_graphs: bool) -> None:
+    """All pictures, with one bundle. A single one that fails raises what it raised; of several the rest goes on, and
+    the command ends with exit code 1."""
+    ready = _prepare(job, job.images[0]) if len(job.images) == 1 else None
+    token = CancelToken()
+    failed = 0
+    with cancelled_by_ctrl_c(token), Refiner.load(bundle, device, threads, cuda_graphs) as refiner:
+        for image in job.images:
+            with _told(len(job.images) > 1, image) as outcome:
+                _refine_one(refiner, job, ready or _prepare(job, image), token)
+            failed += outcome[0]
+    if failed:
+        say(f"error: {failed} of {len(job.images)} pictures failed")
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _told(several: bool, image: Path) -> Iterator[list[int]]:
+    """Of several pictures, an error is told and counted."""
+    outcome = [0]
+    try:
+        yield outcome
+    except (Cancelled, KeyboardInterrupt):
+        raise
+    except GRefineError as error:
+        if not several:
+            raise
+        outcome[0] = 1
+        say(f"error: {image}: {error}")
+
+
+def _prepare(job: Job, image: Path) -> _Ready:
+    paths = job.paths
+    picture, read_ms = pictures.read_picture(image)
+    told = pictures.read_prompt(image, job.prompt, job.negative, picture)
+    stem = "stdin" if image == STREAM else image.stem
+    target = _target(paths, image, picture, len(job.images) > 1)
+    outputs = Outputs(
+        target, paths.report, paths.maps, stem, paths.save_mask, paths.encoding, paths.overwrite
+    )
+    if not job.plan_only:
+        inputs = [
+            path for path in (image, paths.mask, paths.protect, *told.files) if path not in (None, STREAM)
+        ]
+        outputs.check([path for path in inputs if path is not None], alpha=picture.alpha is not None)
+    return _Ready(image, picture, read_ms, told, outputs)
+
+
+def _target(paths: Paths, image: Path, picture: Picture, several: bool) -> Path:
+    """Where the result goes. Raises OptionError for a result without a name."""
+    output, said = paths.output, paths.encoding.format
+    suffix = suffix_for(FORMATS[said] if said else picture.metadata.format)
+    if said is None and SUFFIXES.get(image.suffix.lower()) == SUFFIXES[suffix]:
+        suffix = image.suffix  # .jpeg stays .jpeg
+    if output is not None and several:
+        output.mkdir(parents=True, exist_ok=True)
+        return output / f"{image.stem}{suffix}"
+    if output is None and image == STREAM:
+        return STREAM
+    return output or image.with_name(f"{image.stem}.refined{suffix}")
+
+
+def _refine_one(refiner: Refiner, job: Job, ready: _Ready, token: CancelToken) -> None:
+    picture, told, paths = ready.picture, ready.told, job.paths
+    options = job.options_for(told)
+    limits = limits_of(paths.mask, paths.protect, picture.rgb.shape)
+    if job.plan_only:
+        assessment = refiner.assess(picture, told.prompt, options.assess)
+        plan = limits.plan(refiner.plan(assessment, options=options.plan))
+        say_notes((*told.notes, *picture.notes, *assessment.notes))
+        if job.as_json:
+            _print(job, results.plan_json(refiner, ready.image, told, assessment, plan, plan.costs))
+        else:
+            results.show_plan(assessment, plan)
+        return
+    outputs = ready.outputs
+    manifest = refiner.bundle.manifest
+    outputs.check_run(run_id(picture, told.prompt, job.seed, options, manifest, limits))
+    with progress(_PARTS) as on_progress:
+        result = refiner.refine(
+            picture,
+            told.prompt,
+            job.seed,
+            options,
+            on_progress=on_progress,
+            cancel=token,
+            mask=limits.mask,
+            protect=limits.protect,
+        )
+    for part in ("load", "total"):
+        result.timings[part] += ready.read_ms
+    if token.cancelled:
+        raise Cancelled("Cancelled before the result was written, as asked.")
+    written, more = outputs.write_picture(result)
+    notes = (*told.notes, *result.notes, *more)
+    written += results.write_more(refiner, ready.image, picture, told.prompt, result, outputs, notes)
+    say_notes(notes)
+    if job.as_json:
+        target = outputs.picture or STREAM
+        _print(job, results.result_json(refiner, ready.image, target, told, result))
+    else:
+        if len(job.images) > 1:
+            say(f"{ready.image}:")
+        results.show(result, written, stderr=outputs.picture == STREAM)
+
+
+def _print(job: Job, value: dict[str, object]) -> None:
+    """One JSON object; of several pictures one a line."""
+    (print_json if len(job.images) == 1 else print_json_line)(value)
