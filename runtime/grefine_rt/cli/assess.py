@@ -105,7 +105,7 @@ def assess(
                     "backends": pictures.backends_json(assessor),
                     "before": pictures.scores_json(result),
                     "phrases": pictures.phrases_json(result),
-                    "domain": pictures.domain_json(result),
+                    **pictures.domain_json(result),
                     "mask": pictures.mask_json(plan) if plan else None,
                     "timings_ms": timings,
                 }

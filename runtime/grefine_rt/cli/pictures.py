@@ -227,7 +227,7 @@ def scores_json(assessment: Assessment) -> dict[str, Any]:
 
 
 def phrases_json(assessment: Assessment) -> list[dict[str, Any]]:
-    """`phrases` of the JSON output."""
+    """`phrases` of the JSON output; `known` only where the bundle has a domain."""
     return [
         {
             "text": phrase.text,
@@ -236,18 +236,18 @@ def phrases_json(assessment: Assessment) -> list[dict[str, Any]]:
             "noun_score": float(phrase.noun_score),
             "phrase_score": float(phrase.phrase_score),
             "defect": phrase.defect,
-            "known": phrase.known,
+            **({} if assessment.domain is None else {"known": phrase.known}),
         }
         for phrase in assessment.phrases
     ]
 
 
-def domain_json(assessment: Assessment) -> dict[str, Any] | None:
-    """`domain` of the JSON output; null for a bundle that is open to everything."""
+def domain_json(assessment: Assessment) -> dict[str, Any]:
+    """`domain` of the JSON output, by that name; nothing for a bundle that is open to everything."""
     found = assessment.domain
     if found is None:
-        return None
-    return {
+        return {}
+    domain = {
         "inside": found.inside,
         "distance": found.distance,
         "threshold": found.threshold,
@@ -255,6 +255,7 @@ def domain_json(assessment: Assessment) -> dict[str, Any] | None:
         "unknown_phrases": list(found.phrases),
         "sentence": " ".join(filter(None, [found.picture_sentence, found.words_sentence])),
     }
+    return {"domain": domain}
 
 
 def domain_fact(assessment: Assessment) -> dict[str, object]:

@@ -51,7 +51,7 @@ def plan_json(
         "backends": pictures.backends_json(refiner),
         "before": pictures.scores_json(before),
         "phrases": pictures.phrases_json(before),
-        "domain": pictures.domain_json(before),
+        **pictures.domain_json(before),
         "mask": pictures.mask_json(plan),
         "plan": {
             "stage1_steps": stage1_steps,
