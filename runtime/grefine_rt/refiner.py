@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -20,18 +20,17 @@ from grefine_rt.assess import domain
 from grefine_rt.assess.indicator import (
     MAX_PHRASES,
     Assessment,
-    AssessOptions,
     Encoders,
     assess_batch,
     check_prompt,
 )
 from grefine_rt.assessor import Assessor
-from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Manifest
+from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.drafts import Drafts, at_work_size, best
 from grefine_rt.engine.devices import Choice
-from grefine_rt.errors import OptionError, one_of
+from grefine_rt.errors import OptionError
 from grefine_rt.imaging.encode import PLAIN, Encoding, save
 from grefine_rt.imaging.image import Picture, Source, load, resize
 from grefine_rt.imaging.mask_source import MaskSource
@@ -43,7 +42,7 @@ from grefine_rt.plan.costs import PlanCosts, plan_costs, restore_work
 from grefine_rt.plan.graph_costs import check_memory
 from grefine_rt.plan.limits import Limits, limits_of, within
 from grefine_rt.plan.make import RefinePlan, make_plan
-from grefine_rt.plan.options import PlanOptions
+from grefine_rt.plan.options import PlanOptions, RefineOptions
 from grefine_rt.plan.plan import Drawn
 from grefine_rt.system_memory import usable_memory
 
@@ -53,40 +52,7 @@ OnProgress = Callable[[str, int, int], None]
 """Called with (part, steps made, steps in all); the parts are the keys of `RefineResult.timings`."""
 
 
-_ASSESS = AssessOptions()
 _PLAN = PlanOptions()
-
-
-@dataclass(frozen=True)
-class RefineOptions:
-    """All switches of a refine call.
-
-    assess, plan: see `AssessOptions` and `PlanOptions`; `plan` is ignored when a plan is given.
-    decoding: how stage 2 returns to pixels, "plain", "difference" or "quality" (see `restore`); None means
-        the bundle's own.
-    color_fix: where stage 2 takes its colours from the picture, "quality", "whole" or "off"; None likewise.
-    outside: what to do with a picture unlike those that the bundle was made for, "refuse" or "refine" (see
-        `assess.domain`).
-    match_rim: whether the tint of what stage 1 drew is matched to its surroundings (see `imaging.color`).
-    """
-
-    assess: AssessOptions = _ASSESS
-    plan: PlanOptions = _PLAN
-    decoding: Decoding | None = None
-    match_rim: bool = True
-    color_fix: ColorFix | None = None
-    outside: domain.Outside = "refuse"
-
-    def __post_init__(self) -> None:
-        """Raises OptionError for a value of a wrong type or name."""
-        for name, kind in (("assess", AssessOptions), ("plan", PlanOptions), ("match_rim", bool)):
-            if not isinstance(getattr(self, name), kind):
-                raise OptionError(f"The option '{name}' must be of type {kind.__name__}.")
-        one_of("decoding", self.decoding, ("plain", "difference", "quality", None))
-        one_of("outside", self.outside, get_args(domain.Outside))
-        one_of("color_fix", self.color_fix, ("quality", "whole", "off", None))
-
-
 _REFINE = RefineOptions()
 
 _TEXTS = 2 * MAX_PHRASES + 2

@@ -19,7 +19,7 @@ POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
 PROMPT = "a house, the sea"
 REFINE_KEYS = {
     *("input", "output", "prompt", "seed", "bundle", "device", "backends", "before", "after"),
-    *("phrases", "mask", "plan", "timings_ms"),
+    *("phrases", "mask", "options", "plan", "timings_ms"),
 }
 
 
@@ -138,14 +138,33 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
 
     monkeypatch.setattr(Refiner, "refine", spy)
     switches = (
-        "--only perceptual --stages 1 --tau otsu --joining product --missing-region free --stage1-steps 3"
+        "--only perceptual --stages 1 --tau otsu --stage1-steps 3 --strength 0.7 --delta 0.2 --stage2-steps 5"
     )
-    switches += " --scoring published --factors product --bounds own --upsampling bicubic"
-    switches += " --adjective-rule printed --no-restore-first"
-    switches += " --decoding plain --strength 0.7 --delta 0.2 --stage2-steps 5 --bundle other --device cpu --threads 2"
-    done = run("refine", picture, "-p", PROMPT, *switches.split())
+    switches += " --interval 0 0.5 --grow 2 --all-drafts --bundle other --device cpu --threads 2"
+    readings = "joining=product missing_region=free scoring=published factors=product bounds=own"
+    readings += " upsampling=bicubic adjective_rule=printed"
+    for reading in (*readings.split(), "restore_first=off", "decoding=plain"):
+        switches += f" --reading {reading}"
+    done = run("refine", picture, "-p", PROMPT, "--json", *switches.split())
     assert done.exit_code == 0, done.stderr
     (options,) = seen
+    assert json.loads(done.stdout)["options"] == {
+        "indicators": ["perceptual"],
+        "stages": [1],
+        "tau": "otsu",
+        "grow": 2,
+        "all_drafts": True,
+        "strength_min": 0.7,
+        "strength_max": 0.7,
+        "strength_rule": "deficit",
+        "delta": 0.2,
+        "stage1_steps": 3,
+        "stage2_steps": 5,
+        "interval": [0, 0.5],
+        "restore_first": False,
+        **dict(reading.split("=") for reading in readings.split()),
+        "decoding": "plain",
+    }
     assert options.plan.indicators == ("perceptual",)
     assert options.plan.stages == (1,)
     assert not options.plan.restore_first
@@ -165,7 +184,7 @@ def test_options_reach_the_runtime(run, fake, picture, monkeypatch):
 
 @pytest.mark.parametrize("command", ["refine", "assess"])
 def test_the_reward_as_alignment_score_needs_a_bundle_that_has_it(run, fake, picture, command):
-    refused = run(command, picture, "-p", PROMPT, "--alignment-score", "reward")
+    refused = run(command, picture, "-p", PROMPT, "--reading", "alignment_score=reward")
     assert refused.exit_code == 2
     assert "no ImageReward" in refused.stderr
 
@@ -243,7 +262,7 @@ def test_assess_prints_the_same_keys_without_what_it_does_not_do(run, fake, pict
     done = run("assess", picture, "-p", "a house and a tree", "--json", "--maps", tmp_path / "maps")
     assert (done.exit_code, done.stderr) == (0, "")
     result = json.loads(done.stdout)
-    assert set(result) == REFINE_KEYS - {"output", "after", "plan"}
+    assert set(result) == REFINE_KEYS - {"output", "after", "options", "plan"}
     assert result["mask"]["coverage"] > 0
     assert [phrase["defect"] for phrase in result["phrases"]] == [None, "noun"]
     assert fake.engines["inpaint_step"].calls == fake.engines["restore_step"].calls == 0
@@ -398,7 +417,7 @@ def test_the_embedded_bundle_assesses_with_a_report(mini, example, tmp_path):
     report = tmp_path / "report.html"
     code, stdout, stderr = finish(start("assess", example, "--report", report, "--json"))
     assert (code, stderr) == (0, "")
-    assert set(json.loads(stdout)) == REFINE_KEYS - {"output", "after", "plan"}
+    assert set(json.loads(stdout)) == REFINE_KEYS - {"output", "after", "options", "plan"}
     assert report.stat().st_size > 10_000
 
 

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from grefine_rt import Assessor, BundleError, DomainError, OptionError, RefineOptions, Refiner
+from grefine_rt import Assessor, BundleError, DomainError, OptionError, PlanOptions, RefineOptions, Refiner
 from grefine_rt.assess import domain
 from grefine_rt.assess.alignment import overall, regions, score_phrases
 from grefine_rt.assess.domain import Domain, Membership
@@ -269,16 +269,19 @@ def test_refine_refuses_a_picture_outside_unless_asked(mini, tmp_path):
 
 
 def test_a_picture_inside_is_refined_as_ever(mini):
-    options = RefineOptions()
+    options = RefineOptions(plan=PlanOptions(stages=(2,), stage2_steps=1))
     with Refiner.load(mini, "cpu", 1) as refiner:
         before = refiner.assess(scene(), "a red house")
         assert before.domain.inside
+        refined = refiner.refine(scene(), "a red house", options=options)
+        assert not any("made for" in note for note in refined.notes)
+        assert refined.before.domain.distance == pytest.approx(before.domain.distance, abs=1e-3)
         foreign = np.random.default_rng(1).integers(0, 256, (128, 128, 3), np.uint8)
         with pytest.raises(
             DomainError, match="is not refined: use a bundle for its kind, or add --outside refine"
         ):
             refiner.refine(foreign, "a red house", options=options)
-    with pytest.raises(OptionError, match="'outside' must be one of 'refuse', 'refine', not 'maybe'"):
+    with pytest.raises(OptionError, match="'outside' must be 'refuse' or 'refine', not 'maybe'"):
         dataclasses.replace(options, outside="maybe")
 
 

@@ -15,14 +15,9 @@ import numpy as np
 
 from grefine_rt.arrays import Floats
 from grefine_rt.assess.prompt import Phrase
+from grefine_rt.readings import WINDOW, AdjectiveRule, Joining, MissingRegion
 
 Defect = Literal["noun", "adjective"]
-AdjectiveRule = Literal["penalised", "printed"]
-Joining = Literal["union", "product"]
-MissingRegion = Literal["ancestor", "printed", "free"]
-
-WINDOW = 0.25
-"""Share of the picture that a missing thing without a region of its own may be drawn in."""
 
 PLACE = 0.55
 """A noun whose map has this mean or more is a place (a meadow, the night sky), which has room for things."""

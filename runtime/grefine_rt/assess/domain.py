@@ -12,7 +12,6 @@ import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
@@ -20,9 +19,7 @@ from grefine_rt.arrays import Doubles, Floats
 from grefine_rt.bundle.strict import MEND
 from grefine_rt.errors import BundleError, DomainError
 from grefine_rt.models.bundle import Bundle
-
-Outside = Literal["refuse", "refine"]
-"""What `refine` does with a picture outside the domain."""
+from grefine_rt.readings import Outside
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 _PLURALS = (("ies", "y"), ("ves", "f"), ("ves", "fe"), ("es", ""), ("s", ""))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 import numpy as np
 from PIL import Image
@@ -13,20 +12,19 @@ from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess import alignment as matching
 from grefine_rt.assess import perceptual
 from grefine_rt.assess.domain import Domain, Membership
+from grefine_rt.assess.options import AssessOptions as AssessOptions
 from grefine_rt.assess.prompt import Phrase, check_length, prompt_phrases
 from grefine_rt.assess.scorers.base import Batch, Scale, Score, judge, scorers_of
 from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.batch import run_rows
 from grefine_rt.engine.devices import Choice
-from grefine_rt.errors import OptionError, PromptError, one_of
+from grefine_rt.errors import OptionError, PromptError
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Source, encoder_input, load
 from grefine_rt.models.bundle import Bundle
+from grefine_rt.readings import AdjectiveRule, Scoring
 from grefine_rt.text.emphasis import plain_text
-
-Scoring = Literal["calibrated", "published"]
-AlignmentScore = Literal["phrases", "reward"]
 
 INDICATORS = {
     "perceptual": Scale("how good the picture looks, p of Eq. 3"),
@@ -36,45 +34,6 @@ INDICATORS = {
 
 MAX_PHRASES = 64
 """Phrases of a prompt that are looked at. Text encoders read 50 to 80 tokens: later ones cannot be drawn."""
-
-
-@dataclass(frozen=True)
-class AssessOptions:
-    """Readings of the assess step.
-
-    scoring: "calibrated" or "published" perceptual scores, see `assess.perceptual`; None means the bundle's
-        own. "published" alone equals the authors' script as it is called, with factors="product" its `--multi`.
-    adjective_rule: "penalised" or "printed", see `assess.alignment.score_phrases`.
-    alignment_score: what a is: "phrases" (Eq. 8), or "reward", the ImageReward scalar as a score. Maps and
-        phrases are the same either way.
-    factors: p of the "overall" pair alone, or the "product" of Eq. 3.
-    bounds: "own" divides each factor by its own alpha, as the paper says; "first" divides all by the first.
-    upsampling: of P, "bicubic" in the paper and "bilinear" in the script.
-        None, for these three, means the script's reading with "published" and the paper's with "calibrated".
-    """
-
-    scoring: Scoring | None = None
-    adjective_rule: matching.AdjectiveRule = "penalised"
-    alignment_score: AlignmentScore = "phrases"
-    factors: perceptual.Factors | None = None
-    bounds: perceptual.Bounds | None = None
-    upsampling: perceptual.Upsampling | None = None
-
-    def __post_init__(self) -> None:
-        """Raises OptionError for a reading that does not exist."""
-        one_of("scoring", self.scoring, ("calibrated", "published", None))
-        one_of("adjective_rule", self.adjective_rule, ("penalised", "printed"))
-        one_of("alignment_score", self.alignment_score, ("phrases", "reward"))
-        one_of("factors", self.factors, (*get_args(perceptual.Factors), None))
-        one_of("bounds", self.bounds, (*get_args(perceptual.Bounds), None))
-        one_of("upsampling", self.upsampling, (*get_args(perceptual.Upsampling), None))
-
-    def readings(self, scoring: Scoring) -> perceptual.Readings:
-        """The three readings that a scoring is taken with."""
-        usual = perceptual.SCRIPT if scoring == "published" else perceptual.PAPER
-        return perceptual.Readings(
-            self.factors or usual.factors, self.bounds or usual.bounds, self.upsampling or usual.upsampling
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +141,7 @@ def assess_batch(
     wanted, score = (
         ("pairs", perceptual.calibrated) if scoring == "calibrated" else ("published", perceptual.published)
     )
-    readings = options.readings(scoring)
+    readings = _readings(options, scoring)
     quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
     # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
     parsed = {text: prompt_phrases(prompt) for text, prompt in zip(texts, prompts, strict=True)}
@@ -232,12 +191,22 @@ def assess_batch(
     return assessments
 
 
+def _readings(options: AssessOptions, scoring: Scoring) -> perceptual.Readings:
+    """The three readings that a scoring is taken with."""
+    usual = perceptual.SCRIPT if scoring == "published" else perceptual.PAPER
+    return perceptual.Readings(
+        options.factors or usual.factors,
+        options.bounds or usual.bounds,
+        options.upsampling or usual.upsampling,
+    )
+
+
 def _align(
     manifest: Manifest,
     image_tokens: FloatMap,
     phrases: Sequence[Phrase],
     features: FloatMap,
-    adjective_rule: matching.AdjectiveRule,
+    adjective_rule: AdjectiveRule,
     domain: Domain,
 ) -> tuple[float, tuple[matching.PhraseScore, ...], FloatMap]:
     """Eq. 5, 6 and 8 for one picture: the score a, the phrases, and A on the token grid.

@@ -19,6 +19,10 @@ from grefine_rt.bundle.strict import (
 )
 from grefine_rt.contract import Prediction, Schedule, Solver
 from grefine_rt.errors import BundleError, shown
+from grefine_rt.readings import ColorFix as ColorFix
+from grefine_rt.readings import Decoding as Decoding
+from grefine_rt.readings import Joining, MissingRegion, Scoring, StrengthRule
+from grefine_rt.readings import Redraw as Redraw
 
 FORMAT = 1
 FILE_NAME = "bundle.json"
@@ -35,9 +39,6 @@ _TAKEN = ("perceptual", "alignment", "overall", "technical", "rationality", "nat
 
 MAX_SIDE, MAX_GRID, MAX_LENGTH, MAX_STEPS = 16384, 1024, 4096, 1000
 """Pixels, tokens along a side of a grid, tokens of a text, steps of a stage."""
-Decoding = Literal["plain", "difference", "quality"]
-ColorFix = Literal["quality", "whole", "off"]
-Redraw = Literal["poor", "misshapen"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Perceptual:
     resolution: int
     grid: int
     alpha: tuple[float, ...]
-    scoring: Literal["calibrated", "published"]
+    scoring: Scoring
     attention: Literal["vv", "vv-normalised"]
 
 
@@ -83,9 +84,9 @@ class Plan:
     tau: float
     strength_min: float
     strength_max: float
-    joining: Literal["union", "product"]
-    strength_rule: Literal["deficit", "printed"]
-    missing_region: Literal["ancestor", "printed", "free"]
+    joining: Joining
+    strength_rule: StrengthRule
+    missing_region: MissingRegion
     grow: float
     feather: float
     min_area: float

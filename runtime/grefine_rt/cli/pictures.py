@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -89,18 +89,6 @@ def read_prompt(image: Path, prompt: str | None, negative: str | None, picture: 
         found.source,
         found.seed,
     )
-
-
-def parse_tau(text: str | None) -> float | Literal["otsu"] | None:
-    """The option --tau; its range is for `PlanOptions` to check. Raises OptionError."""
-    if text is None:
-        return None
-    if text == "otsu":
-        return "otsu"
-    try:
-        return float(text)
-    except ValueError:
-        raise OptionError(f"--tau must be a number from 0 to 2, or otsu, not '{text}'.") from None
 
 
 @dataclass(frozen=True)

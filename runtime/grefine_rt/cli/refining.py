@@ -24,6 +24,7 @@ from grefine_rt.cli.pictures import STREAM, Outputs, Prompted
 from grefine_rt.errors import Cancelled, GRefineError, OptionError
 from grefine_rt.imaging.encode import FORMATS, SUFFIXES, Encoding, suffix_for
 from grefine_rt.imaging.image import Picture
+from grefine_rt.options import changed
 from grefine_rt.plan.limits import limits_of
 from grefine_rt.refiner import RefineOptions, Refiner, run_id
 
@@ -200,5 +201,5 @@ def _refine_one(refiner: Refiner, job: Job, ready: _Ready, token: CancelToken) -
 
 
 def _print(job: Job, value: dict[str, object]) -> None:
-    """One JSON object; of several pictures one a line."""
-    (print_json if len(job.images) == 1 else print_json_line)(value)
+    """One JSON object, with the options that were given; of several pictures one a line."""
+    (print_json if len(job.images) == 1 else print_json_line)({**value, "options": changed(job.options)})

@@ -16,7 +16,7 @@ PLAIN_RUNS = 2
 
 @dataclass
 class Graphs:
-    """How the plans of an engine use CUDA graphs. own: they capture them themselves. note: for users."""
+    """The use of CUDA graphs by the plans of an engine. own: they capture them themselves. note: for users."""
 
     own: bool
     note: str
