@@ -18,5 +18,8 @@ Redraw = Literal["poor", "misshapen"]
 Decoding = Literal["plain", "difference", "quality"]
 ColorFix = Literal["quality", "whole", "off"]
 
+Outside = Literal["refuse", "refine"]
+"""What `refine` does with a picture unlike those that the bundle was made for."""
+
 WINDOW = 0.25
 """Share of the picture that a missing thing without a region may take, unless an option says another."""

@@ -14,6 +14,7 @@ from PIL import Image
 from grefine_rt import __version__, stages
 from grefine_rt.accept import enlarged, is_lower
 from grefine_rt.arrays import Rgb
+from grefine_rt.assess import domain
 from grefine_rt.assess.indicator import (
     MAX_PHRASES,
     Assessment,
@@ -190,7 +191,7 @@ class Refiner(Assessor):
         from this thread; `cancel` stops the work between two steps. `mask` is redrawn, whatever was found, and nothing
         outside it changes; `protect` never changes; both as `as_mask` takes them (see `Limits`). Raises ImageError,
         PromptError, OptionError (also for a plan or mask of another picture size), MemoryLimitError when it cannot
-        fit into this machine, Cancelled, BundleError and DeviceError.
+        fit into this machine, DomainError for a picture outside the domain, Cancelled, BundleError and DeviceError.
         """
         check_prompt(prompt)
         run, manifest = Run(on_progress, cancel), self.bundle.manifest
@@ -210,6 +211,7 @@ class Refiner(Assessor):
         )
         with run.part("assess_before"):
             before = assess(picture.rgb)
+            marks = domain.check(before.domain, options.outside)
         with run.part("plan"):
             plan = limits.plan(make_plan(before, manifest, options.plan) if plan is None else plan)
             check_plan(plan, prompt, picture.size, manifest)
@@ -245,7 +247,13 @@ class Refiner(Assessor):
             plan=plan,
             timings=run.timings(),
             seed=seed,
-            notes=(*picture.notes, *before.notes, *(n for did in happened for n in did.notes), *lowered),
+            notes=(
+                *picture.notes,
+                *before.notes,
+                *marks,
+                *(n for did in happened for n in did.notes),
+                *lowered,
+            ),
             costs=plan_costs(plan, drawing.drawn, options.decoding, assess.looks),
             backends=self.bundle.choices,
             metadata=picture.metadata,

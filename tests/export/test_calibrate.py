@@ -38,7 +38,6 @@ def assessed(quality, factor_maps):
     return Assessment(
         perceptual=0.5,
         alignment=1.0,
-        ip_iqa=None,
         perceptual_map=quality,
         alignment_map=np.zeros_like(quality),
         factors=dict.fromkeys(factor_maps, 0.5),

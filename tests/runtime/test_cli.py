@@ -49,7 +49,7 @@ def test_refine_prints_one_json_object_with_exactly_the_documented_keys(run, fak
     assert (result["prompt"], result["seed"]) == (PROMPT, 7)
     assert (result["bundle"], result["device"]) == ("fake", "cpu")
     for scores in (result["before"], result["after"]):
-        assert set(scores) == {"perceptual", "alignment", "ip_iqa"}
+        assert set(scores) == {"perceptual", "alignment", "ip_iqa", "scores"}
         assert 0 <= scores["perceptual"] <= 1
         assert 0 <= scores["alignment"] <= 1
     assert result["after"]["perceptual"] > result["before"]["perceptual"]

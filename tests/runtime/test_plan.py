@@ -65,7 +65,6 @@ def assessment(poor=None, phrases=(), shape=(HEIGHT, WIDTH), perceptual=0.8, ali
     return Assessment(
         perceptual=perceptual,
         alignment=alignment,
-        ip_iqa=None,
         perceptual_map=quality,
         alignment_map=np.zeros(shape, np.float32),
         factors=dict.fromkeys(FACTORS, 0.9),

@@ -34,7 +34,8 @@ class PhraseScore:
     and A_phs on the token grid, float32 (g, g) in [0, 1]. `ancestor` is the noun of the ancestor phrase and
     `ancestor_index` its place among the phrases (the phrase's own for a root). `defect` is "noun" when the
     thing is missing, "adjective" when it is there but not as described, None when all is well. `words` are the
-    positions of the text's words in the prompt, see `Phrase.shown`.
+    positions of the text's words in the prompt, see `Phrase.shown`. `known` is False for a noun that the bundle does
+    not know (`assess.domain`): then the scores mean nothing and there is no defect.
     """
 
     text: str
@@ -47,6 +48,7 @@ class PhraseScore:
     noun_map: Floats
     ancestor_index: int
     words: tuple[int, ...] = ()
+    known: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,7 @@ def score_phrases(
     a_bound: float,
     beta: float,
     adjective_rule: AdjectiveRule = "penalised",
+    known: Sequence[bool] | None = None,
 ) -> tuple[PhraseScore, ...]:
     """Names the defect of every phrase (G-Refine 3.2, the two kinds below Eq. 5).
 
@@ -89,6 +92,8 @@ def score_phrases(
     - Adjective unmatched: the noun is there, but a_phs < a_pns ("printed"). A describing word always moves
       the score a little, so "penalised" (default) also asks that the phrase be poor enough to cost anything
       in Eq. 8: a_phs < beta.
+
+    `known` says of each phrase whether its noun is known; None of all. An unknown one has no defect.
     """
     side = math.isqrt(nouns.shape[1] - 1)
     scored = []
@@ -96,6 +101,7 @@ def score_phrases(
         noun, whole = float(nouns[i, 0]), float(wholes[i, 0])
         bound = noun if adjective_rule == "printed" else min(noun, beta)
         defect: Defect | None = "noun" if noun < a_bound else "adjective" if whole < bound else None
+        is_known = known is None or known[i]
         # A phrase whose ancestor was cut away (very long prompts) is a root.
         ancestor = phrase.ancestor if phrase.ancestor < len(phrases) else i
         scored.append(
@@ -105,19 +111,20 @@ def score_phrases(
                 ancestor=phrases[ancestor].noun,
                 noun_score=noun,
                 phrase_score=whole,
-                defect=defect,
+                defect=defect if is_known else None,
                 map=wholes[i, 1:].reshape(side, side),
                 noun_map=nouns[i, 1:].reshape(side, side),
                 ancestor_index=ancestor,
                 words=phrase.shown,
+                known=is_known,
             )
         )
     return tuple(scored)
 
 
 def overall(prompt_score: float, phrases: Sequence[PhraseScore], beta: float) -> float:
-    """Eq. 8: a = alignment of the whole prompt * prod_j min(a_phs[j] / beta, 1), in [0, 1]."""
-    penalties = [min(phrase.phrase_score / beta, 1.0) for phrase in phrases]
+    """Eq. 8: a = alignment of the whole prompt * prod_j min(a_phs[j] / beta, 1), in [0, 1], over known phrases."""
+    penalties = [min(phrase.phrase_score / beta, 1.0) for phrase in phrases if phrase.known]
     return float(prompt_score * np.prod(penalties))
 
 
@@ -146,7 +153,7 @@ def regions(
     must leave half of it; of equally free windows the one of poorer quality wins, for it is to be redrawn anyway.
     Without it some window is always taken.
     """
-    things = [phrase.noun_map for phrase in phrases if phrase.defect != "noun"]
+    things = [phrase.noun_map for phrase in phrases if phrase.known and phrase.defect != "noun"]
     claimed = [noun_map for noun_map in things if noun_map.mean() < PLACE]
     found = []
     for i, phrase in enumerate(phrases):
@@ -224,10 +231,10 @@ def best_window(weight: Floats, share: float) -> tuple[int, int, int]:
 
 
 def _present_ancestor(phrases: Sequence[PhraseScore], index: int) -> int | None:
-    """The first phrase up the chain of ancestors whose noun is in the picture; None when there is none."""
+    """The first phrase up the chain of ancestors whose noun is known and in the picture; None without one."""
     seen = {index}
     while (index := phrases[index].ancestor_index) not in seen:
-        if phrases[index].defect != "noun":
+        if phrases[index].known and phrases[index].defect != "noun":
             return index
         seen.add(index)
     return None

@@ -74,7 +74,7 @@ def assess(
                 mask=plan.mask if plan else None,
                 reasons=plan.reasons if plan else (),
                 timings=timings,
-                about=pictures.about(assessor, image),
+                about=pictures.about(assessor, image) | pictures.domain_fact(result),
                 notes=notes,
             )
         )
@@ -105,6 +105,7 @@ def _json(
         "backends": pictures.backends_json(assessor),
         "before": pictures.scores_json(result),
         "phrases": pictures.phrases_json(result),
+        **pictures.domain_json(result),
         "mask": pictures.mask_json(plan) if plan else None,
         "timings_ms": timings,
     }
@@ -119,6 +120,8 @@ def _show(
     out.print(pictures.scores_table(result))
     if result.phrases:
         out.print(pictures.phrases_table(result))
+    if result.domain is not None:
+        out.print(result.domain.picture_sentence, soft_wrap=True)
     if plan is not None:
         out.print("Refining would do this:")
         for reason in plan.reasons:

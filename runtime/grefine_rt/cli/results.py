@@ -52,6 +52,7 @@ def plan_json(
         "backends": pictures.backends_json(refiner),
         "before": pictures.scores_json(before),
         "phrases": pictures.phrases_json(before),
+        **pictures.domain_json(before),
         "mask": pictures.mask_json(plan),
         "plan": {
             "stage1_steps": stage1_steps,
@@ -120,7 +121,7 @@ def write_more(
             },
             reasons=plan.reasons,
             timings=result.timings,
-            about=pictures.about(refiner, image, result.seed),
+            about=pictures.about(refiner, image, result.seed) | pictures.domain_fact(result.before),
             notes=notes,
         )
     )

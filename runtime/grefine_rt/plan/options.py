@@ -7,7 +7,7 @@ from typing import Literal
 
 from grefine_rt.assess.options import AssessOptions
 from grefine_rt.options import Checked, option
-from grefine_rt.readings import WINDOW, ColorFix, Decoding, Joining, MissingRegion, Redraw
+from grefine_rt.readings import WINDOW, ColorFix, Decoding, Joining, MissingRegion, Outside, Redraw
 from grefine_rt.readings import StrengthRule as StrengthRule
 
 Indicator = Literal["perceptual", "alignment"]
@@ -273,4 +273,10 @@ class RefineOptions(Checked):
         "Where stage 2 takes its colours from the picture: where that is good, everywhere, nowhere.",
         panel=KEPT,
         reading=True,
+    )
+    outside: Outside = option(
+        "refuse",
+        "What to do with a picture unlike those that the bundle was made for.",
+        more="refuse: nothing is written. refine: it is refined all the same, and result and report say so.",
+        panel=KEPT,
     )
