@@ -59,7 +59,7 @@ class Budget:
 
     scenes: int = 24_000
     rated: int = 8_000
-    vae: int = 6_000
+    vae: int = 12_000
     decoder: int = 2_000
     clip: int = 12_000
     t_p_epochs: int = 50
