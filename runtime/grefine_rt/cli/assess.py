@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from grefine_rt.assess.indicator import Assessment
     from grefine_rt.assessor import Assessor
     from grefine_rt.cli.pictures import Prompted
-    from grefine_rt.plan.make import RefinePlan
+    from grefine_rt.plan.plan import RefinePlan
 
 _ShowPrompt = Annotated[
     bool, typer.Option("--show-prompt", help="Say which prompt the picture has, and where; assess nothing.")
@@ -41,7 +41,7 @@ def assess(
     """Say how good a picture is, how well it shows its prompt, and where refining would redraw it."""
     from grefine_rt.assessor import Assessor
     from grefine_rt.cli import pictures
-    from grefine_rt.plan.make import make_plan
+    from grefine_rt.plan.make import make_plan, shown
     from grefine_rt.report.report import ReportData
 
     picture, load_ms = pictures.read_picture(image)
@@ -59,6 +59,7 @@ def assess(
         result = assessor.assess(picture, told.prompt, options.assess)
         assessed = time.perf_counter()
         plan = make_plan(result, manifest, options.plan) if manifest.refines else None
+        result = shown(result, plan) if plan else result
         ms = {"assess": 1000 * (assessed - start), "plan": 1000 * (time.perf_counter() - assessed)}
         timings = {"load": load_ms, **ms, "total": load_ms + sum(ms.values())}
         written = outputs.write_maps(picture.rgb, pictures.all_maps(result, plan.mask if plan else None))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from grefine_rt.assessor import Assessor
-    from grefine_rt.plan.make import RefinePlan
+    from grefine_rt.plan.plan import RefinePlan
     from grefine_rt.refiner import Refiner, RefineResult
 
 _MOST_PHRASES = 16

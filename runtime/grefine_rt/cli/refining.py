@@ -25,6 +25,7 @@ from grefine_rt.errors import Cancelled, GRefineError, OptionError
 from grefine_rt.imaging.encode import FORMATS, SUFFIXES, Encoding, suffix_for
 from grefine_rt.imaging.image import Picture
 from grefine_rt.options import changed
+from grefine_rt.plan.costs import plan_costs
 from grefine_rt.plan.limits import limits_of
 from grefine_rt.refiner import RefineOptions, Refiner, run_id
 
@@ -165,7 +166,7 @@ def _refine_one(refiner: Refiner, job: Job, ready: _Ready, token: CancelToken) -
         plan = limits.plan(refiner.plan(assessment, options=options.plan))
         say_notes((*told.notes, *picture.notes, *assessment.notes))
         if job.as_json:
-            _print(job, results.plan_json(refiner, ready.image, told, assessment, plan, plan.costs))
+            _print(job, results.plan_json(refiner, ready.image, told, assessment, plan, plan_costs(plan)))
         else:
             results.show_plan(assessment, plan)
         return

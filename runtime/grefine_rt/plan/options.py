@@ -14,6 +14,7 @@ Indicator = Literal["perceptual", "alignment"]
 Stage = Literal[1, 2]
 Cropping = Literal["auto", "off"]
 Work = Literal["trained", "native"]
+Accept = Literal["regions", "off"]
 
 MAX_DRAFTS = 64
 
@@ -135,6 +136,13 @@ class PlanOptions(Checked):
         "Give a good picture back as it is where stage 2 would lower p.",
         more="A good picture is one whose p is above p_bound and in which stage 1 drew nothing. Eq. 10 has no such "
         "rule; rows of Table 8, which leave a stage or an indicator out, do without.",
+        panel=KEPT,
+        reading=True,
+    )
+    accept: Accept = option(
+        "regions",
+        "Keep a stage's change region by region where it helped and nothing sound was lost; off keeps all of it.",
+        more="See `accept.py`. off is the paper's own flow.",
         panel=KEPT,
         reading=True,
     )
