@@ -640,7 +640,7 @@ def test_native_work_keeps_the_pictures_own_size_in_stage_2(bundle, refiner):
     resolution = bundle.manifest.restore.resolution
     assert seen[0] == ((resolution, resolution), 0)
     assert seen[1] == ((4 * SIDE, 4 * SIDE), resolution)
-    with pytest.raises(OptionError, match="'work' must be one of 'trained', 'native'"):
+    with pytest.raises(OptionError, match="'work' must be 'trained' or 'native', not 'huge'"):
         PlanOptions(work="huge")
 
 

@@ -34,8 +34,8 @@ class PhraseScore:
     and A_phs on the token grid, float32 (g, g) in [0, 1]. `ancestor` is the noun of the ancestor phrase and
     `ancestor_index` its place among the phrases (the phrase's own for a root). `defect` is "noun" when the
     thing is missing, "adjective" when it is there but not as described, None when all is well. `words` are the
-    positions of the text's words in the prompt, see `Phrase.shown`. `known` is False for
-    a noun that the bundle does not know (`assess.domain`): then the scores mean nothing and there is no defect.
+    positions of the text's words in the prompt, see `Phrase.shown`. `known` is False for a noun that the bundle does
+    not know (`assess.domain`): then the scores mean nothing and there is no defect.
     """
 
     text: str
