@@ -244,7 +244,7 @@ def _things(before: Look, after: Look) -> list[_Thing]:
     return [
         _Thing(old.noun, _seen(old, grid), upsample(old.noun_map, grid), upsample(new.noun_map, grid))
         for old, new in zip(before.phrases, after.phrases, strict=True)
-        if old.defect != "noun" and old.noun_map.mean() < PLACE and np.ptp(old.noun_map) >= GAIN
+        if old.known and old.defect != "noun" and old.noun_map.mean() < PLACE and np.ptp(old.noun_map) >= GAIN
     ]
 
 
