@@ -15,6 +15,8 @@ import numpy as np
 
 from grefine_rt.arrays import Floats
 from grefine_rt.assess.prompt import Phrase
+from grefine_rt.assess.prompt.places import Position, Relation, opposite
+from grefine_rt.assess.prompt.regions import box_of, placed_region, related_region
 from grefine_rt.readings import WINDOW, AdjectiveRule, Joining, MissingRegion
 
 Defect = Literal["noun", "adjective"]
@@ -34,8 +36,9 @@ class PhraseScore:
     and A_phs on the token grid, float32 (g, g) in [0, 1]. `ancestor` is the noun of the ancestor phrase and
     `ancestor_index` its place among the phrases (the phrase's own for a root). `defect` is "noun" when the
     thing is missing, "adjective" when it is there but not as described, None when all is well. `words` are the
-    positions of the text's words in the prompt, see `Phrase.shown`. `known` is False for a noun that the bundle does
-    not know (`assess.domain`): then the scores mean nothing and there is no defect.
+    positions of the text's words in the prompt, see `Phrase.shown`; `relation` and `position` say where the prompt puts
+    the thing, see `Phrase`. `known` is False for a noun that the bundle does not know (`assess.domain`): then the scores
+    mean nothing and there is no defect.
     """
 
     text: str
@@ -48,6 +51,8 @@ class PhraseScore:
     noun_map: Floats
     ancestor_index: int
     words: tuple[int, ...] = ()
+    relation: Relation | None = None
+    position: Position | None = None
     known: bool = True
 
 
@@ -116,6 +121,8 @@ def score_phrases(
                 noun_map=nouns[i, 1:].reshape(side, side),
                 ancestor_index=ancestor,
                 words=phrase.shown,
+                relation=phrase.relation,
+                position=phrase.position,
                 known=is_known,
             )
         )
@@ -146,8 +153,9 @@ def regions(
     - "free" (ours): a compact window where no thing that was found is, see `free_region`.
 
     The paper gives no region to a missing thing that is a root, or whose ancestors are all missing; it goes
-    to a free window too. An ancestor that is a place is no target either: the thing gets a window inside it.
-    `window` is the share of the picture such a window takes, in (0, 1].
+    to a free window too. An ancestor that is a place is no target either: the thing gets a window inside it. Where the
+    prompt tells the place ("left of the dog", "in the background"), a missing thing gets the free window there, but by
+    "printed". `window` is the share of the picture such a window takes, in (0, 1].
 
     `quality` is P on the token grid, (g, g) in [0, 1]. With it a free window must have room: the things that were found
     must leave half of it; of equally free windows the one of poorer quality wins, for it is to be redrawn anyway.
@@ -164,14 +172,18 @@ def regions(
             found.append(Region(i, phrases[owner].noun_map, _place(phrases, owner)))
             continue
         holder = i if phrase.defect == "adjective" else _present_ancestor(phrases, i)
+        told = told_place(phrases, i) if phrase.defect == "noun" else None
         in_a_place = holder is not None and holder != i and phrases[holder].noun_map.mean() >= PLACE
-        if holder is None or in_a_place or (missing_region == "free" and holder != i):
-            free = free_region(claimed, phrase.noun_map, window, quality)
+        if holder is None or in_a_place or told is not None or (missing_region == "free" and holder != i):
+            free = free_region(claimed, phrase.noun_map, window, quality, told)
             if free is None:
                 found.append(Region(i, np.zeros_like(phrase.noun_map), ""))
                 continue
             claimed.append(free)  # the next missing thing looks for a place of its own
-            found.append(Region(i, free, "in a part of the picture that nothing else of the prompt needs"))
+            elsewhere = "in a part of the picture that nothing else of the prompt needs"
+            found.append(
+                Region(i, free, elsewhere if told is None else f"{elsewhere}, where the prompt puts it")
+            )
         else:
             found.append(Region(i, _raise_peak(phrases[holder].noun_map), _place(phrases, holder)))
     return tuple(found)
@@ -189,15 +201,39 @@ def join(regions: Sequence[Region], joining: Joining, side: int) -> Floats:
     return np.asarray(1.0 - (1.0 - maps).prod(axis=0), dtype=np.float32)
 
 
+def told_place(phrases: Sequence[PhraseScore], index: int) -> Floats | None:
+    """Where the prompt says that a thing lies, float32 (g, g) in [0, 1]; None where it does not say.
+
+    That is beside its ancestor, else beside a thing that is told to lie beside it, each if it is in the picture, else
+    in a part of the picture.
+    """
+    phrase = phrases[index]
+    size = (phrase.noun_map.shape[0], phrase.noun_map.shape[1])
+    beside = [(phrases[phrase.ancestor_index], phrase.relation)] if phrase.ancestor_index != index else []
+    children = (other for other in phrases if other.relation and phrases[other.ancestor_index] is phrase)
+    beside += [
+        (other, opposite(other.relation)) for other in children if other is not phrase and other.relation
+    ]
+    for other, relation in beside:
+        if relation is not None and other.known and other.defect != "noun":
+            return related_region(relation, box_of(other.noun_map), size)
+    return None if phrase.position is None else placed_region(phrase.position, size)
+
+
 def free_region(
-    claimed: Sequence[Floats], noun_map: Floats, window: float = WINDOW, quality: Floats | None = None
+    claimed: Sequence[Floats],
+    noun_map: Floats,
+    window: float = WINDOW,
+    quality: Floats | None = None,
+    told: Floats | None = None,
 ) -> Floats | None:
     """A compact place to draw a thing that is not in the picture, float32 (g, g) in [0, 1], peak 1; None without room.
 
     Free is what no map in `claimed` holds: prod_k (1 - A_k). A redraw needs room in one piece, and the whole
     background would not be a targeted repair, so the free map is kept only inside the square window of
     `window` times the picture's area where it is highest; of equally free windows, the one where the encoder
-    sees more of the missing noun (`noun_map`, stretched to its own range) wins. `quality` as in `regions`.
+    sees more of the missing noun (`noun_map`, stretched to its own range) wins. `quality` as in `regions`. `told`,
+    (g, g) in [0, 1], weighs the windows by where the prompt puts the thing.
     """
     free = np.ones_like(noun_map)
     for other in claimed:
@@ -205,7 +241,8 @@ def free_region(
     span = noun_map.max() - noun_map.min()
     hint = (noun_map - noun_map.min()) / span if span > 1e-6 else np.zeros_like(noun_map)
     poorer = 0.0 if quality is None else 1.0 - quality
-    top, left, side = best_window(free * (0.5 + 0.5 * hint + poorer), window)
+    there = 1.0 if told is None else told
+    top, left, side = best_window(free * (0.5 + 0.5 * hint + poorer) * there, window)
     inside = (slice(top, top + side), slice(left, left + side))
     if quality is not None and free[inside].mean() < ROOM:
         return None
