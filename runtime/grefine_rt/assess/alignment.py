@@ -37,8 +37,8 @@ class PhraseScore:
     `ancestor_index` its place among the phrases (the phrase's own for a root). `defect` is "noun" when the
     thing is missing, "adjective" when it is there but not as described, None when all is well. `words` are the
     positions of the text's words in the prompt, see `Phrase.shown`; `relation` and `position` say where the prompt puts
-    the thing, see `Phrase`. `known` is False for a noun that the bundle does not know (`assess.domain`): then the scores
-    mean nothing and there is no defect.
+    the thing, see `Phrase`. `known` is False for a noun that the bundle does not know (`assess.domain`): then the
+    scores mean nothing and there is no defect.
     """
 
     text: str
