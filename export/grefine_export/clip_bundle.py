@@ -168,7 +168,8 @@ def _export(
         ),
     ):
         # In half precision weights are stored as they are.
-        traced, stored = (halved(module), "fp32") if compute == "fp16" else (module, weights)
+        stored: Weights = "fp32" if compute == "fp16" else weights
+        traced = halved(module) if compute == "fp16" else module
         path = export(traced, example, outputs, axes, out / _graph(name), weights=stored)
         bound = BOUNDS["fp16" if "fp16" in (weights, compute) else "fp32"]
         errors = [error for inputs in checks for error in compare(module, path, inputs, bound).values()]

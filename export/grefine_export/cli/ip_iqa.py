@@ -53,7 +53,7 @@ def ip_iqa(
             bundle,
             resolution or trained.resolution,
             trained.tokenizer,
-            length=trained.model.text.text_model.config.max_position_embeddings,
+            length=trained.length,
             weights=precision,
             origin=origin or trained.origin,
             license_name=license,
@@ -61,5 +61,5 @@ def ip_iqa(
     except (ValueError, OSError, GRefineError, ParityError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    for name, error in errors.items():
-        typer.echo(f"{name}: relative error {error:.1e}")
+    for name, relative in errors.items():
+        typer.echo(f"{name}: relative error {relative:.1e}")

@@ -187,7 +187,9 @@ def ip_iqa(
         choices = {"positions": positions, "text_side": text_side, "report": report}
         same_run(out, recipe, **asked, **choices)
         path = locate(clip)
-        clips = {False: load_resnet(path), True: load_resnet(image2prompt) if image2prompt else None}
+        clips = {False: load_resnet(path)}
+        if image2prompt:
+            clips[True] = load_resnet(image2prompt)
         words = tokenizer_of(path, tokenizer, clips[False].text_model.config, out)
         outputs = tuple(rated[0].scores)
 
@@ -257,7 +259,7 @@ def t_p(
         from grefine_export.learn import t_p_database
         from grefine_export.learn.t_p import PromptContexts
         from grefine_export.models.clip_loading import at_size, image_size, load_clip, surgery
-        from grefine_export.models.clip_tokenizer import BOS, EOS, read_tokenizer
+        from grefine_export.models.clip_tokenizer import ends, read_tokenizer
         from grefine_rt.evaluation import databases
 
         rated = present(databases.read(dataset, root, split))
@@ -271,7 +273,7 @@ def t_p(
         opinions = t_p_database.normalised(opinions[best_first])
         torch.manual_seed(0)
         ids = words.encode(class_word, add_special_tokens=False).ids
-        learned = PromptContexts(encoder, ids, words.token_to_id(BOS), words.token_to_id(EOS))
+        learned = PromptContexts(encoder, ids, *ends(words))
         if contexts:
             t_p_database.load_contexts(learned, contexts)
         paths = [rated[row].path for row in best_first]
@@ -313,14 +315,12 @@ def alignment(
                 observed.append(observe(assessment, manifest.alignment))
                 opinions.append(one.scores["alignment"])
         found = fit(gather(observed, opinions))
-        constants = {
-            "temperature": round(found.temperature, 4),
-            "beta": round(found.beta, 5),
-            "a_bound": round(found.a_bound, 5),
-        }
-        write(
-            bundle,
-            dataclasses.replace(manifest, alignment=dataclasses.replace(manifest.alignment, **constants)),
+        fitted = dataclasses.replace(
+            manifest.alignment,
+            temperature=round(found.temperature, 4),
+            beta=round(found.beta, 5),
+            a_bound=round(found.a_bound, 5),
         )
+        write(bundle, dataclasses.replace(manifest, alignment=fitted))
     for name, value in dataclasses.asdict(found).items():
         typer.echo(f"{name}: {value:.4f}")

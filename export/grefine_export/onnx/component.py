@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from grefine_export.onnx.convert import export
+from grefine_export.onnx.convert import Weights, export
 from grefine_export.onnx.parity import BOUNDS, compare, results
 from grefine_rt.bundle.manifest import FILE_NAME, Manifest
 
@@ -113,7 +113,7 @@ def _export(
     expected = results(job.module, job.check)
     module = job.module.half() if precision == "fp16" else job.module
     say(f"{file.stem}: tracing")
-    stored = "fp16" if precision == "fp16-storage" else "fp32"
+    stored: Weights = "fp16" if precision == "fp16-storage" else "fp32"
     export(module, job.inputs, job.outputs, job.axes, file, weights=stored)
     return expected, replace(job, module=nn.Identity())
 
