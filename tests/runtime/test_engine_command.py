@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from grefine_rt.bundle.store import write
 from grefine_rt.cli import engine
 from grefine_rt.engine.tensorrt import build, callbacks, memory, sidecar
-from grefine_rt.engine.tensorrt.build import Weights
+from grefine_rt.engine.tensorrt.weights import Weights
 from grefine_rt.system_memory import peak_memory
 from tests.support import fake_tensorrt, tiny
 
