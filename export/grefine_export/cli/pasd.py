@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-Precision = Literal["fp16", "fp16-storage", "fp32"]
+from grefine_export.choices import Precision
 
 
 def pasd(

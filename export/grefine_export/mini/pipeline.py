@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 from grefine_export import clip_bundle
+from grefine_export.choices import Attention
 from grefine_export.learn.t_p import PromptContexts, Rated, fit_alpha, learn
 from grefine_export.mini import sizes, train_ip_iqa
 from grefine_export.mini.bundle import ORIGIN, Models, refining, write_bundle
@@ -29,7 +30,7 @@ from grefine_export.mini.train_restore import train_restore
 from grefine_export.mini.train_vae import STAGE2, train_decoder, train_vae
 from grefine_export.mini.vocabulary import train_tokenizer
 from grefine_export.mini.world import SIZE
-from grefine_export.models.clip_surgery import Attention, ClipSurgery
+from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.clip_tokenizer import ends
 from grefine_export.models.ip_iqa import IpIqa
 from grefine_export.onnx.cost import add_costs

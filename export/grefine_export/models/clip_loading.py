@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig
 
 from grefine_export.checkpoints import read_json, read_tensors
+from grefine_export.choices import Attention
 from grefine_export.models.clip_resnet import STRIDE, AttentionPool2d, ModifiedResNet, resized_positions
 from grefine_export.models.clip_resnet_surgery import ResNetClip, ResNetSurgery
-from grefine_export.models.clip_surgery import Attention, ClipEncoder, ClipSurgery
+from grefine_export.models.clip_surgery import ClipEncoder, ClipSurgery
 from grefine_export.models.open_clip import check_open_clip
 
 Clip: TypeAlias = CLIPModel | ResNetClip

@@ -13,17 +13,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
-from grefine_export.onnx.convert import Weights, export
+from grefine_export.choices import Precision, Weights
+from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import BOUNDS, compare, results
 from grefine_rt.bundle.manifest import FILE_NAME, Manifest
-
-Precision = Literal["fp16", "fp16-storage", "fp32"]
-"""Of a graph: half precision throughout (GPUs); weights in half, computation in single precision (CPUs); single."""
-
 
 REVISION = 2
 """Rises with every change of what graphs are made of: those of before are then made again."""

@@ -10,13 +10,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from grefine_export.checkpoints import locate, public_name
+from grefine_export.choices import Weights
 from grefine_export.models.clip_loading import load_resnet
 from grefine_export.models.clip_resnet import STRIDE
 from grefine_export.models.clip_tokenizer import read_tokenizer
 from grefine_export.models.ip_iqa import FusionGraph, ImageGraph, IpIqa, load
 from grefine_export.models.ip_iqa_published import load_published
 from grefine_export.onnx.component import read_manifest
-from grefine_export.onnx.convert import Weights, export
+from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.bundle.store import write

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.output import console, print_json, progress, say_notes
+from grefine_rt.evaluation.datasets import Dataset, Split
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,15 +23,13 @@ _MOST_ERRORS = 5
 
 
 def evaluate(
-    dataset: Annotated[
-        Literal["agiqa-1k", "agiqa-3k", "aigiqa-20k"], typer.Option(help="The database.", show_default=False)
-    ],
+    dataset: Annotated[Dataset, typer.Option(help="The database.", show_default=False)],
     root: Annotated[
         Path,
         typer.Option(metavar="DIR", help="The folder it was unpacked into.", show_default=False),
     ],
     split: Annotated[
-        Literal["train", "val", "test"] | None,
+        Split | None,
         typer.Option(help="One part of aigiqa-20k. Default: all that is there.", show_default=False),
     ] = None,
     bundle: shared.Bundle = "mini",
@@ -64,7 +63,7 @@ def evaluate(
     from grefine_rt.assessor import Assessor
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
-    from grefine_rt.evaluation.published import REMARK, published
+    from grefine_rt.evaluation.published import published
     from grefine_rt.files import check_writable
 
     if csv is not None:
@@ -98,18 +97,24 @@ def evaluate(
         )
         return
     say_notes(_failures(failed))
-    out = console()
-    out.print(
+    console().print(
         f"{dataset}: {len(scored) - len(failed)} of {len(rated)} pictures assessed with the bundle "
         f"{manifest.name} {manifest.version}"
     )
+    _show(found, papers)
+    if csv is not None:
+        console().print(f"written: {csv}", soft_wrap=True)
+
+
+def _show(found: Sequence[Agreement], papers: Sequence[Published]) -> None:
+    from grefine_rt.evaluation.published import REMARK
+
+    out = console()
     for opinion in dict.fromkeys(row.opinion for row in found):
         out.print(_side_by_side(opinion, found, papers))
     out.print("fitted: PLCC after the four-parameter logistic")
     if any(row.table.startswith("IP-IQA") for row in papers):
         out.print(REMARK)
-    if csv is not None:
-        out.print(f"written: {csv}", soft_wrap=True)
 
 
 def _failures(failed: Sequence[Scored]) -> tuple[str, ...]:

@@ -25,13 +25,12 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 from xml.etree import ElementTree
 
 from grefine_rt.errors import DatasetError
+from grefine_rt.evaluation.datasets import Dataset, Split
 
-Dataset = Literal["agiqa-1k", "agiqa-3k", "aigiqa-20k"]
-Split = Literal["train", "val", "test"]
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 SPLITS: tuple[Split, ...] = get_args(Split)
 
