@@ -18,7 +18,7 @@ from grefine_export.cli.learning import (
     side_of,
     tokenizer_of,
 )
-from grefine_rt.evaluation.datasets import Dataset, Split
+from grefine_rt.evaluation.names import Dataset, Split
 
 app = typer.Typer(no_args_is_help=True, help="Learn from databases: Image2Prompt, IP-IQA, T_p, constants.")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from grefine_export.choices import Precision
+from grefine_rt.solvers import PathSolver
 
 
 def pasd(
@@ -35,7 +36,7 @@ def pasd(
     delta: Annotated[
         float, typer.Option(help="Strength: the last int(steps * delta) of them are run.")
     ] = 0.2,
-    solver: Annotated[Literal["euler", "ddim", "dpm++2m"], typer.Option(help="Solver.")] = "dpm++2m",
+    solver: Annotated[PathSolver, typer.Option(help="Solver.")] = "dpm++2m",
     guidance: Annotated[float, typer.Option(help="Guidance; 1 halves the work.")] = 9.0,
     conditioning_scale: Annotated[float, typer.Option(help="Factor of the ControlNet's features.")] = 1.0,
     unet_precision: Annotated[

@@ -1,13 +1,11 @@
 """The sections of `bundle.json`: what a bundle holds, and the constants that belong to its weights."""
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from grefine_rt.contract import Prediction, Schedule, Solver
-
-Decoding = Literal["plain", "difference", "quality"]
-ColorFix = Literal["quality", "whole", "off"]
-Redraw = Literal["poor", "misshapen"]
+from grefine_rt.readings import ColorFix, Decoding, Joining, MissingRegion, Redraw, Scoring, StrengthRule
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Perceptual:
     resolution: int
     grid: int
     alpha: tuple[float, ...]
-    scoring: Literal["calibrated", "published"]
+    scoring: Scoring
     attention: Literal["vv", "vv-normalised"]
 
 
@@ -48,19 +46,21 @@ class Alignment:
 class Plan:
     """From maps to a plan: threshold tau of the map, strength range (Eq. 9), readings of the paper; `grow`
     and `feather` in latent cells, `min_area` as a fraction of the image. `p_bound`: a picture whose p is
-    higher is good, and its P marks nothing. `redraw`: what P marks for stage 1, see `PlanOptions`."""
+    higher is good, and its P marks nothing. `redraw`: what P marks for stage 1, see `PlanOptions`. `tolerance`: by how
+    much P of a sound place, or one of the scores, may fall for a change to be kept, see `accept`."""
 
     tau: float
     strength_min: float
     strength_max: float
-    joining: Literal["union", "product"]
-    strength_rule: Literal["deficit", "printed"]
-    missing_region: Literal["ancestor", "printed", "free"]
+    joining: Joining
+    strength_rule: StrengthRule
+    missing_region: MissingRegion
     grow: float
     feather: float
     min_area: float
     p_bound: float
     redraw: Redraw = "poor"
+    tolerance: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -121,26 +121,6 @@ class Restore:
 
 
 @dataclass(frozen=True)
-class IpIqa:
-    """The separate assessor IP-IQA: input side in pixels, and what the columns of its `scores` are, in the
-    units of the opinion scores it was trained on. `positions`: whether its cross-modality pool has a position table of
-    its own or reads the attention pool's; it is already in the graphs and stands here for the record."""
-
-    resolution: int
-    outputs: tuple[Literal["quality", "alignment"], ...]
-    positions: Literal["own", "shared"] = "shared"
-
-
-@dataclass(frozen=True)
-class Reward:
-    """The ImageReward scalar, of the pictures and token ids that the alignment indicator takes: as a score in
-    [0, 1] it is sigmoid(slope * (reward - centre))."""
-
-    slope: float
-    centre: float
-
-
-@dataclass(frozen=True)
 class Cost:
     """What one run of a component costs at batch 1, as polynomials c0 + c1 n + c2 n^2 of its n latent cells (of 64
     pixels; components of fixed size have c0 alone): floating-point operations, two a multiply-add, and bytes of
@@ -163,6 +143,37 @@ class TokenizerSpec:
     length: int
     cleaning: Literal["none", "clip"] = "none"
     prompts: Literal["plain", "raw"] = "plain"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric beside both indicators: its graphs, tokenizers and settings, all in one entry.
+
+    components: files by component name; they belong to `Manifest.components` too. tokenizers: of its components that
+    read texts; one that has none reads ids of the alignment indicator's tokenizer. settings: what the metric's file in
+    `assess/scorers` reads; `resolution` among them is the side of its pictures in pixels.
+    """
+
+    components: Mapping[str, str]
+    tokenizers: Mapping[str, tuple[TokenizerSpec, ...]] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PictureDomain:
+    """The pictures that a bundle was made for: an .npz `file` with two Gaussians, and the distance up to which a
+    picture is inside (`assess.domain`)."""
+
+    file: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a bundle was made for; null or absent is everything. `words`: a text file with the words that it knows."""
+
+    pictures: PictureDomain | None = None
+    words: str | None = None
 
 
 @dataclass(frozen=True)

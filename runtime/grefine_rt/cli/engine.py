@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from grefine_rt.cli.output import (
     progress,
     say_notes,
 )
+from grefine_rt.engine.devices import Flavour
 
 if TYPE_CHECKING:
     from grefine_rt.bundle.manifest import Manifest
@@ -54,7 +55,7 @@ def build(
         ),
     ] = None,
     flavour: Annotated[
-        Literal["tensorrt-rtx", "tensorrt"],
+        Flavour,
         typer.Option(
             help="tensorrt-rtx builds without a GPU, tensorrt (classic) on the machine that runs it."
         ),

@@ -29,7 +29,8 @@ from typing import get_args
 from xml.etree import ElementTree
 
 from grefine_rt.errors import DatasetError
-from grefine_rt.evaluation.datasets import Dataset, Split
+from grefine_rt.evaluation.names import Dataset as Dataset
+from grefine_rt.evaluation.names import Split as Split
 
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 SPLITS: tuple[Split, ...] = get_args(Split)

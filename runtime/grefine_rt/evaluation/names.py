@@ -1,4 +1,4 @@
-"""The databases that are read, by name, and their parts."""
+"""Names of the databases and of their parts, declared once."""
 
 from typing import Literal
 
