@@ -58,7 +58,7 @@ def flops_of(kind, shapes, opset=20, outputs=("y",), **attributes):
 
 def torch_flops(module, *inputs, **options):
     """What torch counts for a module of the embedded bundle; on the meta device nothing is computed."""
-    inputs = [torch.empty(shape, device="meta") for shape in inputs]
+    inputs = [torch.empty(shape, device="meta") for shape in inputs]  # type: ignore[assignment]
     # The counter knows no fused attention of CPUs.
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         module.to("meta")(*inputs, **options)
