@@ -1,0 +1,213 @@
+"""What is done with one row: one function, whoever calls it, so that its result never depends on the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from grefine_rt.assess.indicator import Assessment, check_prompt
+from grefine_rt.assessor import Assessor
+from grefine_rt.batch.records import SCORES, Record
+from grefine_rt.batch.rows import Row, file_stem, id_of
+from grefine_rt.batch.settings import BatchOptions, with_values
+from grefine_rt.cancel import Cancels
+from grefine_rt.errors import BundleError, Cancelled, GRefineError, OptionError
+from grefine_rt.imaging.encode import FORMATS, encode, suffix_for
+from grefine_rt.imaging.image import Picture, load
+from grefine_rt.imaging.prompts.find import find_prompt
+from grefine_rt.plan.costs import TERA, plan_costs
+from grefine_rt.plan.graph_costs import assess_flops
+from grefine_rt.refiner import RefineOptions, Refiner
+
+STOPS = (Cancelled, BundleError)
+"""Errors that are no matter of one picture."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A row whose picture and prompt were read. picture: None where that failed, and the record says why."""
+
+    record: Record
+    picture: Picture | None = None
+    options: RefineOptions | None = None
+    read_ms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Done:
+    """A record, and the bytes of the result for the file it names as `output`."""
+
+    record: Record
+    data: bytes | None = field(default=None, repr=False)
+    made: Any = field(default=None, repr=False)
+
+
+def prepare(row: Row, data: bytes | GRefineError, image_id: str, batch: BatchOptions) -> Ready:
+    """Decode the picture, find the prompt, check the options. Raises nothing that is a matter of this row."""
+    start = time.perf_counter()
+    record: Record = {"image_id": image_id, "image": row.name, "status": "failed", "error": ""}
+    try:
+        if row.error:
+            raise OptionError(row.error)
+        if isinstance(data, GRefineError):
+            raise data
+        picture = load(data)
+        record |= {"width": picture.size[0], "height": picture.size[1]}
+        prompt, negative, source = _prompt(row, picture)
+        record |= {"prompt": prompt, "prompt_source": source, "options": dict(row.options or {})}
+        options = batch.options
+        if negative and not options.plan.negative:
+            options = replace(options, plan=replace(options.plan, negative=negative))
+        options = with_values(options, row.options or {})
+        seed = batch.seed if row.seed is None else row.seed
+        record |= {"negative": options.plan.negative, "seed": str(seed)}
+        check_prompt(prompt)
+        record["notes"] = list(picture.notes)
+        return Ready(record, picture, options, 1000 * (time.perf_counter() - start))
+    except STOPS:
+        raise
+    except Exception as error:
+        return Ready(failed(record, error))
+
+
+def work(
+    assessor: Assessor | Refiner, ready: Ready, batch: BatchOptions, cancel: Cancels | None = None
+) -> Done:
+    """Refine or assess a row; the same bits as `Refiner.refine` or `Refiner.assess` gives for it alone."""
+    if ready.picture is None or ready.options is None:
+        return Done(ready.record)
+    try:
+        if batch.mode == "assess" or not isinstance(assessor, Refiner):
+            return Done(_assess(assessor, ready, ready.options))
+        result = assessor.refine(
+            ready.picture,
+            ready.record["prompt"],
+            int(ready.record["seed"]),
+            ready.options,
+            cancel=cancel,
+        )
+        timings = {**result.timings, "read": ready.read_ms}
+        timings["total"] += ready.read_ms
+        record = {
+            **ready.record,
+            **_scores(result.before, "before"),
+            **_scores(result.after, "after"),
+            **_found(result.before),
+            **_plan(result.plan),
+            "status": "refined",
+            "changed": result.image.tobytes() != ready.picture.to_pil().tobytes(),
+            "notes": list(result.notes),
+            "tflop": None if result.costs is None else result.costs.total,
+            "tflop_assess": None if result.costs is None else result.costs.assess,
+            "timings_ms": timings,
+            "total_ms": timings["total"],
+            "run": result.run,
+        }
+        return Done(record, made=result)
+    except STOPS:
+        raise
+    except Exception as error:
+        return Done(failed(ready.record, error))
+
+
+def finish(done: Done, batch: BatchOptions) -> Done:
+    """The result as the bytes of a file, and the file's name in the record."""
+    if done.made is None:
+        return done
+    result, encoding = done.made, batch.encoding
+    try:
+        said = encoding.format
+        suffix = suffix_for(FORMATS[said] if said else result.metadata.format)
+        name = encoding.of(None, result.metadata.format, result.image.has_transparency_data)
+        data, notes = encode(result.image, name, encoding, result.metadata, result.entry())
+    except Exception as error:
+        return Done(failed(done.record, error))
+    output = f"images/{file_stem(done.record['image_id'])}{suffix}"
+    return Done({**done.record, "output": output, "notes": [*done.record["notes"], *notes]}, data)
+
+
+def failed(record: Record, error: Exception) -> Record:
+    """The record of a row that could not be done, with one sentence."""
+    kind = type(error).__name__
+    text = str(error) if isinstance(error, GRefineError) else f"Unexpected {kind}: {error}"
+    return {**record, "status": "failed", "error": " ".join(text.split()), "error_kind": kind}
+
+
+def read_row(row: Row) -> tuple[str, bytes | GRefineError]:
+    """The id of a row, and the bytes of its picture or why there are none."""
+    if row.error:
+        return id_of(row, b""), OptionError(row.error)
+    try:
+        data = row.read()
+    except GRefineError as error:
+        return id_of(row, b""), error
+    return id_of(row, data), data
+
+
+def _prompt(row: Row, picture: Picture) -> tuple[str, str, str]:
+    if row.prompt is not None:
+        return row.prompt, "", ""
+    found = find_prompt(row.path, picture.metadata.fields())
+    if found is None:
+        raise OptionError(
+            "There is no prompt for this picture: give the table a column 'prompt', write a .txt file beside the "
+            "picture, or use pictures whose generator wrote it into them."
+        )
+    return found.prompt, found.negative, found.source
+
+
+def _assess(assessor: Assessor, ready: Ready, options: RefineOptions) -> Record:
+    assert ready.picture is not None
+    start = time.perf_counter()
+    found = assessor.assess(ready.picture, ready.record["prompt"], options.assess)
+    spent = 1000 * (time.perf_counter() - start)
+    record = {**ready.record, **_scores(found, "before"), **_found(found), "status": "assessed"}
+    record["notes"] = [*ready.record["notes"], *found.notes]
+    if isinstance(assessor, Refiner):
+        plan = assessor.plan(found, options=options.plan)
+        costs = plan_costs(plan, decoding=options.decoding)
+        record |= _plan(plan)
+        record["tflop"] = None if costs is None else costs.total
+        look = assess_flops(plan.manifest, plan.texts, 1)
+        record["tflop_assess"] = None if look is None else look / TERA
+    record["timings_ms"] = {"read": ready.read_ms, "assess": spent, "total": ready.read_ms + spent}
+    record["total_ms"] = ready.read_ms + spent
+    return record
+
+
+def _scores(found: Assessment, when: str) -> Record:
+    values = {
+        **{name: value for name, value in found.factors.items() if name in SCORES},
+        "perceptual": found.perceptual,
+        "alignment": found.alignment,
+        **{f"ip_iqa_{name}": value for name, value in (found.ip_iqa or {}).items()},
+        "image_reward": found.image_reward,
+    }
+    return {f"{name}_{when}": float(value) for name in SCORES if (value := values.get(name)) is not None}
+
+
+def _found(found: Assessment) -> Record:
+    domain = getattr(found, "domain", None)  # of bundles that were made for one kind of picture
+    return {
+        "phrases": [
+            {"text": phrase.text, "noun": phrase.noun, "defect": phrase.defect} for phrase in found.phrases
+        ],
+        "domain": dataclasses.asdict(domain) if dataclasses.is_dataclass(domain) else None,  # type: ignore[arg-type]
+    }
+
+
+def _plan(plan: Any) -> Mapping[str, Any]:
+    return {
+        "regenerate": bool(plan.regenerate),
+        "restore": bool(plan.restore),
+        "restore_first": bool(plan.restore_first),
+        "strength": float(plan.strength),
+        "delta": float(plan.delta),
+        "plan_prompt": plan.prompt,
+        "coverage": float(plan.coverage) if plan.regenerate else 0.0,
+        "boxes": [[int(side) for side in box] for box in plan.boxes],
+        "reasons": list(plan.reasons),
+    }
