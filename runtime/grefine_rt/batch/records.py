@@ -87,6 +87,7 @@ class Records:
         self._open = [record for record in _lines(self._journal) if record["image_id"] not in self.done]
         self.done |= {record["image_id"]: record["status"] != "failed" for record in self._open}
         self._rewrite()
+        self._close_full_part()  # which a kill left open
 
     def add(self, record: Record) -> None:
         """Keep a record, at once and for good. Raises OutputError."""
@@ -100,8 +101,7 @@ class Records:
             raise OutputError(f'"{self._journal}" cannot be written: {error.strerror}.') from None
         self._open.append(record)
         self.done[record["image_id"]] = record["status"] != "failed"
-        if len(self._open) >= self._partition:
-            self.close_part()
+        self._close_full_part()
 
     def close_part(self) -> None:
         """Make a part of the records since the last one."""
@@ -143,6 +143,10 @@ class Records:
         if find_spec("pyarrow") is not None:
             _write_parquet(path.with_suffix(".parquet"), records)
         return path
+
+    def _close_full_part(self) -> None:
+        if len(self._open) >= self._partition:
+            self.close_part()
 
     def _rewrite(self) -> None:
         write_whole(self._journal, b"".join(map(_line, self._open)))

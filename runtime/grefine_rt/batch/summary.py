@@ -96,8 +96,10 @@ def stages_of(record: Record) -> str:
 
 def last(record: Record) -> float:
     """The sum p + a after the run, or as found where nothing was refined."""
-    names = ("perceptual", "alignment")
-    return sum(float(record.get(f"{name}_after", record[f"{name}_before"])) for name in names)
+    total = 0.0
+    for name in ("perceptual", "alignment"):
+        total += record.get(f"{name}_after", record[f"{name}_before"])
+    return total
 
 
 def gain(record: Record) -> float:
