@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from grefine_rt import Refiner
 from grefine_rt.batch import records as kept
 from grefine_rt.batch.report import render
 from grefine_rt.batch.summary import reason_of
+from grefine_rt.errors import DeviceError
 from tests.support import fake_bundle
 from tests.support.fake_bundle import scene
 from tests.support.processes import finish, start
@@ -211,6 +213,17 @@ def test_assess_only_gives_the_scores_of_single_calls_and_no_pictures(run, fake,
     assert not fake.engines["inpaint_step"].calls
 
 
+def test_rows_assessed_together_give_what_they_give_alone(run, fake, pictures, tmp_path):
+    (pictures / "001.png").write_bytes(b"rubbish")
+    (pictures / "002.txt").write_text("")
+    run("batch", pictures, "-o", tmp_path / "one", "--assess-only")
+    calls = fake.engines["perceptual"].calls
+    run("batch", pictures, "-o", tmp_path / "four", "--assess-only", "--batch", 4)
+    assert said(tmp_path / "four") == said(tmp_path / "one")
+    assert [record["status"] for record in said(tmp_path / "one")].count("assessed") == 4
+    assert fake.engines["perceptual"].calls - calls < calls
+
+
 def test_a_dry_run_writes_nothing_and_counts_what_is_needed(run, fake, pictures, tmp_path):
     (pictures / "005.png").write_bytes(b"no picture")
     done = run("batch", pictures, "-o", tmp_path / "out", "--dry-run", "--json")
@@ -350,6 +363,47 @@ def test_kills_lose_nothing_repeat_nothing_and_leave_nothing_half(run, fake, tmp
     assert any(0 < length < 24 for length in lengths)
     code, _, stderr = finish(command(pictures, out))
     check_finished(out, whole, code, stderr)
+
+
+def test_ctrl_c_stops_between_two_steps_and_a_second_run_goes_on(tmp_path):
+    pictures, out = make(tmp_path / "in", 24), tmp_path / "out"
+    process = command(pictures, out)
+    while process.poll() is None and not stamps(out / "images"):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    code, _, stderr = finish(process)
+    assert (code, stderr) == (130, "cancelled\n")
+    assert len(said(out)) < 24
+    assert finish(command(pictures, out))[0] == 0
+    assert [record["image"] for record in kept.read(out)] == [f"{number:03}.png" for number in range(24)]
+
+
+def test_a_device_that_is_lost_stops_the_run(run, fake, tmp_path):
+    pictures = make(tmp_path / "in", 20)
+
+    def lost(**arrays):
+        raise DeviceError("The GPU is gone.")
+
+    fake.engines["perceptual"]._function = lost
+    done = run("batch", pictures, "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "5 rows in a row failed by the device" in done.stderr
+    assert len(said(tmp_path / "out")) < 6
+
+
+def test_without_pyarrow_records_are_jsonl_alone_and_come_later(run, fake, pictures, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "pyarrow", None)
+        patch.setattr(kept, "find_spec", lambda name: None)
+        done = run("batch", pictures, "-o", out)
+        assert (done.exit_code, "pyarrow is not installed" in done.stderr) == (0, True)
+        (pictures / "t.parquet").write_bytes(b"")
+        assert "pip install '.[batch]'" in run("batch", pictures / "t.parquet", "-o", out).stderr
+    assert not list(out.glob("records/*.parquet"))
+    (pictures / "t.parquet").unlink()
+    run("batch", pictures, "-o", out)
+    assert pq.read_metadata(out / "records" / "part-00000.parquet").num_rows == 6
 
 
 def stamps(folder):

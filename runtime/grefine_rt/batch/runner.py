@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain, count, islice, repeat
 from pathlib import Path
 
 from grefine_rt.assessor import Assessor
 from grefine_rt.batch.records import Record, Records
 from grefine_rt.batch.rows import Row
 from grefine_rt.batch.settings import BatchOptions
-from grefine_rt.batch.work import Done, finish, prepare, read_row, work
+from grefine_rt.batch.work import Done, Ready, finish, prepare, read_row, work_all
 from grefine_rt.cancel import CancelToken
 from grefine_rt.errors import DeviceError, OptionError
 from grefine_rt.files import write_whole
@@ -59,50 +60,72 @@ def run_rows(
     """The records of rows in their order, or the ids of those that are skipped.
 
     skip: says of an image_id whether it is done already. write: takes a result's name and bytes, before its record is
-    given. jobs: rows that are refined at a time; it changes nothing but the time. Raises BundleError, Cancelled, and
-    what `write` raises; DeviceError after five rows in a row that failed by it.
+    given. jobs: rows, or batches of them, that are worked on at a time; it changes nothing but the time. Raises
+    BundleError, Cancelled, and what `write` raises; DeviceError after five rows in a row that failed by it.
     """
     cancel = cancel or CancelToken()
-    seen: set[str] = set()
+    reader = _Reader(batch, skip)
 
-    def read(row: Row) -> Future[Done] | str:
-        if row.image_id is not None and row.image_id not in seen and skip(row.image_id):
-            seen.add(row.image_id)
-            return row.image_id  # not even read
-        image_id, data = read_row(row)
-        if image_id in seen:
-            image_id, text = _another(image_id, seen), f'The id "{image_id}" stands twice in the input.'
-            data = OptionError(text if row.image_id else "This row repeats another one.")
-        seen.add(image_id)
-        if skip(image_id):
-            return image_id
-        ready = prepare(row, data, image_id, batch)
-        return working.submit(work, assessor, ready, batch, cancel)
+    def begin(group: Sequence[Row]) -> tuple[list[Ready | str], Future[list[Done]]]:
+        read = [reader.read(row) for row in group]
+        ready = [item for item in read if isinstance(item, Ready)]
+        return read, working.submit(work_all, assessor, ready, batch, cancel)
 
-    def store(read_future: Future[Future[Done] | str]) -> Record | str:
-        inner = read_future.result()
-        if isinstance(inner, str):
-            return inner
-        done = finish(inner.result(), batch)
-        if done.data is not None:
-            write(done.record["output"], done.data)
-        return done.record
+    def store(begun: Future[tuple[list[Ready | str], Future[list[Done]]]]) -> list[Record | str]:
+        read, worked = begun.result()
+        done = iter(worked.result())
+        return [item if isinstance(item, str) else _store(next(done), batch, write) for item in read]
 
     with _pool(1) as reading, _pool(jobs) as working, _pool(1) as writing:
-        waiting: deque[Future[Record | str]] = deque()
+        waiting: deque[Future[list[Record | str]]] = deque()
         lost = 0
         try:
-            for row in rows:
-                waiting.append(writing.submit(store, reading.submit(read, row)))
-                if len(waiting) > jobs + _AHEAD:
-                    record = waiting.popleft().result()
-                    lost = _still_there(record, lost)
-                    yield record
-            while waiting:
-                yield waiting.popleft().result()
+            for group in chain(_groups(rows, batch.together), repeat(None)):
+                if group is not None:
+                    waiting.append(writing.submit(store, reading.submit(begin, group)))
+                elif not waiting:
+                    return
+                if group is None or len(waiting) > jobs + _AHEAD:
+                    for record in waiting.popleft().result():
+                        lost = _still_there(record, lost)
+                        yield record
         except BaseException:
             cancel.cancel()  # a step in progress ends, what waits is never begun
             raise
+
+
+class _Reader:
+    """Reads rows one after the other, and knows which ids it has seen."""
+
+    def __init__(self, batch: BatchOptions, skip: Callable[[str], bool]) -> None:
+        self._batch, self._skip = batch, skip
+        self._seen: set[str] = set()
+
+    def read(self, row: Row) -> Ready | str:
+        """The row, ready to be worked on, or its id where that is done already."""
+        if row.image_id is not None and row.image_id not in self._seen and self._skip(row.image_id):
+            self._seen.add(row.image_id)
+            return row.image_id  # its picture is not even read
+        image_id, data = read_row(row)
+        if image_id in self._seen:
+            given = f'The id "{image_id}" stands twice in the input.'
+            data = OptionError(given if row.image_id else "This row repeats another one.")
+            image_id = next(name for n in count(2) if (name := f"{image_id}~{n}") not in self._seen)
+        self._seen.add(image_id)
+        return image_id if self._skip(image_id) else prepare(row, data, image_id, self._batch)
+
+
+def _store(done: Done, batch: BatchOptions, write: Callable[[str, bytes], None]) -> Record:
+    done = finish(done, batch)
+    if done.data is not None:
+        write(done.record["output"], done.data)
+    return done.record
+
+
+def _groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    left = iter(rows)
+    while group := list(islice(left, size)):
+        yield group
 
 
 def run_batch(
@@ -144,13 +167,6 @@ def to_repeat(records: Records, outdir: Path, failures: bool) -> set[str]:
         if (record["status"] == "refined" and not (outdir / record["output"]).is_file())
         or (failures and record["status"] == "failed")
     }
-
-
-def _another(image_id: str, seen: set[str]) -> str:
-    number = 2
-    while f"{image_id}~{number}" in seen:
-        number += 1
-    return f"{image_id}~{number}"
 
 
 def _still_there(record: Record | str, lost: int) -> int:

@@ -22,12 +22,14 @@ _GROUPS: Mapping[str, type[Any]] = {"assess": AssessOptions, "plan": PlanOptions
 @dataclass(frozen=True)
 class BatchOptions:
     """mode: "refine", or "assess" for scores alone. options, seed: of every row that sets none of its own. encoding: of
-    the results."""
+    the results. together: rows that are assessed in one run of each graph; above 1 their scores may differ by rounding
+    from those of a row alone."""
 
     mode: Mode = "refine"
     options: RefineOptions = field(default_factory=RefineOptions)
     seed: int = 0
     encoding: Encoding = field(default_factory=Encoding)
+    together: int = 1
 
     def run_of(self, manifest: Manifest) -> dict[str, Any]:
         """What makes the results of a run what they are, as JSON; two runs that differ in it share no folder."""
@@ -38,6 +40,7 @@ class BatchOptions:
             "mode": self.mode,
             "seed": self.seed if self.mode == "refine" else None,
             "options": repr(self.options),
+            "batch": self.together if self.mode == "assess" else 1,
             "encoding": repr(self.encoding) if self.mode == "refine" else None,
         }
 

@@ -98,7 +98,8 @@ def last(record: Record) -> float:
     """The sum p + a after the run, or as found where nothing was refined."""
     total = 0.0
     for name in ("perceptual", "alignment"):
-        total += record.get(f"{name}_after", record[f"{name}_before"])
+        value: float = record[f"{name}_after" if f"{name}_after" in record else f"{name}_before"]
+        total += value
     return total
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from grefine_rt.assessor import Assessor
 from grefine_rt.batch.records import SCORES, Record
 from grefine_rt.batch.rows import Row, file_stem, id_of
 from grefine_rt.batch.settings import BatchOptions, with_values
-from grefine_rt.cancel import Cancels
+from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.errors import BundleError, Cancelled, GRefineError, OptionError
 from grefine_rt.imaging.encode import FORMATS, encode, suffix_for
 from grefine_rt.imaging.image import Picture, load
@@ -73,6 +73,44 @@ def prepare(row: Row, data: bytes | GRefineError, image_id: str, batch: BatchOpt
         return Ready(failed(record, error))
 
 
+def work_all(
+    assessor: Assessor | Refiner, rows: Sequence[Ready], batch: BatchOptions, cancel: Cancels | None = None
+) -> list[Done]:
+    """Work on rows; where they are assessed, those of equal options share the runs of the graphs."""
+    whole = [row for row in rows if row.picture is not None and row.options is not None]
+    if batch.mode != "assess" or len(whole) < 2:
+        return [work(assessor, row, batch, cancel) for row in rows]
+    found: dict[int, Done] = {}
+    for options, group in _by_options(whole):
+        stop_if_cancelled(cancel, "before a batch")
+        start = time.perf_counter()
+        pictures = [row.picture for row in group if row.picture is not None]
+        prompts = [row.record["prompt"] for row in group]
+        try:
+            assessments = list(assessor.assess_batch(pictures, prompts, options.assess, len(group)))
+            spent = 1000 * (time.perf_counter() - start) / len(group)
+            for row, assessment in zip(group, assessments, strict=True):
+                found[id(row)] = Done(_assessed(assessor, row, options, assessment, spent))
+        except STOPS:
+            raise
+        except Exception:  # of one of them; alone each says its own
+            continue
+    return [found.get(id(row)) or work(assessor, row, batch, cancel) for row in rows]
+
+
+def _by_options(rows: Sequence[Ready]) -> list[tuple[RefineOptions, list[Ready]]]:
+    groups: list[tuple[RefineOptions, list[Ready]]] = []
+    for row in rows:
+        assert row.options is not None
+        for options, group in groups:
+            if options == row.options:
+                group.append(row)
+                break
+        else:
+            groups.append((row.options, [row]))
+    return groups
+
+
 def work(
     assessor: Assessor | Refiner, ready: Ready, batch: BatchOptions, cancel: Cancels | None = None
 ) -> Done:
@@ -80,6 +118,7 @@ def work(
     if ready.picture is None or ready.options is None:
         return Done(ready.record)
     try:
+        stop_if_cancelled(cancel, "before a row")
         if batch.mode == "assess" or not isinstance(assessor, Refiner):
             return Done(_assess(assessor, ready, ready.options))
         result = assessor.refine(
@@ -163,7 +202,12 @@ def _assess(assessor: Assessor, ready: Ready, options: RefineOptions) -> Record:
     assert ready.picture is not None
     start = time.perf_counter()
     found = assessor.assess(ready.picture, ready.record["prompt"], options.assess)
-    spent = 1000 * (time.perf_counter() - start)
+    return _assessed(assessor, ready, options, found, 1000 * (time.perf_counter() - start))
+
+
+def _assessed(
+    assessor: Assessor, ready: Ready, options: RefineOptions, found: Assessment, spent: float
+) -> Record:
     record = {**ready.record, **_scores(found, "before"), **_found(found), "status": "assessed"}
     record["notes"] = [*ready.record["notes"], *found.notes]
     if isinstance(assessor, Refiner):
