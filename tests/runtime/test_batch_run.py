@@ -121,7 +121,7 @@ def test_a_result_that_was_deleted_is_made_again(run, fake, pictures, tmp_path):
 
 def test_other_options_or_another_bundle_need_another_folder(run, fake, pictures, tmp_path):
     run("batch", pictures, "-o", tmp_path / "out")
-    for more in (["--seed", 1], ["--options", '{"drafts": 2}'], ["--assess-only"], ["--format", "webp"]):
+    for more in (["--seed", 1], ["--drafts", 2], ["--assess-only"], ["--format", "webp"]):
         done = run("batch", pictures, "-o", tmp_path / "out", *more)
         assert done.exit_code == 2
         assert "another run" in done.stderr or "another" in done.stderr
@@ -433,7 +433,7 @@ def test_the_embedded_bundle_gives_the_bits_of_single_calls_side_by_side(run, mi
         for suffix in (".png", ".txt"):
             (pictures / (name + suffix)).write_bytes((examples / (name + suffix)).read_bytes())
     out = tmp_path / "out"
-    done = run("batch", pictures, "-o", out, "--threads", 1, "--jobs", 2, "--options", '{"stage1_steps": 4}')
+    done = run("batch", pictures, "-o", out, "--threads", 1, "--jobs", 2, "--stage1-steps", 4)
     assert done.exit_code == 0, done.stderr
     from grefine_rt import PlanOptions, RefineOptions
 

@@ -27,9 +27,10 @@ class Needs:
     _looked: float = 0.0
     _spent_ms: float = 0.0
 
-    def add(self, record: Record) -> None:
-        """Count a row that was assessed."""
-        if record["status"] == "failed":
+    def add(self, record: Record, refuses: bool) -> None:
+        """Count a row that was assessed; `refuses` whether pictures outside the bundle's domain are refused."""
+        outside = refuses and record.get("domain") is not None and not record["domain"]["inside"]
+        if record["status"] == "failed" or outside:
             self.failed += 1
             return
         first, second = record.get("regenerate"), record.get("restore") or record.get("restore_first")

@@ -26,7 +26,7 @@ from grefine_rt.files import write_whole
 Record = dict[str, Any]
 Kind = Literal["text", "real", "whole", "flag", "texts", "json"]
 
-SCORES = (
+SCORES = (  # those of metrics also stand in `metrics_before` and `metrics_after`, with any others
     *("perceptual", "technical", "rationality", "naturalness", "alignment"),
     *("ip_iqa_quality", "ip_iqa_alignment", "image_reward"),
 )
@@ -47,6 +47,8 @@ COLUMNS: Mapping[str, Kind] = {
     "height": "whole",
     **{f"{name}_before": "real" for name in SCORES},
     **{f"{name}_after": "real" for name in SCORES},
+    "metrics_before": "json",
+    "metrics_after": "json",
     "phrases": "json",
     "domain": "json",
     "regenerate": "flag",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from grefine_rt.assess.indicator import Assessment, check_prompt
@@ -14,13 +14,15 @@ from grefine_rt.batch.records import SCORES, Record
 from grefine_rt.batch.rows import Row, file_stem, id_of
 from grefine_rt.batch.settings import BatchOptions, with_values
 from grefine_rt.cancel import Cancels, stop_if_cancelled
-from grefine_rt.errors import BundleError, Cancelled, GRefineError, OptionError
+from grefine_rt.errors import BundleError, Cancelled, DomainError, GRefineError, OptionError
 from grefine_rt.imaging.encode import FORMATS, encode, suffix_for
 from grefine_rt.imaging.image import Picture, load
 from grefine_rt.imaging.prompts.find import find_prompt
 from grefine_rt.plan.costs import TERA, plan_costs
 from grefine_rt.plan.graph_costs import assess_flops
-from grefine_rt.refiner import RefineOptions, Refiner
+from grefine_rt.plan.options import RefineOptions
+from grefine_rt.plan.plan import RefinePlan
+from grefine_rt.refiner import Refiner
 
 STOPS = (Cancelled, BundleError)
 """Errors that are no matter of one picture."""
@@ -58,10 +60,8 @@ def prepare(row: Row, data: bytes | GRefineError, image_id: str, batch: BatchOpt
         record |= {"width": picture.size[0], "height": picture.size[1]}
         prompt, negative, source = _prompt(row, picture)
         record |= {"prompt": prompt, "prompt_source": source, "options": dict(row.options or {})}
-        options = batch.options
-        if negative and not options.plan.negative:
-            options = replace(options, plan=replace(options.plan, negative=negative))
-        options = with_values(options, row.options or {})
+        found = {"negative": negative} if negative and not batch.options.plan.negative else {}
+        options = with_values(batch.options, {**found, **(row.options or {})})
         seed = batch.seed if row.seed is None else row.seed
         record |= {"negative": options.plan.negative, "seed": str(seed)}
         check_prompt(prompt)
@@ -148,6 +148,9 @@ def work(
         return Done(record, made=result)
     except STOPS:
         raise
+    except DomainError as error:
+        found = assessor.assess(ready.picture, ready.record["prompt"], ready.options.assess)
+        return Done(failed({**ready.record, **_scores(found, "before"), **_found(found)}, error))
     except Exception as error:
         return Done(failed(ready.record, error))
 
@@ -223,31 +226,27 @@ def _assessed(
 
 
 def _scores(found: Assessment, when: str) -> Record:
-    values = {
-        **{name: value for name, value in found.factors.items() if name in SCORES},
-        "perceptual": found.perceptual,
-        "alignment": found.alignment,
-        **{f"ip_iqa_{name}": value for name, value in (found.ip_iqa or {}).items()},
-        "image_reward": found.image_reward,
-    }
-    return {f"{name}_{when}": float(value) for name in SCORES if (value := values.get(name)) is not None}
+    metrics = {name: float(score.value) for name, score in found.metrics.items()}
+    values = {**found.factors, "perceptual": found.perceptual, "alignment": found.alignment, **metrics}
+    scores = {f"{name}_{when}": float(values[name]) for name in SCORES if name in values}
+    return {**scores, f"metrics_{when}": metrics}
 
 
 def _found(found: Assessment) -> Record:
-    domain = getattr(found, "domain", None)  # of bundles that were made for one kind of picture
+    phrases = [
+        {"text": phrase.text, "noun": phrase.noun, "defect": phrase.defect} for phrase in found.phrases
+    ]
     return {
-        "phrases": [
-            {"text": phrase.text, "noun": phrase.noun, "defect": phrase.defect} for phrase in found.phrases
-        ],
-        "domain": dataclasses.asdict(domain) if dataclasses.is_dataclass(domain) else None,  # type: ignore[arg-type]
+        "phrases": phrases,
+        "domain": None if found.domain is None else dataclasses.asdict(found.domain),
     }
 
 
-def _plan(plan: Any) -> Mapping[str, Any]:
+def _plan(plan: RefinePlan) -> Mapping[str, Any]:
     return {
         "regenerate": bool(plan.regenerate),
         "restore": bool(plan.restore),
-        "restore_first": bool(plan.restore_first),
+        "restore_first": bool(plan.restore_first or plan.restored),
         "strength": float(plan.strength),
         "delta": float(plan.delta),
         "plan_prompt": plan.prompt,

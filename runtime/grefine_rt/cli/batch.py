@@ -1,20 +1,24 @@
 """`grefine-rt batch`: refine or assess many pictures, and go on where a run stopped."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from grefine_rt.cli import options as shared
+from grefine_rt.cli.method import takes
 from grefine_rt.cli.output import FAILED, cancelled_by_ctrl_c, console, print_json, say
+from grefine_rt.errors import OptionError
+from grefine_rt.plan.options import RefineOptions
 
 if TYPE_CHECKING:
     from grefine_rt.batch.runner import Tally
     from grefine_rt.batch.sources import SourceRows
 
 
+@takes(RefineOptions)
 def batch(
     source: Annotated[
         Path,
@@ -47,22 +51,10 @@ def batch(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Do rows anew that failed in a former run.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of every row that has none of its own.")] = 0,
-    options: Annotated[
-        str,
-        typer.Option(
-            metavar="JSON",
-            help='Options of every row by their names in Python, such as {"drafts": 1, "stages": [2]}; a column '
-            "'options' sets them for one row.",
-        ),
-    ] = "{}",
-    form: Annotated[
-        Literal["png", "jpeg", "jpg", "webp", "tiff", "avif"] | None,
-        typer.Option("--format", help="Format of the results. Default: each picture's own."),
-    ] = None,
-    quality: Annotated[
-        int | None, typer.Option(min=1, max=100, help="Of JPEG, WebP and AVIF.", show_default=False)
-    ] = None,
+    seed: shared.Seed = 0,
+    form: shared.Format = None,
+    quality: shared.Quality = None,
+    provenance: shared.Provenance = "keep",
     jobs: Annotated[
         int | None,
         typer.Option(
@@ -84,6 +76,8 @@ def batch(
     device: shared.Device = "auto",
     threads: shared.Threads = None,
     as_json: shared.Json = False,
+    *,
+    options: RefineOptions,
 ) -> None:
     """Refine many pictures, or assess them; a second run goes on where the first one stopped.
 
@@ -94,18 +88,17 @@ def batch(
     """
     from grefine_rt.assessor import Assessor
     from grefine_rt.batch.runner import worker
-    from grefine_rt.batch.settings import BatchOptions, with_values
+    from grefine_rt.batch.settings import BatchOptions, Mode
     from grefine_rt.batch.sources import SourceRows
-    from grefine_rt.errors import OptionError
     from grefine_rt.imaging.encode import Encoding
-    from grefine_rt.refiner import RefineOptions
 
     if output is None and not dry_run:
         raise OptionError("Give a folder for the results: -o OUTDIR.")
     rows = SourceRows(source, without=output)
-    wanted = with_values(RefineOptions(), _object(options))
-    mode: Literal["refine", "assess"] = "assess" if assess_only or dry_run else "refine"
-    settings = BatchOptions(mode, wanted, seed, Encoding(form, quality), together if mode == "assess" else 1)
+    mode: Mode = "assess" if assess_only or dry_run else "refine"
+    settings = BatchOptions(
+        mode, options, seed, Encoding(form, quality, provenance), together if mode == "assess" else 1
+    )
     with Assessor.load(bundle, device, threads) as loaded:
         manifest = loaded.bundle.manifest
         if not manifest.refines and (dry_run or not assess_only):
@@ -127,20 +120,6 @@ def batch(
     if tally.failed:
         say(f"error: {tally.failed} of {said['rows']} rows failed: their records say why")
         raise typer.Exit(FAILED)
-
-
-def _object(text: str) -> Mapping[str, Any]:
-    import json
-
-    from grefine_rt.errors import OptionError
-
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise OptionError("--options must be a JSON object of options and their values.")
-    return value
 
 
 def _run(
@@ -189,7 +168,7 @@ def _foresee(
     with cancelled_by_ctrl_c(token), _progress(rows) as on_row:
         for record in run_rows(assessor, rows, settings, jobs=jobs, cancel=token):
             if not isinstance(record, str):
-                needs.add(record)
+                needs.add(record, settings.options.outside == "refuse")
             on_row()
     seconds = needs.seconds(read(output) if output else ())
     if as_json:

@@ -10,14 +10,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from grefine_rt import __version__
 from grefine_rt.arrays import Array, Mask, Rgb
+from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment, check_prompt
+from grefine_rt.assess.scorers.base import Scale
 from grefine_rt.engine.devices import summary
 from grefine_rt.errors import ImageError, OptionError, OutputError
 from grefine_rt.files import check_writable, is_stream, write_whole
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from grefine_rt.assessor import Assessor
-    from grefine_rt.plan.make import RefinePlan
+    from grefine_rt.plan.plan import RefinePlan
     from grefine_rt.refiner import Refiner, RefineResult
 
 _MOST_PHRASES = 16
@@ -87,18 +89,6 @@ def read_prompt(image: Path, prompt: str | None, negative: str | None, picture: 
         found.source,
         found.seed,
     )
-
-
-def parse_tau(text: str | None) -> float | Literal["otsu"] | None:
-    """The option --tau; its range is for `PlanOptions` to check. Raises OptionError."""
-    if text is None:
-        return None
-    if text == "otsu":
-        return "otsu"
-    try:
-        return float(text)
-    except ValueError:
-        raise OptionError(f"--tau must be a number from 0 to 2, or otsu, not '{text}'.") from None
 
 
 @dataclass(frozen=True)
@@ -200,18 +190,32 @@ def all_maps(before: Assessment, mask: Mask | None, after: Assessment | None = N
 
 
 def scores_json(assessment: Assessment) -> dict[str, Any]:
-    """`before` and `after` of the JSON output; `image_reward` only where the bundle has it."""
-    reward = assessment.image_reward
-    return {
+    """`before` and `after` of the JSON output: both indicators, each metric of the bundle by name, `ip_iqa` null where
+    it has none, and under `scores` every score with its scale."""
+    found: dict[str, Any] = {
         "perceptual": float(assessment.perceptual),
         "alignment": float(assessment.alignment),
-        "ip_iqa": assessment.ip_iqa,
-        **({} if reward is None else {"image_reward": reward}),
+        "ip_iqa": None,
     }
+    for score in assessment.metrics.values():
+        if score.part:
+            found[score.metric] = {**(found.get(score.metric) or {}), score.part: score.value}
+        else:
+            found[score.metric] = score.value
+    found["scores"] = {
+        name: {
+            "value": float(score.value),
+            "scale": [score.scale.low, score.scale.high],
+            "higher_is_better": score.scale.higher_is_better,
+            "measures": score.scale.measures,
+        }
+        for name, score in assessment.scores.items()
+    }
+    return found
 
 
 def phrases_json(assessment: Assessment) -> list[dict[str, Any]]:
-    """`phrases` of the JSON output."""
+    """`phrases` of the JSON output; `known` only where the bundle has a domain."""
     return [
         {
             "text": phrase.text,
@@ -220,9 +224,31 @@ def phrases_json(assessment: Assessment) -> list[dict[str, Any]]:
             "noun_score": float(phrase.noun_score),
             "phrase_score": float(phrase.phrase_score),
             "defect": phrase.defect,
+            **({} if assessment.domain is None else {"known": phrase.known}),
         }
         for phrase in assessment.phrases
     ]
+
+
+def domain_json(assessment: Assessment) -> dict[str, Any]:
+    """`domain` of the JSON output, by that name; nothing for a bundle that is open to everything."""
+    found = assessment.domain
+    if found is None:
+        return {}
+    domain = {
+        "inside": found.inside,
+        "distance": found.distance,
+        "threshold": found.threshold,
+        "unknown_words": list(found.words),
+        "unknown_phrases": list(found.phrases),
+        "sentence": " ".join(filter(None, [found.picture_sentence, found.words_sentence])),
+    }
+    return {"domain": domain}
+
+
+def domain_fact(assessment: Assessment) -> dict[str, object]:
+    """What the report says of the domain; nothing for a bundle that is open to everything."""
+    return {} if assessment.domain is None else {"domain": assessment.domain.picture_sentence}
 
 
 def mask_json(plan: RefinePlan) -> dict[str, Any]:
@@ -252,39 +278,40 @@ def about(refiner: Refiner | Assessor, image: Path, seed: int | None = None) -> 
 
 
 def scores_table(before: Assessment, after: Assessment | None = None) -> Table:
-    """The scores, and where there is an `after`, what became of them."""
+    """The scores with their scales, and where there is an `after`, what became of them."""
     table = _table("score", *(("before", "after", "change") if after else ("value",)))
-    for name, first, then in _scores(before, after):
-        cells = [f"{first:.3f}"]
+    for name, scale, first, then in _scores(before, after):
+        cells = [scale.shown(first)]
         if then is not None:
-            cells += [f"{then:.3f}", f"{then - first:+.3f}"]
+            cells += [scale.shown(then), f"{then - first:+.3f}"]
         table.add_row(name, *cells)
     return table
 
 
-def _scores(before: Assessment, after: Assessment | None) -> Iterator[tuple[str, float, float | None]]:
-    yield "perceptual quality", before.perceptual, after.perceptual if after else None
-    for name, value in before.factors.items():
-        if name != "overall":
-            yield f"  {name}", value, after.factors[name] if after else None
-    yield "prompt alignment", before.alignment, after.alignment if after else None
-    for name, value in (before.ip_iqa or {}).items():
-        yield f"ip-iqa {name}", value, after.ip_iqa[name] if after and after.ip_iqa else None
-    if before.image_reward is not None:
-        yield "image reward", before.image_reward, after.image_reward if after else None
+def _scores(before: Assessment, after: Assessment | None) -> Iterator[tuple[str, Scale, float, float | None]]:
+    for name, score in before.scores.items():
+        yield score.title, score.scale, score.value, after.scores[name].value if after else None
+        factors = before.factors if name == "perceptual" else {}
+        for factor, value in factors.items():
+            if factor != "overall":
+                yield f"  {factor}", score.scale, value, after.factors[factor] if after else None
 
 
 def phrases_table(before: Assessment, after: Assessment | None = None) -> Table:
     """The phrases of the prompt and what was found of each."""
     table = _table("phrase", "noun", "phrase", "finding", *(("after",) if after else ()))
     for index, phrase in enumerate(before.phrases[:_MOST_PHRASES]):
-        cells = [f"{phrase.noun_score:.2f}", f"{phrase.phrase_score:.2f}", _FINDINGS[phrase.defect]]
+        cells = [f"{phrase.noun_score:.2f}", f"{phrase.phrase_score:.2f}", _finding(phrase)]
         if after:
-            cells.append(_FINDINGS[after.phrases[index].defect])
+            cells.append(_finding(after.phrases[index]))
         table.add_row(phrase.text, *cells)
     if len(before.phrases) > _MOST_PHRASES:
         table.add_row(f"... and {len(before.phrases) - _MOST_PHRASES} more")
     return table
+
+
+def _finding(phrase: PhraseScore) -> str:
+    return _FINDINGS[phrase.defect] if phrase.known else "unknown"
 
 
 def _table(first: str, *others: str) -> Table:

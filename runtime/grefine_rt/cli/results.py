@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from grefine_rt.cli import pictures
 from grefine_rt.cli.output import console
 from grefine_rt.diffusion.solver import unet_calls
+from grefine_rt.plan.change import alternatives
 from grefine_rt.plan.reasons import cost_words
 from grefine_rt.report.report import ReportData
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from grefine_rt.cli.pictures import Outputs, Prompted
     from grefine_rt.imaging.image import Picture
     from grefine_rt.plan.costs import PlanCosts
-    from grefine_rt.plan.make import RefinePlan
+    from grefine_rt.plan.plan import RefinePlan
     from grefine_rt.refiner import Refiner, RefineResult
 
 
@@ -25,7 +26,7 @@ def steps(plan: RefinePlan) -> tuple[int, int]:
     """Steps that stage 1 and stage 2 really ran, each time; 0 for a stage that was skipped."""
     return (
         unet_calls(plan.stage1_steps, plan.strength) if plan.regenerate else 0,
-        unet_calls(plan.stage2_steps, plan.delta) if plan.restore or plan.restore_first else 0,
+        unet_calls(plan.stage2_steps, plan.delta) if plan.restorations else 0,
     )
 
 
@@ -51,19 +52,20 @@ def plan_json(
         "backends": pictures.backends_json(refiner),
         "before": pictures.scores_json(before),
         "phrases": pictures.phrases_json(before),
+        **pictures.domain_json(before),
         "mask": pictures.mask_json(plan),
         "plan": {
             "stage1_steps": stage1_steps,
             "stage2_steps": stage2_steps,
             "strength": float(plan.strength),
-            "restore_first": plan.restore_first,
+            "restore_first": plan.restore_first or plan.restored,
             "keep_good": plan.keep_good,
             "prompt": plan.prompt,
             **({} if crops is None else {"crops": crops}),
             **(
                 {}
                 if costs is None
-                else {"tflop": {**asdict(costs), "total": costs.total, "alternatives": plan.alternatives}}
+                else {"tflop": {**asdict(costs), "total": costs.total, "alternatives": alternatives(plan)}}
             ),
         },
     }
@@ -110,7 +112,7 @@ def write_more(
                 if stage1_steps
                 else "skipped",
                 "stage 2": f"{stage2_steps} steps at strength {plan.delta:.2f}"
-                + (", also before stage 1" if plan.restore_first else "")
+                + (", also before stage 1" if plan.restored else "")
                 if stage2_steps
                 else "skipped",
                 "regions": len(plan.boxes),
@@ -119,7 +121,7 @@ def write_more(
             },
             reasons=plan.reasons,
             timings=result.timings,
-            about=pictures.about(refiner, image, result.seed),
+            about=pictures.about(refiner, image, result.seed) | pictures.domain_fact(result.before),
             notes=notes,
         )
     )
@@ -146,5 +148,5 @@ def show_plan(before: Assessment, plan: RefinePlan) -> None:
         out.print(pictures.phrases_table(before))
     for reason in plan.reasons:
         out.print(f"- {reason}", soft_wrap=True)
-    for option, tflop in plan.alternatives.items():
+    for option, tflop in alternatives(plan).items():
         out.print(f"  --{option.replace('_', '-')} makes it {tflop:.3g} TFLOP", soft_wrap=True)
