@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from grefine_rt import Refiner
+from grefine_rt.assess.domain import Domain, Membership
 from grefine_rt.batch import records as kept
 from grefine_rt.batch.report import render
 from grefine_rt.batch.summary import reason_of
@@ -148,6 +149,8 @@ def test_what_cannot_be_done_is_a_row_and_the_rest_goes_on(run, fake, pictures, 
         "PromptError",
         "ImageError",
     ]
+    assert found[1]["error"].startswith('The file "001.png"')
+    assert found[4]["error"] == 'The file "004.png" is empty; it holds no image.'
     page = (out / "report.html").read_text("utf-8")
     assert "Failed: 4" in page
     assert run("batch", pictures, "-o", out).exit_code == 1  # they are still not done
@@ -156,6 +159,22 @@ def test_what_cannot_be_done_is_a_row_and_the_rest_goes_on(run, fake, pictures, 
     again = json.loads(run("batch", pictures, "-o", out, "--retry-failed", "--json").stdout)
     assert (again["rows"], again["done_before"], again["failed"]) == (6, 2, 3)
     assert len({record["image_id"] for record in kept.read(out)}) == len(said(out)) == 6
+
+
+def test_a_picture_outside_the_domain_is_a_row_with_its_scores(run, fake, pictures, tmp_path, monkeypatch):
+    where = Membership("fake", False, 9.0, 2.0)
+    monkeypatch.setattr(Domain, "membership", lambda self, *arguments: where)
+    out = tmp_path / "out"
+    assert run("batch", pictures, "-o", out).exit_code == 1
+    for record in kept.read(out):
+        assert (record["status"], record["error_kind"]) == ("failed", "DomainError")
+        assert record["domain"]["distance"] == 9.0
+        assert 0 <= record["perceptual_before"] <= 1
+    assert not images(out)
+    needs = json.loads(run("batch", pictures, "--dry-run", "--json").stdout)
+    assert (needs["failed"], needs["assessed"]) == (6, 0)
+    done = run("batch", pictures, "-o", tmp_path / "all", "--outside", "refine")
+    assert (done.exit_code, len(images(tmp_path / "all"))) == (0, 6)
 
 
 def test_an_error_nobody_foresaw_costs_one_row(run, fake, pictures, tmp_path):
@@ -310,6 +329,7 @@ def test_the_report_of_ten_thousand_rows_is_small_and_escapes_what_users_wrote(t
 BATCH = """
 import time
 from grefine_rt import Assessor, Refiner
+from grefine_rt.assess.domain import Domain, Membership
 from grefine_rt.batch import records
 from grefine_rt.cli import main
 from tests.support import fake_bundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from grefine_rt.assess.indicator import Assessment, check_prompt
@@ -14,7 +14,7 @@ from grefine_rt.batch.records import SCORES, Record
 from grefine_rt.batch.rows import Row, file_stem, id_of
 from grefine_rt.batch.settings import BatchOptions, with_values
 from grefine_rt.cancel import Cancels, stop_if_cancelled
-from grefine_rt.errors import BundleError, Cancelled, DomainError, GRefineError, OptionError
+from grefine_rt.errors import BundleError, Cancelled, DomainError, GRefineError, ImageError, OptionError
 from grefine_rt.imaging.encode import FORMATS, encode, suffix_for
 from grefine_rt.imaging.image import Picture, load
 from grefine_rt.imaging.prompts.find import find_prompt
@@ -26,6 +26,9 @@ from grefine_rt.refiner import Refiner
 
 STOPS = (Cancelled, BundleError)
 """Errors that are no matter of one picture."""
+
+_BYTES = "The image data"
+"""What messages call a picture that came as bytes."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ def prepare(row: Row, data: bytes | GRefineError, image_id: str, batch: BatchOpt
             raise OptionError(row.error)
         if isinstance(data, GRefineError):
             raise data
-        picture = load(data)
+        picture = _load(data, row.name)
         record |= {"width": picture.size[0], "height": picture.size[1]}
         prompt, negative, source = _prompt(row, picture)
         record |= {"prompt": prompt, "prompt_source": source, "options": dict(row.options or {})}
@@ -187,6 +190,17 @@ def read_row(row: Row) -> tuple[str, bytes | GRefineError]:
     except GRefineError as error:
         return id_of(row, b""), error
     return id_of(row, data), data
+
+
+def _load(data: bytes, name: str) -> Picture:
+    """A picture whose messages call it by its name in the input. Raises ImageError."""
+    called = f'The file "{name}"'
+    try:
+        picture = load(data)
+    except ImageError as error:
+        raise ImageError(str(error).replace(_BYTES, called, 1)) from None
+    notes = tuple(note.replace(_BYTES, called, 1) for note in picture.notes)
+    return replace(picture, name=called, notes=notes)
 
 
 def _prompt(row: Row, picture: Picture) -> tuple[str, str, str]:
