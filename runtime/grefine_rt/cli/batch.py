@@ -18,60 +18,66 @@ if TYPE_CHECKING:
     from grefine_rt.batch.sources import SourceRows
 
 
+_Input = Annotated[
+    Path,
+    typer.Argument(
+        metavar="INPUT",
+        help="A folder of pictures or of .tar shards, one .tar shard, or a .csv, .jsonl or .parquet table.",
+        show_default=False,
+    ),
+]
+_Outdir = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="OUTDIR",
+        help="Folder of the results and records; one that was begun is gone on with.",
+        show_default=False,
+    ),
+]
+_AssessOnly = Annotated[bool, typer.Option("--assess-only", help="Scores alone; nothing is refined.")]
+_DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Assess only, write nothing, and say what refining all would take."),
+]
+_Page = Annotated[
+    bool, typer.Option("--report", help="Write OUTDIR/report.html, one page over the whole run.")
+]
+_Retry = Annotated[bool, typer.Option("--retry-failed", help="Do rows anew that failed in a former run.")]
+_Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Pictures that are worked on at a time. Default: 2 on the CPU, 1 on a GPU, whose memory it takes.",
+        show_default=False,
+    ),
+]
+_Together = Annotated[
+    int,
+    typer.Option(
+        "--batch",
+        min=1,
+        help="With --assess-only and --dry-run: pictures in one run of a graph. Above 1 it is faster, and scores may "
+        "differ by rounding from those of a picture alone.",
+    ),
+]
+
+
 @takes(RefineOptions)
 def batch(
-    source: Annotated[
-        Path,
-        typer.Argument(
-            metavar="INPUT",
-            help="A folder of pictures or of .tar shards, one .tar shard, or a .csv, .jsonl or .parquet table.",
-            show_default=False,
-        ),
-    ],
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="OUTDIR",
-            help="Folder of the results and records; one that was begun is gone on with.",
-            show_default=False,
-        ),
-    ] = None,
-    assess_only: Annotated[
-        bool, typer.Option("--assess-only", help="Scores alone; nothing is refined.")
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Assess only, write nothing, and say what refining all would take."),
-    ] = False,
-    report: Annotated[
-        bool, typer.Option("--report", help="Write OUTDIR/report.html, one page over the whole run.")
-    ] = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Do rows anew that failed in a former run.")
-    ] = False,
+    source: _Input,
+    output: _Outdir = None,
+    assess_only: _AssessOnly = False,
+    dry_run: _DryRun = False,
+    report: _Page = False,
+    retry_failed: _Retry = False,
     seed: shared.Seed = 0,
     form: shared.Format = None,
     quality: shared.Quality = None,
     provenance: shared.Provenance = "keep",
-    jobs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Pictures that are worked on at a time. Default: 2 on the CPU, 1 on a GPU, whose memory it takes.",
-            show_default=False,
-        ),
-    ] = None,
-    together: Annotated[
-        int,
-        typer.Option(
-            "--batch",
-            min=1,
-            help="With --assess-only and --dry-run: pictures in one run of a graph. Above 1 it is faster, and scores "
-            "may differ by rounding from those of a picture alone.",
-        ),
-    ] = 1,
+    jobs: _Jobs = None,
+    together: _Together = 1,
     bundle: shared.Bundle = "mini",
     device: shared.Device = "auto",
     threads: shared.Threads = None,
@@ -111,14 +117,20 @@ def batch(
             return
         assert output is not None
         tally = _run(assessor, rows, settings, jobs, output, retry_failed, report)
-    said = {"rows": tally.new + tally.former, "done_before": tally.former, "failed": tally.failed}
+    _tell(tally, output, as_json)
+
+
+def _tell(tally: "Tally", output: Path, as_json: bool) -> None:
+    """What became of the rows; exit code 1 where some failed."""
+    rows = tally.new + tally.former
     if as_json:
-        print_json({**said, "records": str(output / "records")})
+        counts = {"rows": rows, "done_before": tally.former, "failed": tally.failed}
+        print_json({**counts, "records": str(output / "records")})
     else:
         words = f", {tally.former} of them by a former run" if tally.former else ""
-        console().print(f"{said['rows']} rows{words}; written: {output}", soft_wrap=True)
+        console().print(f"{rows} rows{words}; written: {output}", soft_wrap=True)
     if tally.failed:
-        say(f"error: {tally.failed} of {said['rows']} rows failed: their records say why")
+        say(f"error: {tally.failed} of {rows} rows failed: their records say why")
         raise typer.Exit(FAILED)
 
 
