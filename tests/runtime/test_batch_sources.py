@@ -191,6 +191,11 @@ def test_what_is_no_input_is_refused(tmp_path):
             SourceRows(tmp_path / path)
 
 
+def test_results_do_not_go_among_the_inputs(folder):
+    with pytest.raises(OptionError, match="choose another folder"):
+        SourceRows(folder, without=folder / "sub" / "..")
+
+
 def test_an_id_follows_from_name_content_and_what_the_row_says():
     row = Row("a.png", prompt="a house")
     assert id_of(row, b"1") == id_of(Row("a.png", prompt="a house"), b"1")

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from grefine_rt.batch.tables import parquet
 from grefine_rt.errors import OptionError, OutputError
@@ -164,11 +164,13 @@ def opened(outdir: Path, run: Mapping[str, Any], partition: int = 1000) -> Itera
     try:
         (outdir / "images").mkdir(parents=True, exist_ok=True)
         (outdir / "records").mkdir(exist_ok=True)
-        with _alone(outdir):
-            _check_run(outdir, run)
-            yield Records(outdir / "records", partition)
+        lock = (outdir / ".lock").open("ab")
     except OSError as error:
         raise OutputError(f'The folder "{outdir}" cannot be written: {error.strerror or error}.') from None
+    with lock:
+        _take(lock, outdir)
+        _check_run(outdir, run)
+        yield Records(outdir / "records", partition)
 
 
 def read(outdir: str | os.PathLike[str]) -> Iterator[Record]:
@@ -198,20 +200,17 @@ def _check_run(outdir: Path, run: Mapping[str, Any]) -> None:
         )
 
 
-@contextmanager
-def _alone(outdir: Path) -> Iterator[None]:
-    with (outdir / ".lock").open("ab") as file:
-        try:
-            import fcntl
+def _take(lock: BinaryIO, outdir: Path) -> None:
+    try:
+        import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OptionError(
-                f'Another process works in "{outdir}": wait for it, or choose another folder.'
-            ) from None
-        except (ImportError, OSError):
-            pass  # no locks here
-        yield
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OptionError(
+            f'Another process works in "{outdir}": wait for it, or choose another folder.'
+        ) from None
+    except (ImportError, OSError):
+        pass  # no locks here
 
 
 def _line(record: Record) -> bytes:

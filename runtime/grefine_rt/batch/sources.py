@@ -29,6 +29,10 @@ class SourceRows:
     def __post_init__(self) -> None:
         """Raises OptionError for what is none of these, and for an empty folder."""
         name = self.input.name.lower()
+        if self.without is not None and self.without.resolve() == self.input.resolve():
+            raise OptionError(
+                f'The results cannot go into the input "{self.input}" itself: choose another folder.'
+            )
         if self.input.is_dir():
             if next(iter(self), None) is None:
                 raise OptionError(
