@@ -4,11 +4,13 @@ import json
 import random
 import signal
 import sys
+import tarfile
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -92,6 +94,28 @@ def test_parquet_and_jsonl_hold_the_same(run, fake, pictures, tmp_path):
         for name, kind in kept.COLUMNS.items():
             value = json.loads(row[name]) if kind == "json" and row[name] else row[name]
             assert value == record.get(name), name
+
+
+@pytest.mark.parametrize("form", ["tar", "parquet"])
+def test_pictures_that_come_as_bytes_give_the_same(run, fake, pictures, tmp_path, form):
+    files, source = sorted(pictures.glob("*.png")), tmp_path / f"source.{form}"
+    if form == "tar":
+        with tarfile.open(source, "w") as archive:
+            for path in sorted(pictures.iterdir()):
+                archive.add(path, path.name)
+    else:
+        rows = [
+            {"image": {"bytes": path.read_bytes(), "path": path.name}, "prompt": "a house, the sea"}
+            for path in files
+        ]
+        pq.write_table(pa.Table.from_pylist(rows), source)
+    run("batch", pictures, "-o", tmp_path / "folder")
+    done = run("batch", source, "-o", tmp_path / "out", "--report")
+    assert (done.exit_code, done.stderr) == (0, "")
+    there, here = kept.read(tmp_path / "folder"), kept.read(tmp_path / "out")
+    for one, other in zip(there, here, strict=True):
+        first, second = tmp_path / "folder" / one["output"], tmp_path / "out" / other["output"]
+        np.testing.assert_array_equal(pixels(first), pixels(second))
 
 
 def test_a_second_run_does_nothing_twice(run, fake, pictures, tmp_path):
