@@ -2,11 +2,8 @@
 
 import json
 import random
-import signal
 import sys
 import tarfile
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -22,44 +19,13 @@ from grefine_rt.batch.report import render
 from grefine_rt.batch.summary import reason_of
 from grefine_rt.errors import DeviceError
 from tests.support import fake_bundle
+from tests.support.batch_runs import images, make, pixels, said
 from tests.support.fake_bundle import scene
-from tests.support.processes import finish, start
-
-KINDS = ("house", "tree", "sea", "poor")
-
-
-def make(folder, count, prompts=True):
-    """Pictures of random scenes, with side files."""
-    folder.mkdir()
-    draw = random.Random(3)
-    for number in range(count):
-        rows = [[draw.choice(KINDS) for _ in range(4)] for _ in range(4)]
-        Image.fromarray(scene(rows)).save(folder / f"{number:03}.png")
-        if prompts:
-            (folder / f"{number:03}.txt").write_text("a house, the sea")
-    return folder
 
 
 @pytest.fixture
 def pictures(tmp_path):
     return make(tmp_path / "in", 6)
-
-
-def pixels(path):
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def images(out):
-    return {path.name: path.read_bytes() for path in (out / "images").iterdir()}
-
-
-def said(out):
-    """The records without what differs from run to run: times."""
-    return [
-        {name: value for name, value in record.items() if not name.endswith("_ms")}
-        for record in kept.read(out)
-    ]
 
 
 @pytest.mark.parametrize("jobs", [1, 3])
@@ -350,78 +316,6 @@ def test_the_report_of_ten_thousand_rows_is_small_and_escapes_what_users_wrote(t
     assert reason_of('The file "a 1.png" has 3 pages of 4.5.') == 'The file "…" has N pages of N.'
 
 
-BATCH = """
-import time
-from grefine_rt import Assessor, Refiner
-from grefine_rt.assess.domain import Domain, Membership
-from grefine_rt.batch import records
-from grefine_rt.cli import main
-from tests.support import fake_bundle
-
-bundle = fake_bundle.Bundle()
-work = bundle.engines["perceptual"]._function
-
-def slowly(**arrays):
-    time.sleep(0.01)
-    return work(**arrays)
-
-bundle.engines["perceptual"]._function = slowly
-Assessor.load = lambda *arguments: Assessor(bundle)
-records.Records.__init__.__defaults__ = (5,)
-records.opened.__wrapped__.__defaults__ = (5,)
-main()
-"""
-"""The command on the fake bundle, slow enough to be killed; parts have five rows."""
-
-
-def command(pictures, out):
-    return start("batch", pictures, "-o", out, "--jobs", "2", program=("-c", BATCH))
-
-
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
-def test_kills_lose_nothing_repeat_nothing_and_leave_nothing_half(run, fake, tmp_path, kills):
-    pictures = make(tmp_path / "in", 24)
-    (pictures / "007.png").write_bytes(b"rubbish")
-    whole, out = tmp_path / "whole", tmp_path / "out0"
-    assert run("batch", pictures, "-o", whole).exit_code == 1
-    draw, killed, lengths = random.Random(kills), 0, []
-    while killed < kills:
-        process = command(pictures, out)
-        where = "records" if killed % 5 == 2 else "images"  # opening the records is a moment, too
-        before = stamps(out / where)
-        while process.poll() is None and stamps(out / where) == before:
-            time.sleep(0.005)
-        time.sleep(draw.uniform(0.0, 0.3))
-        process.send_signal(signal.SIGKILL)
-        code, _, stderr = finish(process)
-        for path in (out / "images").glob("*.png"):
-            pixels(path)  # whole
-        seen = [record["image_id"] for record in kept.read(out)]
-        assert len(seen) == len(set(seen))
-        lengths.append(len(seen))
-        if code == -signal.SIGKILL:
-            killed += 1
-            continue
-        check_finished(out, whole, code, stderr)
-        out = tmp_path / f"out{killed}"
-    assert any(0 < length < 24 for length in lengths)
-    code, _, stderr = finish(command(pictures, out))
-    check_finished(out, whole, code, stderr)
-
-
-def test_ctrl_c_stops_between_two_steps_and_a_second_run_goes_on(tmp_path):
-    pictures, out = make(tmp_path / "in", 24), tmp_path / "out"
-    process = command(pictures, out)
-    while process.poll() is None and not stamps(out / "images"):
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    code, _, stderr = finish(process)
-    assert (code, stderr) == (130, "cancelled\n")
-    assert len(said(out)) < 24
-    assert finish(command(pictures, out))[0] == 0
-    assert [record["image"] for record in kept.read(out)] == [f"{number:03}.png" for number in range(24)]
-
-
 def test_a_device_that_is_lost_stops_the_run(run, fake, tmp_path):
     pictures = make(tmp_path / "in", 20)
 
@@ -448,25 +342,6 @@ def test_without_pyarrow_records_are_jsonl_alone_and_come_later(run, fake, pictu
     (pictures / "t.parquet").unlink()
     run("batch", pictures, "-o", out)
     assert pq.read_metadata(out / "records" / "part-00000.parquet").num_rows == 6
-
-
-def stamps(folder):
-    """Names and times of the files in a folder that another process writes into."""
-    found = set()
-    for path in folder.glob("[!.]*"):
-        with suppress(FileNotFoundError):
-            found.add((path.name, path.stat().st_mtime_ns))
-    return found
-
-
-def check_finished(out, whole, code, stderr):
-    assert code == 1
-    assert "1 of 24 rows failed" in stderr
-    assert images(out) == images(whole)
-    assert said(out) == said(whole)
-    assert not [path for path in out.rglob("*") if path.name.endswith("-tmp")]
-    parts = sorted((out / "records").glob("*.parquet"))
-    assert [pq.read_metadata(part).num_rows for part in parts] == [5, 5, 5, 5, 4]
 
 
 def test_the_embedded_bundle_gives_the_bits_of_single_calls_side_by_side(run, mini, tmp_path):
