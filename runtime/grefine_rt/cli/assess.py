@@ -44,6 +44,7 @@ def assess(
     from grefine_rt.cli import pictures
     from grefine_rt.plan.make import make_plan
     from grefine_rt.plan.options import PlanOptions
+    from grefine_rt.report import answers
     from grefine_rt.report.report import ReportData
 
     picture, load_ms = pictures.read_picture(image)
@@ -76,7 +77,7 @@ def assess(
             "plan": 1000 * (planned - assessed),
             "total": load_ms + 1000 * (planned - start),
         }
-        written = outputs.write_maps(picture.rgb, pictures.all_maps(result, plan.mask if plan else None))
+        written = outputs.write_maps(picture.rgb, answers.all_maps(result, plan.mask if plan else None))
         notes = (*told.notes, *picture.notes, *result.notes)
         if plan is None:
             notes = (*notes, f"Bundle '{manifest.name}' only assesses, so no refining is planned.")
@@ -101,11 +102,11 @@ def assess(
                     **({"prompt_source": told.source} if told.notes else {}),
                     "seed": None,  # assessing draws no noise
                     "bundle": manifest.name,
-                    "device": pictures.device_of(assessor),
-                    "backends": pictures.backends_json(assessor),
-                    "before": pictures.scores_json(result),
-                    "phrases": pictures.phrases_json(result),
-                    "mask": pictures.mask_json(plan) if plan else None,
+                    "device": answers.device_of(assessor),
+                    "backends": answers.backends_json(assessor),
+                    "before": answers.scores_json(result),
+                    "phrases": answers.phrases_json(result),
+                    "mask": answers.mask_json(plan) if plan else None,
                     "timings_ms": timings,
                 }
             )

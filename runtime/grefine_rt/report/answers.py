@@ -1,0 +1,103 @@
+"""Scores, phrases, masks and plans as JSON: what the command line prints and the service answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from grefine_rt.arrays import Array, Mask
+from grefine_rt.assess.indicator import Assessment
+from grefine_rt.diffusion.solver import unet_calls
+
+if TYPE_CHECKING:
+    from grefine_rt.assessor import Assessor
+    from grefine_rt.plan.costs import PlanCosts
+    from grefine_rt.plan.make import RefinePlan
+
+
+def scores_json(assessment: Assessment) -> dict[str, Any]:
+    """`before` and `after` of the JSON output; `image_reward` only where the bundle has it."""
+    reward = assessment.image_reward
+    return {
+        "perceptual": float(assessment.perceptual),
+        "alignment": float(assessment.alignment),
+        "ip_iqa": assessment.ip_iqa,
+        **({} if reward is None else {"image_reward": reward}),
+    }
+
+
+def phrases_json(assessment: Assessment) -> list[dict[str, Any]]:
+    """`phrases` of the JSON output."""
+    return [
+        {
+            "text": phrase.text,
+            "noun": phrase.noun,
+            "ancestor": phrase.ancestor,
+            "noun_score": float(phrase.noun_score),
+            "phrase_score": float(phrase.phrase_score),
+            "defect": phrase.defect,
+        }
+        for phrase in assessment.phrases
+    ]
+
+
+def mask_json(plan: RefinePlan) -> dict[str, Any]:
+    """`mask` of the JSON output."""
+    return {"coverage": float(plan.coverage), "boxes": [[int(side) for side in box] for box in plan.boxes]}
+
+
+def steps(plan: RefinePlan) -> tuple[int, int]:
+    """Steps that stage 1 and stage 2 really ran, each time; 0 for a stage that was skipped."""
+    return (
+        unet_calls(plan.stage1_steps, plan.strength) if plan.regenerate else 0,
+        unet_calls(plan.stage2_steps, plan.delta) if plan.restore or plan.restore_first else 0,
+    )
+
+
+def steps_json(plan: RefinePlan, costs: PlanCosts | None) -> dict[str, Any]:
+    """`plan` of the JSON output; `crops` where stage 1 does not work on the whole picture; `tflop`, and what other
+    options would make of it, where the bundle says what its graphs cost."""
+    stage1_steps, stage2_steps = steps(plan)
+    crops = [{"box": crop.box, "size": crop.size} for crop in plan.crops] if plan.cropped else None
+    return {
+        "stage1_steps": stage1_steps,
+        "stage2_steps": stage2_steps,
+        "strength": float(plan.strength),
+        "restore_first": plan.restore_first,
+        "keep_good": plan.keep_good,
+        "prompt": plan.prompt,
+        **({} if crops is None else {"crops": crops}),
+        **(
+            {}
+            if costs is None
+            else {
+                "tflop": {
+                    **dataclasses.asdict(costs),
+                    "total": costs.total,
+                    "alternatives": plan.alternatives,
+                }
+            }
+        ),
+    }
+
+
+def backends_json(assessor: Assessor) -> list[dict[str, str]]:
+    """`backends` of the JSON output: what runs each component that was loaded, and why."""
+    return [dataclasses.asdict(choice) for choice in assessor.bundle.choices]
+
+
+def device_of(assessor: Assessor) -> str:
+    """Where the models run, "cpu" or "cuda:N", also where "auto" was asked for."""
+    return assessor.bundle.engine("perceptual").device
+
+
+def all_maps(before: Assessment, mask: Mask | None, after: Assessment | None = None) -> dict[str, Array]:
+    """Names and values of the maps that --maps writes; `perceptual` and the factors 1 = good, `alignment`
+    1 = to be redrawn, as in `Assessment`."""
+    maps: dict[str, Array] = {"perceptual": before.perceptual_map, "alignment": before.alignment_map}
+    maps.update((name, values) for name, values in before.factor_maps.items() if name != "overall")
+    if mask is not None:
+        maps["mask"] = mask
+    if after is not None:
+        maps["perceptual-after"], maps["alignment-after"] = after.perceptual_map, after.alignment_map
+    return maps
