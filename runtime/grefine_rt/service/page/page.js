@@ -230,7 +230,10 @@ function present(answer) {
   }
   if (answer.prompt_source) $("source").textContent = `Read from ${answer.prompt_source}`;
   scores(answer.before, answer.after);
-  list("phrases", answer.phrases.map((phrase, i) => [finding(phrase, answer.phrases_after?.[i]), phrase.defect]));
+  list("phrases", answer.phrases.map((phrase, i) => [
+    finding(phrase, answer.phrases_after?.[i]),
+    (answer.phrases_after?.[i] ?? phrase).defect,
+  ]));
   list("reasons", (answer.reasons ?? []).map((text) => [text]));
   list("notes", answer.notes.map((text) => [text]));
   $("found").hidden = false;
