@@ -221,4 +221,5 @@ def _key(refiner: Refiner, plan: RefinePlan, options: RefineOptions) -> tuple[ob
         else ()
     )
     again = options.plan if plan.restore_first else None
-    return (options.assess, plan.prompt, again, stage1, stage2)
+    kept = (plan.settings.accept, plan.by_hand, plan.settings.quality, plan.settings.matching)
+    return (options.assess, plan.prompt, again, stage1, stage2, kept)

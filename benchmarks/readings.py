@@ -32,8 +32,8 @@ def _planned(**options: Any) -> RefineOptions:
     return RefineOptions(plan=PlanOptions(**options))
 
 
-_ALWAYS = PlanOptions(keep_good=False)
-"""How readings of stage 2 are measured: on good pictures, too."""
+_ALWAYS = PlanOptions(keep_good=False, accept="off")
+"""How readings of stage 2 are measured: on good pictures, too, and whatever comes of it."""
 
 READINGS: dict[str, Reading] = {
     "scoring": Reading(
@@ -93,16 +93,19 @@ READINGS: dict[str, Reading] = {
 }
 
 
-ABLATIONS: dict[str, RefineOptions] = {
+ABLATIONS: dict[
+    str, RefineOptions
+] = {  # beside the second, which keeps all that the stages make, as the paper does
     "PQ + AQ": RefineOptions(),
-    "AQ": _planned(indicators=("alignment",)),
-    "PQ": _planned(indicators=("perceptual",)),
-    "stage 1 only": _planned(stages=(1,)),
-    "stage 2 only": _planned(stages=(2,)),
-    "no mask": _planned(full_image=True),
-    "one draft": _planned(drafts=1),
-    "stages always in order": _planned(restore_first=False),
-    "good pictures restored": _planned(keep_good=False),
+    "every change kept": _planned(accept="off"),
+    "AQ": _planned(indicators=("alignment",), accept="off"),
+    "PQ": _planned(indicators=("perceptual",), accept="off"),
+    "stage 1 only": _planned(stages=(1,), accept="off"),
+    "stage 2 only": _planned(stages=(2,), accept="off"),
+    "no mask": _planned(full_image=True, accept="off"),
+    "one draft": _planned(drafts=1, accept="off"),
+    "stages always in order": _planned(restore_first=False, accept="off"),
+    "good pictures restored": _planned(keep_good=False, accept="off"),
 }
 ABLATION_FIGURES = (
     "perceptual_after",

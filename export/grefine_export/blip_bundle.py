@@ -157,9 +157,11 @@ def _manifest(
     # ImageReward's authors feed prompts as they are.
     spec = {"file": TOKENIZER, "input": "ids", "length": LENGTH, "cleaning": "none", "prompts": "raw"}
     data["tokenizers"]["alignment_text"] = [spec]
-    data.pop("image_reward", None)
+    data["scorers"].pop("image_reward", None)
     if "image_reward" in graphs:
-        data["components"]["image_reward"] = _graph("image_reward")
         # Trained on pairs: with this slope the score is the probability of beating a picture of reward 0.
-        data["image_reward"] = {"slope": REWARD_STD, "centre": 0.0}
+        data["scorers"]["image_reward"] = {
+            "components": {"image_reward": _graph("image_reward")},
+            "settings": {"slope": REWARD_STD, "centre": 0.0},
+        }
     return data

@@ -229,7 +229,6 @@ def _manifest(name: str, encoder: ClipEncoder, source: Source, alpha: Sequence[f
         },
         "inpaint": None,
         "restore": None,
-        "ip_iqa": None,
         "tokenizers": {
             "alignment_text": [
                 {"file": TOKENIZER, "input": "ids", "length": _length(encoder), "cleaning": "clip"}

@@ -19,6 +19,7 @@ from grefine_rt.errors import (
     Cancelled,
     DatasetError,
     DeviceError,
+    DomainError,
     GRefineError,
     ImageError,
     MemoryLimitError,
@@ -32,8 +33,10 @@ if TYPE_CHECKING:
     from grefine_rt.assess.indicator import Assessment, AssessOptions
     from grefine_rt.assessor import Assessor
     from grefine_rt.cancel import CancelToken
-    from grefine_rt.plan.make import RefinePlan
+    from grefine_rt.plan.change import with_mask
+    from grefine_rt.plan.costs import plan_costs
     from grefine_rt.plan.options import PlanOptions
+    from grefine_rt.plan.plan import RefinePlan
     from grefine_rt.refiner import RefineOptions, Refiner, RefineResult
 
 __version__ = "0.1.0"
@@ -47,6 +50,7 @@ __all__ = [
     "Cancelled",
     "DatasetError",
     "DeviceError",
+    "DomainError",
     "GRefineError",
     "ImageError",
     "MemoryLimitError",
@@ -59,6 +63,8 @@ __all__ = [
     "RefinePlan",
     "RefineResult",
     "Refiner",
+    "plan_costs",
+    "with_mask",
 ]
 
 _HOME = {
@@ -67,7 +73,9 @@ _HOME = {
     "Assessment": "assess.indicator",
     "Assessor": "assessor",
     "PlanOptions": "plan.options",
-    "RefinePlan": "plan.make",
+    "RefinePlan": "plan.plan",
+    "plan_costs": "plan.costs",
+    "with_mask": "plan.change",
     "CancelToken": "cancel",
     "RefineOptions": "refiner",
     "RefineResult": "refiner",

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from grefine_rt.assess.indicator import Assessment, AssessOptions, Encoders, assess_batch
+from grefine_rt.assess.indicator import INDICATORS, Assessment, AssessOptions, Encoders, assess_batch
 from grefine_rt.assess.prompt import prompt_phrases
+from grefine_rt.assess.scorers.base import Scale, flat
 from grefine_rt.bundle.manifest import ASSESS_COMPONENTS, SECTION_COMPONENTS
 from grefine_rt.errors import BundleError, OptionError
 from grefine_rt.imaging.image import Source, load
@@ -26,7 +27,7 @@ class Assessor:
 
         with Assessor.load("mini") as assessor:
             found = assessor.assess("picture.png", "a red house under a yellow sun")
-            print(found.perceptual, found.alignment, found.ip_iqa)
+            print(*(f"{name}: {score}" for name, score in found.scores.items()))
             found.heat_map("perceptual", "picture.png").save("heat.png")
 
     Pictures are given as a PIL image, an array, a path or the bytes of a file (see `imaging.image.load`). Any
@@ -37,8 +38,8 @@ class Assessor:
     remembered = 4096
     """Features of texts that are kept, 2 KB each: prompts and nouns come back, above all in databases."""
 
-    sections: tuple[str, ...] = ("ip_iqa", "image_reward")
-    """Sections of the manifest whose components are used beside those of the two indicators."""
+    sections: tuple[str, ...] = ()
+    """Stages whose components are used beside those of the two indicators and of the metrics."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._opened: tuple[Bundle, Encoders] | None = bundle, Encoders(bundle, self.remembered)
@@ -64,6 +65,14 @@ class Assessor:
         """The bundle in use. Raises BundleError after `close`."""
         return self._parts()[0]
 
+    @property
+    def scales(self) -> dict[str, Scale]:
+        """The scale of every score that this bundle gives, by the names in `Assessment.scores`; nothing is loaded."""
+        return {
+            **INDICATORS,
+            **{name: scale for name, (_, _, scale) in flat(self._parts()[1].scorers).items()},
+        }
+
     def warm_up(self, *pictures: tuple[int, int]) -> Self:
         """Loads every component that this object may use and runs it once, so that the first picture takes no longer
         than others. Returns the object itself.
@@ -78,6 +87,7 @@ class Assessor:
                 raise OptionError(f"A picture to warm up for is (width, height) in pixels, not {picture!r}.")
         bundle = self.bundle
         parts = [name for section in self.sections for name in SECTION_COMPONENTS[section]]
+        parts += [name for metric in bundle.manifest.scorers.values() for name in metric.components]
         warm_up(bundle, (*ASSESS_COMPONENTS, *parts), pictures)
         prompt_phrases(PROMPT)
         return self

@@ -30,7 +30,7 @@ from grefine_rt.system_memory import peak_memory
 if TYPE_CHECKING:
     from grefine_rt.assess.indicator import Assessment
     from grefine_rt.models.bundle import Bundle
-    from grefine_rt.plan.make import RefinePlan
+    from grefine_rt.plan.plan import RefinePlan
     from grefine_rt.refiner import Refiner
 
 RUNS = 20
@@ -161,7 +161,9 @@ def _component(bundle: Bundle, name: str, side: int | None, runs: int) -> Row:
 
 def _plan(refiner: Refiner, before: Assessment) -> RefinePlan:
     """Both stages, whatever the assessment says."""
-    plan = refiner.plan(before).with_mask(middle(before.perceptual_map.shape[0]))
+    from grefine_rt.plan.change import with_mask
+
+    plan = with_mask(refiner.plan(before), middle(before.perceptual_map.shape[0]))
     return replace(plan, strength=refiner.bundle.manifest.plan.strength_max, restore=True)
 
 

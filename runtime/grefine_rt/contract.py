@@ -2,16 +2,14 @@
 coefficients of a fused step, what such a step makes of it, and sizes that graphs are made for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from grefine_rt.arrays import Doubles, Floats
-
-Solver = Literal["euler", "ddim", "dpm++2m", "lcm"]
-Prediction = Literal["epsilon", "v_prediction"]
-Spacing = Literal["leading", "trailing", "linspace"]
+from grefine_rt.arrays import Floats
+from grefine_rt.solvers import Prediction as Prediction
+from grefine_rt.solvers import Schedule as Schedule
+from grefine_rt.solvers import Solver as Solver
+from grefine_rt.solvers import Spacing as Spacing
 
 LATENT_SCALE = 8
 """Pixels along the side of a latent cell."""
@@ -26,25 +24,6 @@ OTHERS = 4
 many. Of larger ones, squares of cells are taken together."""
 HIDDEN = 8
 """Cells that nothing attends to, for a picture run whole: kernels like a multiple of this many."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The noise schedule that a model was trained with: `train_steps` betas, linear in their square roots.
-
-    spacing: which of the training steps a short run visits; offset: added to them with "leading".
-    """
-
-    train_steps: int
-    beta_start: float
-    beta_end: float
-    spacing: Spacing
-    offset: int
-
-    def alphas_cumprod(self) -> Doubles:
-        """Products of (1 - beta), float64 (train_steps,), falling from almost 1."""
-        betas = np.linspace(self.beta_start**0.5, self.beta_end**0.5, self.train_steps) ** 2
-        return np.cumprod(1.0 - betas, dtype=np.float64)
 
 
 def model_alone(row: Floats) -> Floats:

@@ -7,11 +7,14 @@ with all steps. This is successive halving (Jamieson & Talwalkar, 1502.07943) wi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from grefine_rt.arrays import Floats, Mask, Rgb
+from grefine_rt.accept import GAIN, Accepted, refusals
+from grefine_rt.arrays import FloatMap, Floats, Mask, Rgb
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.cancel import Cancels
 from grefine_rt.contract import LATENT_SCALE
@@ -21,10 +24,10 @@ from grefine_rt.imaging.color import match_rim
 from grefine_rt.imaging.image import resize, to_float
 from grefine_rt.imaging.paste import paste_region
 from grefine_rt.models.bundle import Bundle
-from grefine_rt.plan.costs import SKETCH_SOLVER
 from grefine_rt.plan.crops import Crop
-from grefine_rt.plan.make import RefinePlan
-from grefine_rt.plan.plan import Drawn
+from grefine_rt.plan.limits import within
+from grefine_rt.plan.plan import Drawn, RefinePlan
+from grefine_rt.plan.settings import SKETCH_SOLVER
 
 OnCall = Callable[[int, int], None]
 """Called after each UNet call with (calls made, calls in all, if every draft is made)."""
@@ -40,12 +43,16 @@ class Drafts:
         plan: RefinePlan,
         seed: int,
         match: bool,
+        open_to: FloatMap | None,
         on_call: OnCall,
         cancel: Cancels | None,
     ) -> None:
-        """match: whether the rim is matched. Raises Cancelled, BundleError and DeviceError."""
+        """match: whether the rim is matched. open_to: as in `stages.Means`.
+
+        Raises Cancelled, BundleError and DeviceError.
+        """
         self._bundle, self._rgb, self._plan, self._seed, self._match = bundle, rgb, plan, seed, match
-        self._on_call, self._cancel = on_call, cancel
+        self._open_to, self._on_call, self._cancel = open_to, on_call, cancel
         self._crops = [(crop, plan.inside(crop.regions), plan.weight(crop.regions)) for crop in plan.crops]
         most, self._made = plan.most, 0
         calls = most.sketches * unet_calls(plan.sketch_steps or 1, plan.strength)
@@ -78,7 +85,7 @@ class Drafts:
                 scale = min(crop.size[0] / (x1 - x0), crop.size[1] / (y1 - y0))
                 image = match_rim(image, picture, mask, max(LATENT_SCALE, plan.feather * scale))
             out[window] = paste_region(out[window], image, weight[window])
-        return out
+        return within(self._rgb, out, self._open_to)
 
     def _prepare(self, crop: Crop, inside: Mask, rgb: Rgb) -> tuple[Floats, Mask, Redrawing]:
         x0, y0, x1, y1 = crop.box
@@ -93,44 +100,125 @@ class Drafts:
             strength=plan.strength,
             interval=plan.interval,
             frame=crop.frame((rgb.shape[1], rgb.shape[0])),
-            negative=plan.options.negative,
+            negative=plan.settings.negative,
             cancel=self._cancel,
         )
         return picture, mask, redrawing
 
 
-def best(
-    drafts: Drafts, rgb: Rgb, plan: RefinePlan, before: Assessment, assess: Callable[[Rgb], Assessment]
-) -> tuple[Rgb, Drawn, str]:
-    """The draft with the highest score, or the picture itself where none is above it; what was drawn; a sentence.
+Rule = Callable[[Rgb, Assessment], Accepted]
+"""What is kept of a draft that was assessed."""
 
-    The score is the mean of a and of what the plan judges drafts by. After a draft in which nothing is left to redraw
-    no more are made, unless the plan wants them all. The best sketch is drawn again with all steps, if it is above the
-    picture itself; what scores higher of the two is kept. A single draft is kept as it is, as in Eq. 10.
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What became of the drafts of stage 1.
+
+    picture: uint8 (H, W, 3), the draft that is kept, as far as it is; None where none is better than the picture
+    itself. seen: the assessment of the draft, None where nobody looked. accepted: what was kept of it, None for all.
+    drawn: what was made. why: plain sentences.
     """
+
+    picture: Rgb | None
+    drawn: Drawn
+    why: tuple[str, ...] = ()
+    seen: Assessment | None = None
+    accepted: Accepted | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Draft:
+    """A draft as it was judged."""
+
+    picture: Rgb
+    seen: Assessment
+    score: float
+    accepted: Accepted | None
+
+    @property
+    def whole(self) -> bool:
+        return self.accepted is None or self.accepted.share == 1
+
+
+def best(
+    drafts: Drafts,
+    plan: RefinePlan,
+    before: Assessment,
+    assess: Callable[[Rgb], Assessment],
+    rule: Rule | None = None,
+) -> Choice:
+    """The draft with the highest score, where that is above the score of the picture itself, assessed as `before`.
+
+    The score is the mean of a and of what the plan judges drafts by; of a draft that the `rule` keeps in part, so much
+    of its gain. After a draft in which nothing is left to redraw no more are made, unless the plan wants them all. The
+    best sketch is drawn again with all steps, if it is above the picture itself; what scores higher of the two is kept.
+    A single draft is kept as far as the rule has it, and without a rule as it is, as in Eq. 10.
+    """
+    if plan.drafts == 1 and rule is None:
+        return Choice(drafts.draw(0, sketch=False), Drawn(0, 1))
+    own = _score(before, plan)
+    judged = partial(_judged, plan=plan, own=own, assess=assess, rule=rule)
     if plan.drafts == 1:
-        return drafts.draw(0, sketch=False), Drawn(0, 1), ""
-    own = highest = _score(before, plan)
-    kept, number, made, stopped = rgb, 0, 0, False
-    while made < plan.drafts and not stopped:
-        draft = drafts.draw(made, plan.sketches)
-        after, made = assess(draft), made + 1
-        if (score := _score(after, plan)) > highest:
-            kept, number, highest = draft, made, score
-        sound = _quality(after, plan) > plan.manifest.plan.p_bound
-        flawless = sound and not any(phrase.defect for phrase in after.phrases)
-        stopped = flawless and score > own and not plan.all_drafts
-    drawn = Drawn(made, 0) if plan.sketches else Drawn(0, made)
-    again = ""
-    if plan.sketches and kept is not rgb and not stopped:
-        draft, drawn = drafts.draw(number - 1, sketch=False), Drawn(made, 1)
-        if (score := _score(assess(draft), plan)) > highest:
-            kept, highest, again = draft, score, f", drawn again with {plan.stage1_steps} steps,"
-    if kept is rgb:
-        why = f"None of the {made} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 changed "
-        return kept, drawn, f"{why}nothing."
-    scores = f"it scores {highest:.2f} (mean of {plan.judged} and alignment), the picture itself {own:.2f}"
-    return kept, drawn, f"Draft {number} of {made}{again} was kept: {scores}."
+        draft = judged(drafts.draw(0, sketch=False))
+        return _choice(draft if _kept(draft) else None, Drawn(0, 1), _refused([draft]))
+    made: list[_Draft] = []
+    stopped = False
+    while len(made) < plan.drafts and not stopped:
+        made.append(draft := judged(drafts.draw(len(made), plan.sketches)))
+        sound = _quality(draft.seen, plan) > plan.manifest.plan.p_bound
+        flawless = draft.whole and sound and not any(phrase.defect for phrase in draft.seen.phrases)
+        stopped = flawless and draft.score > own and not plan.all_drafts
+    drawn = Drawn(len(made), 0) if plan.sketches else Drawn(0, len(made))
+    top = max(made, key=lambda draft: draft.score)
+    # What is drawn anew must be better by more than chance.
+    if top.score <= own + (GAIN if rule else 0):
+        why = (
+            f"None of the {len(made)} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 "
+            f"changed nothing."
+        )
+        return _choice(None, drawn, (why, *_refused(made)))
+    again, number = "", made.index(top) + 1
+    if plan.sketches and not stopped:
+        finished, drawn = judged(drafts.draw(number - 1, sketch=False)), Drawn(len(made), 1)
+        if finished.score > top.score:
+            top, again = finished, f", drawn again with {plan.stage1_steps} steps,"
+    scores = f"it scores {top.score:.2f} (mean of {plan.judged} and alignment), the picture itself {own:.2f}"
+    return _choice(
+        top, drawn, (f"Draft {number} of {len(made)}{again} was chosen: {scores}.", *_refused([top]))
+    )
+
+
+def _judged(
+    picture: Rgb, *, plan: RefinePlan, own: float, assess: Callable[[Rgb], Assessment], rule: Rule | None
+) -> _Draft:
+    seen = assess(picture)
+    score = _score(seen, plan)
+    if rule is None:
+        return _Draft(picture, seen, score, None)
+    accepted = rule(picture, seen)
+    return _Draft(picture, seen, own + accepted.share * (score - own), accepted)
+
+
+def _kept(draft: _Draft) -> bool:
+    return draft.accepted is None or draft.accepted.share > 0
+
+
+def _choice(draft: _Draft | None, drawn: Drawn, why: tuple[str, ...]) -> Choice:
+    if draft is None:
+        return Choice(None, drawn, why)
+    picture = draft.picture if draft.accepted is None else draft.accepted.picture
+    return Choice(picture, drawn, why, draft.seen, draft.accepted)
+
+
+def _refused(drafts: Sequence[_Draft]) -> tuple[str, ...]:
+    """A sentence on what the rule refused of one draft, or of several of which none is kept."""
+    verdicts = [verdict for draft in drafts if draft.accepted for verdict in draft.accepted.verdicts]
+    refused = sum(verdict.why is not None for verdict in verdicts)
+    if not refused:
+        return ()
+    some = f"{refused} of {len(verdicts)}" if len(verdicts) > 1 else "one"
+    what = "region that stage 1 drew is" if refused == 1 else "regions that stage 1 drew are"
+    return (f"{some.capitalize()} {what} not kept: {refusals(verdicts)}.",)
 
 
 def at_work_size(rgb: Rgb, size: tuple[int, int]) -> Floats:

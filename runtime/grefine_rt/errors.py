@@ -25,6 +25,10 @@ class BundleError(GRefineError):
     """A bundle is missing, incomplete, changed, of another format, or does not fit what it declares."""
 
 
+class DomainError(GRefineError):
+    """A picture is unlike those that a bundle was made for, and was not to be refined all the same."""
+
+
 class DatasetError(GRefineError):
     """A database of rated pictures is missing, incomplete, or not in the layout that was published."""
 

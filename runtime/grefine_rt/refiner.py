@@ -3,85 +3,47 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from grefine_rt import __version__
-from grefine_rt.arrays import FloatMap, Rgb
+from grefine_rt import __version__, stages
+from grefine_rt.accept import enlarged, is_lower
+from grefine_rt.arrays import Rgb
+from grefine_rt.assess import domain
 from grefine_rt.assess.indicator import (
     MAX_PHRASES,
     Assessment,
-    AssessOptions,
     Encoders,
     assess_batch,
     check_prompt,
 )
+from grefine_rt.assess.options import AssessOptions
 from grefine_rt.assessor import Assessor
-from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Manifest
-from grefine_rt.cancel import Cancels, stop_if_cancelled
-from grefine_rt.diffusion.restore import restore
-from grefine_rt.drafts import Drafts, at_work_size, best
+from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
+from grefine_rt.cancel import Cancels
 from grefine_rt.engine.devices import Choice
-from grefine_rt.errors import OptionError, one_of
+from grefine_rt.errors import OptionError
 from grefine_rt.imaging.encode import PLAIN, Encoding, save
-from grefine_rt.imaging.image import Picture, Source, load, resize
+from grefine_rt.imaging.image import Picture, Source, load
 from grefine_rt.imaging.mask_source import MaskSource
 from grefine_rt.imaging.metadata import NONE, Metadata
-from grefine_rt.imaging.paste import add_difference
-from grefine_rt.imaging.tiles import piece
 from grefine_rt.models.bundle import Bundle
-from grefine_rt.plan.costs import PlanCosts, plan_costs, restore_work
-from grefine_rt.plan.graph_costs import check_memory
-from grefine_rt.plan.limits import Limits, limits_of, within
-from grefine_rt.plan.make import RefinePlan, make_plan
-from grefine_rt.plan.options import PlanOptions
-from grefine_rt.plan.plan import Drawn
-from grefine_rt.system_memory import usable_memory
+from grefine_rt.plan.checks import check_plan, check_plan_memory
+from grefine_rt.plan.costs import PlanCosts, plan_costs
+from grefine_rt.plan.limits import Limits, limits_of
+from grefine_rt.plan.make import make_plan, replan, shown
+from grefine_rt.plan.options import PlanOptions, RefineOptions
+from grefine_rt.plan.plan import RefinePlan
+from grefine_rt.progress import OnProgress, Run
 
 __all__ = ["RefineOptions", "RefineResult", "Refiner"]
 
-OnProgress = Callable[[str, int, int], None]
-"""Called with (part, steps made, steps in all); the parts are the keys of `RefineResult.timings`."""
-
-
-_ASSESS = AssessOptions()
 _PLAN = PlanOptions()
-
-
-@dataclass(frozen=True)
-class RefineOptions:
-    """All switches of a refine call.
-
-    assess, plan: see `AssessOptions` and `PlanOptions`; `plan` is ignored when a plan is given.
-    decoding: how stage 2 returns to pixels, "plain", "difference" or "quality" (see `restore`); None means
-        the bundle's own.
-    color_fix: where stage 2 takes its colours from the picture, "quality", "whole" or "off"; None likewise.
-    match_rim: whether the tint of what stage 1 drew is matched to its surroundings (see `imaging.color`).
-    """
-
-    assess: AssessOptions = _ASSESS
-    plan: PlanOptions = _PLAN
-    decoding: Decoding | None = None
-    match_rim: bool = True
-    color_fix: ColorFix | None = None
-
-    def __post_init__(self) -> None:
-        """Raises OptionError for a value of a wrong type or name."""
-        for name, kind in (("assess", AssessOptions), ("plan", PlanOptions), ("match_rim", bool)):
-            if not isinstance(getattr(self, name), kind):
-                raise OptionError(f"The option '{name}' must be of type {kind.__name__}.")
-        one_of("decoding", self.decoding, ("plain", "difference", "quality", None))
-        one_of("color_fix", self.color_fix, ("quality", "whole", "off", None))
-
-
 _REFINE = RefineOptions()
 
 _TEXTS = 2 * MAX_PHRASES + 2
@@ -97,7 +59,7 @@ class RefineResult:
     stage1: the picture between the stages; equal to `found` where stage 1 was skipped or none of its drafts
         was better.
     before, after: the assessments of the input and of the result.
-    plan: what was done, and why; where stage 2 ran first, the plan that was made then (`RefinePlan.again`).
+    plan: what was done, and why; where stage 2 ran first, the plan that was made then (`plan.make.replan`).
     timings: milliseconds for `load`, `assess_before`, `plan`, `restore_first` (where it ran), `regenerate`,
         `restore`, `assess_after`, `total`.
     seed: as given; the same seed gives the same bits on one backend.
@@ -136,10 +98,10 @@ class RefineResult:
             "software": f"grefine-rt {__version__}",
             "bundle": f"{plan.manifest.name} {plan.manifest.version}",
             "prompt": self.before.prompt,
-            **({"negative": plan.options.negative} if plan.options.negative else {}),
+            **({"negative": plan.settings.negative} if plan.settings.negative else {}),
             "seed": self.seed,
             "regenerated": round(float(plan.coverage), 4) if plan.regenerate else 0.0,
-            "restored": bool(plan.restore or plan.restore_first),
+            "restored": plan.restorations > 0,
             **scores,
             "run": self.run,
         }
@@ -194,7 +156,7 @@ class Refiner(Assessor):
 
     def __init__(self, bundle: Bundle) -> None:
         """Raises BundleError for a bundle that only assesses; `Assessor` takes it."""
-        _ = bundle.manifest.stages
+        bundle.manifest.check_refines()
         super().__init__(bundle)
 
     def plan(
@@ -202,8 +164,8 @@ class Refiner(Assessor):
     ) -> RefinePlan:
         """What refining would do to a picture, or to one that was assessed; then `prompt` is not needed.
 
-        The plan can be looked at, changed with `RefinePlan.with_mask` or `dataclasses.replace`, and given to
-        `refine`. Raises OptionError, ImageError and PromptError.
+        The plan can be looked at, changed with `with_mask` or `dataclasses.replace`, and given to `refine`. Raises
+        OptionError, ImageError and PromptError.
         """
         if not isinstance(image, Assessment):
             if prompt is None:
@@ -229,69 +191,55 @@ class Refiner(Assessor):
         from this thread; `cancel` stops the work between two steps. `mask` is redrawn, whatever was found, and nothing
         outside it changes; `protect` never changes; both as `as_mask` takes them (see `Limits`). Raises ImageError,
         PromptError, OptionError (also for a plan or mask of another picture size), MemoryLimitError when it cannot
-        fit into this machine, Cancelled, BundleError and DeviceError.
+        fit into this machine, DomainError for a picture outside the domain, Cancelled, BundleError and DeviceError.
         """
         check_prompt(prompt)
-        run = _Run(on_progress, cancel)
+        run, manifest = Run(on_progress, cancel), self.bundle.manifest
+        assess = _Eyes(self.bundle, prompt, options.assess)
         with run.part("load"):
             picture = load(image)
             limits = limits_of(mask, protect, picture.rgb.shape)
-            open_to = limits.weight(picture.rgb.shape)
-        encoders = Encoders(self.bundle, _TEXTS)
-
-        def assess(rgb: Rgb, map_size: tuple[int, int] | None = None) -> Assessment:
-            (assessment,) = assess_batch(self.bundle, [rgb], [prompt], options.assess, encoders, map_size)
-            return assessment
-
-        def judge(draft: Rgb) -> Assessment:
-            # By scores alone: maps as large as the picture would take longer than drawing it.
-            return assess(draft, (1, 1))
-
+        means = stages.Means(
+            self.bundle,
+            seed,
+            options.decoding,
+            options.color_fix,
+            options.match_rim,
+            limits.weight(picture.rgb.shape),
+            assess,
+            cancel,
+        )
         with run.part("assess_before"):
             before = assess(picture.rgb)
+            marks = domain.check(before.domain, options.outside)
         with run.part("plan"):
-            plan = limits.plan(
-                make_plan(before, self.bundle.manifest, options.plan) if plan is None else plan
-            )
-            _check_fits(plan, picture)
-            self._check_memory(plan)
-        found, seen = picture.rgb, before
-        if plan.restore_first:
-            with run.part("restore_first"):
-                good = before.perceptual_map
-                restored = self._restore(found, plan, good, seed, options, run, "restore_first")
-                found = within(picture.rgb, restored, open_to)
-                seen = assess(found)
-                plan = limits.plan(plan.again(seen))
-                self._check_memory(plan)
-        with run.part("regenerate"):
-            stage1, made, kept = found, Drawn(0, 0), ""
+            plan = limits.plan(make_plan(before, manifest, options.plan) if plan is None else plan)
+            check_plan(plan, prompt, picture.size, manifest)
+            check_plan_memory(plan, self.bundle)
+            seen = before = shown(before, plan)
+        found, restored = stages.unchanged(picture.rgb, before)
+        if plan.restore_first or plan.restored:
+            with run.part("restore_first") as on_step:
+                found, restored = stages.restore_picture(found, plan, seen, restored, means, on_step)
+                seen = shown(assess(found), plan) if restored.changed else before
+                plan = limits.plan(replan(plan, seen)) if plan.restore_first else plan
+                check_plan_memory(plan, self.bundle)
+        stage1, drawing = stages.unchanged(found, seen)
+        with run.part("regenerate") as on_step:
             if plan.regenerate:
-                on_call = run.on_step("regenerate")
-                drafts = Drafts(self.bundle, stage1, plan, seed, options.match_rim, on_call, run.cancel)
-                stage1, made, kept = best(drafts, stage1, plan, seen, judge)
-            drawn = stage1 is not found
-            stage1 = within(found, stage1, open_to)
-            weight = plan.weight() if drawn else np.zeros(plan.mask.shape, np.float32)
-        with run.part("restore"):
-            # What stage 1 drew anew is as good as the decoder makes it.
-            good = np.maximum(seen.perceptual_map, weight)
-            stage2 = stage1
+                stage1, drawing = stages.regenerate_regions(found, plan, seen, means, on_step)
+        stage2, restoring = stages.unchanged(stage1, drawing.seen)
+        with run.part("restore") as on_step:
             if plan.restore:
-                restored = self._restore(stage1, plan, good, seed, options, run, "restore")
-                stage2 = within(stage1, restored, open_to)
+                stage2, restoring = stages.restore_picture(stage1, plan, seen, drawing, means, on_step)
         with run.part("assess_after"):
-            lowered = ""
-            mended = plan.restore_first and not plan.restore
-            after = seen if mended else assess(stage2)
-            if plan.keep_good and not drawn and after.perceptual < before.perceptual:
-                lowered = (
-                    f"Stage 2 would have lowered p from {before.perceptual:.3f} to {after.perceptual:.3f}, so the "
-                    f"picture is given back as it was."
-                )
-                stage2, after = stage1, before
+            after = shown(assess(stage2), plan) if drawing.changed or restoring.changed else seen
+            between = [(stage1, drawing.seen)] if drawing.changed and drawing.exact else []
+            steps = [(picture.rgb, before), (found, seen), *between, (stage2, after)]
+            (result, after), lowered = _last_word(plan, drawing.changed, steps)
+        happened = restored, drawing, restoring
         return RefineResult(
-            image=picture.to_pil(stage2),
+            image=picture.to_pil(result),
             found=picture.to_pil(found),
             stage1=picture.to_pil(stage1),
             before=before,
@@ -299,107 +247,68 @@ class Refiner(Assessor):
             plan=plan,
             timings=run.timings(),
             seed=seed,
-            notes=(*picture.notes, *before.notes, *filter(None, [kept, lowered])),
-            costs=plan_costs(plan, made, options.decoding),
+            notes=(
+                *picture.notes,
+                *before.notes,
+                *marks,
+                *(n for did in happened for n in did.notes),
+                *lowered,
+            ),
+            costs=plan_costs(plan, drawing.drawn, options.decoding, assess.looks),
             backends=self.bundle.choices,
             metadata=picture.metadata,
-            run=run_id(picture, prompt, seed, options, plan.manifest, limits),
+            run=run_id(picture, prompt, seed, options, manifest, limits),
         )
 
-    def _restore(
-        self,
-        rgb: Rgb,
-        plan: RefinePlan,
-        good: FloatMap,
-        seed: int,
-        options: RefineOptions,
-        run: _Run,
-        part: str,
-    ) -> Rgb:
-        size, tile = restore_work(self.bundle.manifest.stage2, rgb.shape[1], rgb.shape[0], plan.work)
-        picture = at_work_size(rgb, size)
-        restored = restore(
-            self.bundle,
-            picture,
-            plan.prompt,
-            seed=seed,
-            delta=plan.delta,
-            steps=plan.stage2_steps,
-            tile=tile,
-            decoding=options.decoding,
-            color_fix=options.color_fix,
-            keep=np.clip(resize(good, size), 0, 1),
-            negative=plan.options.negative,
-            on_step=run.on_step(part),
-            cancel=run.cancel,
+
+class _Eyes:
+    """What assesses the pictures of one call, whose texts are encoded once. looks: how often."""
+
+    def __init__(self, bundle: Bundle, prompt: str, options: AssessOptions) -> None:
+        self._bundle, self._prompt, self._options = bundle, prompt, options
+        self._encoders = Encoders(bundle, _TEXTS)
+        self.looks = 0
+
+    def __call__(self, rgb: Rgb, map_size: tuple[int, int] | None = None) -> Assessment:
+        """`rgb` uint8 (H, W, 3); map_size (h, w) of the maps, the picture's when None."""
+        self.looks += 1
+        (assessment,) = assess_batch(
+            self._bundle, [rgb], [self._prompt], self._options, self._encoders, map_size
         )
-        return add_difference(rgb, picture, restored.image)
-
-    def _check_memory(self, plan: RefinePlan) -> None:
-        """Raises MemoryLimitError before anything is loaded that would not fit into this machine's memory.
-
-        What is free on a GPU is the business of its backend.
-        """
-        skipped = {
-            *(() if plan.regenerate or plan.restore_first else SECTION_COMPONENTS["inpaint"]),
-            *(() if plan.restore or plan.restore_first else SECTION_COMPONENTS["restore"]),
-        }
-        needed = self.bundle.manifest.components.keys() - skipped
-        choices = {
-            choice.component: choice.device for choice in (*self.bundle.foresee(needed), *self.bundle.choices)
-        }
-        here = {component for component in needed if choices[component] == "cpu"}
-        rows, columns = plan.mask.shape
-        (width, height), tile = restore_work(self.bundle.manifest.stage2, columns, rows, plan.work)
-        height, width = piece(height, width, tile)
-        sizes = [crop.size for crop in plan.crops] if plan.regenerate else []
-        stage1 = max(sizes, key=math.prod, default=(width, height))
-        check_memory(self.bundle.manifest, stage1, usable_memory(), "cpu", (width, height), here)
+        return assessment
 
 
-class _Run:
-    """Clock, progress and cancellation of one call."""
-
-    def __init__(self, on_progress: OnProgress | None, cancel: Cancels | None) -> None:
-        self.cancel = cancel
-        self._report: OnProgress = on_progress or (lambda part, step, steps: None)
-        self._start = time.perf_counter()
-        self._spent: dict[str, float] = {}
-
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
-        stop_if_cancelled(self.cancel, f"before '{name}'")
-        start = time.perf_counter()
-        self._report(name, 0, 1)
-        yield
-        self._spent[name] = 1000 * (time.perf_counter() - start)
-        self._report(name, 1, 1)
-
-    def on_step(self, name: str) -> Callable[[int, int], None]:
-        return lambda step, steps: self._report(name, step, steps)
-
-    def timings(self) -> dict[str, float]:
-        return {**self._spent, "total": 1000 * (time.perf_counter() - self._start)}
+Step = tuple[Rgb, Assessment]
 
 
-def _check_fits(plan: RefinePlan, picture: Picture) -> None:
-    if plan.mask.shape != picture.rgb.shape[:2]:
-        height, width = plan.mask.shape
-        raise OptionError(
-            f"The plan is for a picture of {width} x {height} pixels, but this one has "
-            f"{picture.size[0]} x {picture.size[1]}: make a plan for it."
-        )
-    if plan.regenerate and not plan.mask.any():
-        raise OptionError(
-            "The plan's mask is empty, but 'regenerate' is on: change the mask with 'with_mask'."
-        )
-    shown = np.zeros_like(plan.mask)
-    for crop in plan.crops:
-        for x0, y0, x1, y1 in crop.regions:
-            left, top, right, bottom = crop.box
-            inside = (slice(max(y0, top), min(y1, bottom)), slice(max(x0, left), min(x1, right)))
-            shown[inside] = True
-    if plan.regenerate and (plan.mask & ~shown).any():
-        raise OptionError(
-            "The plan's crops leave a part of its mask out: change the mask with 'with_mask', which makes new crops."
-        )
+def _last_word(plan: RefinePlan, redrawn: bool, steps: Sequence[Step]) -> tuple[Step, tuple[str, ...]]:
+    """The picture that is given back of those the call went through, the input first; and a sentence if not the last.
+
+    With `accept` it is the latest whose scores are not below the input's (`is_lower`). Without, a good picture of which
+    nothing was redrawn is given back where stage 2 lowered its p (`keep_good`).
+    """
+    (given, before), (_, after) = steps[0], steps[-1]
+    if plan.by_hand:
+        return steps[-1], ()
+    if not plan.judges:
+        if plan.keep_good and not redrawn and after.perceptual < before.perceptual:
+            return steps[0], (f"Stage 2 {_fall(before, after)}, so the picture is given back as it was.",)
+        return steps[-1], ()
+    rule = plan.settings.quality, plan.settings.matching, plan.settings.tolerance
+    if not is_lower(after, before, *rule):
+        return steps[-1], ()
+    for picture, seen in reversed(steps[1:-1]):
+        if not np.array_equal(picture, given) and not is_lower(seen, before, *rule):
+            height, width = given.shape[:2]
+            sound = shown(enlarged(seen, (height, width)), plan)
+            return (picture, sound), (f"Stage 2 {_fall(before, after)}, so its change is taken back.",)
+    who = "All that was drawn" if redrawn else "Stage 2"
+    return steps[0], (f"{who} {_fall(before, after)}, so the picture is given back as it was.",)
+
+
+def _fall(before: Assessment, after: Assessment) -> str:
+    """A part of a sentence."""
+    name, was, now = "p", before.perceptual, after.perceptual
+    if now >= was:
+        name, was, now = "a", before.alignment, after.alignment
+    return f"would have lowered {name} from {was:.3f} to {now:.3f}"

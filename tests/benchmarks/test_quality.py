@@ -13,7 +13,7 @@ from benchmarks.judge import Judge
 from benchmarks.outcomes import Outcome, Repair, Seen, Variant, repair_of, seen, try_variants
 from benchmarks.readings import ABLATION_FIGURES, ABLATIONS, READINGS, variants
 from grefine_export.mini import heldout
-from grefine_rt import PlanOptions, RefineOptions, Refiner
+from grefine_rt import PlanOptions, RefineOptions, Refiner, with_mask
 from tests.support import fake_bundle
 
 KEYS = {
@@ -200,7 +200,7 @@ def test_a_change_outside_the_mask_is_seen(refiner, judge):
     mask = np.zeros((128, 128), bool)
     mask[32:64, 32:64] = True
     assessment = refiner.assess(sample.image, sample.prompt)
-    plan = refiner.plan(assessment).with_mask(mask)
+    plan = with_mask(refiner.plan(assessment), mask)
     result = refiner.refine(sample.image, sample.prompt, plan=plan)
     assert repair_of(sample, result, judge).outside_identical is True
     stage1 = np.array(result.stage1)

@@ -700,7 +700,11 @@ def test_the_reward_can_stand_for_a(reward_bundle, reward_file, retrieval_folder
     with torch.no_grad():
         reward = ImageReward(blip.vision, blip.text, blip.reward)
         raw = float(reward(image, torch.from_numpy(tok.encode("a red fox")[None])))
-    assert plain.image_reward == pytest.approx(raw, abs=1e-4) == other.image_reward
+    assert (
+        plain.scores["image_reward"].value
+        == pytest.approx(raw, abs=1e-4)
+        == other.scores["image_reward"].value
+    )
     assert other.alignment == pytest.approx(1 / (1 + np.exp(-REWARD_STD * raw)), abs=1e-4)
     assert plain.alignment != other.alignment
     assert np.array_equal(plain.alignment_map, other.alignment_map)

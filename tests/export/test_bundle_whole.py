@@ -108,9 +108,21 @@ def test_tiny_checkpoints_of_all_models_become_a_bundle_that_refines(monkeypatch
     assert str(tmp_path) not in (out / FILE_NAME).read_text()
 
     picture = np.random.default_rng(3).integers(0, 256, (64, 64, 3), np.uint8)
-    options = RefineOptions(plan=PlanOptions(full_image=True, strength_min=0.99))
-    refined = Refiner.load(out, device="cpu").refine(picture, "a red cat", seed=5, options=options)
+    options = RefineOptions(plan=PlanOptions(full_image=True, strength_min=0.99, accept="off"))
+    refiner = Refiner.load(out, device="cpu")
+    refined = refiner.refine(picture, "a red cat", seed=5, options=options)
     assert refined.image.size == (64, 64)
     assert {"regenerate", "restore"} <= refined.timings.keys()
     assert refined.after.ip_iqa.keys() == {"quality", "alignment"}
     assert (np.asarray(refined.image) != picture).any()
+
+    # With acceptance the same bundle gives no result that its own scores call worse.
+    options = RefineOptions(plan=PlanOptions(full_image=True, strength_min=0.99))
+    judged = refiner.refine(picture, "a red cat", seed=5, options=options)
+    changed = (np.asarray(judged.image) != picture).any()
+    assert changed or (judged.after.perceptual, judged.after.alignment) == (
+        judged.before.perceptual,
+        judged.before.alignment,
+    )
+    scores = [(seen.perceptual, seen.alignment) for seen in (judged.before, judged.after)]
+    assert sum(scores[1]) >= sum(scores[0])

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from grefine_export.mini import calibrate
-from grefine_export.mini.calibrate import FALSE_ALARMS, first_defects, fit_bounds, fit_tau
+from grefine_export.mini.calibrate import (
+    FALSE_ALARMS,
+    TOLERANCES,
+    first_defects,
+    fit_bounds,
+    fit_tau,
+    fit_tolerance,
+)
 from grefine_rt import Assessment
 
 MASK = np.zeros((32, 32), bool)
@@ -31,7 +38,6 @@ def assessed(quality, factor_maps):
     return Assessment(
         perceptual=0.5,
         alignment=1.0,
-        ip_iqa=None,
         perceptual_map=quality,
         alignment_map=np.zeros_like(quality),
         factors=dict.fromkeys(factor_maps, 0.5),
@@ -101,3 +107,23 @@ def test_constants_are_fitted_on_what_stage_1_redraws():
     assert none.defects == ()
     np.testing.assert_allclose(marked.perceptual_map, quality, atol=1e-6)
     np.testing.assert_allclose(unmarked.perceptual_map, fine)
+
+
+def test_the_tolerance_is_what_perfect_repairs_cost_their_surroundings():
+    near = np.zeros_like(MASK)
+    near[np.nonzero(MASK)[0].min() - 1, np.nonzero(MASK)[1].min()] = True
+
+    def repair(fall):
+        seen = np.where(MASK, 0.1, 0.95).astype(np.float32)
+        repaired = np.where(MASK, 0.95, 0.95 - fall).astype(np.float32)
+        repaired[near] = 0.0  # a cell beside the defect tells of the defect
+        maps = (SimpleNamespace(perceptual_map=values) for values in (seen, repaired))
+        return SimpleNamespace(mask=MASK), *maps
+
+    repairs = [repair(0.002)] * 10 + [repair(fall) for fall in np.linspace(0, 0.04, 41)]
+    assert fit_tolerance(repairs, 0.9, 2) == pytest.approx(0.0375, abs=0.002)
+    assert fit_tolerance([repair(0.5)], 0.9, 2) == TOLERANCES[1]
+    assert fit_tolerance([repair(0.0)], 0.9, 2) == TOLERANCES[0]
+    assert fit_tolerance([], 0.9, 2) == TOLERANCES[1]
+    nowhere_sound = [repair(0.03)]
+    assert fit_tolerance(nowhere_sound, 0.99, 2) == TOLERANCES[1]

@@ -283,7 +283,7 @@ def test_command_on_a_folder(
     )
     assert result.exit_code == 0, result.output
     manifest = store.verify(out)
-    assert (manifest.inpaint, manifest.restore, manifest.ip_iqa) == (None, None, None)
+    assert (manifest.inpaint, manifest.restore, manifest.scorers) == (None, None, {})
     assert (manifest.perceptual.resolution, manifest.perceptual.grid) == (96, 6)
     assert manifest.perceptual.attention == attention
     assert manifest.perceptual.alpha == pytest.approx(PUBLISHED_ALPHA, abs=5e-5)

@@ -195,12 +195,13 @@ def test_the_command_takes_their_checkpoint(tmp_path, clip):
     done = CliRunner().invoke(app, [*given, "--clip", str(folder)])
     assert done.exit_code == 0, done.output
     manifest = json.loads((bundle / "bundle.json").read_text())
-    assert manifest["ip_iqa"] == {
+    entry = manifest["scorers"]["ip_iqa"]
+    assert entry["settings"] == {
         "resolution": 96,
         "outputs": ["quality", "alignment"],
         "positions": "own",
     }
-    assert manifest["tokenizers"]["ip_iqa_text"][0]["prompts"] == "raw"
+    assert entry["tokenizers"]["ip_iqa_text"][0]["prompts"] == "raw"
     rgb = (images(70, 1)[0].permute(1, 2, 0) * 255).byte().numpy()
     prompt = "a red house (in the sky)"
     words = PromptTokenizer.from_file(folder / "tokenizer.json", tiny_ip_iqa.LENGTH)

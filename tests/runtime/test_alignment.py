@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -183,6 +184,59 @@ def test_a_thing_missing_in_a_place_is_drawn_beside_the_things_of_that_place(rul
     (boat,) = regions(scored, rule)
     assert boat.map.mean() <= 0.26  # a window, not the whole meadow
     assert boat.map[:3, :3].max() < 0.2
+
+
+@pytest.mark.parametrize(
+    ("relation", "rows", "columns"),
+    [
+        ("left", slice(0, 8), slice(0, 3)),
+        ("right", slice(0, 8), slice(5, 8)),
+        ("above", slice(0, 3), slice(0, 8)),
+        ("below", slice(5, 8), slice(0, 8)),
+    ],
+)
+@pytest.mark.parametrize("missing_region", ["ancestor", "free"])
+@pytest.mark.parametrize("told_of_child", [True, False])
+def test_a_missing_thing_goes_where_the_prompt_puts_it(
+    relation, rows, columns, missing_region, told_of_child
+):
+    """Seen from a dog in the middle that is there; also where the dog is told to lie opposite, seen from the thing."""
+    dog = phrase_score("dog", spot(3, 3, 2))
+    cat = phrase_score("cat", np.full((SIDE, SIDE), 0.1, np.float32), "noun")
+    if told_of_child:
+        scored = [dog, replace(cat, ancestor_index=0, relation=relation)]
+    else:
+        back = {"left": "right", "right": "left", "above": "below", "below": "above"}[relation]
+        scored = [replace(dog, ancestor_index=1, relation=back), replace(cat, ancestor_index=1)]
+    (region,) = regions(scored, missing_region, window=9 / 64)
+    assert region.map.any()
+    assert region.map[rows, columns].sum() >= 0.99 * region.map.sum()
+    assert region.place.endswith("where the prompt puts it")
+
+
+def test_a_part_of_the_picture_that_the_prompt_names():
+    dog = phrase_score("dog", spot(3, 3, 2))
+    cat = phrase_score("cat", np.full((SIDE, SIDE), 0.1, np.float32), "noun")
+    for position, inside in (
+        ("left", np.s_[:, :4]),
+        ("bottom right", np.s_[4:, 4:]),
+        ("background", np.s_[:4]),
+    ):
+        (region,) = regions([dog, replace(cat, ancestor_index=1, position=position)], "free", window=4 / 64)
+        assert region.map[inside].sum() >= 0.99 * region.map.sum()
+
+
+def test_a_told_place_beside_a_thing_that_is_not_there_tells_nothing():
+    """Nor does any, where Eq. 6 is taken as printed."""
+    cat = phrase_score("cat", np.full((SIDE, SIDE), 0.1, np.float32), "noun")
+    dog = replace(cat, noun="dog", text="a dog")
+    free, told = (regions([dog, replace(cat, relation=relation)], "free") for relation in (None, "left"))
+    assert [region.place for region in free] == [region.place for region in told]
+    present = phrase_score("dog", spot(3, 3, 2))
+    printed, told = (
+        regions([present, replace(cat, relation=relation)], "printed") for relation in (None, "left")
+    )
+    assert (printed[0].map == told[0].map).all()
 
 
 def test_the_hint_of_the_encoder_breaks_ties_of_the_free_rule():

@@ -236,9 +236,11 @@ def test_the_reward_is_told_where_the_bundle_has_it(folder, run, tmp_path):
     before = json.loads(run(*asked, rewarded, "--json").stdout)["before"]
     assert before["image_reward"] == pytest.approx(0.2 + small.WORDS.index("house"), abs=1e-5)
     assert "image reward" in run(*asked, rewarded).stdout
-    counted = json.loads(run(*asked, rewarded, "--alignment-score", "reward", "--json").stdout)["before"]
+    counted = json.loads(run(*asked, rewarded, "--reading", "alignment_score=reward", "--json").stdout)[
+        "before"
+    ]
     assert counted["alignment"] == pytest.approx(1 / (1 + math.exp(-before["image_reward"])), abs=1e-5)
-    refused = run(*asked, folder, "--alignment-score", "reward")
+    refused = run(*asked, folder, "--reading", "alignment_score=reward")
     assert refused.exit_code == 2
     assert "no ImageReward" in refused.stderr
     assert "image_reward\n  slope: 1.0" in run("bundle", "show", rewarded).stdout

@@ -209,7 +209,26 @@ def test_jpeg_for_a_transparent_picture_is_told_before_anything_runs(run, fake, 
 
 
 @pytest.mark.parametrize(
-    "options", ["--tau 5", "--tau high", "--tau nan", "--strength 0.5 --strength-rule printed"]
+    "options",
+    [
+        *(
+            "--tau 5",
+            "--tau high",
+            "--tau nan",
+            "--drafts 65",
+            "--stages 3",
+            "--interval 0.5 0.4",
+            "--crop square",
+        ),
+        "--strength 0.5 --reading strength_rule=printed",
+        *(
+            "--reading joining",
+            "--reading joining=sum",
+            "--reading tau=1",
+            "--reading =",
+            "--reading keep_good=maybe",
+        ),
+    ],
 )
 def test_options_out_of_range_are_wrong_usage_in_one_sentence(run, fake, picture, options):
     one_error(run("refine", picture, "-p", PROMPT, *options.split()), code=2)
@@ -219,7 +238,8 @@ def test_options_out_of_range_are_wrong_usage_in_one_sentence(run, fake, picture
     "arguments",
     [
         "refine",
-        "refine x.png --stages 3",
+        "refine x.png --stages",
+        "refine x.png --interval 1",
         "refine x.png --seed one",
         "redo",
         "",

@@ -99,7 +99,9 @@ def test_a_plain_decoding_costs_one_decoding_less(run, counted, picture):
 
     restore = counted.manifest.restore
     decode = 1e9 * (restore.resolution // 8) ** 2 / 1e12
-    assert stage2("--decoding", "difference") - stage2("--decoding", "plain") == pytest.approx(decode)
+    assert stage2("--reading", "decoding=difference") - stage2(
+        "--reading", "decoding=plain"
+    ) == pytest.approx(decode)
 
 
 def test_memory_by_component_and_bucket(run, tmp_path):

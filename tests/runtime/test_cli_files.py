@@ -81,7 +81,8 @@ def test_the_option_comes_before_the_side_file_and_that_before_the_picture(run, 
     assert "note: The prompt and the negative prompt come from PNG text 'parameters'" in notes
     picture.with_suffix(".txt").write_text(TEXT.replace(PROMPT, "a house"))
     said, notes = prompt_of()
-    assert (said["prompt"], said["negative"], notes) == ("a house", "fog", "")
+    assert (said["prompt"], said["negative"]) == ("a house", "fog")
+    assert "come from" not in notes
     said, _ = prompt_of("--negative", "")
     assert "negative" not in said
     said, _ = prompt_of("-p", "the sea")

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from grefine_rt.bundle.manifest import Cost, FileEntry, IpIqa
+from grefine_rt.bundle.manifest import Cost, FileEntry, Metric
 from grefine_rt.errors import BundleError, DeviceError, MemoryLimitError
 from grefine_rt.plan import graph_costs as costs
 from grefine_rt.system_memory import free_memory, usable_memory
@@ -95,7 +95,7 @@ def test_costs_that_were_not_counted_are_unknown(manifest):
     assert costs.assess_flops(bare, 3) is None
     with_ip_iqa = dataclasses.replace(
         manifest,
-        ip_iqa=IpIqa(512, ("quality",)),
+        scorers={"ip_iqa": Metric({"ip_iqa_image": "components/other.onnx"})},
         components={**manifest.components, "ip_iqa_image": "components/other.onnx"},
     )
     assert costs.assess_flops(with_ip_iqa, 3) is None

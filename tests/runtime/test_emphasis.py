@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grefine_rt.assess.prompt import prompt_phrases
+from grefine_rt.assess.prompt import prompt_phrases, prompt_words
 from grefine_rt.errors import PromptError
 from grefine_rt.text.emphasis import (
     MAX_WEIGHT,
@@ -100,13 +100,12 @@ def test_emphasising_nothing_changes_no_word(prompt):
 @given(WORDS, st.data())
 def test_exactly_the_words_of_the_phrase_gain(prompt, data):
     before = weighted_words(prompt)
-    # Any words of the prompt in their order: a phrase need not be contiguous.
+    # Any words of the prompt: a phrase need not be contiguous.
     chosen = sorted(data.draw(st.sets(st.integers(0, len(before) - 1), min_size=1))) if before else []
-    phrase = " ".join(before[index][0] for index in chosen)
-    after = weighted_words(emphasise(prompt, [phrase]))
+    after = weighted_words(emphasise(prompt, [chosen]))
     assert [word for word, _ in after] == [word for word, _ in before]
     gained = [i for i, (old, new) in enumerate(zip(before, after, strict=True)) if new[1] != old[1]]
-    assert [before[i][0] for i in gained] == phrase.split()
+    assert gained == chosen
     assert all(after[i][1] == pytest.approx(before[i][1] + 0.1) for i in gained)
 
 
@@ -114,38 +113,42 @@ def test_exactly_the_words_of_the_phrase_gain(prompt, data):
 @settings(deadline=None)
 def test_phrases_of_the_parser_can_be_emphasised(prompt):
     parsed = prompt_phrases(prompt)
-    result = emphasise(prompt, [phrase.text for phrase in parsed])
+    result = emphasise(prompt, [phrase.shown for phrase in parsed])
     assert plain_text(result) == plain_text(prompt)
+    words = prompt_words(prompt)
+    assert all(phrase.text == " ".join(words[place] for place in phrase.shown) for phrase in parsed)
+    assert all(set(phrase.shown) <= set(phrase.words) for phrase in parsed)
 
 
 @pytest.mark.parametrize(
     ("prompt", "phrase", "expected"),
     [
-        ("a red car in the snow", "a red car", "(a red car:1.1) in the snow"),
-        ("a (red car:1.2)", "a red car", "(a:1.1) (red car:1.3)"),
-        ("a (red car:1.2)", "car", "a (red:1.2) (car:1.3)"),
-        ("a woman, tall, in a park", "a woman tall", "(a woman, tall:1.1), in a park"),
-        ("red car, red house", "red house", "red car, (red house:1.1)"),
-        ("a Red Car", "red car", "a (Red Car:1.1)"),
-        (r"cat \(wild\)", "cat wild", r"(cat \(wild:1.1)\)"),
-        ("[old] car", "old", "(old:1.0091) car"),
-        ("(car:0.9)", "car", "car"),
-        ("(car:2.95)", "car", "(car:3)"),
+        ("a red car in the snow", (0, 1, 2), "(a red car:1.1) in the snow"),
+        ("a (red car:1.2)", (0, 1, 2), "(a:1.1) (red car:1.3)"),
+        ("a (red car:1.2)", (2,), "a (red:1.2) (car:1.3)"),
+        ("a woman, tall, in a park", (0, 1, 2), "(a woman, tall:1.1), in a park"),
+        ("red car, red house", (2, 3), "red car, (red house:1.1)"),
+        ("a Red Car", (1, 2), "a (Red Car:1.1)"),
+        (r"cat \(wild\)", (0, 1), r"(cat \(wild:1.1)\)"),
+        ("[old] car", (0,), "(old:1.0091) car"),
+        ("(car:0.9)", (0,), "car"),
+        ("(car:2.95)", (0,), "(car:3)"),
     ],
 )
 def test_emphasis_is_written_tidily(prompt, phrase, expected):
     assert emphasise(prompt, [phrase]) == expected
 
 
-def test_equal_phrases_take_successive_places_and_repeats_add_up():
-    assert emphasise("a cat, a cat", ["a cat", "a cat"]) == "(a cat, a cat:1.1)"
-    assert emphasise("a cat", ["cat", "a cat"]) == "(a:1.1) (cat:1.2)"
-    assert emphasise("cat dog", ["dog"], amount=0.25) == "cat (dog:1.25)"
+def test_repeats_add_up_and_equal_words_stay_apart():
+    assert emphasise("a cat, a cat", [(2, 3)]) == "a cat, (a cat:1.1)"
+    assert emphasise("a cat", [(1,), (0, 1)]) == "(a:1.1) (cat:1.2)"
+    assert emphasise("cat dog", [(1,)], amount=0.25) == "cat (dog:1.25)"
 
 
-def test_a_phrase_that_is_not_there_is_refused():
-    with pytest.raises(PromptError, match="'blue dog' is not in the prompt"):
-        emphasise("a red car", ["blue dog"])
+@pytest.mark.parametrize("word", [3, -1])
+def test_a_word_that_is_not_there_is_refused(word):
+    with pytest.raises(PromptError, match="the prompt has 3 words"):
+        emphasise("a red car", [(0, word)])
 
 
 def test_long_and_hostile_prompts_are_quick():

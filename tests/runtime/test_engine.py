@@ -217,7 +217,7 @@ def test_memory_that_ran_out_is_one_sentence_and_the_engine_goes_on(engine):
 
 def test_onnxruntime_missing_names_both_extras(monkeypatch, path):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(GRefineError, match=r"grefine-rt\[cpu\].*grefine-rt\[gpu\]"):
+    with pytest.raises(GRefineError, match=r"install \.\[cpu\].*install \.\[gpu\]"):
         OnnxEngine(path, "cpu")
 
 

@@ -79,9 +79,3 @@ def test_every_public_name_loads_and_is_listed():
 
 def test_an_unknown_name_is_an_attribute_error():
     assert not hasattr(grefine_rt, "Refinery")
-
-
-def test_the_version_is_that_of_the_distribution():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert grefine_rt.__version__ == project["version"]
-    assert re.fullmatch(r"\d+\.\d+\.\d+", grefine_rt.__version__)

@@ -1,14 +1,16 @@
 """IP-IQA at run time: three graphs, any batch, names and units of its scores."""
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from grefine_rt import Assessor, BundleError
-from grefine_rt.assess import ip_iqa
-from grefine_rt.assess.texts import TextFeatures
-from grefine_rt.bundle.manifest import IpIqa, Manifest
+from grefine_rt.assess.scorers import ip_iqa
+from grefine_rt.assess.scorers.base import Batch, scorers_of
+from grefine_rt.bundle.manifest import Manifest
 from tests.support import assess_bundle as small
 
 PROMPTS = ["a red house", "tree", "a tall tree and a red house"]
@@ -59,49 +61,103 @@ def test_a_bundle_without_ip_iqa_says_none(tmp_path):
 def test_a_graph_with_another_number_of_scores_is_named(folder):
     with Assessor.load(folder, "cpu", threads=1) as assessor:
         bundle = assessor.bundle
-        texts = TextFeatures(bundle, "ip_iqa_text")
+        one = replace(
+            bundle.manifest.scorers["ip_iqa"], settings={"resolution": small.SIDE, "outputs": ["quality"]}
+        )
         with pytest.raises(BundleError, match="names 1 scores of IP-IQA, but its graph gives 2"):
-            ip_iqa.rate(bundle, IpIqa(small.SIDE, ("quality",)), pictures(1), ["tree"], texts)
+            ip_iqa.Metric(bundle, one).score(Batch(pictures(1), ["tree"], ["tree"], np.zeros(0, np.float32)))
 
 
 def read(change):
-    data = {**small.manifest(), "files": {}}
+    """The metrics of a bundle whose manifest was changed; no file of it is there."""
+    data = small.manifest()
     change(data)
     names = [*data["components"].values(), "tokenizers/words.json"]
+    names += [
+        file for metric in (data.get("scorers") or {}).values() for file in metric["components"].values()
+    ]
     data["files"] = {name: {"size": 1, "sha256": "0" * 64} for name in names}
-    return Manifest.from_json(json.dumps(data))
+    manifest = Manifest.from_json(json.dumps(data))
+    scorers_of(SimpleNamespace(manifest=manifest))
+    return manifest
 
 
-def test_the_section_may_be_null_or_missing_with_its_components():
-    parts = ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion")
+def old(data):
+    """The form from before `scorers`: a section of its own, its parts among all others."""
+    metric = data.pop("scorers")["ip_iqa"]
+    data["components"] |= metric["components"]
+    data["tokenizers"] |= metric["tokenizers"]
+    data["ip_iqa"], data["image_reward"] = metric["settings"], None
 
-    def without(data):
-        for part in parts:
-            del data["components"][part]
-        del data["tokenizers"]["ip_iqa_text"]
-        data["ip_iqa"] = None
 
-    def missing(data):
-        without(data)
-        del data["ip_iqa"]
+def test_manifests_from_before_are_read():
+    assert read(old) == read(lambda data: None)
+    assert read(old).scorers["ip_iqa"].settings == {
+        "resolution": small.SIDE,
+        "outputs": ["quality", "alignment"],
+    }
+    assert read(old).components["ip_iqa_fusion"] == "components/ip_iqa_fusion.onnx"
+    without = read(lambda data: data.update(scorers={}, ip_iqa=None))
+    assert (dict(without.scorers), "ip_iqa_text" in without.tokenizers) == ({}, False)
+    assert "scorers" in json.loads(read(old).to_json())
 
-    assert read(lambda data: None).ip_iqa == IpIqa(small.SIDE, ("quality", "alignment"))
-    assert read(without) == read(missing)
-    assert read(without).ip_iqa is None
+
+def test_a_manifest_written_is_read_again_with_each_metric_in_one_entry():
+    manifest = read(lambda data: None)
+    written = json.loads(manifest.to_json())
+    assert Manifest.from_json(manifest.to_json()) == manifest
+    assert "ip_iqa_text" not in {**written["components"], **written["tokenizers"]}
+    given = small.manifest()["scorers"]["ip_iqa"]
+    given["tokenizers"]["ip_iqa_text"] = [{**small.TOKENIZER[0], "cleaning": "none", "prompts": "plain"}]
+    assert written["scorers"] == {"ip_iqa": given}
+
+
+def settings(**changes):
+    return lambda data: data["scorers"]["ip_iqa"]["settings"].update(changes)
+
+
+def part(kind, change):
+    return lambda data: change(data["scorers"]["ip_iqa"][kind])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d.update(ip_iqa=None), "null for 'ip_iqa' but the component 'ip_iqa_fusion'"),
-        (lambda d: d["components"].pop("ip_iqa_text"), "lacks the component 'ip_iqa_text'"),
-        (lambda d: d["tokenizers"].pop("ip_iqa_text"), "lacks the tokenizer of 'ip_iqa_text'"),
-        (lambda d: d["ip_iqa"].update(resolution=0), r"out of range in 'ip_iqa\.resolution'"),
-        (lambda d: d["ip_iqa"].update(outputs=["alignment"]), r"out of range in 'ip_iqa\.outputs'"),
-        (lambda d: d["ip_iqa"].update(outputs=["beauty"]), r"'beauty' at 'ip_iqa\.outputs\.0'"),
-        (lambda d: d.update(ip_iqa=3), "3 at 'ip_iqa' where IpIqa"),
+        (lambda d: (old(d), d.update(ip_iqa=None)), "has the unknown component 'ip_iqa_fusion'"),
+        (part("components", lambda c: c.pop("ip_iqa_text")), "has the unknown tokenizer of 'ip_iqa_text'"),
+        (
+            part("components", lambda c: c.pop("ip_iqa_image")),
+            "lacks the component 'ip_iqa_image' of the metric",
+        ),
+        (part("tokenizers", lambda t: t.pop("ip_iqa_text")), "lacks the tokenizer of 'ip_iqa_text'"),
+        (
+            part("components", lambda c: c.update(ip_iqa_more="x")),
+            "unknown component 'ip_iqa_more' of the metric",
+        ),
+        (
+            part("components", lambda c: c.update(perceptual="x")),
+            "gives the metric 'ip_iqa' the taken component",
+        ),
+        (
+            lambda d: d["scorers"].update(rationality={"components": {}}),
+            r"taken name of a metric in 'scorers\.rat",
+        ),
+        (
+            lambda d: d["scorers"].update(beauty={"components": {}}),
+            "has the metric 'beauty', which this version",
+        ),
+        (lambda d: d["scorers"].update(base={"components": {}}), "has the metric 'base', which this version"),
+        (
+            lambda d: d["scorers"].update({"..x": {"components": {}}}),
+            "has the metric '..x', which this version",
+        ),
+        (settings(resolution=0), r"out of range in 'scorers\.ip_iqa\.settings\.resolution'"),
+        (settings(outputs=["alignment"]), r"out of range in 'scorers\.ip_iqa\.settings\.outputs'"),
+        (settings(outputs=["beauty"]), r"'beauty' at 'scorers\.ip_iqa\.settings\.outputs\.0'"),
+        (settings(scale=[5, 0]), r"out of range in 'scorers\.ip_iqa\.settings\.scale'"),
+        (lambda d: (old(d), d.update(ip_iqa=3)), r"3 at 'scorers\.ip_iqa\.settings' where Mapping"),
     ],
 )
-def test_bad_sections_are_refused(change, message):
+def test_bad_entries_are_refused(change, message):
     with pytest.raises(BundleError, match=message):
         read(change)

@@ -16,24 +16,34 @@ from grefine_rt import (
     ImageError,
     MemoryLimitError,
     OptionError,
-    PlanOptions,
     PromptError,
     RefineOptions,
     Refiner,
+    stages,
+    with_mask,
 )
 from grefine_rt import drafts as drafts_of
 from grefine_rt import refiner as refiner_module
 from grefine_rt.bundle.manifest import Cost, FileEntry
 from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.imaging.image import work_size
+from grefine_rt.plan import checks
+from grefine_rt.plan import options as plan_options
 from tests.support import fake_bundle
 from tests.support.fake_bundle import BRIGHTER, SIDE, Bundle, scene
+
+
+def PlanOptions(**options):
+    """The paper's own flow: these tests are of what the stages do; `test_accept.py` is of what is kept of it."""
+    return plan_options.PlanOptions(**{"accept": "off", **options})
+
 
 GOOD = [["house", "house", "sea", "sea"]] * 4
 POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
 PROMPT = "a house, the sea"
 STAGE_1 = RefineOptions(plan=PlanOptions(stages=(1,)))
 STAGE_2 = RefineOptions(plan=PlanOptions(stages=(2,)))
+PAPERS = RefineOptions(plan=PlanOptions())
 
 
 @pytest.fixture
@@ -207,7 +217,7 @@ def test_the_draft_that_scores_best_is_kept(bundle, refiner):
     assert bundle.engines["inpaint_step"].calls == 3 * int(4 * result.plan.strength)
     assert np.abs(pixels(result.image)[48, 48] - fake_bundle.COLOURS["tree"]).max() <= 4
     assert result.after.perceptual > result.before.perceptual
-    assert any("Draft 2 of 3 was kept" in note for note in result.notes)
+    assert any("Draft 2 of 3 was chosen" in note for note in result.notes)
 
 
 def test_a_picture_is_kept_that_no_draft_improves(bundle, refiner):
@@ -236,7 +246,7 @@ def test_no_draft_is_made_after_one_in_which_nothing_is_left_to_redraw(bundle, r
     bound(0.95)
     drafts, notes = made()
     assert drafts == 2
-    assert any("Draft 2 of 2 was kept" in note for note in notes)
+    assert any("Draft 2 of 2 was chosen" in note for note in notes)
     drawing(bundle, "poor", "tree")
     assert made(all_drafts=True)[0] == 5
     bound(1.0)
@@ -272,14 +282,14 @@ def test_the_best_sketch_alone_is_drawn_with_all_steps(bundle, refiner, monkeypa
     colour, note = refine("poor", "tree", "poor", "poor")
     assert draws == [*sketches, (1, 4, None)]
     assert np.abs(colour - fake_bundle.COLOURS["tree"]).max() <= 4, "the sketch is better than what it became"
-    assert "Draft 2 of 3 was kept" in note
+    assert "Draft 2 of 3 was chosen" in note
     colour, note = refine("poor", "poor", "poor", "tree")
     assert draws == sketches, "no sketch is above the picture"
     assert "None of the 3 drafts" in note
     monkeypatch.setattr("grefine_rt.drafts._score", scores := ScoresOf([0.1, 0.2, 0.3, 0.0, 0.9]))
     _, note = refine("poor")
     assert draws == [*sketches, (1, 4, None)]
-    assert "Draft 2 of 3, drawn again with 4 steps, was kept: it scores 0.90 (mean of" in note
+    assert "Draft 2 of 3, drawn again with 4 steps, was chosen: it scores 0.90 (mean of" in note
     assert not scores.left
 
 
@@ -320,10 +330,9 @@ def test_a_soft_draft_is_judged_by_its_shapes_where_stage_2_does_the_rest(refine
         def draw(self, number, sketch):
             return pictures[number]
 
-    own = scene(POOR)
-    best, drawn, _ = drafts_of.best(Drawer(), own, plan, before, lambda rgb: looks[int(rgb[0, 0, 0])])
-    assert best is (pictures[1] if kept else own)
-    assert drawn.drafts == 3
+    choice = drafts_of.best(Drawer(), plan, before, lambda rgb: looks[int(rgb[0, 0, 0])])
+    assert choice.picture is (pictures[1] if kept else None)
+    assert choice.drawn.drafts == 3
 
 
 def test_what_is_drawn_for_a_phrase_alone_is_judged_by_all_of_p(refiner):
@@ -350,7 +359,7 @@ def test_no_map_of_a_draft_is_made_at_the_picture_s_size(refiner, monkeypatch):
 
     monkeypatch.setattr(refiner_module, "assess_batch", noting)
     refiner.refine(scene(POOR), PROMPT, options=RefineOptions(plan=PlanOptions(drafts=3, all_drafts=True)))
-    assert sizes == [None, (1, 1), (1, 1), (1, 1), None]
+    assert sizes == [None, (64, 64), (64, 64), (64, 64), None]
 
 
 def test_drafts_differ_in_their_noise_and_the_first_is_that_of_a_single_one(bundle, refiner):
@@ -496,7 +505,7 @@ def test_a_plan_can_be_made_edited_and_run(refiner):
     assert plan.reasons == refiner.plan(picture, PROMPT).reasons
     mask = np.zeros((128, 128), bool)
     mask[64:96, 64:96] = True
-    edited = dataclasses.replace(plan.with_mask(mask), feather=0.0, restore=False)
+    edited = dataclasses.replace(with_mask(plan, mask), feather=0.0, restore=False)
     result = refiner.refine(picture, PROMPT, plan=edited)
     assert result.plan is edited
     changed = (pixels(result.image) != picture).any(axis=2)
@@ -574,7 +583,7 @@ def test_a_very_long_prompt_works_and_says_what_was_left_out(refiner):
     result = refiner.refine(scene(GOOD, 64, 64), prompt)
     assert len(result.before.phrases) <= 64
     assert any("prompt" in note for note in result.notes)
-    assert refiner.refine(scene(GOOD, 64, 64), PROMPT).notes == ()
+    assert refiner.refine(scene(GOOD, 64, 64), PROMPT, options=PAPERS).notes == ()
 
 
 def test_bad_pictures_and_closed_refiners(refiner):
@@ -617,7 +626,7 @@ def test_a_unet_with_size_ids_is_told_where_its_crop_lies(bundle, refiner):
 
 def test_native_work_keeps_the_pictures_own_size_in_stage_2(bundle, refiner):
     seen = []
-    real = refiner_module.restore
+    real = stages.restore
 
     def noting(bundle, picture, *rest, **named):
         seen.append((picture.shape[:2], named["tile"]))
@@ -625,13 +634,13 @@ def test_native_work_keeps_the_pictures_own_size_in_stage_2(bundle, refiner):
 
     large = np.asarray(Image.fromarray(scene(GOOD)).resize((4 * SIDE, 4 * SIDE)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(refiner_module, "restore", noting)
+        patch.setattr(stages, "restore", noting)
         for work in ("trained", "native"):
             refiner.refine(large, PROMPT, options=RefineOptions(plan=PlanOptions(work=work)))
     resolution = bundle.manifest.restore.resolution
     assert seen[0] == ((resolution, resolution), 0)
     assert seen[1] == ((4 * SIDE, 4 * SIDE), resolution)
-    with pytest.raises(OptionError, match="'work' must be one of 'trained', 'native'"):
+    with pytest.raises(OptionError, match="'work' must be 'trained' or 'native', not 'huge'"):
         PlanOptions(work="huge")
 
 
@@ -648,10 +657,10 @@ def costly(bundle):
 
 
 def test_what_cannot_fit_is_refused_before_anything_is_drawn(costly, refiner, monkeypatch):
-    monkeypatch.setattr(refiner_module, "usable_memory", lambda: 10**8)
+    monkeypatch.setattr(checks, "usable_memory", lambda: 10**8)
     with pytest.raises(MemoryLimitError, match=r"GB of memory, but 0\.10 GB are free"):
         refiner.refine(scene(POOR), PROMPT)
-    monkeypatch.setattr(refiner_module, "usable_memory", lambda: 10**12)
+    monkeypatch.setattr(checks, "usable_memory", lambda: 10**12)
     refiner.refine(scene(POOR), PROMPT)
 
 
@@ -659,7 +668,7 @@ def test_memory_is_counted_for_what_runs_on_the_cpu(costly, refiner, monkeypatch
     components = costly.manifest.components
     steps, here = [name for name in components if name.startswith(("inpaint", "restore"))], costly.foresee
     each = 1.4e9 + 2
-    monkeypatch.setattr(refiner_module, "usable_memory", lambda: round(each * (len(components) - 3.5)))
+    monkeypatch.setattr(checks, "usable_memory", lambda: round(each * (len(components) - 3.5)))
     poor = scene(POOR)
     with pytest.raises(MemoryLimitError):
         refiner.refine(poor, PROMPT)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from grefine_rt.assess.scorers.base import Scale, Score
 from grefine_rt.imaging import heatmap
 from grefine_rt.report import report
 from grefine_rt.report.report import ReportData, render
@@ -25,14 +26,13 @@ class Phrase:
     noun_score: float = 0.91
     phrase_score: float = 0.34
     defect: str | None = "adjective"
+    known: bool = True
     map: np.ndarray = field(default_factory=lambda: np.eye(8, dtype=np.float32))
 
 
 @dataclass(frozen=True)
 class Assessed:
-    perceptual: float
-    alignment: float
-    ip_iqa: dict | None
+    scores: dict
     perceptual_map: np.ndarray
     alignment_map: np.ndarray
     factors: dict
@@ -40,12 +40,19 @@ class Assessed:
     phrases: tuple
 
 
+def scores(perceptual=0.523, **opinions):
+    unit, mos = Scale("how good it looks"), Scale("what people say", 0, 5)
+    return {
+        "perceptual": Score(perceptual, unit, "perceptual", "quality"),
+        "alignment": Score(0.412, unit, "prompt", "alignment"),
+        **{name: Score(value, mos, name) for name, value in opinions.items()},
+    }
+
+
 def assessed(height, width, perceptual=0.523, phrases=(Phrase(),), seed=0):
     maps = np.random.default_rng(seed).random((4, height, width), np.float32)
     return Assessed(
-        perceptual,
-        0.412,
-        None,
+        scores(perceptual),
         maps[0],
         maps[1],
         {"overall": 0.61, "technical": 0.47},
@@ -162,7 +169,7 @@ def test_an_assessment_alone():
 
 def test_whatever_a_user_wrote_is_harmless():
     phrase = Phrase(EVIL, EVIL, EVIL, defect=EVIL)
-    before = replace(assessed(32, 32, phrases=[phrase]), factors={EVIL: 0.5}, ip_iqa={EVIL: 3.0})
+    before = replace(assessed(32, 32, phrases=[phrase]), factors={EVIL: 0.5}, scores=scores(**{EVIL: 3.0}))
     before = replace(before, factor_maps={EVIL: before.perceptual_map})
     evil = replace(
         full(32, 32, EVIL),
@@ -194,7 +201,7 @@ def with_plain_words(data):
         before,
         phrases=(Phrase(word, word, word, defect=word),),
         factors={word: 0.5},
-        ip_iqa={word: 3.0},
+        scores=scores(**{word: 3.0}),
         factor_maps={word: before.perceptual_map},
     )
     return replace(
@@ -245,13 +252,13 @@ def test_a_prompt_of_ten_thousand_characters_with_many_phrases():
 
 def test_no_phrases_no_numbers_no_prompt():
     bare = replace(
-        assessed(20, 20, float("nan"), phrases=()), factors={}, factor_maps={}, ip_iqa={"quality": 3.2}
+        assessed(20, 20, phrases=()), factors={}, factor_maps={}, scores=scores(float("nan"), quality=3.2)
     )
     text = Page(render(ReportData("", noise(20, 20), bare))).text()
     assert "no prompt" in text
     assert "–" in text
     assert "nan" not in text
-    assert "3.20" in text
+    assert "3.20 of 5" in text
     assert "Phrases" not in text
 
 

@@ -5,12 +5,20 @@ import dataclasses
 import numpy as np
 import pytest
 
-from grefine_rt import PlanOptions, RefineOptions, Refiner
+from grefine_rt import RefineOptions, Refiner
 from grefine_rt.bundle.manifest import Cost
+from grefine_rt.plan import options as plan_options
+from grefine_rt.plan.change import with_mask
 from grefine_rt.plan.costs import plan_costs
 from grefine_rt.plan.plan import Drawn
 from grefine_rt.plan.reasons import RESTORE_FIRST, RESTORED_FIRST
 from tests.support.fake_bundle import COLOURS, Bundle, Engine, pool, scene, solve
+
+
+def PlanOptions(**options):
+    """The paper's own flow: these tests are of what the stages do; `test_accept.py` is of what is kept of it."""
+    return plan_options.PlanOptions(**{"accept": "off", **options})
+
 
 PROMPT = "a house, the sea"
 DAMAGED = [["sea"] * 4, ["sea", "poor", "poor", "sea"], ["sea", "poor", "poor", "sea"], ["sea"] * 4]
@@ -59,7 +67,7 @@ def test_what_stage_2_mends_is_not_drawn_anew():
     assert engines["perceptual"].calls == 1 + 2
     assert not result.plan.regenerate
     assert not result.plan.restore
-    assert result.plan.restore_first
+    assert result.plan.restored
     assert RESTORED_FIRST in result.plan.reasons
     assert not any("Stage 2" in reason or reason == RESTORE_FIRST for reason in result.plan.reasons)
     assert [phrase.defect for phrase in result.before.phrases] == ["noun", None]
@@ -81,7 +89,7 @@ def test_what_it_does_not_mend_is_drawn_into_the_restored_picture():
     assert engines["restore_step"].calls == 4
     assert result.plan.regenerate
     assert result.plan.restore
-    assert result.plan.restore_first
+    assert result.plan.restored
     assert RESTORED_FIRST in result.plan.reasons
     found, stage1 = pixels(result.found), pixels(result.stage1)
     np.testing.assert_allclose(found[48:80, 48:80].mean((0, 1)), COLOURS["sea"], atol=8)
@@ -101,7 +109,7 @@ def test_it_is_a_switch():
     result = refiner.refine(scene(DAMAGED), PROMPT, options=STRAIGHT)
     assert engines["inpaint_step"].calls > 0
     assert engines["restore_step"].calls == 2
-    assert not result.plan.restore_first
+    assert not result.plan.restored
     assert "restore_first" not in result.timings
     np.testing.assert_array_equal(pixels(result.found), scene(DAMAGED))
 
@@ -146,8 +154,8 @@ def test_a_mask_by_hand_is_redrawn_at_once():
     plan = refiner.plan(scene(DAMAGED), PROMPT, PlanOptions(**FREE))
     mask = np.zeros((128, 128), bool)
     mask[:32, :32] = True
-    assert not plan.with_mask(mask).restore_first
-    assert RESTORE_FIRST not in plan.with_mask(mask).reasons
+    assert not with_mask(plan, mask).restore_first
+    assert RESTORE_FIRST not in with_mask(plan, mask).reasons
 
 
 def test_costs_count_both_restorations_and_the_look_between():
@@ -161,15 +169,15 @@ def test_costs_count_both_restorations_and_the_look_between():
     refiner, picture = Refiner(bundle), scene(DAMAGED)
     plan = refiner.plan(picture, PROMPT, PlanOptions(**FREE))
     straight = refiner.plan(picture, PROMPT, PlanOptions(**FREE, restore_first=False))
-    assert plan.costs.stage2 == pytest.approx(2 * straight.costs.stage2)
+    assert plan_costs(plan).stage2 == pytest.approx(2 * plan_costs(straight).stage2)
     look = 1e9 / 1e12  # texts are read once
-    assert plan.costs.assess == pytest.approx(straight.costs.assess + look)
-    assert plan.costs.stage1 == straight.costs.stage1
-    assert plan.costs.full == straight.costs.full
+    assert plan_costs(plan).assess == pytest.approx(plan_costs(straight).assess + look)
+    assert plan_costs(plan).stage1 == plan_costs(straight).stage1
+    assert plan_costs(plan).full == plan_costs(straight).full
     mended = dataclasses.replace(plan, regenerate=False, restore=False)
     costs = plan_costs(mended, Drawn(0, 0))
-    assert (costs.stage1, costs.stage2) == (0, straight.costs.stage2)
-    assert costs.assess == straight.costs.assess
+    assert (costs.stage1, costs.stage2) == (0, plan_costs(straight).stage2)
+    assert costs.assess == plan_costs(straight).assess
 
 
 def refiner_whose_stage_2_spoils():

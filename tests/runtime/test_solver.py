@@ -1,15 +1,17 @@
 """Solver tables against the schedulers of diffusers, stepped with the same made-up model."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from grefine_rt.contract import COLUMNS, GUIDANCE, RESCALE, Schedule
+from grefine_rt.contract import COLUMNS, GUIDANCE, NOISE, RESCALE, Schedule
 from grefine_rt.diffusion.solver import guidance_row, table, unet_calls
 from grefine_rt.errors import OptionError
+from grefine_rt.solvers import NAMES, PathSolver
 
 SHAPE = (1, 4, 6, 5)
 SOLVERS = ["euler", "ddim", "dpm++2m"]
@@ -268,3 +270,9 @@ def test_impossible_options_are_refused(arguments, message):
 def test_unknown_spacing_is_refused():
     with pytest.raises(OptionError, match="Unknown spacing"):
         table(schedule("karras"), "euler", 10)
+
+
+@pytest.mark.parametrize("solver", NAMES)
+def test_only_solvers_of_a_path_add_no_noise(solver):
+    added = table(schedule(), solver, 8).coefficients[:, NOISE]
+    assert (not added.any()) == (solver in get_args(PathSolver))

@@ -10,6 +10,8 @@ from tests.support import tiny
 SIDE, GRID, WIDTH, LENGTH = 32, 4, 6, 12
 WORDS = ("[UNK]", "<|startoftext|>", "<|endoftext|>", "a", "red", "house", "tree", "tall", "and", "sea")
 
+TOKENIZER = [{"file": "tokenizers/words.json", "input": "ids", "length": LENGTH}]
+
 _rng = np.random.default_rng(5)
 PATCH = (_rng.standard_normal((WIDTH, 3, 8, 8)) / 8).astype(np.float32)
 PAIRS = _rng.standard_normal((WIDTH, 4)).astype(np.float32)
@@ -76,20 +78,31 @@ def graphs(batch="b", length=str(LENGTH)):
 def manifest(ip_iqa=True, reward=False):
     """The JSON of the bundle, without `files`."""
     data = tiny.manifest()
-    names = ["perceptual", "alignment_text", *(["ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion"] * ip_iqa)]
-    names += ["image_reward"] * reward
-    tokenizer = [{"file": "tokenizers/words.json", "input": "ids", "length": LENGTH}]
-    components = {name: f"components/{name}.onnx" for name in names}
+    names = ["perceptual", "alignment_text"]
+    components = {name: _graph(name) for name in names}
+    opinions = {
+        "components": {name: _graph(name) for name in ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion")},
+        "tokenizers": {"ip_iqa_text": TOKENIZER},
+        "settings": {"resolution": SIDE, "outputs": ["quality", "alignment"]},
+    }
+    preference = {
+        "components": {"image_reward": _graph("image_reward")},
+        "settings": {"slope": 1.0, "centre": 0.0},
+    }
     return {
         **data,
         "name": "only-assesses",
         "inpaint": None,
         "restore": None,
-        "ip_iqa": {"resolution": SIDE, "outputs": ["quality", "alignment"]} if ip_iqa else None,
-        "image_reward": {"slope": 1.0, "centre": 0.0} if reward else None,
+        "scorers": ({"ip_iqa": opinions} if ip_iqa else {})
+        | ({"image_reward": preference} if reward else {}),
         "components": {**components, "alignment_image": components["perceptual"]},
-        "tokenizers": {name: tokenizer for name in names if name.endswith("_text")},
+        "tokenizers": {"alignment_text": TOKENIZER},
     }
+
+
+def _graph(component):
+    return f"components/{component}.onnx"
 
 
 def save(folder, ip_iqa=True, reward=False, **axes):
@@ -97,7 +110,8 @@ def save(folder, ip_iqa=True, reward=False, **axes):
     for name in ("components", "tokenizers"):
         (folder / name).mkdir(parents=True)
     data, made = manifest(ip_iqa, reward), graphs(**axes)
-    for name in made.keys() & data["components"].keys():
+    metrics = [name for metric in data["scorers"].values() for name in metric["components"]]
+    for name in made.keys() & {*data["components"], *metrics}:
         onnx.save(made[name], folder / "components" / f"{name}.onnx")
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, "[UNK]"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from grefine_rt import PlanOptions, RefineOptions
+from grefine_rt import PlanOptions, RefineOptions, with_mask
 from grefine_rt.bench import middle, picture
 from grefine_rt.models.warm_up import PROMPT
 
@@ -19,5 +19,5 @@ def apart(result, expected):
 
 def work(refiner, seed=3, cancel=None, on_progress=None):
     """A refine call that goes through both stages, whatever the models think of the picture."""
-    plan = refiner.plan(picture(SIDE), PROMPT, ONE_DRAFT.plan).with_mask(middle(SIDE))
+    plan = with_mask(refiner.plan(picture(SIDE), PROMPT, ONE_DRAFT.plan), middle(SIDE))
     return refiner.refine(picture(SIDE), PROMPT, seed, ONE_DRAFT, plan, on_progress, cancel)

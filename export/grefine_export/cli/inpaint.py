@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from grefine_rt.contract import Prediction, Solver, Spacing
+
 Precision = Literal["fp16", "fp16-storage", "fp32"]
 
 
@@ -45,16 +47,14 @@ def inpaint(
         Precision, typer.Option(help="As --unet-precision; fp16 for FP16-safe autoencoders alone.")
     ] = "fp32",
     solver: Annotated[
-        Literal["euler", "ddim", "dpm++2m", "lcm"] | None,
+        Solver | None,
         typer.Option(help="The checkpoint's own by default."),
     ] = None,
     spacing: Annotated[
-        Literal["leading", "trailing", "linspace"] | None,
+        Spacing | None,
         typer.Option(help="Which training steps a run visits; trailing for SDXL Lightning."),
     ] = None,
-    prediction: Annotated[
-        Literal["epsilon", "v_prediction"] | None, typer.Option(help="What the UNet predicts.")
-    ] = None,
+    prediction: Annotated[Prediction | None, typer.Option(help="What the UNet predicts.")] = None,
     steps: Annotated[
         int | None, typer.Option(help="Steps at full strength; 10, or 4 when distilled.")
     ] = None,

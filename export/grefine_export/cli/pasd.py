@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from grefine_rt.solvers import PathSolver
+
 Precision = Literal["fp16", "fp16-storage", "fp32"]
 
 
@@ -35,7 +37,7 @@ def pasd(
     delta: Annotated[
         float, typer.Option(help="Strength: the last int(steps * delta) of them are run.")
     ] = 0.2,
-    solver: Annotated[Literal["euler", "ddim", "dpm++2m"], typer.Option(help="Solver.")] = "dpm++2m",
+    solver: Annotated[PathSolver, typer.Option(help="Solver.")] = "dpm++2m",
     guidance: Annotated[float, typer.Option(help="Guidance; 1 halves the work.")] = 9.0,
     conditioning_scale: Annotated[float, typer.Option(help="Factor of the ControlNet's features.")] = 1.0,
     unet_precision: Annotated[

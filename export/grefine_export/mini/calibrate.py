@@ -17,15 +17,21 @@ import numpy as np
 from grefine_export.mini.defects import FACTORS
 from grefine_export.mini.heldout import VALIDATION, Sample, names_wanted, samples
 from grefine_rt import Assessor
+from grefine_rt.accept import SOUND
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import FILE_NAME, Redraw
 from grefine_rt.bundle.store import write
+from grefine_rt.imaging.mask import grow
 from grefine_rt.plan.make import binary_mask, poor_places
 
 FALSE_ALARMS = 0.035
 """Share of sound pictures that either indicator may send to stage 1: both together stay below the tenth that may
 be redrawn, for other pictures alarm a little more than those that the bounds were fitted on."""
 CANDIDATES = 40
+KEPT_REPAIRS = 0.95
+"""Share of perfect repairs that must not count as harm to what is beside them."""
+TOLERANCES = (0.01, 0.1)
+"""The tolerance of `accept` lies between: below, every rounding is a harm; above, none is."""
 
 Pair = tuple[Sample, Assessment]
 
@@ -92,6 +98,22 @@ def fit_tau(
     return best
 
 
+def fit_tolerance(repairs: Sequence[tuple[Sample, Assessment, Assessment]], bound: float, cell: int) -> float:
+    """The tolerance of `grefine_rt.accept`: how far P of sound places falls when a defect elsewhere is repaired
+    perfectly, at most in `KEPT_REPAIRS` of all cases; within `TOLERANCES`.
+
+    repairs: samples with a local defect, assessed as they are and as their truth. bound: P at which a place is sound.
+    cell: side of a cell of P in pixels; nearer to the defect P tells of it, too.
+    """
+    falls = []
+    for sample, seen, repaired in repairs:
+        sound = (seen.perceptual_map >= bound) & ~grow(sample.mask, cell)
+        if sound.any():
+            falls.append(float((seen.perceptual_map - repaired.perceptual_map)[sound].mean()))
+    low, high = TOLERANCES
+    return float(np.clip(np.quantile(falls, KEPT_REPAIRS), low, high)) if falls else high
+
+
 def _marked(pairs: Sequence[Pair], alpha: Sequence[float], redraw: Redraw) -> list[Pair]:
     """The pairs with what P marks for stage 1 for a map. Of damaged pictures those that have what is marked: with
     "misshapen" those without a broken shape are stage 2's."""
@@ -104,12 +126,15 @@ def _marked(pairs: Sequence[Pair], alpha: Sequence[float], redraw: Redraw) -> li
 
 
 def calibrate(folder: Path, count: int) -> dict[str, float]:
-    """Fits a_bound, beta, tau and p_bound on `count` validation pictures and writes them into the bundle's manifest.
+    """Fits a_bound, beta, tau, p_bound and tolerance on `count` validation pictures, into the bundle's manifest.
 
     Returns the constants, what they find and what they alarm falsely.
     """
     with Assessor.load(folder) as assessor:
         pairs = [(s, assessor.assess(s.image, s.prompt)) for s in samples(count, VALIDATION)]
+        repairs = [
+            (s, seen, assessor.assess(s.truth, s.prompt)) for s, seen in pairs if s.category == "local"
+        ]
     sound, misaligned, local = (
         [pair for pair in pairs if pair[0].category == category]
         for category in ("clean", "alignment", "local")
@@ -120,13 +145,16 @@ def calibrate(folder: Path, count: int) -> dict[str, float]:
     marked = [_marked(pairs, manifest["perceptual"]["alpha"], plan["redraw"]) for pairs in (sound, local)]
     tau, p_bound, overlap, touched = fit_tau(*marked, plan["min_area"])
     manifest["alignment"] |= {"a_bound": round(a_bound, 5), "beta": round(max(beta, 1e-5), 5)}
-    plan |= {"tau": round(tau, 4), "p_bound": round(p_bound, 4)}
+    cell = -(-manifest["perceptual"]["resolution"] // manifest["perceptual"]["grid"])
+    tolerance = fit_tolerance(repairs, min(p_bound, SOUND), cell)
+    plan |= {"tau": round(tau, 4), "p_bound": round(p_bound, 4), "tolerance": round(tolerance, 4)}
     write(folder, manifest)
     return {
         "a_bound": a_bound,
         "beta": beta,
         "tau": tau,
         "p_bound": p_bound,
+        "tolerance": tolerance,
         "misaligned_named": named,
         "alignment_false_alarms": alarms,
         "local_defect_iou": overlap,

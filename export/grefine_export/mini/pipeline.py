@@ -19,6 +19,7 @@ from grefine_export.mini import sizes, train_ip_iqa
 from grefine_export.mini.bundle import ORIGIN, Models, refining, write_bundle
 from grefine_export.mini.calibrate import calibrate
 from grefine_export.mini.damaged import Damaged, open_damaged
+from grefine_export.mini.domain import fit_domain
 from grefine_export.mini.pool import Pool, open_pool
 from grefine_export.mini.rated import open_rated
 from grefine_export.mini.redrawing_pairs import BATCH, Planner, make_latents
@@ -45,7 +46,8 @@ CLASS_WORD = "picture good quality"  # three tokens, in the middle of every lear
 class Budget:
     """How much of everything: scenes in the pool and updates of each model.
 
-    `validation` pictures fit the constants. The defaults take two CPU cores about twelve hours. The bundle in
+    `validation` pictures fit the constants, `domain` scenes what the bundle is for (0: everything). The defaults take
+    two CPU cores about twelve hours. The bundle in
     `engines/mini` has as many steps, made in several runs whose rates each fell to nothing: CLIP 3,800 (loss weights
     changed on the way) and 4,200 on one damage a scene, then 520 and 3,500 of the image side alone with three times the
     weight on overall quality, the last ones on fresh damage; inpainting 5,200, 860, then 1,900 and 3,700 with the text
@@ -57,7 +59,7 @@ class Budget:
 
     scenes: int = 24_000
     rated: int = 8_000
-    vae: int = 6_000
+    vae: int = 12_000
     decoder: int = 2_000
     clip: int = 12_000
     t_p_epochs: int = 50
@@ -67,6 +69,7 @@ class Budget:
     restore: int = 9_900
     ip_iqa: train_ip_iqa.Budget = field(default_factory=train_ip_iqa.Budget)
     validation: int = 500
+    domain: int = 2400
 
 
 GPU = Budget(
@@ -93,6 +96,7 @@ SMOKE = Budget(
     restore=6,
     ip_iqa=train_ip_iqa.SMOKE,
     validation=6,
+    domain=0,
 )
 
 
@@ -245,5 +249,8 @@ def run(
         say(f"    {name}: relative error {error:.1e}")
     stage(f"constants: {budget.validation} pictures")
     figures = calibrate(out, budget.validation)
+    if budget.domain:
+        stage(f"domain: {budget.domain} scenes")
+        figures |= fit_domain(out, budget.domain, budget.validation)
     stage("done")
     return figures

@@ -72,9 +72,7 @@ def costs_of(bundle: Path) -> dict[str, Cost]:
     costs: dict[str, Cost] = {}
     for component, file in manifest.components.items():
         if file not in costs:
-            # A step reads what the text encoder of its stage gives, ImageReward what the alignment indicator reads.
-            text = component.replace("_step", "_text").replace("image_reward", "alignment_text")
-            costs[file] = count(bundle / file, lengths.get(text, TEXT_LENGTH))
+            costs[file] = count(bundle / file, lengths.get(manifest.reads(component), TEXT_LENGTH))
     return costs
 
 

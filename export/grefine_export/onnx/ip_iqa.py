@@ -108,14 +108,16 @@ def add_to_bundle(
     target = bundle / TOKENIZER
     target.parent.mkdir(exist_ok=True)
     tokenizer.save(str(target))
-    manifest["ip_iqa"] = {
-        "resolution": resolution,
-        "outputs": [*model.design.outputs],
-        "positions": model.design.positions,
-    }
-    manifest["components"] |= {name: f"components/{name}.onnx" for name in COMPONENTS}
     spec = {"file": TOKENIZER, "input": "ids", "length": length, "cleaning": "clip", "prompts": "raw"}
-    manifest["tokenizers"]["ip_iqa_text"] = [spec]
+    manifest["scorers"]["ip_iqa"] = {
+        "components": {name: f"components/{name}.onnx" for name in COMPONENTS},
+        "tokenizers": {"ip_iqa_text": [spec]},
+        "settings": {
+            "resolution": resolution,
+            "outputs": [*model.design.outputs],
+            "positions": model.design.positions,
+        },
+    }
     others = [weight for weight in manifest["weights"] if weight["component"] not in COMPONENTS]
     own = [{"component": name, "origin": origin, "license": license_name} for name in COMPONENTS]
     manifest["weights"] = others + own

@@ -15,14 +15,14 @@ import numpy as np
 
 from grefine_rt.arrays import Floats
 from grefine_rt.assess.prompt import Phrase
+from grefine_rt.assess.prompt.places import Position, Relation, opposite
+from grefine_rt.assess.prompt.regions import box_of, placed_region, related_region
+from grefine_rt.readings import WINDOW, AdjectiveRule, Joining, MissingRegion
 
 Defect = Literal["noun", "adjective"]
-AdjectiveRule = Literal["penalised", "printed"]
-Joining = Literal["union", "product"]
-MissingRegion = Literal["ancestor", "printed", "free"]
 
-WINDOW = 0.25
-"""Share of the picture that a missing thing without a region of its own may be drawn in."""
+ROOM = 0.5
+"""Share of a window that nothing sound may hold for a missing thing to be drawn in it."""
 
 PLACE = 0.55
 """A noun whose map has this mean or more is a place (a meadow, the night sky), which has room for things."""
@@ -35,7 +35,10 @@ class PhraseScore:
     `noun_score` and `phrase_score` are a_pns and a_phs of Eq. 5, in [0, 1]; `noun_map` and `map` are A_pns
     and A_phs on the token grid, float32 (g, g) in [0, 1]. `ancestor` is the noun of the ancestor phrase and
     `ancestor_index` its place among the phrases (the phrase's own for a root). `defect` is "noun" when the
-    thing is missing, "adjective" when it is there but not as described, None when all is well.
+    thing is missing, "adjective" when it is there but not as described, None when all is well. `words` are the
+    positions of the text's words in the prompt, see `Phrase.shown`; `relation` and `position` say where the prompt puts
+    the thing, see `Phrase`. `known` is False for a noun that the bundle does not know (`assess.domain`): then the
+    scores mean nothing and there is no defect.
     """
 
     text: str
@@ -47,11 +50,18 @@ class PhraseScore:
     map: Floats
     noun_map: Floats
     ancestor_index: int
+    words: tuple[int, ...] = ()
+    relation: Relation | None = None
+    position: Position | None = None
+    known: bool = True
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Where a defective phrase is to be drawn: `map` float32 (g, g) in [0, 1], `place` in words."""
+    """Where a defective phrase is to be drawn: `map` float32 (g, g) in [0, 1], `place` in words.
+
+    Where there is no room for it the map is 0 and `place` is empty.
+    """
 
     phrase: int
     map: Floats
@@ -77,6 +87,7 @@ def score_phrases(
     a_bound: float,
     beta: float,
     adjective_rule: AdjectiveRule = "penalised",
+    known: Sequence[bool] | None = None,
 ) -> tuple[PhraseScore, ...]:
     """Names the defect of every phrase (G-Refine 3.2, the two kinds below Eq. 5).
 
@@ -86,6 +97,8 @@ def score_phrases(
     - Adjective unmatched: the noun is there, but a_phs < a_pns ("printed"). A describing word always moves
       the score a little, so "penalised" (default) also asks that the phrase be poor enough to cost anything
       in Eq. 8: a_phs < beta.
+
+    `known` says of each phrase whether its noun is known; None of all. An unknown one has no defect.
     """
     side = math.isqrt(nouns.shape[1] - 1)
     scored = []
@@ -93,6 +106,7 @@ def score_phrases(
         noun, whole = float(nouns[i, 0]), float(wholes[i, 0])
         bound = noun if adjective_rule == "printed" else min(noun, beta)
         defect: Defect | None = "noun" if noun < a_bound else "adjective" if whole < bound else None
+        is_known = known is None or known[i]
         # A phrase whose ancestor was cut away (very long prompts) is a root.
         ancestor = phrase.ancestor if phrase.ancestor < len(phrases) else i
         scored.append(
@@ -102,23 +116,30 @@ def score_phrases(
                 ancestor=phrases[ancestor].noun,
                 noun_score=noun,
                 phrase_score=whole,
-                defect=defect,
+                defect=defect if is_known else None,
                 map=wholes[i, 1:].reshape(side, side),
                 noun_map=nouns[i, 1:].reshape(side, side),
                 ancestor_index=ancestor,
+                words=phrase.shown,
+                relation=phrase.relation,
+                position=phrase.position,
+                known=is_known,
             )
         )
     return tuple(scored)
 
 
 def overall(prompt_score: float, phrases: Sequence[PhraseScore], beta: float) -> float:
-    """Eq. 8: a = alignment of the whole prompt * prod_j min(a_phs[j] / beta, 1), in [0, 1]."""
-    penalties = [min(phrase.phrase_score / beta, 1.0) for phrase in phrases]
+    """Eq. 8: a = alignment of the whole prompt * prod_j min(a_phs[j] / beta, 1), in [0, 1], over known phrases."""
+    penalties = [min(phrase.phrase_score / beta, 1.0) for phrase in phrases if phrase.known]
     return float(prompt_score * np.prod(penalties))
 
 
 def regions(
-    phrases: Sequence[PhraseScore], missing_region: MissingRegion = "ancestor", window: float = WINDOW
+    phrases: Sequence[PhraseScore],
+    missing_region: MissingRegion = "ancestor",
+    window: float = WINDOW,
+    quality: Floats | None = None,
 ) -> tuple[Region, ...]:
     """Where each defective phrase is drawn, one region a defect, in the order of the phrases.
 
@@ -132,10 +153,15 @@ def regions(
     - "free" (ours): a compact window where no thing that was found is, see `free_region`.
 
     The paper gives no region to a missing thing that is a root, or whose ancestors are all missing; it goes
-    to a free window too. An ancestor that is a place is no target either: the thing gets a window inside it.
-    `window` is the share of the picture such a window takes, in (0, 1].
+    to a free window too. An ancestor that is a place is no target either: the thing gets a window inside it. Where the
+    prompt tells the place ("left of the dog", "in the background"), a missing thing gets the free window there, but by
+    "printed". `window` is the share of the picture such a window takes, in (0, 1].
+
+    `quality` is P on the token grid, (g, g) in [0, 1]. With it a free window must have room: the things that were found
+    must leave half of it; of equally free windows the one of poorer quality wins, for it is to be redrawn anyway.
+    Without it some window is always taken.
     """
-    things = [phrase.noun_map for phrase in phrases if phrase.defect != "noun"]
+    things = [phrase.noun_map for phrase in phrases if phrase.known and phrase.defect != "noun"]
     claimed = [noun_map for noun_map in things if noun_map.mean() < PLACE]
     found = []
     for i, phrase in enumerate(phrases):
@@ -146,11 +172,18 @@ def regions(
             found.append(Region(i, phrases[owner].noun_map, _place(phrases, owner)))
             continue
         holder = i if phrase.defect == "adjective" else _present_ancestor(phrases, i)
+        told = told_place(phrases, i) if phrase.defect == "noun" else None
         in_a_place = holder is not None and holder != i and phrases[holder].noun_map.mean() >= PLACE
-        if holder is None or in_a_place or (missing_region == "free" and holder != i):
-            free = free_region(claimed, phrase.noun_map, window)
+        if holder is None or in_a_place or told is not None or (missing_region == "free" and holder != i):
+            free = free_region(claimed, phrase.noun_map, window, quality, told)
+            if free is None:
+                found.append(Region(i, np.zeros_like(phrase.noun_map), ""))
+                continue
             claimed.append(free)  # the next missing thing looks for a place of its own
-            found.append(Region(i, free, "in a part of the picture that nothing else of the prompt needs"))
+            elsewhere = "in a part of the picture that nothing else of the prompt needs"
+            found.append(
+                Region(i, free, elsewhere if told is None else f"{elsewhere}, where the prompt puts it")
+            )
         else:
             found.append(Region(i, _raise_peak(phrases[holder].noun_map), _place(phrases, holder)))
     return tuple(found)
@@ -168,21 +201,51 @@ def join(regions: Sequence[Region], joining: Joining, side: int) -> Floats:
     return np.asarray(1.0 - (1.0 - maps).prod(axis=0), dtype=np.float32)
 
 
-def free_region(claimed: Sequence[Floats], noun_map: Floats, window: float = WINDOW) -> Floats:
-    """A compact place to draw a thing that is not in the picture, float32 (g, g) in [0, 1], peak 1.
+def told_place(phrases: Sequence[PhraseScore], index: int) -> Floats | None:
+    """Where the prompt says that a thing lies, float32 (g, g) in [0, 1]; None where it does not say.
+
+    That is beside its ancestor, else beside a thing that is told to lie beside it, each if it is in the picture, else
+    in a part of the picture.
+    """
+    phrase = phrases[index]
+    size = (phrase.noun_map.shape[0], phrase.noun_map.shape[1])
+    beside = [(phrases[phrase.ancestor_index], phrase.relation)] if phrase.ancestor_index != index else []
+    children = (other for other in phrases if other.relation and phrases[other.ancestor_index] is phrase)
+    beside += [
+        (other, opposite(other.relation)) for other in children if other is not phrase and other.relation
+    ]
+    for other, relation in beside:
+        if relation is not None and other.known and other.defect != "noun":
+            return related_region(relation, box_of(other.noun_map), size)
+    return None if phrase.position is None else placed_region(phrase.position, size)
+
+
+def free_region(
+    claimed: Sequence[Floats],
+    noun_map: Floats,
+    window: float = WINDOW,
+    quality: Floats | None = None,
+    told: Floats | None = None,
+) -> Floats | None:
+    """A compact place to draw a thing that is not in the picture, float32 (g, g) in [0, 1], peak 1; None without room.
 
     Free is what no map in `claimed` holds: prod_k (1 - A_k). A redraw needs room in one piece, and the whole
     background would not be a targeted repair, so the free map is kept only inside the square window of
     `window` times the picture's area where it is highest; of equally free windows, the one where the encoder
-    sees more of the missing noun (`noun_map`, stretched to its own range) wins.
+    sees more of the missing noun (`noun_map`, stretched to its own range) wins. `quality` as in `regions`. `told`,
+    (g, g) in [0, 1], weighs the windows by where the prompt puts the thing.
     """
     free = np.ones_like(noun_map)
     for other in claimed:
         free = free * (1.0 - other)
     span = noun_map.max() - noun_map.min()
     hint = (noun_map - noun_map.min()) / span if span > 1e-6 else np.zeros_like(noun_map)
-    top, left, side = best_window(free * (0.5 + 0.5 * hint), window)
+    poorer = 0.0 if quality is None else 1.0 - quality
+    there = 1.0 if told is None else told
+    top, left, side = best_window(free * (0.5 + 0.5 * hint + poorer) * there, window)
     inside = (slice(top, top + side), slice(left, left + side))
+    if quality is not None and free[inside].mean() < ROOM:
+        return None
     region = np.zeros_like(noun_map)
     region[inside] = _raise_peak(free[inside])
     return region
@@ -205,10 +268,10 @@ def best_window(weight: Floats, share: float) -> tuple[int, int, int]:
 
 
 def _present_ancestor(phrases: Sequence[PhraseScore], index: int) -> int | None:
-    """The first phrase up the chain of ancestors whose noun is in the picture; None when there is none."""
+    """The first phrase up the chain of ancestors whose noun is known and in the picture; None without one."""
     seen = {index}
     while (index := phrases[index].ancestor_index) not in seen:
-        if phrases[index].defect != "noun":
+        if phrases[index].known and phrases[index].defect != "noun":
             return index
         seen.add(index)
     return None

@@ -2,71 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from PIL import Image
 
 from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess import alignment as matching
-from grefine_rt.assess import image_reward, ip_iqa, perceptual
+from grefine_rt.assess import perceptual
+from grefine_rt.assess.domain import Domain, Membership
+from grefine_rt.assess.options import AssessOptions as AssessOptions
 from grefine_rt.assess.prompt import Phrase, check_length, prompt_phrases
+from grefine_rt.assess.scorers.base import Batch, Scale, Score, judge, scorers_of
 from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.batch import run_rows
 from grefine_rt.engine.devices import Choice
-from grefine_rt.errors import OptionError, PromptError, one_of
+from grefine_rt.errors import OptionError, PromptError
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Source, encoder_input, load
 from grefine_rt.models.bundle import Bundle
-from grefine_rt.text.emphasis import as_written, plain_text
+from grefine_rt.readings import AdjectiveRule, Scoring
+from grefine_rt.text.emphasis import plain_text
 
-Scoring = Literal["calibrated", "published"]
-AlignmentScore = Literal["phrases", "reward"]
+INDICATORS = {
+    "perceptual": Scale("how good the picture looks, p of Eq. 3"),
+    "alignment": Scale("how well it shows its prompt, a of Eq. 8"),
+}
+"""The scales of both indicators."""
 
 MAX_PHRASES = 64
 """Phrases of a prompt that are looked at. Text encoders read 50 to 80 tokens: later ones cannot be drawn."""
-
-
-@dataclass(frozen=True)
-class AssessOptions:
-    """Readings of the assess step.
-
-    scoring: "calibrated" or "published" perceptual scores, see `assess.perceptual`; None means the bundle's
-        own. "published" alone equals the authors' script as it is called, with factors="product" its `--multi`.
-    adjective_rule: "penalised" or "printed", see `assess.alignment.score_phrases`.
-    alignment_score: what a is: "phrases" (Eq. 8), or "reward", the ImageReward scalar as a score. Maps and
-        phrases are the same either way.
-    factors: p of the "overall" pair alone, or the "product" of Eq. 3.
-    bounds: "own" divides each factor by its own alpha, as the paper says; "first" divides all by the first.
-    upsampling: of P, "bicubic" in the paper and "bilinear" in the script.
-        None, for these three, means the script's reading with "published" and the paper's with "calibrated".
-    """
-
-    scoring: Scoring | None = None
-    adjective_rule: matching.AdjectiveRule = "penalised"
-    alignment_score: AlignmentScore = "phrases"
-    factors: perceptual.Factors | None = None
-    bounds: perceptual.Bounds | None = None
-    upsampling: perceptual.Upsampling | None = None
-
-    def __post_init__(self) -> None:
-        """Raises OptionError for a reading that does not exist."""
-        one_of("scoring", self.scoring, ("calibrated", "published", None))
-        one_of("adjective_rule", self.adjective_rule, ("penalised", "printed"))
-        one_of("alignment_score", self.alignment_score, ("phrases", "reward"))
-        one_of("factors", self.factors, (*get_args(perceptual.Factors), None))
-        one_of("bounds", self.bounds, (*get_args(perceptual.Bounds), None))
-        one_of("upsampling", self.upsampling, (*get_args(perceptual.Upsampling), None))
-
-    def readings(self, scoring: Scoring) -> perceptual.Readings:
-        """The three readings that a scoring is taken with."""
-        usual = perceptual.SCRIPT if scoring == "published" else perceptual.PAPER
-        return perceptual.Readings(
-            self.factors or usual.factors, self.bounds or usual.bounds, self.upsampling or usual.upsampling
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,21 +41,19 @@ class Assessment:
     """How good a picture is, and where it is not. H and W are the picture's size in pixels; scores in [0, 1].
 
     perceptual, alignment: p (Eq. 3) and a (Eq. 8).
-    ip_iqa: scores of the separate assessor IP-IQA, "quality" and perhaps "alignment", in the units of the
-        opinion scores it was trained on; None where the bundle has none.
     perceptual_map: P of Eq. 3, float32 (H, W) in [0, 1], 1 is good.
     alignment_map: A of Eq. 6 with the bundle's readings, float32 (H, W) in [0, 1], 1 is to be redrawn.
     factors, factor_maps: overall, technical, rationality, naturalness; maps as `perceptual_map`.
     phrases: every phrase of the prompt with its scores and defect.
     prompt: as given.
     notes: plain sentences on what was left out, for example of a very long prompt.
-    image_reward: the ImageReward scalar, about -2.5 to 2.5; None where the bundle has none.
+    metrics: scores of the bundle's metrics, by name, each with its scale.
+    domain: whether picture and prompt are of the kind that the bundle was made for; None where it is open.
     backends: what ran each component that the bundle had loaded by then, and why.
     """
 
     perceptual: float
     alignment: float
-    ip_iqa: dict[str, float] | None
     perceptual_map: FloatMap
     alignment_map: FloatMap
     factors: dict[str, float]
@@ -96,8 +61,26 @@ class Assessment:
     phrases: tuple[matching.PhraseScore, ...]
     prompt: str
     notes: tuple[str, ...] = ()
-    image_reward: float | None = None
+    metrics: Mapping[str, Score] = field(default_factory=dict)
+    domain: Membership | None = None
     backends: tuple[Choice, ...] = ()
+
+    @property
+    def scores(self) -> dict[str, Score]:
+        """Every score of the picture by name, each with its scale: "perceptual", "alignment", and those of the
+        bundle's metrics, such as "ip_iqa_quality"."""
+        return {
+            "perceptual": Score(self.perceptual, INDICATORS["perceptual"], "perceptual", "quality"),
+            "alignment": Score(self.alignment, INDICATORS["alignment"], "prompt", "alignment"),
+            **self.metrics,
+        }
+
+    @property
+    def ip_iqa(self) -> dict[str, float] | None:
+        """Values of the separate assessor IP-IQA, "quality" and perhaps "alignment", in the units of the opinions it
+        was trained on; None where the bundle has none."""
+        own = (score for score in self.metrics.values() if score.metric == "ip_iqa")
+        return {score.part: score.value for score in own} or None
 
     def heat(self) -> dict[str, FloatMap]:
         """Every map, float32 (H, W) in [0, 1], turned so that 1 is where work is: `perceptual`, `alignment`,
@@ -125,11 +108,12 @@ class Assessment:
 
 
 class Encoders:
-    """The text encoders of a bundle's assessors; `remembered` as in `TextFeatures`."""
+    """The text encoders and metrics of a bundle; `remembered` as in `TextFeatures`. Raises BundleError."""
 
     def __init__(self, bundle: Bundle, remembered: int = 0) -> None:
         self.alignment = TextFeatures(bundle, "alignment_text", remembered)
-        self.ip_iqa = TextFeatures(bundle, "ip_iqa_text", remembered)
+        self.scorers = scorers_of(bundle, remembered)
+        self.domain = Domain(bundle)
 
 
 def assess_batch(
@@ -148,7 +132,7 @@ def assess_batch(
     """
     texts = [check_prompt(prompt) for prompt in prompts]
     manifest = bundle.manifest
-    if options.alignment_score == "reward" and manifest.image_reward is None:
+    if options.alignment_score == "reward" and "image_reward" not in manifest.scorers:
         raise OptionError(
             f"Bundle '{manifest.name}' has no ImageReward: leave the option 'alignment_score' at phrases, or make "
             f"a bundle with 'grefine-export blip'."
@@ -157,7 +141,7 @@ def assess_batch(
     wanted, score = (
         ("pairs", perceptual.calibrated) if scoring == "calibrated" else ("published", perceptual.published)
     )
-    readings = options.readings(scoring)
+    readings = _readings(options, scoring)
     quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
     # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
     parsed = {text: prompt_phrases(prompt) for text, prompt in zip(texts, prompts, strict=True)}
@@ -167,14 +151,7 @@ def assess_batch(
     }
     every = list(dict.fromkeys(piece for pieces in spoken.values() for piece in pieces))
     features = dict(zip(every, encoders.alignment(every), strict=True))
-    opinions: list[dict[str, float] | None] = [None] * len(texts)
-    if manifest.ip_iqa is not None:
-        asked = _as_trained(manifest, "ip_iqa_text", prompts, texts)
-        opinions[:] = ip_iqa.rate(bundle, manifest.ip_iqa, pictures, asked, encoders.ip_iqa)
-    rewards: list[float | None] = [None] * len(texts)
-    if manifest.image_reward is not None:
-        asked = _as_trained(manifest, "alignment_text", prompts, texts)
-        rewards[:] = image_reward.rewards(bundle, images, asked)
+    judged = list(judge(encoders.scorers, Batch(pictures, texts, prompts, images)))
 
     assessments = []
     for i, (rgb, text) in enumerate(zip(pictures, texts, strict=True)):
@@ -186,15 +163,16 @@ def assess_batch(
             parsed[text][:MAX_PHRASES],
             np.stack([features[piece] for piece in spoken[text]]),
             options.adjective_rule,
+            encoders.domain,
         )
-        reward = rewards[i]
-        if options.alignment_score == "reward" and manifest.image_reward is not None and reward is not None:
-            whole = image_reward.as_score(reward, manifest.image_reward)
+        unknown = [phrase.text for phrase in scored if not phrase.known]
+        domain = encoders.domain.membership(image_tokens[i], text, unknown)
+        if options.alignment_score == "reward":
+            whole = judged[i]["image_reward"].share
         assessments.append(
             Assessment(
                 perceptual=quality.score,
                 alignment=whole,
-                ip_iqa=opinions[i],
                 perceptual_map=perceptual.upsample(quality.map, size, readings.upsampling),
                 alignment_map=perceptual.upsample(redraw, size),
                 factors=quality.factors,
@@ -204,12 +182,23 @@ def assess_batch(
                 },
                 phrases=scored,
                 prompt=prompts[i],
-                notes=_notes(bundle, text, len(parsed[text])),
-                image_reward=reward,
+                notes=(*(domain.notes if domain else ()), *_notes(bundle, text, len(parsed[text]))),
+                metrics=judged[i],
+                domain=domain,
                 backends=bundle.choices,
             )
         )
     return assessments
+
+
+def _readings(options: AssessOptions, scoring: Scoring) -> perceptual.Readings:
+    """The three readings that a scoring is taken with."""
+    usual = perceptual.SCRIPT if scoring == "published" else perceptual.PAPER
+    return perceptual.Readings(
+        options.factors or usual.factors,
+        options.bounds or usual.bounds,
+        options.upsampling or usual.upsampling,
+    )
 
 
 def _align(
@@ -217,7 +206,8 @@ def _align(
     image_tokens: FloatMap,
     phrases: Sequence[Phrase],
     features: FloatMap,
-    adjective_rule: matching.AdjectiveRule,
+    adjective_rule: AdjectiveRule,
+    domain: Domain,
 ) -> tuple[float, tuple[matching.PhraseScore, ...], FloatMap]:
     """Eq. 5, 6 and 8 for one picture: the score a, the phrases, and A on the token grid.
 
@@ -233,6 +223,7 @@ def _align(
         a_bound=settings.a_bound,
         beta=settings.beta,
         adjective_rule=adjective_rule,
+        known=[domain.knows(phrase.noun) for phrase in phrases],
     )
     places = matching.regions(scored, manifest.plan.missing_region)
     redraw = matching.join(places, manifest.plan.joining, settings.grid)
@@ -247,15 +238,6 @@ def check_prompt(prompt: str) -> str:
     if not text.strip():
         raise PromptError("The prompt is empty: describe in words what the picture should show.")
     return text
-
-
-def _as_trained(
-    manifest: Manifest, component: str, prompts: Sequence[str], texts: Sequence[str]
-) -> Sequence[str]:
-    """What an assessor of whole prompts reads by the tokenizer of `component`: `texts`, which are plain, or the prompts
-    as they were written."""
-    raw = any(spec.prompts == "raw" for spec in manifest.tokenizers[component])
-    return [as_written(prompt) for prompt in prompts] if raw else texts
 
 
 def _encode_images(

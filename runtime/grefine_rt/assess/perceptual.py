@@ -10,20 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 
 from grefine_rt.arrays import Floats
 from grefine_rt.imaging.image import resize
+from grefine_rt.readings import Bounds, Factors, Upsampling
 
 FACTORS = ("overall", "technical", "rationality", "naturalness")
 """The four pairs of T_p, in the order of the last axis of `pairs`."""
-
-
-Factors = Literal["overall", "product"]
-Bounds = Literal["own", "first"]
-Upsampling = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,26 @@
 import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
-from grefine_rt.bundle.strict import HIGHEST, MENDS, read_strictly, short
+from grefine_rt.bundle.strict import (
+    HIGHEST,
+    MENDS,
+    check_ranges,
+    read_strictly,
+    refuse,
+    short,
+    with_metrics,
+)
 from grefine_rt.contract import Prediction, Schedule, Solver
 from grefine_rt.errors import BundleError, shown
+from grefine_rt.readings import ColorFix as ColorFix
+from grefine_rt.readings import Decoding as Decoding
+from grefine_rt.readings import Joining, MissingRegion, Scoring, StrengthRule
+from grefine_rt.readings import Redraw as Redraw
 
 FORMAT = 1
 FILE_NAME = "bundle.json"
@@ -19,16 +31,14 @@ ASSESS_COMPONENTS = ("perceptual", "alignment_image", "alignment_text")
 SECTION_COMPONENTS = {
     "inpaint": ("inpaint_text", "inpaint_encode", "inpaint_step", "inpaint_decode"),
     "restore": ("restore_text", "restore_encode", "restore_step", "restore_decode"),
-    "ip_iqa": ("ip_iqa_image", "ip_iqa_text", "ip_iqa_fusion"),
-    "image_reward": ("image_reward",),
 }
-"""What each section that may be null brings with it."""
+"""What each stage that may be null brings with it."""
+
+_TAKEN = ("perceptual", "alignment", "overall", "technical", "rationality", "naturalness", "scores")
+"""Names of scores that no metric may have."""
 
 MAX_SIDE, MAX_GRID, MAX_LENGTH, MAX_STEPS = 16384, 1024, 4096, 1000
 """Pixels, tokens along a side of a grid, tokens of a text, steps of a stage."""
-Decoding = Literal["plain", "difference", "quality"]
-ColorFix = Literal["quality", "whole", "off"]
-Redraw = Literal["poor", "misshapen"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,7 @@ class Perceptual:
     resolution: int
     grid: int
     alpha: tuple[float, ...]
-    scoring: Literal["calibrated", "published"]
+    scoring: Scoring
     attention: Literal["vv", "vv-normalised"]
 
 
@@ -69,19 +79,21 @@ class Alignment:
 class Plan:
     """From maps to a plan: threshold tau of the map, strength range (Eq. 9), readings of the paper; `grow`
     and `feather` in latent cells, `min_area` as a fraction of the image. `p_bound`: a picture whose p is
-    higher is good, and its P marks nothing. `redraw`: what P marks for stage 1, see `PlanOptions`."""
+    higher is good, and its P marks nothing. `redraw`: what P marks for stage 1, see `PlanOptions`. `tolerance`: by how
+    much P of a sound place, or one of the scores, may fall for a change to be kept, see `accept`."""
 
     tau: float
     strength_min: float
     strength_max: float
-    joining: Literal["union", "product"]
-    strength_rule: Literal["deficit", "printed"]
-    missing_region: Literal["ancestor", "printed", "free"]
+    joining: Joining
+    strength_rule: StrengthRule
+    missing_region: MissingRegion
     grow: float
     feather: float
     min_area: float
     p_bound: float
     redraw: Redraw = "poor"
+    tolerance: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -142,26 +154,6 @@ class Restore:
 
 
 @dataclass(frozen=True)
-class IpIqa:
-    """The separate assessor IP-IQA: input side in pixels, and what the columns of its `scores` are, in the
-    units of the opinion scores it was trained on. `positions`: whether its cross-modality pool has a position table of
-    its own or reads the attention pool's; it is already in the graphs and stands here for the record."""
-
-    resolution: int
-    outputs: tuple[Literal["quality", "alignment"], ...]
-    positions: Literal["own", "shared"] = "shared"
-
-
-@dataclass(frozen=True)
-class Reward:
-    """The ImageReward scalar, of the pictures and token ids that the alignment indicator takes: as a score in
-    [0, 1] it is sigmoid(slope * (reward - centre))."""
-
-    slope: float
-    centre: float
-
-
-@dataclass(frozen=True)
 class Cost:
     """What one run of a component costs at batch 1, as polynomials c0 + c1 n + c2 n^2 of its n latent cells (of 64
     pixels; components of fixed size have c0 alone): floating-point operations, two a multiply-add, and bytes of
@@ -187,6 +179,37 @@ class TokenizerSpec:
 
 
 @dataclass(frozen=True)
+class Metric:
+    """One metric beside both indicators: its graphs, tokenizers and settings, all in one entry.
+
+    components: files by component name; they belong to `Manifest.components` too. tokenizers: of its components that
+    read texts; one that has none reads ids of the alignment indicator's tokenizer. settings: what the metric's file in
+    `assess/scorers` reads; `resolution` among them is the side of its pictures in pixels.
+    """
+
+    components: Mapping[str, str]
+    tokenizers: Mapping[str, tuple[TokenizerSpec, ...]] = dataclasses.field(default_factory=dict)
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PictureDomain:
+    """The pictures that a bundle was made for: an .npz `file` with two Gaussians, and the distance up to which a
+    picture is inside (`assess.domain`)."""
+
+    file: str
+    threshold: float
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What a bundle was made for; null or absent is everything. `words`: a text file with the words that it knows."""
+
+    pictures: PictureDomain | None = None
+    words: str | None = None
+
+
+@dataclass(frozen=True)
 class FileEntry:
     """Size in bytes and SHA-256 in hexadecimal of a file."""
 
@@ -198,9 +221,10 @@ class FileEntry:
 class Manifest:
     """All of `bundle.json`. Paths are relative to the bundle, with forward slashes.
 
-    A bundle that only assesses has null for `inpaint` and `restore`, one without IP-IQA null for `ip_iqa` or no
-    such key, and likewise `image_reward`; their components and tokenizers are then absent. `costs` by graph file, where
-    they were counted. `checksum`: SHA-256 of all the rest, see `digest`.
+    A bundle that only assesses has null for `inpaint` and `restore`; their components and tokenizers are then absent.
+    `scorers`: the metrics beside both indicators, by name; `components` and `tokenizers` have theirs too, but not in
+    the file. `domain`: what it was made for; null is everything. `costs` by graph file, where they were counted.
+    `checksum`: SHA-256 of all the rest, see `strict.digest`.
     """
 
     format: int
@@ -216,8 +240,8 @@ class Manifest:
     tokenizers: Mapping[str, tuple[TokenizerSpec, ...]]
     components: Mapping[str, str]
     files: Mapping[str, FileEntry]
-    ip_iqa: IpIqa | None = None
-    image_reward: Reward | None = None
+    scorers: Mapping[str, Metric] = dataclasses.field(default_factory=dict)
+    domain: Domain | None = None
     costs: Mapping[str, Cost] | None = None
     checksum: str | None = None
 
@@ -236,13 +260,28 @@ class Manifest:
                 f"bundle.json has format {shown(data.get('format'))}, but this version of grefine-rt reads format "
                 f"{FORMAT}: {MENDS}, or take a newer grefine-rt."
             )
-        manifest = read_strictly(cls, data, "")
+        manifest = read_strictly(cls, with_metrics(data), "")
         _check(manifest)
         return manifest
 
     def to_json(self) -> str:
         """The text of `bundle.json`; `from_json` gives back an equal manifest."""
-        return json.dumps(dataclasses.asdict(self), indent=1, ensure_ascii=False) + "\n"
+        data = dataclasses.asdict(self)
+        for metric in data["scorers"].values():
+            for kind in ("components", "tokenizers"):
+                data[kind] = {name: item for name, item in data[kind].items() if name not in metric[kind]}
+        return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
+
+    def reads(self, component: str) -> str:
+        """The component whose tokenizers make the ids that this one takes: its own, its stage's text encoder's, or the
+        alignment indicator's."""
+        if component in self.tokenizers:
+            return component
+        return f"{component.split('_')[0]}_text" if component.endswith("_step") else "alignment_text"
+
+    def metric_of(self, component: str) -> Metric | None:
+        """The metric that a component belongs to."""
+        return next((metric for metric in self.scorers.values() if component in metric.components), None)
 
     @property
     def refines(self) -> bool:
@@ -267,6 +306,12 @@ class Manifest:
     def stages(self) -> tuple[Inpaint, Restore]:
         """The settings of both stages. Raises BundleError when the bundle lacks one."""
         return self.stage1, self.stage2
+
+    def check_refines(self) -> None:
+        """Raises BundleError for a bundle that lacks a stage."""
+        for name, settings in (("stage 1", self.inpaint), ("stage 2", self.restore)):
+            if settings is None:
+                raise BundleError(self._lacks(name))
 
     def _lacks(self, stage: str) -> str:
         what = "only assesses and cannot refine" if not (self.inpaint or self.restore) else f"has no {stage}"
@@ -307,18 +352,26 @@ def _check(manifest: Manifest) -> None:
         if getattr(manifest, section) is not None:
             needed |= {*parts}
         else:
-            _names("component", components & {*parts}, f"has null for '{section}' but the")
-    _names("component", components - needed, "has the unknown")
-    _names("component", needed - components, "lacks the")
+            refuse("component", components & {*parts}, f"has null for '{section}' but the")
+    core = {*ASSESS_COMPONENTS, *(part for parts in SECTION_COMPONENTS.values() for part in parts)}
+    for name, metric in manifest.scorers.items():
+        refuse("name of a metric in", {f"scorers.{name}"} if name in _TAKEN else set(), "has a taken")
+        refuse("component", core & metric.components.keys(), f"gives the metric '{name}' the taken")
+    needed |= {part for metric in manifest.scorers.values() for part in metric.components}
+    refuse("component", components - needed, "has the unknown")
+    refuse("component", needed - components, "lacks the")
     texts = {component for component in needed if component.endswith("_text")}
     tokenized = {component for component, specs in manifest.tokenizers.items() if specs}
-    _names("tokenizer of", texts - tokenized, "lacks the")
-    _names("tokenizer of", tokenized - texts, "has the unknown")
+    refuse("tokenizer of", texts - tokenized, "lacks the")
+    refuse("tokenizer of", tokenized - texts, "has the unknown")
     named = {
         *manifest.components.values(),
         *(spec.file for specs in manifest.tokenizers.values() for spec in specs),
     }
-    _names("size and SHA-256 of file", named - manifest.files.keys(), "lacks the")
+    domain = manifest.domain or Domain()
+    named |= {domain.words} if domain.words else set()
+    named |= {domain.pictures.file} if domain.pictures else set()
+    refuse("size and SHA-256 of file", named - manifest.files.keys(), "lacks the")
 
     perceptual, alignment, plan = manifest.perceptual, manifest.alignment, manifest.plan
     positive: dict[str, tuple[float, ...]] = {
@@ -331,13 +384,8 @@ def _check(manifest: Manifest) -> None:
     fine["perceptual.alpha"] = len(perceptual.alpha) == 3
     fine["plan"] = 0 <= plan.strength_min <= plan.strength_max <= 1
     fine["plan.grow"] = min(plan.grow, plan.feather, plan.min_area) >= 0
+    fine["domain.pictures.threshold"] = domain.pictures is None or domain.pictures.threshold > 0
     fine["plan.p_bound"] = 0 <= plan.p_bound <= 1
-    if manifest.ip_iqa is not None:
-        outputs = manifest.ip_iqa.outputs
-        fine["ip_iqa.resolution"] = manifest.ip_iqa.resolution > 0
-        fine["ip_iqa.outputs"] = outputs in (("quality",), ("quality", "alignment"))
-    if manifest.image_reward is not None:
-        fine["image_reward.slope"] = manifest.image_reward.slope > 0
     if manifest.restore is not None:
         fine["restore.delta"] = 0 <= manifest.restore.delta <= 1
     if manifest.inpaint is not None:
@@ -364,13 +412,7 @@ def _check(manifest: Manifest) -> None:
     fine["files"] = all(
         entry.size >= 0 and re.fullmatch("[0-9a-f]{64}", entry.sha256) for entry in manifest.files.values()
     )
-    _names("out of range in", {section for section, is_fine in fine.items() if not is_fine}, "has a value")
-
-
-def _names(what: str, wrong: Set[str], problem: str) -> None:
-    """Raise BundleError for the first of the wrong names, if there is one."""
-    if wrong:
-        raise BundleError(f"bundle.json {problem} {what} '{short(min(wrong))}': {MENDS}.")
+    check_ranges(fine)
 
 
 def _ranges(manifest: Manifest) -> Iterator[tuple[str, float, float, float]]:
@@ -383,8 +425,6 @@ def _ranges(manifest: Manifest) -> Iterator[tuple[str, float, float, float]]:
     yield "plan.grow", manifest.plan.grow, 0, 64
     yield "plan.feather", manifest.plan.feather, 0, 64
     yield "plan.min_area", manifest.plan.min_area, 0, 1
-    if manifest.ip_iqa is not None:
-        yield "ip_iqa.resolution", manifest.ip_iqa.resolution, 1, MAX_SIDE
     for component, specs in manifest.tokenizers.items():
         for spec in specs:
             yield f"tokenizers.{component}", spec.length, 1, MAX_LENGTH

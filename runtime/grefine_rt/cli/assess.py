@@ -6,20 +6,28 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grefine_rt.assess.options import PANEL
 from grefine_rt.cli import options as shared
+from grefine_rt.cli.method import takes
 from grefine_rt.cli.output import console, print_json, say_notes
+from grefine_rt.plan.options import WHERE, RefineOptions
 
 if TYPE_CHECKING:
+    from grefine_rt.assess.indicator import Assessment
+    from grefine_rt.assessor import Assessor
     from grefine_rt.cli.pictures import Prompted
+    from grefine_rt.plan.plan import RefinePlan
+
+_ShowPrompt = Annotated[
+    bool, typer.Option("--show-prompt", help="Say which prompt the picture has, and where; assess nothing.")
+]
 
 
+@takes(RefineOptions, panels=(PANEL, WHERE))
 def assess(
     image: shared.Image,
     prompt: shared.Prompt = None,
-    show_prompt: Annotated[
-        bool,
-        typer.Option("--show-prompt", help="Say which prompt the picture has, and where; assess nothing."),
-    ] = False,
+    show_prompt: _ShowPrompt = False,
     bundle: shared.Bundle = "mini",
     device: shared.Device = "auto",
     threads: shared.Threads = None,
@@ -27,23 +35,13 @@ def assess(
     maps: shared.Maps = None,
     overwrite: shared.Overwrite = False,
     as_json: shared.Json = False,
-    only: shared.Only = None,
-    tau: shared.Tau = None,
-    joining: shared.Joining = None,
-    missing_region: shared.MissingRegion = None,
-    scoring: shared.Scoring = None,
-    adjective_rule: shared.AdjectiveRule = "penalised",
-    alignment_score: shared.AlignmentScore = "phrases",
-    factors: shared.Factors = None,
-    bounds: shared.Bounds = None,
-    upsampling: shared.Upsampling = None,
+    *,
+    options: RefineOptions,
 ) -> None:
     """Say how good a picture is, how well it shows its prompt, and where refining would redraw it."""
-    from grefine_rt.assess.indicator import AssessOptions
     from grefine_rt.assessor import Assessor
     from grefine_rt.cli import pictures
-    from grefine_rt.plan.make import make_plan
-    from grefine_rt.plan.options import PlanOptions
+    from grefine_rt.plan.make import make_plan, shown
     from grefine_rt.report import answers
     from grefine_rt.report.report import ReportData
 
@@ -52,14 +50,6 @@ def assess(
     if show_prompt:
         _show_prompt(image, told, as_json)
         return
-    text = told.prompt
-    readings = AssessOptions(scoring, adjective_rule, alignment_score, factors, bounds, upsampling)
-    choices = PlanOptions(
-        tau=pictures.parse_tau(tau),
-        joining=joining,
-        missing_region=missing_region,
-        indicators=("perceptual", "alignment") if only is None else (only,),
-    )
     stem = "stdin" if image == pictures.STREAM else image.stem
     outputs = pictures.Outputs(None, report, maps, stem, overwrite=overwrite)
     outputs.check([image, *told.files] if image != pictures.STREAM else told.files)
@@ -67,54 +57,73 @@ def assess(
     with Assessor.load(bundle, device, threads) as assessor:
         manifest = assessor.bundle.manifest
         start = time.perf_counter()
-        result = assessor.assess(picture, text, readings)
+        result = assessor.assess(picture, told.prompt, options.assess)
         assessed = time.perf_counter()
-        plan = make_plan(result, manifest, choices) if manifest.refines else None
-        planned = time.perf_counter()
-        timings = {
-            "load": load_ms,
-            "assess": 1000 * (assessed - start),
-            "plan": 1000 * (planned - assessed),
-            "total": load_ms + 1000 * (planned - start),
-        }
+        plan = make_plan(result, manifest, options.plan) if manifest.refines else None
+        result = shown(result, plan) if plan else result
+        ms = {"assess": 1000 * (assessed - start), "plan": 1000 * (time.perf_counter() - assessed)}
+        timings = {"load": load_ms, **ms, "total": load_ms + sum(ms.values())}
         written = outputs.write_maps(picture.rgb, answers.all_maps(result, plan.mask if plan else None))
         notes = (*told.notes, *picture.notes, *result.notes)
         if plan is None:
             notes = (*notes, f"Bundle '{manifest.name}' only assesses, so no refining is planned.")
         written += outputs.write_report(
             ReportData(
-                prompt=text,
+                prompt=told.prompt,
                 image=picture.to_pil(),
                 before=result,
                 mask=plan.mask if plan else None,
                 reasons=plan.reasons if plan else (),
                 timings=timings,
-                about=pictures.about(assessor, image),
+                about=pictures.about(assessor, image) | answers.domain_fact(result),
                 notes=notes,
             )
         )
         say_notes(notes)
         if as_json:
-            print_json(
-                {
-                    "input": str(image),
-                    "prompt": text,
-                    **({"prompt_source": told.source} if told.notes else {}),
-                    "seed": None,  # assessing draws no noise
-                    "bundle": manifest.name,
-                    "device": answers.device_of(assessor),
-                    "backends": answers.backends_json(assessor),
-                    "before": answers.scores_json(result),
-                    "phrases": answers.phrases_json(result),
-                    "mask": answers.mask_json(plan) if plan else None,
-                    "timings_ms": timings,
-                }
-            )
+            print_json(_json(assessor, image, told, result, plan, timings))
             return
+    _show(result, plan, timings, written)
+
+
+def _json(
+    assessor: "Assessor",
+    image: Path,
+    told: "Prompted",
+    result: "Assessment",
+    plan: "RefinePlan | None",
+    timings: dict[str, float],
+) -> dict[str, object]:
+
+    from grefine_rt.report import answers
+
+    return {
+        "input": str(image),
+        "prompt": told.prompt,
+        **({"prompt_source": told.source} if told.notes else {}),
+        "seed": None,  # assessing draws no noise
+        "bundle": assessor.bundle.manifest.name,
+        "device": answers.device_of(assessor),
+        "backends": answers.backends_json(assessor),
+        "before": answers.scores_json(result),
+        "phrases": answers.phrases_json(result),
+        **answers.domain_json(result),
+        "mask": answers.mask_json(plan) if plan else None,
+        "timings_ms": timings,
+    }
+
+
+def _show(
+    result: "Assessment", plan: "RefinePlan | None", timings: dict[str, float], written: list[Path]
+) -> None:
+    from grefine_rt.cli import pictures
+
     out = console()
     out.print(pictures.scores_table(result))
     if result.phrases:
         out.print(pictures.phrases_table(result))
+    if result.domain is not None:
+        out.print(result.domain.picture_sentence, soft_wrap=True)
     if plan is not None:
         out.print("Refining would do this:")
         for reason in plan.reasons:

@@ -1,7 +1,7 @@
 """`grefine-rt bundle`: which bundles are here, what they hold and need, whether they are whole; fetching others."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -69,12 +69,14 @@ def show(name: Name = "mini", as_json: shared.Json = False) -> None:
     out.print(f"{manifest.name} {manifest.version} ({_size(manifest) / 1e6:.1f} MB)", style="bold")
     out.print(manifest.description, soft_wrap=True)
     out.print(f"folder: {folder}", soft_wrap=True)
-    for section in ("perceptual", "alignment", "plan", "inpaint", "restore", "ip_iqa", "image_reward"):
-        settings = getattr(manifest, section)
-        if settings is None:
-            continue
+    sections: dict[str, Mapping[str, object]] = {}
+    for section in ("perceptual", "alignment", "plan", "inpaint", "restore"):
+        if (settings := getattr(manifest, section)) is not None:
+            sections[section] = asdict(settings)
+    sections |= {name: metric.settings for name, metric in manifest.scorers.items()}
+    for section, values in sections.items():
         out.print(f"\n{section}", style="bold")
-        for key, value in asdict(settings).items():
+        for key, value in values.items():
             out.print(f"  {key}: {value}", soft_wrap=True)
     out.print("\ncomponents", style="bold")
     for component, path in manifest.components.items():

@@ -1,7 +1,7 @@
 """`grefine-rt engine`: builds TensorRT engines of a bundle, and says which are here and valid."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,6 +14,7 @@ from grefine_rt.cli.output import (
     progress,
     say_notes,
 )
+from grefine_rt.engine.devices import Flavour
 
 if TYPE_CHECKING:
     from grefine_rt.bundle.manifest import Manifest
@@ -50,7 +51,7 @@ def build(
         ),
     ] = None,
     flavour: Annotated[
-        Literal["tensorrt-rtx", "tensorrt"],
+        Flavour,
         typer.Option(
             help="tensorrt-rtx builds without a GPU, tensorrt (classic) on the machine that runs it."
         ),

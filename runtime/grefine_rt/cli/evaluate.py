@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grefine_rt.assess.options import AssessOptions
 from grefine_rt.cli import options as shared
+from grefine_rt.cli.method import takes
 from grefine_rt.cli.output import console, print_json, progress, say_notes
+from grefine_rt.evaluation.names import Dataset, Split
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,16 +24,15 @@ _MOST_ERRORS = 5
 """Pictures without scores that are named; the CSV and the JSON have them all."""
 
 
+@takes(AssessOptions)
 def evaluate(
-    dataset: Annotated[
-        Literal["agiqa-1k", "agiqa-3k", "aigiqa-20k"], typer.Option(help="The database.", show_default=False)
-    ],
+    dataset: Annotated[Dataset, typer.Option(help="The database.", show_default=False)],
     root: Annotated[
         Path,
         typer.Option(metavar="DIR", help="The folder it was unpacked into.", show_default=False),
     ],
     split: Annotated[
-        Literal["train", "val", "test"] | None,
+        Split | None,
         typer.Option(help="One part of aigiqa-20k. Default: all that is there.", show_default=False),
     ] = None,
     bundle: shared.Bundle = "mini",
@@ -50,17 +52,12 @@ def evaluate(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Pictures in one run of an encoder.")] = 8,
     as_json: shared.Json = False,
-    scoring: shared.Scoring = None,
-    adjective_rule: shared.AdjectiveRule = "penalised",
-    alignment_score: shared.AlignmentScore = "phrases",
-    factors: shared.Factors = None,
-    bounds: shared.Bounds = None,
-    upsampling: shared.Upsampling = None,
+    *,
+    options: AssessOptions,
 ) -> None:
     """Score a published database of rated pictures and compare with the opinions, beside the papers' figures."""
     from dataclasses import asdict
 
-    from grefine_rt.assess.indicator import AssessOptions
     from grefine_rt.assessor import Assessor
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
@@ -76,7 +73,7 @@ def evaluate(
         scored = evaluation.score_all(
             assessor,
             items,
-            AssessOptions(scoring, adjective_rule, alignment_score, factors, bounds, upsampling),
+            options,
             table=csv,
             batch=batch,
             on_progress=lambda done, total: on_step("evaluate", done, total),

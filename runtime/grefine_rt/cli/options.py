@@ -1,13 +1,11 @@
-"""Options that `refine` and `assess` share."""
+"""Parameters that commands share, beside the options of the method (`cli/method.py`)."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-READINGS = "Readings of the paper (default: the bundle's own)"
-ABLATIONS = "Ablations"
-STRENGTH = "Strength and steps (default: the bundle's own)"
+_FILES = "Files and masks"
 
 Image = Annotated[
     Path,
@@ -74,67 +72,62 @@ Maps = Annotated[
         show_default=False,
     ),
 ]
-
-Only = Annotated[
-    Literal["perceptual", "alignment"] | None,
-    typer.Option(help="Let one indicator alone decide.", rich_help_panel=ABLATIONS, show_default=False),
-]
-Tau = Annotated[
-    str | None,
+Output = Annotated[
+    Path | None,
     typer.Option(
-        metavar="0..2|otsu",
-        help="Threshold of the defect map: what lies above is redrawn.",
-        rich_help_panel=READINGS,
+        "--output",
+        "-o",
+        help="Where the result goes; the suffix says the format, - is standard output. Of several pictures a "
+        "folder. Default: IMAGE's name with .refined before the suffix.",
         show_default=False,
     ),
 ]
-Scoring = Annotated[
-    Literal["calibrated", "published"] | None,
-    typer.Option(
-        help="Perceptual scores: ours, or the authors' script.", rich_help_panel=READINGS, show_default=False
-    ),
+Format = Annotated[
+    Literal["png", "jpeg", "jpg", "webp", "tiff", "avif"] | None,
+    typer.Option("--format", help="Format of the result. Default: IMAGE's own.", rich_help_panel=_FILES),
 ]
-Factors = Annotated[
-    Literal["overall", "product"] | None,
+Quality = Annotated[
+    int | None,
     typer.Option(
-        help="p: Eq. 3, or the overall pair alone as the authors' script by default.",
-        rich_help_panel=READINGS,
+        min=1,
+        max=100,
+        help="Of JPEG, WebP and AVIF. Default: JPEG 95, AVIF 90, WebP without loss.",
+        rich_help_panel=_FILES,
         show_default=False,
     ),
 ]
-Bounds = Annotated[
-    Literal["own", "first"] | None,
+Provenance = Annotated[
+    Literal["keep", "composite"],
     typer.Option(
-        help="Eq. 3: each factor has its own alpha, or all the first, as in the script.",
-        rich_help_panel=READINGS,
+        help="IPTC's digital source type: as it came, or composite with a model's work.",
+        rich_help_panel=_FILES,
+    ),
+]
+MaskFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Redraw what is white in this picture, and change nothing else.",
+        rich_help_panel=_FILES,
         show_default=False,
     ),
 ]
-Upsampling = Annotated[
-    Literal["bicubic", "bilinear"] | None,
+Protect = Annotated[
+    Path | None,
     typer.Option(
-        help="Of the perceptual map: the paper's, or the script's.",
-        rich_help_panel=READINGS,
+        metavar="FILE",
+        help="Never change what is white in this picture.",
+        rich_help_panel=_FILES,
         show_default=False,
     ),
 ]
-AdjectiveRule = Annotated[
-    Literal["penalised", "printed"],
-    typer.Option(help="When an adjective is missed.", rich_help_panel=READINGS),
-]
-AlignmentScore = Annotated[
-    Literal["phrases", "reward"],
+SaveMask = Annotated[
+    Path | None,
     typer.Option(
-        help="What the alignment score is: Eq. 8, or the bundle's ImageReward.", rich_help_panel=READINGS
+        metavar="FILE.png",
+        help="Write the mask that was used.",
+        rich_help_panel=_FILES,
+        show_default=False,
     ),
 ]
-Joining = Annotated[
-    Literal["union", "product"] | None,
-    typer.Option(
-        help="Eq. 6: how the regions of phrases join.", rich_help_panel=READINGS, show_default=False
-    ),
-]
-MissingRegion = Annotated[
-    Literal["ancestor", "printed", "free"] | None,
-    typer.Option(help="Where a missing thing is drawn.", rich_help_panel=READINGS, show_default=False),
-]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same picture.")]

@@ -9,14 +9,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from grefine_rt import __version__
 from grefine_rt.arrays import Array, Rgb
+from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment, check_prompt
+from grefine_rt.assess.scorers.base import Scale
 from grefine_rt.engine.devices import summary
 from grefine_rt.errors import ImageError, OptionError, OutputError
 from grefine_rt.files import check_writable, is_stream, write_whole
@@ -86,18 +88,6 @@ def read_prompt(image: Path, prompt: str | None, negative: str | None, picture: 
         found.source,
         found.seed,
     )
-
-
-def parse_tau(text: str | None) -> float | Literal["otsu"] | None:
-    """The option --tau; its range is for `PlanOptions` to check. Raises OptionError."""
-    if text is None:
-        return None
-    if text == "otsu":
-        return "otsu"
-    try:
-        return float(text)
-    except ValueError:
-        raise OptionError(f"--tau must be a number from 0 to 2, or otsu, not '{text}'.") from None
 
 
 @dataclass(frozen=True)
@@ -198,39 +188,40 @@ def about(refiner: Refiner | Assessor, image: Path, seed: int | None = None) -> 
 
 
 def scores_table(before: Assessment, after: Assessment | None = None) -> Table:
-    """The scores, and where there is an `after`, what became of them."""
+    """The scores with their scales, and where there is an `after`, what became of them."""
     table = _table("score", *(("before", "after", "change") if after else ("value",)))
-    for name, first, then in _scores(before, after):
-        cells = [f"{first:.3f}"]
+    for name, scale, first, then in _scores(before, after):
+        cells = [scale.shown(first)]
         if then is not None:
-            cells += [f"{then:.3f}", f"{then - first:+.3f}"]
+            cells += [scale.shown(then), f"{then - first:+.3f}"]
         table.add_row(name, *cells)
     return table
 
 
-def _scores(before: Assessment, after: Assessment | None) -> Iterator[tuple[str, float, float | None]]:
-    yield "perceptual quality", before.perceptual, after.perceptual if after else None
-    for name, value in before.factors.items():
-        if name != "overall":
-            yield f"  {name}", value, after.factors[name] if after else None
-    yield "prompt alignment", before.alignment, after.alignment if after else None
-    for name, value in (before.ip_iqa or {}).items():
-        yield f"ip-iqa {name}", value, after.ip_iqa[name] if after and after.ip_iqa else None
-    if before.image_reward is not None:
-        yield "image reward", before.image_reward, after.image_reward if after else None
+def _scores(before: Assessment, after: Assessment | None) -> Iterator[tuple[str, Scale, float, float | None]]:
+    for name, score in before.scores.items():
+        yield score.title, score.scale, score.value, after.scores[name].value if after else None
+        factors = before.factors if name == "perceptual" else {}
+        for factor, value in factors.items():
+            if factor != "overall":
+                yield f"  {factor}", score.scale, value, after.factors[factor] if after else None
 
 
 def phrases_table(before: Assessment, after: Assessment | None = None) -> Table:
     """The phrases of the prompt and what was found of each."""
     table = _table("phrase", "noun", "phrase", "finding", *(("after",) if after else ()))
     for index, phrase in enumerate(before.phrases[:_MOST_PHRASES]):
-        cells = [f"{phrase.noun_score:.2f}", f"{phrase.phrase_score:.2f}", _FINDINGS[phrase.defect]]
+        cells = [f"{phrase.noun_score:.2f}", f"{phrase.phrase_score:.2f}", _finding(phrase)]
         if after:
-            cells.append(_FINDINGS[after.phrases[index].defect])
+            cells.append(_finding(after.phrases[index]))
         table.add_row(phrase.text, *cells)
     if len(before.phrases) > _MOST_PHRASES:
         table.add_row(f"... and {len(before.phrases) - _MOST_PHRASES} more")
     return table
+
+
+def _finding(phrase: PhraseScore) -> str:
+    return _FINDINGS[phrase.defect] if phrase.known else "unknown"
 
 
 def _table(first: str, *others: str) -> Table:

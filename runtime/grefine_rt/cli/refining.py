@@ -24,6 +24,8 @@ from grefine_rt.cli.pictures import STREAM, Outputs, Prompted
 from grefine_rt.errors import Cancelled, GRefineError, OptionError
 from grefine_rt.imaging.encode import FORMATS, SUFFIXES, Encoding, suffix_for
 from grefine_rt.imaging.image import Picture
+from grefine_rt.options import changed
+from grefine_rt.plan.costs import plan_costs
 from grefine_rt.plan.limits import limits_of
 from grefine_rt.refiner import RefineOptions, Refiner, run_id
 
@@ -164,7 +166,7 @@ def _refine_one(refiner: Refiner, job: Job, ready: _Ready, token: CancelToken) -
         plan = limits.plan(refiner.plan(assessment, options=options.plan))
         say_notes((*told.notes, *picture.notes, *assessment.notes))
         if job.as_json:
-            _print(job, results.plan_json(refiner, ready.image, told, assessment, plan, plan.costs))
+            _print(job, results.plan_json(refiner, ready.image, told, assessment, plan, plan_costs(plan)))
         else:
             results.show_plan(assessment, plan)
         return
@@ -200,5 +202,5 @@ def _refine_one(refiner: Refiner, job: Job, ready: _Ready, token: CancelToken) -
 
 
 def _print(job: Job, value: dict[str, object]) -> None:
-    """One JSON object; of several pictures one a line."""
-    (print_json if len(job.images) == 1 else print_json_line)(value)
+    """One JSON object, with the options that were given; of several pictures one a line."""
+    (print_json if len(job.images) == 1 else print_json_line)({**value, "options": changed(job.options)})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from grefine_rt.cli import pictures
 from grefine_rt.cli.output import console
+from grefine_rt.plan.change import alternatives
 from grefine_rt.plan.reasons import cost_words
 from grefine_rt.report import answers
 from grefine_rt.report.report import ReportData
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from grefine_rt.cli.pictures import Outputs, Prompted
     from grefine_rt.imaging.image import Picture
     from grefine_rt.plan.costs import PlanCosts
-    from grefine_rt.plan.make import RefinePlan
+    from grefine_rt.plan.plan import RefinePlan
     from grefine_rt.refiner import Refiner, RefineResult
 
 
@@ -28,7 +29,8 @@ def plan_json(
     plan: RefinePlan,
     costs: PlanCosts | None,
 ) -> dict[str, object]:
-    """What is known before anything is drawn."""
+    """What is known before anything is drawn; `crops` where stage 1 does not work on the whole picture; `tflop`, and
+    what other options would make of it, where the bundle says what its graphs cost."""
     return {
         "input": str(image),
         "prompt": told.prompt,
@@ -39,6 +41,7 @@ def plan_json(
         "backends": answers.backends_json(refiner),
         "before": answers.scores_json(before),
         "phrases": answers.phrases_json(before),
+        **answers.domain_json(before),
         "mask": answers.mask_json(plan),
         "plan": answers.steps_json(plan, costs),
     }
@@ -85,7 +88,7 @@ def write_more(
                 if stage1_steps
                 else "skipped",
                 "stage 2": f"{stage2_steps} steps at strength {plan.delta:.2f}"
-                + (", also before stage 1" if plan.restore_first else "")
+                + (", also before stage 1" if plan.restored else "")
                 if stage2_steps
                 else "skipped",
                 "regions": len(plan.boxes),
@@ -94,7 +97,7 @@ def write_more(
             },
             reasons=plan.reasons,
             timings=result.timings,
-            about=pictures.about(refiner, image, result.seed),
+            about=pictures.about(refiner, image, result.seed) | answers.domain_fact(result.before),
             notes=notes,
         )
     )
@@ -121,5 +124,5 @@ def show_plan(before: Assessment, plan: RefinePlan) -> None:
         out.print(pictures.phrases_table(before))
     for reason in plan.reasons:
         out.print(f"- {reason}", soft_wrap=True)
-    for option, tflop in plan.alternatives.items():
+    for option, tflop in alternatives(plan).items():
         out.print(f"  --{option.replace('_', '-')} makes it {tflop:.3g} TFLOP", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""From a weighted prompt to what the UNet reads of it."""
+"""The conditioning of a UNet, from a weighted prompt."""
 
 from typing import Literal
 

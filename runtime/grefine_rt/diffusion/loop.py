@@ -18,7 +18,7 @@ OnStep = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class StageResult:
-    """What a stage leaves.
+    """The result of a stage.
 
     image: float32 (H, W, 3) in [0, 1]. latent: float32 (1, c, H/8, W/8), c the latent channels of the
     bundle. calls: UNet calls made.
@@ -54,9 +54,7 @@ def denoise(
     rows = _fitting_rows(step, table)
     adds_noise = table.coefficients[:, NOISE] != 0
     if adds_noise.any() and fresh is None:
-        raise OptionError(
-            "The solver 'lcm' adds noise in every step, which is not given here; use another one."
-        )
+        raise OptionError("The solver adds noise in every step, which is not given here; use another one.")
     binding = step.bind()
     # The first step multiplies `previous` by 0, which must not be a stray NaN; nor may unused noise be one.
     zeros = np.zeros_like(latent)
@@ -104,8 +102,8 @@ def denoise(
 
 
 def _fitting_rows(step: Engine, table: StepTable) -> Floats:
-    """The coefficients as wide as the graph takes them. Graphs differ: one without guidance rescale takes 8 columns,
-    one that does not blend 9. BundleError where the rows need what the graph lacks."""
+    """The coefficients in the graph's width: 8 columns without guidance rescale, 9 with it, 11 with blending. Raises
+    BundleError where the rows need a column that the graph lacks."""
     for name, column in (("previous", PREVIOUS), ("noise", NOISE)):
         if name not in step.inputs and table.coefficients[:, column].any():
             raise BundleError(

@@ -27,5 +27,6 @@ def gaussian(seed: int, stream: int, shape: tuple[int, ...]) -> Floats:
 
 
 def step_noise(seed: int, stream: int, step: int, shape: tuple[int, ...]) -> Floats:
-    """What step 0, 1, ... of a loop adds that started from `gaussian(seed, stream, shape)`: a stream of its own."""
+    """The noise that step 0, 1, ... adds in a loop that started from `gaussian(seed, stream, shape)`: a stream of its
+    own."""
     return gaussian(seed, stream + (step + 1) * _NEXT_STEP, shape)

@@ -1,9 +1,9 @@
-"""What the tiles of a picture tell each other, so that an autoencoder gives what it gives for the whole picture.
+"""Shared statistics of a picture's tiles, with which an autoencoder gives the same as for the whole picture.
 
-Graphs with the inputs `weight` and `rest` (ARCHITECTURE.md) normalise by the statistics of all tiles: those of one tile
-would give it colours of its own. Those with `others` also attend, in their middle block, to the cells of all tiles.
-Every tile meets what the others told last, those before it in this very round, and the tiles are gone over until the
-statistics settle.
+Graphs with the inputs `weight` and `rest` (ARCHITECTURE.md) normalise by the statistics of all tiles: the statistics of
+one tile alone would give it colours of its own. Graphs with `others` also attend, in their middle block, to the cells
+of all tiles. Every tile reads the latest statistics of the others, of this round from the tiles before it. Rounds go
+on until the statistics settle.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SETTLED = 1e-2
 
 
 class Sharing:
-    """What is known of the tiles of a picture. In the first round, those that are known stand for all of it."""
+    """The statistics of a picture's tiles. In the first round, the tiles that are known stand for all of them."""
 
     def __init__(self, tiles: Sequence[Tile], inputs: Mapping[str, TensorSpec], cells: int) -> None:
         """tiles: in latent cells. inputs: of the graph. cells: in a square tile."""
@@ -38,7 +38,7 @@ class Sharing:
         self._cells = _Cells(tiles, int(inputs["others"].shape[2]), cells) if "others" in inputs else None
 
     def inputs(self, index: int) -> dict[str, Floats]:
-        """What the graph wants to know for a tile."""
+        """The inputs of the graph for a tile, beside its pixels or latent."""
         window = self._tiles[index].window
         self._known[index] = self._factor * window.mean()
         self._scale = 1 / self._known.sum()
@@ -48,7 +48,7 @@ class Sharing:
         return found if self._cells is None else found | {"others": self._cells.others(index, unit)}
 
     def take(self, index: int, made: Mapping[str, Array]) -> None:
-        """What the graph found in the tile that `inputs` was asked for last."""
+        """Takes the graph's statistics of the tile that `inputs` was asked for last."""
         self._shares[index] = made["share"] / self._scale
         if self._cells is not None:
             self._cells.take(index, made["cells"])
@@ -85,7 +85,7 @@ class _Cells:
         return -(-height // self._side), -(-width // self._side)
 
     def others(self, index: int, unit: np.float32) -> Floats:
-        """Means of keys and values of the other tiles, and what they count in units of `unit`: (1, m, columns)."""
+        """Means of keys and values of the other tiles, and their weights in units of `unit`: (1, m, columns)."""
         if len(self._tiles) == 1:
             return np.zeros((1, HIDDEN, self._columns), np.float32)
         grid = np.zeros((*self._grid, self._columns), np.float32)
@@ -111,7 +111,7 @@ class _Cells:
         self._told[index] = told
 
     def _edges(self, span: slice) -> range:
-        """Where the squares of the grid begin inside a span, its own start aside."""
+        """Starts of the squares of the grid inside a span, its own start aside."""
         return range((span.start // self._side + 1) * self._side, span.stop, self._side)
 
     def _coarse(self, span: slice) -> slice:

@@ -1,4 +1,4 @@
-"""What every backend promises: one call on host arrays, or a loop whose tensors stay on the device."""
+"""The protocols of a backend: one call on host arrays, or a loop whose tensors stay on the device."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,7 +98,7 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it runs: "cpu" or "cuda:N"."""
+        """The place where it runs: "cpu" or "cuda:N"."""
         ...
 
     @property
@@ -130,7 +130,7 @@ def declared(graph: str, specs: Mapping[str, TensorSpec], name: str) -> TensorSp
 
 
 def check_all_set(graph: str, specs: Mapping[str, TensorSpec], given: Collection[str]) -> None:
-    """Raise BundleError when an input in `specs` was never set in a binding; `given` names those that were."""
+    """Raise BundleError when an input in `specs` was never set in a binding; `given` are the names that were set."""
     unset = sorted(specs.keys() - set(given))
     if unset:
         raise BundleError(
@@ -142,8 +142,10 @@ def check_all_set(graph: str, specs: Mapping[str, TensorSpec], given: Collection
 def check_run(
     engine: Engine, name: str, arrays: Mapping[str, Array], outputs: Sequence[str] | None
 ) -> list[str]:
-    """The names of the outputs that a run on `arrays` gives: `outputs`, or all. BundleError, with the graph's `name`,
-    unless the graph has these, and for what `check_inputs` finds."""
+    """The names of the outputs that a run on `arrays` gives: `outputs`, or all.
+
+    Raises BundleError, with the graph's `name`, for an output that the graph lacks, and as `check_inputs`.
+    """
     check_inputs(name, engine.inputs, arrays)
     names = list(engine.outputs) if outputs is None else list(outputs)
     for output in names:

@@ -9,6 +9,7 @@ from typing import Literal, cast
 from grefine_rt.errors import DeviceError
 
 Kind = Literal["auto", "cpu", "cuda", "tensorrt", "rtx"]
+Flavour = Literal["tensorrt-rtx", "tensorrt"]
 Backend = Literal["tensorrt", "onnxruntime-rtx", "onnxruntime-cuda", "onnxruntime-cpu"]
 
 ORDER: tuple[Backend, ...] = ("tensorrt", "onnxruntime-cuda", "onnxruntime-rtx", "onnxruntime-cpu")

@@ -41,7 +41,7 @@ class HostBinding:
 
 
 class HostEngine:
-    """What an `Engine` around `engine` has in common with it. Those derived from this change how it runs."""
+    """An `Engine` that hands everything on to `engine`, the one that it is around. Subclasses change how it runs."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

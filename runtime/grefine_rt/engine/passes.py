@@ -60,7 +60,7 @@ class SidePasses(HostEngine):
                 self._seconds += time.perf_counter() - start
 
     def _both(self, arrays: Mapping[str, Array]) -> tuple[Array, Array]:
-        """What the UNet says for the negative prompt and for the prompt.
+        """The UNet's answers to the negative prompt and to the prompt.
 
         One thread helps at a time: a caller that finds another one helped makes both passes itself, so that callers
         do not wait for each other and memory is that of one pass more than there are callers.
@@ -83,13 +83,13 @@ class SidePasses(HostEngine):
             self._helping.release()
 
     def _model(self, arrays: Mapping[str, Array], row: int) -> Array:
-        """What the UNet says for one row of text, given the coefficients of `model_alone`."""
+        """The UNet's answer to one row of text, given the coefficients of `model_alone`."""
         own = {name: arrays[name][row : row + 1] for name in ROWS if name in arrays}
         return self._engine.run({**arrays, **own}, ["clean"])["clean"]
 
 
 class _Pass(threading.Thread):
-    """Makes one pass; `result` raises what it raised."""
+    """One pass on a thread of its own; `result` raises its exception."""
 
     def __init__(self, make: Callable[[], Array]) -> None:
         super().__init__(name="grefine-pass")

@@ -28,8 +28,8 @@ SIZES_KEPT = 8
 class SizedPlan:
     """Buffers for all tensors of one set of sizes. A subclass says how they are bound and computed.
 
-    shapes: of every tensor in `specs`. Raises what the driver or `bind` raises; what was allocated is freed then. All
-    calls are made under the scratch's lock.
+    shapes: of every tensor in `specs`. Raises the errors of the driver and of `bind`, with all buffers freed. All calls
+    are made under the scratch's lock.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SizedPlan:
             raise
 
     def bind(self) -> None:
-        """Tell the library where the buffers lie, which stays so."""
+        """Tell the library the addresses of the buffers, which stay the same."""
         raise NotImplementedError
 
     def run(self, sources: Mapping[str, Any], targets: Mapping[str, Any]) -> None:
@@ -62,12 +62,12 @@ class SizedPlan:
         gpu.sync()
 
     def compute(self) -> None:
-        """Make the outputs' buffers of the inputs', which are copied to on the GPU's stream; what is copied from there
-        later finds them made."""
+        """Compute the outputs' buffers from the inputs', in the order of the GPU's stream: inputs are copied before it,
+        outputs after it."""
         raise NotImplementedError
 
     def address(self, name: str) -> int:
-        """Where the tensor's buffer lies."""
+        """The address of the tensor's buffer."""
         return int(self._buffers[name].handle)
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class SizedEngine:
         raise NotImplementedError
 
     def failure(self, error: Exception) -> DeviceError:
-        """The sentence for what the library or the driver raised."""
+        """The sentence for an error of the library or the driver."""
         raise NotImplementedError
 
     @contextmanager
@@ -171,7 +171,7 @@ class SizedEngine:
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        """Make the GPU that of this thread, and turn what the library and the driver raise into a DeviceError."""
+        """Make the GPU that of this thread, and turn errors of the library and the driver into a DeviceError."""
         try:
             self._gpu.use()
             yield

@@ -1,4 +1,4 @@
-"""How well scores agree with opinions: rank and linear correlations, in numpy alone."""
+"""Agreement of scores with opinions: rank and linear correlations, in numpy alone."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def ranks(values: ArrayLike) -> Doubles:
 def plcc_fitted(scores: ArrayLike, opinions: ArrayLike) -> float:
     """Pearson's correlation after the scores (k,) went through the logistic that fits the opinions (k,) best.
 
-    The usual report of image quality assessment: nobody promises that a score is linear in opinion. nan when
+    The usual report of image quality assessment: scores need not be linear in opinion. nan when
     one of them is constant or there are fewer than 5 of them.
     """
     first, second = _pair(scores, opinions)
@@ -80,7 +80,7 @@ def fit_logistic(scores: ArrayLike, opinions: ArrayLike, steps: int = 500) -> Do
 
     It starts where the video quality experts group does, at the extremes of the opinions, the scores' mean and a
     quarter of their deviation, and at the best places of a grid over middles and widths, for which high and low follow
-    by linear least squares: from one start it ends in the next hollow when a score lies far out. The best end is
+    by linear least squares. A single start would end in the next hollow when a score lies far out. The best end is
     returned. Neither row (k,) may be constant.
     """
     raw, wanted = _pair(scores, opinions)
@@ -94,7 +94,7 @@ def fit_logistic(scores: ArrayLike, opinions: ArrayLike, steps: int = 500) -> Do
 
 
 def _descend(x: Doubles, wanted: Doubles, fitted: Doubles, steps: int) -> tuple[Doubles, float]:
-    """Where the descent from `fitted` ends, and its squared error."""
+    """The end of the descent from `fitted`, and its squared error."""
     error, damping = float(((logistic(x, fitted) - wanted) ** 2).sum()), 1e-3
     for _ in range(steps):
         high, low, middle, width = fitted

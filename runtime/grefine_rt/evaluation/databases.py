@@ -25,13 +25,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 from xml.etree import ElementTree
 
 from grefine_rt.errors import DatasetError
+from grefine_rt.evaluation.names import Dataset as Dataset
+from grefine_rt.evaluation.names import Split as Split
 
-Dataset = Literal["agiqa-1k", "agiqa-3k", "aigiqa-20k"]
-Split = Literal["train", "val", "test"]
 DATASETS: tuple[Dataset, ...] = get_args(Dataset)
 SPLITS: tuple[Split, ...] = get_args(Split)
 

@@ -19,9 +19,7 @@ from grefine_rt.files import write_whole
 from grefine_rt.imaging.image import Picture, load
 
 _SCORES = ("perceptual", "technical", "rationality", "naturalness", "alignment")
-_OTHERS = ("ip_iqa_quality", "ip_iqa_alignment", "image_reward")
 _OPINIONS = ("mos_quality", "mos_alignment")
-_COLUMNS = ("picture", "made_by", *_OPINIONS, *_SCORES, *_OTHERS, "error")
 
 _ASSESS = AssessOptions()
 
@@ -90,9 +88,11 @@ def score_all(
     made_by += "".join(
         f" {value}" for value in (options.factors, options.bounds, options.upsampling) if value
     )
-    done = {} if table is None else _read_table(table, made_by)
+    scores = (*_SCORES, *(name for name in assessor.scales if name not in _SCORES))
+    columns = ("picture", "made_by", *_OPINIONS, *scores, "error")
+    done = {} if table is None else _read_table(table, made_by, columns, scores)
     wanted = [item for item in items if item.path.name not in done]
-    with _appending(table, made_by, done) as write:
+    with _appending(table, made_by, columns, done) as write:
         for start in range(0, len(wanted), batch):
             on_progress(len(items) - len(wanted) + start, len(items))
             for scored in _score(assessor, wanted[start : start + batch], options, batch):
@@ -145,18 +145,12 @@ def _score(
 
 
 def _scores(assessment: Assessment) -> dict[str, float]:
-    factors = {name: assessment.factors[name] for name in _SCORES if name in assessment.factors}
-    reward = assessment.image_reward
-    return {
-        "perceptual": assessment.perceptual,
-        **factors,
-        "alignment": assessment.alignment,
-        **{f"ip_iqa_{name}": value for name, value in (assessment.ip_iqa or {}).items()},
-        **({} if reward is None else {"image_reward": reward}),
-    }
+    found = {name: score.value for name, score in assessment.scores.items()}
+    found |= {name: value for name, value in assessment.factors.items() if name != "overall"}
+    return {name: found[name] for name in (*_SCORES, *found) if name in found}
 
 
-def _read_table(path: Path, made_by: str) -> dict[str, Scored]:
+def _read_table(path: Path, made_by: str, columns: Sequence[str], scores: Sequence[str]) -> dict[str, Scored]:
     """The rows without an error that a former run wrote, by picture; a row cut off in writing is left out."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -166,12 +160,12 @@ def _read_table(path: Path, made_by: str) -> dict[str, Scored]:
         raise OptionError(f'"{path}" cannot be gone on with ({error}): choose another file.') from None
     # What follows the last line end was cut off in writing.
     header, *rows = list(csv.reader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))) or [[]]
-    if text and tuple(header) != _COLUMNS:
+    if text and header != list(columns):
         raise OptionError(
             f'"{path}" is no table of scores of this command: choose another file, it is left as it is.'
         )
     done = {}
-    for cells in (dict(zip(_COLUMNS, row, strict=False)) for row in rows):
+    for cells in (dict(zip(columns, row, strict=False)) for row in rows):
         if cells.get("made_by") != made_by:
             raise OptionError(
                 f'"{path}" was made by "{cells.get("made_by")}", not by "{made_by}": choose another file.'
@@ -180,7 +174,7 @@ def _read_table(path: Path, made_by: str) -> dict[str, Scored]:
             scored = Scored(
                 cells["picture"],
                 {name.removeprefix("mos_"): float(cells[name]) for name in _OPINIONS if cells[name]},
-                {name: float(cells[name]) for name in (*_SCORES, *_OTHERS) if cells[name]},
+                {name: float(cells[name]) for name in scores if cells[name]},
                 cells["error"],
             )
         except (KeyError, ValueError):
@@ -192,19 +186,19 @@ def _read_table(path: Path, made_by: str) -> dict[str, Scored]:
 
 @contextmanager
 def _appending(
-    path: Path | None, made_by: str, done: Mapping[str, Scored]
+    path: Path | None, made_by: str, columns: Sequence[str], done: Mapping[str, Scored]
 ) -> Iterator[Callable[[Scored], None]]:
     """A function that adds a row to the table, which begins with the rows of `done`."""
     if path is None:
         yield lambda scored: None
         return
-    begin = "".join([_line(_COLUMNS), *(_line(_cells(scored, made_by)) for scored in done.values())])
+    begin = "".join([_line(columns), *(_line(_cells(scored, made_by, columns)) for scored in done.values())])
     write_whole(path, begin.encode("utf-8"))
     with path.open("a", encoding="utf-8", newline="") as file:
 
         def write(scored: Scored) -> None:
             try:
-                file.write(_line(_cells(scored, made_by)))
+                file.write(_line(_cells(scored, made_by, columns)))
                 file.flush()
             except OSError as error:
                 raise OutputError(f'"{path}" cannot be written: {error.strerror}.') from None
@@ -212,11 +206,11 @@ def _appending(
         yield write
 
 
-def _cells(scored: Scored, made_by: str) -> list[str]:
+def _cells(scored: Scored, made_by: str, columns: Sequence[str]) -> list[str]:
     opinions = {f"mos_{name}": value for name, value in scored.opinions.items()}
     values = {name: repr(float(value)) for name, value in {**opinions, **scored.scores}.items()}
     first = {"picture": scored.picture, "made_by": made_by, "error": scored.error}
-    return [{**first, **values}.get(column, "") for column in _COLUMNS]
+    return [{**first, **values}.get(column, "") for column in columns]
 
 
 def _line(cells: Sequence[str]) -> str:

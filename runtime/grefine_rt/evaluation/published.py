@@ -14,7 +14,7 @@ REMARK = (
     "IP-IQA's published figures are of the best epoch on the test side, chosen with its opinions: figures of the last "
     "epoch are lower."
 )
-"""To stand wherever IP-IQA's own figures stand beside ours."""
+"""The remark that stands wherever IP-IQA's own figures stand beside ours."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Published:
     """One row of a paper's table for one database: method, what it was compared with, and correlations.
 
     `opinion` is a name in `Rated.scores`. `score` is the name of our score that the method is the source of,
-    None for the methods of others and for ablations. `krcc` is None where the paper has none.
+    None for methods of others and for ablations. `krcc` is None where the paper has none.
     """
 
     table: str
@@ -42,7 +42,7 @@ _SCORES = {
     ("IP-IQA", "quality"): "ip_iqa_quality",
     ("IP-IQA", "alignment"): "ip_iqa_alignment",
 }
-"""Which of our scores a method is, by its name and the opinion it is compared with."""
+"""Our score of a method, by the method's name and the opinion it is compared with."""
 
 # Method, then SRCC and PLCC on AIGIQA-20K and on AGIQA-3K.
 _G_REFINE_6 = (
@@ -97,7 +97,7 @@ _IP_IQA_2 = (
 
 
 def published(dataset: Dataset) -> tuple[Published, ...]:
-    """What the papers report on a database, table by table and in their order."""
+    """The rows that the papers report on a database, table by table and in their order."""
     return tuple(row for row in _rows() if row.dataset == dataset)
 
 

@@ -26,7 +26,7 @@ def wavelet_color_fix(
 
     weight: how far, (H, W) in [0, 1]; None is 1 everywhere.
 
-    Low frequencies are what is left after `levels` blurs with [1 2 1] x [1 2 1] / 16 at dilations 1, 2, 4,
+    Low frequencies are the rest after `levels` blurs with [1 2 1] x [1 2 1] / 16 at dilations 1, 2, 4,
     ... with replicated borders. The blurs are linear, so output - low(output) + low(reference) is
     output + low(reference - output): one pyramid instead of two.
     """
@@ -71,7 +71,7 @@ def match_rim(generated: Floats, original: Floats, mask: Mask, width: float) -> 
     """Remove the tint of a regenerated region, measured on the rim OUTSIDE it.
 
     A regenerated picture shows the surroundings of the mask (H, W) too, and there it should equal the
-    original. What original - generated is on the rim, up to `width` pixels from the mask, is the tint of the
+    original. The difference original - generated on the rim, up to `width` pixels from the mask, is the tint of the
     model; it is added to region and rim alike: near the rim as it is nearby, deep inside as its mean over the
     rim of the region (regions whose rims meet share one), at most 0.1 a channel. The inside is never compared:
     a repair may look different. A region without a rim, as when the mask covers everything, stays as it is.

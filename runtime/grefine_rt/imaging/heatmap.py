@@ -33,7 +33,7 @@ def scale(entries: int = 256) -> Rgb:
 
 
 def indices(values: NDArray[np.floating]) -> Rgb:
-    """A map (H, W) in [0, 1] as indices 0..255 into the scale; what lies outside is clipped, NaN is 0."""
+    """A map (H, W) in [0, 1] as indices 0..255 into the scale; other values are clipped, NaN is 0."""
     return np.asarray(np.rint(np.clip(np.nan_to_num(values), 0, 1) * 255), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""Brings what a stage made at work resolution back to the picture, and leaves the rest untouched."""
+"""The way back from a stage's work resolution to the picture, whose other pixels stay untouched."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def paste_region(rgb: Rgb, generated: Floats, weight: Floats) -> Rgb:
 
 
 def add_difference(rgb: Rgb, before: Floats, after: Floats) -> Rgb:
-    """Stage 2: adds what restoration changed, so that detail finer than the work resolution stays.
+    """Stage 2: adds the change that restoration made, so that detail finer than the work resolution stays.
 
     `rgb` is uint8 (H, W, 3), `before` the same picture at work size and `after` the restored one, both
     float32 (h, w, 3) in [0, 1]. At work size the result is `after` itself. Where nothing changed, pixels come

@@ -1,6 +1,6 @@
-"""Tiles: which parts of a large picture a graph sees one by one, and what each counts where they overlap.
+"""Tiles: the parts of a large picture that a graph sees one by one, and their weights where they overlap.
 
-All tiles of a picture have one shape, so that a graph of fixed shape or one resolution bucket serves them all; those
+All tiles of a picture have one shape, so that a graph of fixed shape or one resolution bucket serves them all. Tiles
 at the far edges move inwards. Where tiles overlap, their windows share the result and sum to 1.
 """
 
@@ -30,13 +30,13 @@ def fits(height: int, width: int, tile: int) -> bool:
 
 
 def piece(height: int, width: int, tile: int) -> tuple[int, int]:
-    """(height, width) of what a graph sees at once of a picture: all of it where it `fits`, else one tile."""
+    """(height, width) of the part of a picture that a graph sees at once: all of it where it `fits`, else one tile."""
     return (height, width) if fits(height, width, tile) else (min(height, tile), min(width, tile))
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A tile's rows and columns, and what it counts along each of them."""
+    """A tile's rows and columns, and its weights along each of them."""
 
     rows: slice
     columns: slice
@@ -93,7 +93,7 @@ def _windows(
 
 
 def _starts(length: int, tile: int, overlap: int, multiple: int) -> list[int]:
-    """As few as cover the length, evenly spread."""
+    """The fewest starts whose tiles cover the length, evenly spread."""
     free, stride = (length - tile) // multiple, (tile - overlap) // multiple
     gaps = -(-free // max(stride, 1))
     return [index * free // gaps * multiple for index in range(gaps)] + [length - tile]

@@ -62,6 +62,11 @@ class Bundle:
         """Whether the bundle has this component."""
         return component in self.manifest.components
 
+    def file(self, path: str) -> Path:
+        """A file of the bundle that is no graph, proven unchanged. Raises BundleError."""
+        check_before_use(self.folder, self.manifest, path)
+        return self.folder / path
+
     def engine(self, component: str) -> Engine:
         """The engine of a component; components that share a file share the engine.
 

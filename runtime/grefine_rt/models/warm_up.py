@@ -76,8 +76,7 @@ def example_inputs(
             -(-side // stage.multiple) * stage.multiple
             for side in (asked if isinstance(asked, tuple) else (asked, asked))
         )
-    # ImageReward reads its prompt by the tokenizer of the alignment indicator.
-    owner = component if component in manifest.tokenizers else "alignment_text"
+    owner = manifest.reads(component)
     tokenizers = {
         spec.input: tokenizer
         for spec, tokenizer in zip(manifest.tokenizers[owner], bundle.tokenizer(owner), strict=True)

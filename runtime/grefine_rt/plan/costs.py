@@ -7,18 +7,16 @@ from dataclasses import dataclass
 
 from grefine_rt.arrays import Size
 from grefine_rt.bundle.manifest import Decoding, Manifest, Restore
-from grefine_rt.contract import Solver
 from grefine_rt.diffusion.solver import guidance_row, unet_calls
 from grefine_rt.imaging.image import native_size, work_size
 from grefine_rt.imaging.tiles import fits, step_tiles
 from grefine_rt.plan.crops import Cost
 from grefine_rt.plan.graph_costs import assess_flops, draw_flops, encode_flops, stage2_flops
 from grefine_rt.plan.options import Work
-from grefine_rt.plan.plan import Drawn, Plan
+from grefine_rt.plan.plan import Drawn, RefinePlan
 
 TERA = 1e12
 ALL_CALLS = (0.0, 1.0)
-SKETCH_SOLVER: Solver = "dpm++2m"
 
 
 @dataclass(frozen=True)
@@ -41,10 +39,15 @@ class PlanCosts:
         return self.stage1 + self.stage2 + self.assess
 
 
-def plan_costs(plan: Plan, drawn: Drawn | None = None, decoding: Decoding | None = None) -> PlanCosts | None:
+def plan_costs(
+    plan: RefinePlan,
+    drawn: Drawn | None = None,
+    decoding: Decoding | None = None,
+    looks: int | None = None,
+) -> PlanCosts | None:
     """The costs of a plan of which so much is `drawn`, all when None; None where the bundle's costs were not counted.
 
-    decoding: of stage 2, the bundle's when None.
+    decoding: of stage 2, the bundle's when None. looks: how many assessments were made, all that may be when None.
 
     Texts count as if all were as long as the encoders read; shorter ones cost less. Tiles count as so many pictures; an
     autoencoder whose tiles share statistics goes over them more than once.
@@ -57,7 +60,7 @@ def plan_costs(plan: Plan, drawn: Drawn | None = None, decoding: Decoding | None
     inpaint, restoration = manifest.stages
     whole = work_size(width, height, inpaint.resolution, inpaint.multiple)
     stage2 = 0.0
-    if plan.restore or plan.restore_first:
+    if plan.restorations:
         size, tile = restore_work(restoration, width, height, plan.work)
         calls = _calls(restoration.guidance, unet_calls(plan.stage2_steps, plan.delta), restoration.interval)
         count = 1
@@ -65,29 +68,34 @@ def plan_costs(plan: Plan, drawn: Drawn | None = None, decoding: Decoding | None
             count = len(step_tiles(size[1], size[0], tile, restoration.multiple))
             size = min(size[0], tile), min(size[1], tile)
         stage2 = count * (stage2_flops(manifest, size, *calls, decoding=decoding) or 0.0)
-    # The picture and the result, and drafts; a single draft is kept unseen.
-    between = plan.restore_first and plan.regenerate
-    assess, assess_fully = (
-        assess_flops(manifest, plan.texts, 2 + more + (rounds if plan.drafts > 1 else 0)) or 0.0
-        for rounds, more in ((drawn.rounds, int(between)), (plan.drafts, 0))
-    )
+    looks = _looks(plan, drawn) if looks is None else looks
+    looks_fully = 2 + (plan.drafts if plan.drafts > 1 else 0) + plan.judges * (2 - plan.by_hand)
+    assess, assess_fully = (assess_flops(manifest, plan.texts, n) or 0.0 for n in (looks, looks_fully))
     drafts = Drawn(0, plan.drafts)
     return PlanCosts(
         stage1=_stage1(plan, [crop.size for crop in plan.crops], drawn, plan.interval) / TERA,
-        stage2=(plan.restore + plan.restore_first) * stage2 / TERA,
+        stage2=plan.restorations * stage2 / TERA,
         assess=assess / TERA,
         full=(_stage1(plan, [whole], drafts, ALL_CALLS) + stage2 + assess_fully) / TERA,
     )
 
 
-def _stage1(plan: Plan, sizes: Sequence[Size], drawn: Drawn, interval: tuple[float, float]) -> float:
+def _looks(plan: RefinePlan, drawn: Drawn) -> int:
+    """Assessments that a call makes at most: of the picture and the result, of what stage 2 made before stage 1, of
+    several drafts, and one more for each stage whose change is judged."""
+    between = int((plan.restore_first or plan.restored) and plan.regenerate)
+    judged = plan.judges * (int(plan.regenerate and not plan.by_hand) + plan.restorations)
+    return 2 + between + (drawn.rounds if plan.drafts > 1 else 0) + judged
+
+
+def _stage1(plan: RefinePlan, sizes: Sequence[Size], drawn: Drawn, interval: tuple[float, float]) -> float:
     """FLOP of stage 1 that draws crops of these sizes so often; the first one is encoded once for all drafts."""
     manifest = plan.manifest
     inpaint, _ = manifest.stages
     total = 0.0
     for index, size in enumerate(sizes):
         encodings = drawn.rounds if index else min(drawn.rounds, 1)
-        total += encodings * (encode_flops(manifest, size, bool(plan.options.negative)) or 0.0)
+        total += encodings * (encode_flops(manifest, size, bool(plan.settings.negative)) or 0.0)
         for count, steps in ((drawn.sketches, plan.sketch_steps), (drawn.drafts, plan.stage1_steps)):
             if count:
                 calls = _calls(inpaint.guidance, unet_calls(steps, plan.strength), interval)

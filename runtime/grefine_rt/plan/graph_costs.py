@@ -29,7 +29,7 @@ Measured in the embedded bundle, without memory patterns (these double it): 1.0 
 UPCAST = 2
 """On a CPU, bytes in memory for one in the file: weights are stored in FP16, and no CPU kernel multiplies these."""
 
-_LOOKS = ("perceptual", "alignment_image", "ip_iqa_image", "ip_iqa_fusion", "image_reward")
+_LOOKS = ("perceptual", "alignment_image")
 
 
 @dataclass(frozen=True)
@@ -113,12 +113,13 @@ def stage2_flops(
 
 
 def assess_flops(manifest: Manifest, texts: int, pictures: int = 1) -> float | None:
-    """Operations of assessing `pictures` of one prompt, whose `texts` (and the prompt, by IP-IQA) are encoded once."""
-    files = {manifest.components[name]: name for name in _LOOKS if name in manifest.components}
+    """Operations of assessing `pictures` of one prompt, whose `texts` (and the prompt, by metrics) are encoded once."""
+    metrics = [part for metric in manifest.scorers.values() for part in metric.components]
+    seen = [*_LOOKS, *(part for part in metrics if not part.endswith("_text"))]
+    files = {manifest.components[name]: name for name in seen if name in manifest.components}
     looks = [flops(manifest, name, (0, 0)) for name in files.values()]
     reads = [flops(manifest, "alignment_text", (0, 0), texts)]
-    if manifest.ip_iqa is not None:
-        reads.append(flops(manifest, "ip_iqa_text", (0, 0)))
+    reads += [flops(manifest, part, (0, 0)) for part in metrics if part.endswith("_text")]
     each, once = _total(looks), _total(reads)
     return None if each is None or once is None else pictures * each + once
 

@@ -9,7 +9,8 @@ import numpy as np
 from grefine_rt.arrays import FloatMap, Mask, Rgb
 from grefine_rt.imaging.mask import feather
 from grefine_rt.imaging.mask_source import MaskSource, as_mask
-from grefine_rt.plan.make import RefinePlan
+from grefine_rt.plan.change import with_mask
+from grefine_rt.plan.plan import RefinePlan
 
 RIM = 4.0
 """Pixels within the limits over which a change fades in."""
@@ -30,9 +31,13 @@ class Limits:
             mask = mask & ~self.protect
         if self.mask is None and (mask == plan.mask).all():
             return plan
-        limited = plan.with_mask(mask)
-        # Looking again after stage 2 is the plan's business as long as the plan says where to draw.
-        return limited if self.mask is not None else replace(limited, restore_first=plan.restore_first)
+        limited = with_mask(plan, mask)
+        if self.mask is not None:
+            return limited
+        # As long as the plan says where to draw, looking again after stage 2 and judging what is drawn is its business.
+        return replace(
+            limited, restore_first=plan.restore_first, restored=plan.restored, by_hand=plan.by_hand
+        )
 
     def weight(self, shape: tuple[int, ...]) -> FloatMap | None:
         """How much of a change a pixel takes, float32 (H, W): exactly 0 outside the limits, 1 from `RIM` pixels within

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
@@ -18,23 +18,23 @@ from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS, upsample
 from grefine_rt.bundle.manifest import Manifest, Redraw
 from grefine_rt.contract import LATENT_SCALE
-from grefine_rt.diffusion.solver import check_steps, unet_calls
+from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging import mask as masks
-from grefine_rt.imaging.image import work_size
-from grefine_rt.imaging.mask_source import MaskSource, as_mask
-from grefine_rt.plan.costs import ALL_CALLS, SKETCH_SOLVER, PlanCosts, draw_cost, plan_costs
-from grefine_rt.plan.crops import Frame, choose_crops
-from grefine_rt.plan.options import Cropping, PlanOptions, StrengthRule, Work
-from grefine_rt.plan.plan import Plan, enlarge, grid_step
+from grefine_rt.imaging.image import resize, work_size
+from grefine_rt.plan.change import with_crops
+from grefine_rt.plan.options import PlanOptions, StrengthRule
+from grefine_rt.plan.plan import RefinePlan, enlarge, grid_step
 from grefine_rt.plan.reasons import (
+    CONTENT,
     LEFT_TO_STAGE2,
     RESTORE_FIRST,
     RESTORED_FIRST,
-    edited_reasons,
+    crowded_reasons,
     plan_reasons,
     strength_reason,
 )
+from grefine_rt.plan.settings import Settings, settings_of
 from grefine_rt.text.emphasis import emphasise
 
 DAMAGED = 0.2
@@ -42,186 +42,167 @@ DAMAGED = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class RefinePlan(Plan):
-    """A `Plan` that can be priced, changed and made again."""
+class Defects:
+    """What is wrong with a picture, as far as the settings look at it. All maps are float32 (H, W).
 
-    @property
-    def costs(self) -> PlanCosts | None:
-        """What the plan as it stands costs, with all of its drafts; None where the bundle's costs were not counted."""
-        return plan_costs(self)
+    poor: 1 - P of Eq. 9 where stage 1 shall mend it, in [0, 1]; left: the rest of it, which is stage 2's.
+    missing: A of Eq. 6, in [0, 1]. places: the regions of the defective phrases; crowded: those of them, by their
+    numbers, for which there is no room. good: p is above its bound.
+    """
 
-    @property
-    def alternatives(self) -> dict[str, float]:
-        """What the whole call would cost with one option changed, TFLOP by option and value, such as "crop off": those
-        that would change it. Empty where the bundle's costs were not counted."""
-        changed: dict[str, RefinePlan] = {}
-        if self.regenerate:
-            crop: Cropping = "off" if self.cropped else "auto"
-            options = replace(self.options, crop=crop)
-            changed |= {
-                f"crop {crop}": replace(self, options=options)._with_crops(),
-                "sketch_steps 0": replace(self, sketch_steps=0),
-                "drafts 1": replace(self, drafts=1),
-                "interval 0 1": replace(self, interval=ALL_CALLS),
-            }
-        if self.restore or self.restore_first:
-            work: Work = "native" if self.work == "trained" else "trained"
-            changed[f"work {work}"] = replace(self, work=work)
-        own, costs = self.costs, {name: plan.costs for name, plan in changed.items()}
-        return {name: cost.total for name, cost in costs.items() if cost is not None and cost != own}
-
-    def with_mask(self, mask: MaskSource) -> RefinePlan:
-        """The same plan for another mask, as `imaging.mask_source.as_mask` takes them: an empty one switches stage 1
-        off, any other on, at once.
-
-        Stage 2 then follows, where the options have it. Raises OptionError when the mask is not of the picture's size,
-        or of a type that is no mask.
-        """
-        mask = as_mask(mask, self.mask.shape)
-        plan = replace(
-            self,
-            mask=mask,
-            regenerate=bool(mask.any()),
-            restore=self.restore or self.restore_first,
-            restore_first=False,
-            boxes=tuple(masks.boxes(mask)),
-            coverage=float(mask.mean()),
-        )._with_crops()
-        return replace(plan, reasons=edited_reasons(plan))
-
-    def again(self, restored: Assessment) -> RefinePlan:
-        """The plan of what is still to do for the picture that stage 2 `restored` first, made with the same options;
-        what was changed by `dataclasses.replace` is lost. With nothing to redraw nothing is left to do."""
-        return make_plan(restored, self.manifest, self.options, restored=True)
-
-    def _with_crops(self) -> RefinePlan:
-        """The same plan with the crops that its boxes and strength ask for."""
-        if not self.regenerate:
-            return replace(self, crops=())
-        inpaint, _ = self.manifest.stages
-        height, width = self.mask.shape
-        # Beyond the soft rim a crop shows something, whatever the options say.
-        feather = _choose(self.options.feather, self.manifest.plan.feather)
-        context = max(self.options.context * inpaint.resolution, (feather + 1) * LATENT_SCALE)
-        # Where the bundle does not say, half the resolution: models are trained on half their sides too.
-        smallest = inpaint.smallest or inpaint.resolution // 2
-        frame = Frame((width, height), inpaint.resolution, inpaint.multiple, smallest, context)
-        if _choose(self.options.crop, "auto" if inpaint.smallest else "off") == "off":
-            return replace(self, crops=(frame.whole(self.boxes),))
-        cost = draw_cost(self.manifest, self.stage1_steps, self.strength, self.interval)
-        return replace(self, crops=choose_crops(self.boxes, frame, cost))
+    poor: FloatMap
+    left: FloatMap
+    missing: FloatMap
+    places: tuple[Region, ...]
+    crowded: tuple[int, ...]
+    good: bool
 
 
-def make_plan(
-    assessment: Assessment, manifest: Manifest, options: PlanOptions, restored: bool = False
-) -> RefinePlan:
+def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) -> RefinePlan:
     """The plan of Eq. 9 for an assessed picture: M = Bi(1 - P + A), strength and weighted prompt.
 
-    restored: the picture comes from stage 2 already, see `RefinePlan.again`. Raises OptionError when the bundle's and
-    the given strengths together make no range or a stage's solver cannot make so many steps, and BundleError for a
-    bundle that only assesses.
+    Raises OptionError when the bundle's and the given strengths together make no range or a stage's solver cannot make
+    so many steps, and BundleError for a bundle that only assesses.
     """
-    defaults = manifest.plan
-    inpaint, restoration = manifest.stages
-    tau = defaults.tau if options.tau is None else options.tau
+    return _plan(assessment, manifest, settings_of(options, manifest), restored=False)
+
+
+def replan(plan: RefinePlan, restored: Assessment) -> RefinePlan:
+    """The plan of what is still to do for the picture that stage 2 `restored` first, made with the same settings.
+
+    Changes by `dataclasses.replace` are lost. With nothing to redraw nothing is left to do.
+    """
+    return _plan(restored, plan.manifest, plan.settings, restored=True)
+
+
+def _plan(assessment: Assessment, manifest: Manifest, settings: Settings, restored: bool) -> RefinePlan:
     shape = assessment.perceptual_map.shape
-    with_quality, with_alignment = (name in options.indicators for name in ("perceptual", "alignment"))
-
-    delta = _choose(options.delta, restoration.delta)
-    stage2_steps = _choose(options.stage2_steps, restoration.steps)
-    # A stage whose strength leaves no step would only pass the picture through the autoencoder.
-    restore = 2 in options.stages and unet_calls(stage2_steps, delta) > 0
-
-    redraw: Redraw = _choose(options.redraw, defaults.redraw) if restore else "poor"
-    places: tuple[Region, ...] = ()
-    poor, missing, left = (np.zeros(shape, np.float32) for _ in range(3))
-    good = with_quality and assessment.perceptual > _choose(options.p_bound, defaults.p_bound)
-    if with_quality and not good:
-        poor, left = poor_places(assessment, manifest.perceptual.alpha, redraw)
-    if with_alignment:
-        places = regions(
-            assessment.phrases, _choose(options.missing_region, defaults.missing_region), options.window
-        )
-        joining = _choose(options.joining, defaults.joining)
-        missing = upsample(join(places, joining, manifest.alignment.grid), (shape[0], shape[1]))
-    defect = poor + missing
-
-    min_area = _choose(options.min_area, defaults.min_area)
-    width, height = work_size(shape[1], shape[0], inpaint.resolution, inpaint.multiple)
-    cell = LATENT_SCALE * math.sqrt(shape[0] * shape[1] / (width * height))
-    if options.full_image:
-        mask = np.ones(shape, dtype=np.bool_)
-    else:
-        grow = _choose(options.grow, defaults.grow) * cell
-        mask = binary_mask(defect, tau, min_area, grow)
-    damage = binary_mask(left, tau, min_area, 0) & (not options.full_image)
-
-    scores = [assessment.perceptual] * with_quality + [assessment.alignment] * with_alignment
-    quality = sum(scores) / len(scores)
-    rule = _choose(options.strength_rule, defaults.strength_rule)
-    absent = any(assessment.phrases[place.phrase].defect == "noun" for place in places)
+    cell = _cell(manifest, shape)
+    defects = find_defects(assessment, manifest, settings)
+    defect_map = defects.poor + defects.missing
+    mask = _mask(defect_map, settings, cell)
+    damage = _damage(defects, settings)
+    broken = bool(binary_mask(defects.poor, settings.tau, settings.min_area, 0).any())
+    quality, absent = _quality(assessment, settings), _absent(assessment, defects)
     strength = stage1_strength(
-        quality,
-        rule,
-        _choose(options.strength_min, defaults.strength_min),
-        _choose(options.strength_max, defaults.strength_max),
-        absent,
+        quality, settings.strength_rule, settings.strength_min, settings.strength_max, absent
     )
-    stage1_steps = _choose(options.stage1_steps, inpaint.steps)
-    sketch_steps = _choose(options.sketch_steps, inpaint.sketch_steps)
-    drafts = _choose(options.drafts, inpaint.drafts)
-    if 1 in options.stages:
-        check_steps(inpaint.schedule, inpaint.solver, stage1_steps)
-        if drafts > 1 and sketch_steps:
-            check_steps(inpaint.schedule, SKETCH_SOLVER, sketch_steps)
-    if restore:
-        check_steps(restoration.schedule, restoration.solver, stage2_steps)
-    feather = _choose(options.feather, defaults.feather)
-    wrong = [assessment.phrases[place.phrase] for place in places]
-    start, end = _choose(options.interval, inpaint.interval)
-    regenerate = 1 in options.stages and bool(mask.any()) and unet_calls(stage1_steps, strength) > 0
-    broken = binary_mask(poor, tau, min_area, 0).any()
-    doubtful = regenerate and not broken and damage[mask].mean() > DAMAGED
+    regenerate = settings.stage1 and bool(mask.any()) and unet_calls(settings.stage1_steps, strength) > 0
+    doubtful = regenerate and not broken and bool(damage[mask].mean() > DAMAGED)
+    judged_whole = defects.good and settings.matching and settings.stage1 and settings.stage2
+    # With both indicators content, what stage 2 would change is not known to be wrong.
+    content = judged_whole and settings.keep_good and settings.accept == "regions" and not regenerate
     plan = RefinePlan(
         mask=mask,
-        feather=feather * cell,
+        feather=settings.feather * cell,
         strength=strength,
-        delta=delta,
-        prompt=emphasise(assessment.prompt, [phrase.text for phrase in wrong], options.emphasis),
+        delta=settings.delta,
+        prompt=_prompt(assessment, defects, settings),
+        asked=assessment.prompt,
         regenerate=regenerate,
-        restore=restore and (regenerate or not restored),
-        restore_first=restored or (options.restore_first and bool(doubtful)),
-        keep_good=options.keep_good
-        and good
-        and with_alignment
-        and restore
-        and not restored
-        and 1 in options.stages,
-        stage1_steps=stage1_steps,
-        stage2_steps=stage2_steps,
-        drafts=drafts,
+        restore=settings.stage2 and (regenerate or not restored) and not content,
+        restore_first=settings.restore_first and doubtful and not restored,
+        restored=restored,
+        keep_good=settings.keep_good and judged_whole and not restored,
+        by_hand=False,
+        stage1_steps=settings.stage1_steps,
+        stage2_steps=settings.stage2_steps,
+        drafts=settings.drafts,
         # A draft is soft until stage 2 has seen it: where shapes are to be mended, p would not tell whether they are.
-        judged="rationality" if redraw == "misshapen" and broken else "perceptual",
-        sketch_steps=sketch_steps,
-        all_drafts=options.all_drafts,
-        work=options.work,
-        interval=(start, end),
+        judged="rationality" if settings.redraw == "misshapen" and broken else "perceptual",
+        sketch_steps=settings.sketch_steps,
+        all_drafts=settings.all_drafts,
+        work=settings.work,
+        interval=settings.interval,
         crops=(),
         boxes=tuple(masks.boxes(mask)),
         coverage=float(mask.mean()),
-        defect_map=defect,
+        alignment_map=defects.missing,
+        defect_map=defect_map,
         reasons=(),
         manifest=manifest,
-        options=options,
+        settings=settings,
         texts=2 * len(assessment.phrases) + 2,
-    )._with_crops()
-    why = strength_reason(quality, rule == "deficit", absent)
-    reasons = plan_reasons(plan, assessment, places, poor, missing, why, options.full_image)
-    if damage.any():
-        reasons = (LEFT_TO_STAGE2, *reasons)
-    if plan.restore_first:
-        reasons = (RESTORED_FIRST if restored else RESTORE_FIRST, *reasons)
-    return replace(plan, reasons=reasons)
+    )
+    plan = with_crops(plan)
+    why = strength_reason(quality, settings.strength_rule == "deficit", absent)
+    first = [RESTORED_FIRST if restored else RESTORE_FIRST] * (restored or plan.restore_first)
+    first += [LEFT_TO_STAGE2] * bool(damage.any()) + [CONTENT] * content
+    first += crowded_reasons(assessment.phrases, defects.crowded)
+    reasons = plan_reasons(
+        plan, assessment, defects.places, defects.poor, defects.missing, why, settings.full_image
+    )
+    return replace(plan, reasons=(*first, *reasons))
+
+
+def find_defects(assessment: Assessment, manifest: Manifest, settings: Settings) -> Defects:
+    """Eq. 6 and the terms of Eq. 9 for an assessed picture."""
+    poor = left = np.zeros(assessment.perceptual_map.shape, np.float32)
+    good = settings.quality and assessment.perceptual > settings.p_bound
+    if settings.quality and not good:
+        poor, left = poor_places(assessment, manifest.perceptual.alpha, settings.redraw)
+    found, missing = _missing(assessment, manifest, settings)
+    places = tuple(place for place in found if place.place)
+    crowded = tuple(place.phrase for place in found if not place.place)
+    return Defects(poor, left, missing, places, crowded, good)
+
+
+def shown(assessment: Assessment, plan: RefinePlan) -> Assessment:
+    """The assessment with A as the plan's settings read it, so that the map that is shown is one that is acted on."""
+    _, missing = _missing(assessment, plan.manifest, plan.settings)
+    return replace(assessment, alignment_map=missing)
+
+
+def _missing(
+    assessment: Assessment, manifest: Manifest, settings: Settings
+) -> tuple[tuple[Region, ...], FloatMap]:
+    """The regions of the defective phrases, and A of Eq. 6; none, and 0, where alignment is not looked at."""
+    height, width = assessment.perceptual_map.shape
+    if not settings.matching:
+        return (), np.zeros((height, width), np.float32)
+    grid = manifest.alignment.grid
+    quality = (
+        resize(assessment.perceptual_map, (grid, grid), "area") if settings.accept == "regions" else None
+    )
+    found = regions(assessment.phrases, settings.missing_region, settings.window, quality)
+    drawn = [place for place in found if place.place]
+    return found, upsample(join(drawn, settings.joining, grid), (height, width))
+
+
+def _cell(manifest: Manifest, shape: tuple[int, ...]) -> float:
+    """Side of a latent cell of stage 1 in pixels of a picture (H, W)."""
+    inpaint, _ = manifest.stages
+    width, height = work_size(shape[1], shape[0], inpaint.resolution, inpaint.multiple)
+    return LATENT_SCALE * math.sqrt(shape[0] * shape[1] / (width * height))
+
+
+def _mask(defect: FloatMap, settings: Settings, cell: float) -> Mask:
+    if settings.full_image:
+        return np.ones(defect.shape, dtype=np.bool_)
+    return binary_mask(defect, settings.tau, settings.min_area, settings.grow * cell)
+
+
+def _damage(defects: Defects, settings: Settings) -> Mask:
+    """Where stage 2 has something to mend that would have been redrawn otherwise."""
+    if settings.full_image:
+        return np.zeros(defects.left.shape, dtype=np.bool_)
+    return binary_mask(defects.left, settings.tau, settings.min_area, 0)
+
+
+def _quality(assessment: Assessment, settings: Settings) -> float:
+    """(p + a) / 2 of Eq. 9, of the indicators that are looked at."""
+    scores = [assessment.perceptual] * settings.quality + [assessment.alignment] * settings.matching
+    return sum(scores) / len(scores)
+
+
+def _absent(assessment: Assessment, defects: Defects) -> bool:
+    return any(assessment.phrases[place.phrase].defect == "noun" for place in defects.places)
+
+
+def _prompt(assessment: Assessment, defects: Defects, settings: Settings) -> str:
+    """Eq. 7: every defective phrase with more weight."""
+    wrong = [assessment.phrases[place.phrase].words for place in defects.places]
+    return emphasise(assessment.prompt, wrong, settings.emphasis)
 
 
 def poor_places(assessment: Assessment, alpha: Sequence[float], redraw: Redraw) -> tuple[FloatMap, FloatMap]:
@@ -276,10 +257,3 @@ def stage1_strength(
     if rule == "printed":
         return quality
     return high if absent else low + (high - low) * (1.0 - quality)
-
-
-_T = TypeVar("_T")
-
-
-def _choose(value: _T | None, default: _T) -> _T:
-    return default if value is None else value

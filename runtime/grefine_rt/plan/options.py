@@ -1,156 +1,282 @@
-"""The switches of a plan, checked where they are given."""
+"""The options of a plan and of a refine call."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from grefine_rt.assess.alignment import WINDOW, Joining, MissingRegion
-from grefine_rt.bundle.manifest import Redraw
-from grefine_rt.errors import OptionError, one_of, shown
+from grefine_rt.assess.options import AssessOptions
+from grefine_rt.options import Checked, option
+from grefine_rt.readings import WINDOW, ColorFix, Decoding, Joining, MissingRegion, Outside, Redraw
+from grefine_rt.readings import StrengthRule as StrengthRule
 
-StrengthRule = Literal["deficit", "printed"]
 Indicator = Literal["perceptual", "alignment"]
-Cropping = Literal["off", "auto"]
+Stage = Literal[1, 2]
+Cropping = Literal["auto", "off"]
 Work = Literal["trained", "native"]
+Accept = Literal["regions", "off"]
 
 MAX_DRAFTS = 64
 
+WHERE = "What is redrawn (default: the bundle's own)"
+STRENGTH = "Strength and steps (default: the bundle's own)"
+SAVING = "What it may cost (default: the bundle's own)"
+KEPT = "What is kept"
+STAGES = "Stages"
+
 
 @dataclass(frozen=True)
-class PlanOptions:
-    """Switches of the plan. None means the bundle's own value (manifest, section `plan`).
+class PlanOptions(Checked):
+    """Options of the plan; None means the bundle's own value (manifest, section `plan`).
 
-    tau: threshold of 1 - P + A above which a pixel is redrawn, in [0, 2], or "otsu".
-    strength_min, strength_max: range of the stage 1 strength in [0, 1], for the rule "deficit".
-    strength_rule: "deficit" gives worse pictures a stronger pass; "printed" is Eq. 9 as it stands.
-    joining: "union" or "product" of the phrases' regions (Eq. 6), see `alignment.join`.
-    missing_region: where a missing thing is drawn, see `alignment.regions`.
-    window: share of the picture, in (0, 1], that a missing thing without a region may take.
-    grow: by how much the mask grows, in latent cells (8 pixels at work resolution), 0 or more.
-    feather: width of the soft rim outside the mask, in latent cells, 0 or more.
-    min_area: regions below this share of the picture are left alone, in [0, 1].
-    p_bound: a picture whose p is above it counts as good, and P marks nothing; 1 always looks at P.
-    redraw: what P marks for stage 1: all that is "poor" (Eq. 9 as printed), or of it only what is "misshapen", where
-        rationality is the weakest factor of Eq. 3. The rest (blur, noise, wrong colours) is then left to stage 2, whose
-        business it is; without a stage 2 all that is poor is redrawn.
-    restore_first: where only phrases call for stage 1, and more than a fifth of their places is left to stage 2 as
-        poor, that damage may be why they were not found: stage 2 then runs first, and what is still to redraw is
-        decided on what it gives.
-    keep_good: a picture whose p is above p_bound, and in which stage 1 drew nothing, is given back as it is when stage
-        2 lowers its p. Eq. 10 has no such rule; rows of Table 8, which leave a stage or an indicator out, do without.
-    emphasis: weight added to each defective phrase in the prompt (Eq. 7), 0 or more.
-    indicators: which maps and scores count; ("perceptual",) and ("alignment",) are rows of Table 8.
-    stages: which stages run; (1,) and (2,) are ablations.
-    full_image: stage 1 redraws the whole picture, without a mask.
-    stage1_steps, stage2_steps: steps n1 and n2 of Eq. 10, before the strengths shorten them; 1 or more.
-    drafts: how often stage 1 draws, 1 or more. Of several the one that the indicators like best is kept, or the
-        picture itself where none is above it; one is kept as it is (Eq. 10).
-    sketch_steps: steps of the sketches by which the best of several drafts is chosen; it alone is then drawn with all
-        steps (see `drafts`). 0 finishes every draft.
-    all_drafts: whether stage 1 draws on after a draft in which nothing is left to redraw: one above the picture itself,
-        without a defective phrase, and with a quality (`RefinePlan.judged`) above the bundle's p_bound.
-    work: the size at which stage 2 sees a large picture: "trained", the bundle's own resolution, which costs the same
-        for every picture; or "native", the picture's own size, in tiles, which restores its finest detail.
-    interval: from which to which share of its UNet calls stage 1 is guided, in [0, 1]; other calls cost half.
-    crop: "auto" works on crops around the mask where that costs less (see `crops`), "off" on the whole picture;
-        None is "auto" for a bundle that says how small a crop may be.
-    context: what a crop shows around its regions, as a share of the model's resolution, in [0, 1].
-    delta: strength of stage 2 in [0, 1] (Eq. 9).
-    negative: what neither stage should draw, with weights as in a prompt; "" for the bundle's own.
+    `docs/options.md` is the table of all options.
     """
 
-    tau: float | Literal["otsu"] | None = None
-    strength_min: float | None = None
-    strength_max: float | None = None
-    strength_rule: StrengthRule | None = None
-    joining: Joining | None = None
-    missing_region: MissingRegion | None = None
-    window: float = WINDOW
-    grow: float | None = None
-    feather: float | None = None
-    min_area: float | None = None
-    p_bound: float | None = None
-    redraw: Redraw | None = None
-    restore_first: bool = True
-    keep_good: bool = True
-    emphasis: float = 0.1
-    indicators: tuple[Indicator, ...] = ("perceptual", "alignment")
-    stages: tuple[int, ...] = (1, 2)
-    full_image: bool = False
-    stage1_steps: int | None = None
-    stage2_steps: int | None = None
-    drafts: int | None = None
-    sketch_steps: int | None = None
-    all_drafts: bool = False
-    work: Work = "trained"
-    interval: tuple[float, float] | None = None
-    crop: Cropping | None = None
-    context: float = 0.125
-    delta: float | None = None
-    negative: str = ""
-
-    def __post_init__(self) -> None:
-        """Raises OptionError for a value outside its range."""
-        for name in ("full_image", "all_drafts", "restore_first", "keep_good"):
-            one_of(name, getattr(self, name), (True, False))
-        for name in ("window", "context", "emphasis"):
-            if getattr(self, name) is None:
-                raise OptionError(f"The option '{name}' must be a number, not None.")
-        if not (isinstance(self.tau, str) and self.tau == "otsu"):
-            _in_range("tau", self.tau, 0.0, 2.0, ' or "otsu"')
-        for name in ("strength_min", "strength_max", "min_area", "p_bound", "delta"):
-            _in_range(name, getattr(self, name), 0.0, 1.0)
-        for name in ("grow", "feather", "emphasis"):
-            _in_range(name, getattr(self, name), 0.0, 64.0)
-        for name in ("stage1_steps", "stage2_steps"):
-            _count(name, getattr(self, name), 1, 1000)
-        _count("drafts", self.drafts, 1, MAX_DRAFTS)
-        _count("sketch_steps", self.sketch_steps, 0, 1000)
-        if not isinstance(self.negative, str):
-            raise OptionError(f"The option 'negative' must be a text, not {type(self.negative).__name__}.")
-        _in_range("window", self.window, 0.0, 1.0)
-        _in_range("context", self.context, 0.0, 1.0)
-        if self.window == 0:
-            raise OptionError("The option 'window' must be above 0.")
-        one_of("strength_rule", self.strength_rule, ("deficit", "printed", None))
-        one_of("joining", self.joining, ("union", "product", None))
-        one_of("missing_region", self.missing_region, ("ancestor", "printed", "free", None))
-        one_of("redraw", self.redraw, ("poor", "misshapen", None))
-        one_of("crop", self.crop, ("off", "auto", None))
-        one_of("work", self.work, ("trained", "native"))
-        if self.interval is not None:
-            _rising("interval", self.interval)
-        _subset("indicators", self.indicators, ("perceptual", "alignment"))
-        _subset("stages", self.stages, (1, 2))
-
-
-def _in_range(name: str, value: float | None, low: float, high: float, also: str = "") -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise OptionError(f"The option '{name}' must be from {low:g} to {high:g}{also}, not {shown(value)}.")
-
-
-def _count(name: str, value: int | None, low: int, high: int) -> None:
-    _in_range(name, value, low, high)
-    if isinstance(value, float):
-        raise OptionError(f"The option '{name}' must be a whole number, not {shown(value)}.")
-
-
-def _rising(name: str, value: Sequence[float]) -> None:
-    numbers = isinstance(value, (tuple, list)) and all(type(item) in (int, float) for item in value)
-    if not numbers or len(value) != 2 or not 0.0 <= value[0] <= value[1] <= 1.0:
-        raise OptionError(
-            f"The option '{name}' must be two rising shares between 0 and 1, not {shown(value)}."
-        )
-
-
-def _subset(name: str, value: Sequence[object], allowed: tuple[object, ...]) -> None:
-    known = isinstance(value, (tuple, list)) and all(
-        type(item) in (int, str) and item in allowed for item in value
+    tau: float | Literal["otsu"] | None = option(
+        None,
+        "Threshold of the defect map 1 - P + A: what lies above is redrawn.",
+        within=(0, 2),
+        panel=WHERE,
     )
-    if not known or not value:
-        names = ", ".join(repr(item) for item in allowed)
-        raise OptionError(f"The option '{name}' must hold one or more of {names}, not {shown(value)}.")
+    strength_min: float | None = option(
+        None,
+        "Lowest strength of stage 1, by the rule deficit.",
+        within=(0, 1),
+        panel=STRENGTH,
+        advanced=True,
+    )
+    strength_max: float | None = option(
+        None,
+        "Highest strength of stage 1, by the rule deficit.",
+        within=(0, 1),
+        panel=STRENGTH,
+        advanced=True,
+    )
+    strength_rule: StrengthRule | None = option(
+        None,
+        "Eq. 9: deficit, the worse the picture the stronger; or as printed.",
+        panel=STRENGTH,
+        reading=True,
+    )
+    joining: Joining | None = option(
+        None,
+        "Eq. 6: how the regions of phrases join.",
+        more="union: 1 - prod (1 - A_j), which is 0 when nothing is wrong. product: prod A_j, as printed.",
+        panel=WHERE,
+        reading=True,
+    )
+    missing_region: MissingRegion | None = option(
+        None,
+        "Where a missing thing is drawn.",
+        more="ancestor: at its nearest ancestor that is in the picture, as the paper's text says. printed: at its own "
+        "map, as Eq. 6 is printed. free: in a compact window where no thing that was found is. Whatever has no such "
+        "place goes to a free window.",
+        panel=WHERE,
+        reading=True,
+    )
+    window: float = option(
+        WINDOW,
+        "How much a missing thing without a region may take.",
+        within=(0, 1),
+        positive=True,
+        unit="share of the picture",
+        panel=WHERE,
+        advanced=True,
+    )
+    grow: float | None = option(
+        None,
+        "By how much the mask grows.",
+        more="A latent cell is 8 pixels at work resolution.",
+        within=(0, 64),
+        unit="latent cells",
+        panel=WHERE,
+        advanced=True,
+    )
+    feather: float | None = option(
+        None,
+        "Width of the soft rim outside the mask.",
+        within=(0, 64),
+        unit="latent cells",
+        panel=WHERE,
+        advanced=True,
+    )
+    min_area: float | None = option(
+        None,
+        "Smaller regions are left alone.",
+        within=(0, 1),
+        unit="share of the picture",
+        panel=WHERE,
+        advanced=True,
+    )
+    p_bound: float | None = option(
+        None,
+        "In a picture whose p is above it P marks nothing; 1 always looks at P.",
+        within=(0, 1),
+        panel=WHERE,
+        advanced=True,
+    )
+    redraw: Redraw | None = option(
+        None,
+        "Eq. 9: what P marks for stage 1, all that is poor or only what is misshapen.",
+        more="Misshapen is where rationality is the weakest factor of Eq. 3. The rest (blur, noise, wrong colours) is "
+        "then left to stage 2, whose business it is; without a stage 2 all that is poor is redrawn.",
+        panel=WHERE,
+        reading=True,
+    )
+    restore_first: bool = option(
+        True,
+        "Where damage may be why a phrase was not found, run stage 2 first and look again.",
+        more="That is where only phrases call for stage 1, and more than a fifth of their places is left to stage 2 as "
+        "poor. What is still to redraw is decided on what stage 2 gives.",
+        panel=STAGES,
+        reading=True,
+    )
+    keep_good: bool = option(
+        True,
+        "Give a good picture back as it is where stage 2 would lower p.",
+        more="A good picture is one whose p is above p_bound and in which stage 1 drew nothing. Eq. 10 has no such "
+        "rule; rows of Table 8, which leave a stage or an indicator out, do without.",
+        panel=KEPT,
+        reading=True,
+    )
+    accept: Accept = option(
+        "regions",
+        "Keep a stage's change region by region where it helped and nothing sound was lost; off keeps all of it.",
+        more="See `accept.py`. off is the paper's own flow.",
+        panel=KEPT,
+        reading=True,
+    )
+    emphasis: float = option(
+        0.1,
+        "Weight added to each defective phrase in the prompt (Eq. 7).",
+        within=(0, 64),
+        panel=STRENGTH,
+        advanced=True,
+    )
+    indicators: tuple[Indicator, ...] = option(
+        ("perceptual", "alignment"),
+        "Indicators whose maps and scores count; one alone is a row of Table 8.",
+        panel=WHERE,
+        flag="--only",
+    )
+    stages: tuple[Stage, ...] = option(
+        (1, 2),
+        "Stages to run: 1 regenerates regions, 2 restores all.",
+        panel=STAGES,
+    )
+    full_image: bool = option(
+        False,
+        "Stage 1 redraws the whole picture, without a mask.",
+        panel=STAGES,
+    )
+    stage1_steps: int | None = option(
+        None,
+        "Steps of stage 1 at strength 1 (n1 of Eq. 10).",
+        within=(1, 1000),
+        panel=STRENGTH,
+    )
+    stage2_steps: int | None = option(
+        None,
+        "Steps of stage 2 at strength 1 (n2 of Eq. 10).",
+        within=(1, 1000),
+        panel=STRENGTH,
+    )
+    drafts: int | None = option(
+        None,
+        "How often stage 1 draws at most; the draft that scores best is kept.",
+        more="Where none scores above the picture itself, the picture is kept. A single one is kept as it is (Eq. 10).",
+        within=(1, MAX_DRAFTS),
+        panel=SAVING,
+    )
+    sketch_steps: int | None = option(
+        None,
+        "Steps of the sketches by which drafts are chosen; 0 finishes every draft.",
+        more="Only the best of several drafts is then drawn with all steps (see `drafts.py`).",
+        within=(0, 1000),
+        panel=SAVING,
+        advanced=True,
+    )
+    all_drafts: bool = option(
+        False,
+        "Make every draft, even after one in which nothing is left to redraw.",
+        more="Such a draft is above the picture itself, has no defective phrase, and a quality (`RefinePlan.judged`) "
+        "above the bundle's p_bound.",
+        panel=SAVING,
+        advanced=True,
+    )
+    work: Work = option(
+        "trained",
+        "Stage 2 at the size it was trained at, or at the picture's own, in tiles.",
+        more="trained costs the same for every picture; native restores its finest detail.",
+        panel=SAVING,
+    )
+    interval: tuple[float, float] | None = option(
+        None,
+        "Shares of stage 1's steps between which it is guided; the others cost half.",
+        within=(0, 1),
+        panel=SAVING,
+        advanced=True,
+    )
+    crop: Cropping | None = option(
+        None,
+        "auto: stage 1 works on crops around the mask where that costs less.",
+        more="See `plan/crops.py`. The default is auto for a bundle that says how small a crop may be.",
+        panel=SAVING,
+    )
+    context: float = option(
+        0.125,
+        "What a crop shows around its regions.",
+        within=(0, 1),
+        unit="share of the model's resolution",
+        panel=SAVING,
+        advanced=True,
+    )
+    delta: float | None = option(
+        None,
+        "Strength of stage 2 (Eq. 9).",
+        within=(0, 1),
+        panel=STRENGTH,
+    )
+    negative: str = option(
+        "",
+        "What neither stage should draw, with weights as in a prompt.",
+        more="The empty text is the bundle's own. `--negative` of the command line also reads it from files.",
+        flag=None,
+    )
+
+
+@dataclass(frozen=True)
+class RefineOptions(Checked):
+    """All options of a refine call. `plan` is ignored when a plan is given; None means the bundle's own.
+
+    `docs/options.md` is the table of all options.
+    """
+
+    assess: AssessOptions = field(default_factory=AssessOptions)
+    plan: PlanOptions = field(default_factory=PlanOptions)
+    decoding: Decoding | None = option(
+        None,
+        "How stage 2 returns to pixels.",
+        more="plain: what the decoder gives. difference: the picture with what stage 2 changed, so that nothing else "
+        "changes. quality: as difference where the picture is good, as plain where it is poor.",
+        panel=KEPT,
+        reading=True,
+    )
+    match_rim: bool = option(
+        True,
+        "Match the tint of what stage 1 drew to its surroundings.",
+        panel=KEPT,
+        reading=True,
+    )
+    color_fix: ColorFix | None = option(
+        None,
+        "Where stage 2 takes its colours from the picture: where that is good, everywhere, nowhere.",
+        panel=KEPT,
+        reading=True,
+    )
+    outside: Outside = option(
+        "refuse",
+        "What to do with a picture unlike those that the bundle was made for.",
+        more="refuse: nothing is written. refine: it is refined all the same, and result and report say so.",
+        panel=KEPT,
+    )

@@ -13,7 +13,8 @@ from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.imaging.mask import feather
 from grefine_rt.plan.crops import Crop
-from grefine_rt.plan.options import PlanOptions, Work
+from grefine_rt.plan.options import Work
+from grefine_rt.plan.settings import Settings
 
 Judged = Literal["perceptual", "rationality"]
 
@@ -34,16 +35,21 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class RefinePlan:
     """What `Refiner.refine` will do, and why. H and W are the picture's size in pixels.
 
-    mask: bool (H, W), what stage 1 redraws. Change it with `with_mask`.
+    A plan is data: `plan.change.with_mask` and `dataclasses.replace` change it, `plan.costs.plan_costs` prices it.
+
+    mask: bool (H, W), what stage 1 redraws.
     feather: width in pixels of the soft rim outside the mask; pixels beyond it stay bit-identical in stage 1.
     strength: of stage 1, in [0, 1]: the share of its steps that are run.
-    prompt: with the weights of Eq. 7, as both stages read it.
+    prompt: with the weights of Eq. 7, as both stages read it. asked: as the user gave it.
     regenerate, restore: whether stage 1 and stage 2 run.
-    restore_first: whether stage 2 runs before stage 1, too; what stage 1 redraws is then planned anew, see `again`.
+    restore_first: whether stage 2 will run before stage 1, too; what stage 1 redraws is then planned anew, see
+        `plan.make.replan`.
+    restored: whether that has been done: the plan is for the picture that stage 2 restored first.
     keep_good: whether the picture is given back as it is when stage 1 draws nothing and stage 2 lowers its p.
+    by_hand: whether the mask was drawn by hand; then all that stage 1 makes of it is kept.
     delta: strength of stage 2, in [0, 1].
     stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
     drafts, all_drafts: how often stage 1 draws, at most or always; the best is kept.
@@ -54,9 +60,11 @@ class Plan:
     crops: what stage 1 works on, one after the other; together their regions are the boxes. See `crops.Crop`.
     boxes: (x0, y0, x1, y1) of the regions of the mask in pixels, x1 and y1 exclusive.
     coverage: share of the picture inside the mask, in [0, 1].
+    alignment_map: A of Eq. 6 as it was acted on, with the chosen readings, float32 (H, W) in [0, 1]; 0 everywhere
+        without that indicator.
     defect_map: 1 - P + A of Eq. 9 with the chosen indicators, float32 (H, W) in [0, 2].
     reasons: one plain sentence for each region, defective phrase and decision.
-    manifest: of the bundle that the plan is for; `options` that it was made with.
+    manifest: of the bundle that the plan is for; `settings` that it was made with.
     texts: how many texts the assessments read.
     """
 
@@ -65,10 +73,13 @@ class Plan:
     strength: float
     delta: float
     prompt: str
+    asked: str
     regenerate: bool
     restore: bool
     restore_first: bool
+    restored: bool
     keep_good: bool
+    by_hand: bool
     stage1_steps: int
     stage2_steps: int
     drafts: int
@@ -80,10 +91,11 @@ class Plan:
     crops: tuple[Crop, ...]
     boxes: tuple[Box, ...]
     coverage: float
+    alignment_map: FloatMap
     defect_map: FloatMap
     reasons: tuple[str, ...]
     manifest: Manifest = field(repr=False)
-    options: PlanOptions = field(repr=False)
+    settings: Settings = field(repr=False)
     texts: int = field(repr=False)
 
     @property
@@ -93,6 +105,16 @@ class Plan:
             return False
         calls = (unet_calls(steps, self.strength) for steps in (self.sketch_steps, self.stage1_steps))
         return 0 < next(calls) < next(calls)
+
+    @property
+    def judges(self) -> bool:
+        """Whether what the stages make is kept only where it helps, see `accept`."""
+        return self.settings.accept == "regions"
+
+    @property
+    def restorations(self) -> int:
+        """How often stage 2 runs in all, before and after stage 1."""
+        return int(self.restore) + int(self.restore_first or self.restored)
 
     @property
     def most(self) -> Drawn:

@@ -9,9 +9,11 @@ from grefine_rt.assess.alignment import PhraseScore, Region
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.assess.perceptual import FACTORS
 from grefine_rt.plan.costs import ALL_CALLS, PlanCosts, plan_costs
-from grefine_rt.plan.plan import Plan
+from grefine_rt.plan.plan import RefinePlan
 
 LEFT_TO_STAGE2 = "What is poor in technique or colour, not in shape, is left to stage 2."
+CONTENT = "p is above its bound and nothing has to be redrawn, so the picture stays as it is."
+KEPT = "What is changed is kept only where it turns out better and nothing sound is lost."
 RESTORE_FIRST = (
     "Damage could be why a phrase was not found: stage 2 runs first, then it is decided what to redraw."
 )
@@ -19,7 +21,7 @@ RESTORED_FIRST = "Damage could be why a phrase was not found, so stage 2 restore
 
 
 def plan_reasons(
-    plan: Plan,
+    plan: RefinePlan,
     assessment: Assessment,
     places: Sequence[Region],
     poor: FloatMap,
@@ -41,7 +43,7 @@ def plan_reasons(
     return (*reasons, *_stage_reasons(plan, f", {strength_why}"))
 
 
-def edited_reasons(plan: Plan) -> tuple[str, ...]:
+def edited_reasons(plan: RefinePlan) -> tuple[str, ...]:
     """All sentences on a plan whose mask was drawn by hand."""
     what = (
         f"what is redrawn is {100 * plan.coverage:.0f} % of the picture" if plan.regenerate else "it is empty"
@@ -49,19 +51,21 @@ def edited_reasons(plan: Plan) -> tuple[str, ...]:
     return (f"The mask was changed by hand: {what}.", *_stage_reasons(plan, ""))
 
 
-def _stage_reasons(plan: Plan, strength_why: str) -> list[str]:
+def _stage_reasons(plan: RefinePlan, strength_why: str) -> list[str]:
     """What both stages do, and what that costs."""
     reasons = ["Stage 1 is skipped."]
     if plan.regenerate:
         reasons = [f"Stage 1 has strength {plan.strength:.2f}{strength_why}.", *_saving_reasons(plan)]
     if plan.restore:
         reasons.append(f"Stage 2 restores the whole picture mildly (strength {plan.delta:.2f}).")
-        if plan.keep_good:
+        if plan.keep_good and not plan.judges:
             reasons.append(
                 "p is above its bound: if stage 1 draws nothing and stage 2 lowers p, the picture stays as it is."
             )
-    elif not plan.restore_first:
+    elif not plan.restorations:
         reasons.append("Stage 2 is skipped.")
+    if plan.judges and (plan.restorations or (plan.regenerate and not plan.by_hand)):
+        reasons.append(KEPT)
     return [*reasons, *cost_reasons(plan)]
 
 
@@ -73,7 +77,7 @@ def strength_reason(quality: float, deficit: bool, absent: bool) -> str:
     return f"because the scores average {quality:.2f} (the {worse} the picture, the stronger)"
 
 
-def cost_reasons(plan: Plan) -> list[str]:
+def cost_reasons(plan: RefinePlan) -> list[str]:
     """A sentence on what the plan costs; none where the bundle's costs were not counted."""
     costs = plan_costs(plan)
     if costs is None:
@@ -105,7 +109,15 @@ def _phrase_reasons(phrases: Sequence[PhraseScore], places: Sequence[Region], a_
     return reasons
 
 
-def _mask_reasons(plan: Plan, assessment: Assessment, poor: FloatMap, missing: FloatMap) -> list[str]:
+def crowded_reasons(phrases: Sequence[PhraseScore], crowded: Sequence[int]) -> list[str]:
+    """A sentence for each missing thing that is not drawn, because sound things take all the room."""
+    return [
+        f"'{phrases[index].text}' was not found, but sound things take all the room: it is not drawn."
+        for index in crowded
+    ]
+
+
+def _mask_reasons(plan: RefinePlan, assessment: Assessment, poor: FloatMap, missing: FloatMap) -> list[str]:
     reasons = []
     for x0, y0, x1, y1 in plan.boxes:
         inside = (slice(y0, y1), slice(x0, x1))
@@ -121,7 +133,7 @@ def _mask_reasons(plan: Plan, assessment: Assessment, poor: FloatMap, missing: F
     return reasons
 
 
-def _saving_reasons(plan: Plan) -> list[str]:
+def _saving_reasons(plan: RefinePlan) -> list[str]:
     reasons = []
     if plan.sketches:
         reasons.append(

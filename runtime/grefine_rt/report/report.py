@@ -10,7 +10,7 @@ import hashlib
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html import escape
 from importlib import resources
 from pathlib import Path
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from grefine_rt.arrays import Floats, Mask, Rgb
+from grefine_rt.assess.scorers.base import Score
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.mask import grow
 
@@ -54,21 +55,19 @@ class PhraseLike(Protocol):
     def defect(self) -> str | None: ...
     @property
     def map(self) -> Floats: ...
+    @property
+    def known(self) -> bool: ...
 
 
 class AssessmentLike(Protocol):
     """What the report reads of an assessment.
 
-    Scores lie in [0, 1], except those of `ip_iqa` (raw MOS units). `perceptual_map` and `factor_maps` are
+    `scores` has each score with its scale, those of `factors` lie in [0, 1]. `perceptual_map` and `factor_maps` are
     (H, W) with 1 = good, `alignment_map` is (H, W) with 1 = to be redrawn (Eq. 6).
     """
 
     @property
-    def perceptual(self) -> float: ...
-    @property
-    def alignment(self) -> float: ...
-    @property
-    def ip_iqa(self) -> Mapping[str, float] | None: ...
+    def scores(self) -> Mapping[str, Score]: ...
     @property
     def perceptual_map(self) -> Floats: ...
     @property
@@ -199,34 +198,38 @@ _SLIDER = (
 
 
 def _scores(before: AssessmentLike, after: AssessmentLike | None) -> str:
-    rows = [
-        _score_row("Perceptual quality", before.perceptual, after.perceptual if after else None, "main"),
-        _score_row("Prompt alignment", before.alignment, after.alignment if after else None, "main"),
-    ]
-    for name, value in before.factors.items():
-        rows.append(
-            _score_row(name.capitalize(), value, after.factors.get(name) if after else None, "factor")
-        )
-    for name, value in (before.ip_iqa or {}).items():
-        later = (after.ip_iqa or {}).get(name) if after else None
-        rows.append(_score_row(f"IP-IQA {name} (MOS)", value, later, "raw"))
+    rows, later = [], after.scores if after else {}
+    for name, score in before.scores.items():
+        kind = "main" if name in ("perceptual", "alignment") else "raw"
+        title = score.title[:1].upper() + score.title[1:]
+        rows.append(_score_row(title, score, later.get(name), kind))
+        for factor, value in before.factors.items() if name == "perceptual" else ():
+            then = after.factors.get(factor) if after else None
+            later_factor = None if then is None else replace(score, value=then)
+            rows.append(_score_row(factor.capitalize(), replace(score, value=value), later_factor, "factor"))
     return f"<section class='card scores'><h2>Scores</h2>{''.join(rows)}</section>"
 
 
-def _score_row(name: str, before: float, after: float | None, kind: str) -> str:
-    shown = f"<b>{_number(before)}</b>"
-    bars = _bar(before, "now")
+def _score_row(name: str, before: Score, after: Score | None, kind: str) -> str:
+    last = before if after is None else after
+    scale = f" <small>{_text(before.scale.range)}</small>"
+    shown = f"<b>{_number(last.value)}</b>{scale}"
+    bars = _bar(last.share, "now")
     if after is not None:
-        delta = after - before
-        trend = "same" if abs(delta) < 0.005 else "up" if delta > 0 else "down"
-        sign = {"same": "±", "up": "+", "down": "−"}[trend]
+        delta = after.value - before.value
+        better = delta > 0 if before.scale.higher_is_better else delta < 0
+        trend = "same" if abs(delta) < 0.005 else "up" if better else "down"
+        sign = "±" if trend == "same" else "+" if delta > 0 else "−"
         shown = (
-            f"{_number(before)} <span aria-label=to>→</span> <b>{_number(after)}</b>"
+            f"{_number(before.value)} <span aria-label=to>→</span> {shown}"
             f"<span class='delta {trend}'>{sign}{_number(abs(delta))}</span>"
         )
-        bars = _bar(after, "now") + _bar(before, "was")
-    track = "" if kind == "raw" else f"<span class=track>{bars}</span>"
-    return f"<div class='score {kind}'><span class=name>{_text(name)}</span><span>{shown}</span>{track}</div>"
+        bars += _bar(before.share, "was")
+    title = f' title="{_text(before.scale.measures)}"' if kind != "factor" else ""
+    return (
+        f"<div class='score {kind}'{title}><span class=name>{_text(name)}</span><span>{shown}</span>"
+        f"<span class=track>{bars}</span></div>"
+    )
 
 
 _DEFECTS = {
@@ -250,10 +253,10 @@ def _phrases(before: AssessmentLike, after: AssessmentLike | None) -> str:
             f"<td dir=auto data-name='belongs to'>{_text(phrase.ancestor) or '–'}</td>",
             _phrase_score("noun", phrase.noun_score, later.noun_score if later else None),
             _phrase_score("phrase", phrase.phrase_score, later.phrase_score if later else None),
-            f"<td data-name={'finding' if after is None else 'before'}>{_badge(phrase.defect)}</td>",
+            f"<td data-name={'finding' if after is None else 'before'}>{_badge(phrase)}</td>",
         ]
         if after is not None:
-            cells.append(f"<td data-name=after>{_badge(later.defect) if later else '–'}</td>")
+            cells.append(f"<td data-name=after>{_badge(later) if later else '–'}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
     titles = ["Where", "Phrase", "Noun", "Belongs to", "Noun score", "Phrase score"]
     titles += ["Finding"] if after is None else ["Before", "After"]
@@ -269,10 +272,12 @@ def _phrase_score(name: str, before: float, after: float | None) -> str:
     return f"<td class=number data-name='{name} score'>{_number(before)}{later}</td>"
 
 
-def _badge(defect: str | None) -> str:
-    if defect is None:
+def _badge(phrase: PhraseLike) -> str:
+    if not phrase.known:
+        return "<span class=badge title='The bundle does not know this word, so it judges nothing.'>unknown</span>"
+    if phrase.defect is None:
         return "<span class='badge good'>fine</span>"
-    kind, label, title = _DEFECTS.get(defect, ("bad", defect, ""))
+    kind, label, title = _DEFECTS.get(phrase.defect, ("bad", phrase.defect, ""))
     return f'<span class="badge {kind}" title="{title}">{_text(label)}</span>'
 
 

@@ -18,15 +18,17 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 _ERROR = _object({"error": _object({"reason": _TEXT, "message": _TEXT})})
-_SCORES = _object(
-    {
-        "perceptual": _NUMBER,
-        "alignment": _NUMBER,
-        "ip_iqa": _or_null({"type": "object", "additionalProperties": _NUMBER}),
-        "image_reward": _NUMBER,
-    },
-    ("image_reward",),
-)
+_SCORES = {
+    **_object(
+        {
+            "perceptual": _NUMBER,
+            "alignment": _NUMBER,
+            "ip_iqa": _or_null({"type": "object", "additionalProperties": _NUMBER}),
+            "scores": {"type": "object", "additionalProperties": {"type": "object"}},
+        }
+    ),
+    "description": "Both indicators, each metric of the bundle by name, and under `scores` all with their scales",
+}
 _PHRASES = {
     "type": "array",
     "items": _object(
@@ -37,7 +39,9 @@ _PHRASES = {
             "noun_score": _NUMBER,
             "phrase_score": _NUMBER,
             "defect": {"enum": ["noun", "adjective", None]},
-        }
+            "known": _or_null(_BOOL),
+        },
+        ("known",),
     ),
 }
 _MASK = _object(
@@ -64,6 +68,18 @@ _MAPS = {
     "description": "PNG in base64; where the request says maps",
     "additionalProperties": {"type": "string", "contentEncoding": "base64"},
 }
+_DOMAIN = _object(
+    {
+        "inside": _BOOL,
+        "distance": _NUMBER,
+        "threshold": _NUMBER,
+        "unknown_words": _TEXTS,
+        "unknown_phrases": _TEXTS,
+        "sentence": _TEXT,
+    }
+)
+_OPTIONAL = ("maps", "domain")
+"""Maps where they are asked for, the domain where the bundle has one."""
 _ABOUT = {
     "prompt": _TEXT,
     "prompt_source": _or_null(_TEXT),
@@ -71,11 +87,18 @@ _ABOUT = {
     "bundle": _TEXT,
     "device": _TEXT,
 }
-_ASSESSED = {**_ABOUT, "before": _SCORES, "phrases": _PHRASES, "notes": _TEXTS, "maps": _MAPS}
+_ASSESSED = {
+    **_ABOUT,
+    "before": _SCORES,
+    "phrases": _PHRASES,
+    "notes": _TEXTS,
+    "maps": _MAPS,
+    "domain": _DOMAIN,
+}
 _PLANNED = {**_ASSESSED, "mask": _MASK, "plan": _PLAN, "reasons": _TEXTS}
 _ANSWERS = {
-    "assess": _object(_ASSESSED, ("maps",)),
-    "plan": _object(_PLANNED, ("maps",)),
+    "assess": _object(_ASSESSED, _OPTIONAL),
+    "plan": _object(_PLANNED, _OPTIONAL),
     "refine": _object(
         {
             **_PLANNED,
@@ -86,7 +109,7 @@ _ANSWERS = {
             "timings_ms": {"type": "object", "additionalProperties": _NUMBER},
             "image": _object({"media_type": _TEXT, "data": {"type": "string", "contentEncoding": "base64"}}),
         },
-        ("maps",),
+        _OPTIONAL,
     ),
     "prompt": _object(
         {

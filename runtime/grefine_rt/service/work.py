@@ -17,6 +17,7 @@ from grefine_rt.errors import PromptError
 from grefine_rt.imaging.encode import Encoding, encode
 from grefine_rt.imaging.image import Picture, load, open_picture
 from grefine_rt.imaging.prompts.read import read_prompt
+from grefine_rt.plan.costs import plan_costs
 from grefine_rt.plan.limits import limits_of
 from grefine_rt.plan.options import PlanOptions
 from grefine_rt.refiner import RefineOptions, Refiner, RefineResult
@@ -71,6 +72,7 @@ def assess(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:
         **_about(refiner, told),
         "before": answers.scores_json(found),
         "phrases": answers.phrases_json(found),
+        **answers.domain_json(found),
         "notes": [*picture.notes, *found.notes],
         **_maps(asked, lambda: _drawn_maps(picture, found, None)),
     }
@@ -94,8 +96,9 @@ def plan(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:
         **_about(refiner, told),
         "before": answers.scores_json(found),
         "phrases": answers.phrases_json(found),
+        **answers.domain_json(found),
         "mask": answers.mask_json(planned),
-        "plan": answers.steps_json(planned, planned.costs),
+        "plan": answers.steps_json(planned, plan_costs(planned)),
         "reasons": list(planned.reasons),
         "notes": [*picture.notes, *found.notes],
         **_maps(asked, lambda: _drawn_maps(picture, found, planned.mask)),
@@ -136,6 +139,7 @@ def _refined(refiner: Refiner, told: Told, result: RefineResult) -> dict[str, An
         "before": answers.scores_json(result.before),
         "after": answers.scores_json(result.after),
         "phrases": answers.phrases_json(result.before),
+        **answers.domain_json(result.before),
         "phrases_after": answers.phrases_json(result.after),
         "mask": answers.mask_json(result.plan),
         "plan": answers.steps_json(result.plan, result.costs),

@@ -74,34 +74,26 @@ def as_written(prompt: str) -> str:
     return plain_text(prompt) if weighted or _TOOL_SYNTAX.search(prompt) else prompt
 
 
-def emphasise(prompt: str, phrases: Sequence[str], amount: float = 0.1) -> str:
+def emphasise(prompt: str, phrases: Sequence[Sequence[int]], amount: float = 0.1) -> str:
     """Add `amount` to the weight of every word of `phrases` (Eq. 7), on top of the weights already there.
 
-    A phrase is plain text whose words occur in this order in the prompt, not necessarily side by side; case
-    is ignored. Equal phrases take successive occurrences. The result is a prompt again, with the words of
-    other weight written as ``(words:weight)``; weights stay within [0, `MAX_WEIGHT`], words outside the
-    phrases keep theirs.
+    A phrase is the positions of its words among the words (`WORD`) of the plain prompt, not necessarily side by side.
+    The result is a prompt again, with the words of other weight written as ``(words:weight)``; weights stay within [0,
+    `MAX_WEIGHT`], words outside the phrases keep theirs.
 
     Raises:
-        PromptError: the words of a phrase do not occur in the prompt.
+        PromptError: the prompt has fewer words than a phrase says.
     """
     text, weights = _parse(prompt)
     spans = [match.span() for match in WORD.finditer(text)]
-    words = [text[start:end].casefold() for start, end in spans]
-    used: set[int] = set()
-    for phrase in phrases:
-        wanted = [match.group().casefold() for match in WORD.finditer(phrase)]
-        found = _locate(wanted, words, used) or _locate(wanted, words, set())
-        if wanted and not found:
+    for word in (word for phrase in phrases for word in phrase):
+        if not 0 <= word < len(spans):
             raise PromptError(
-                f"The phrase {phrase!r} is not in the prompt, so it cannot be emphasised: "
-                "take the phrases from the assessment of this prompt."
+                f"Word {word + 1} cannot be emphasised, for the prompt has {len(spans)} words: take the phrases from "
+                "the assessment of this prompt."
             )
-        used.update(found)
-        for index in found:
-            start, end = spans[index]
-            for position in range(start, end):
-                weights[position] = _tidy(weights[position] + amount)
+        for position in range(*spans[word]):
+            weights[position] = _tidy(weights[position] + amount)
     _even_out_gaps(spans, weights)
     return "".join(_written(chunk) for chunk in _chunks(text, weights))
 
@@ -233,25 +225,6 @@ def _chunks(text: str, weights: Sequence[float]) -> tuple[WeightedText, ...]:
     for weight, group in groupby(zip(text, weights, strict=True), key=lambda item: item[1]):
         chunks.append(WeightedText("".join(character for character, _ in group), weight))
     return tuple(chunks)
-
-
-def _locate(wanted: Sequence[str], words: Sequence[str], used: set[int]) -> list[int]:
-    """Positions of `wanted` in `words`, in order and outside `used`, within the shortest stretch."""
-    best: list[int] = []
-    for start, word in enumerate(words):
-        if not wanted or word != wanted[0] or start in used:
-            continue
-        found = [start]
-        for position in range(start + 1, len(words)):
-            if len(found) == len(wanted) or (best and position - start > best[-1] - best[0]):
-                break
-            if words[position] == wanted[len(found)] and position not in used:
-                found.append(position)
-        if len(found) == len(wanted) and (not best or found[-1] - start < best[-1] - best[0]):
-            best = found
-            if best[-1] - best[0] == len(wanted) - 1:
-                break
-    return best
 
 
 def _even_out_gaps(spans: Sequence[tuple[int, int]], weights: list[float]) -> None:

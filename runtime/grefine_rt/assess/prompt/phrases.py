@@ -68,6 +68,7 @@ class Phrase:
     `ancestor`: index of the phrase above, in the tuple that `prompt_phrases` returns; the own index at a root.
     `relation`: where the thing lies seen from its ancestor; None if the prompt does not say.
     `position`: where it lies in the picture ("in the background"); None if the prompt does not say.
+    `shown`: positions of the words that `text` is made of, ascending.
     """
 
     text: str
@@ -78,6 +79,7 @@ class Phrase:
     spans: tuple[tuple[int, int], ...] = ()
     relation: Relation | None = None
     position: Position | None = None
+    shown: tuple[int, ...] = ()
 
     @property
     def noun_span(self) -> tuple[int, int]:
@@ -151,7 +153,8 @@ def _phrases(prompt: str, token: _Token) -> tuple[Phrase, ...]:
     tree = build(leaves(text, spans), token.check)
     if not tree.nouns:
         whole = " ".join(found)
-        return (Phrase(whole, whole, tuple(range(len(found))), len(found) - 1, 0, tuple(spans)),)
+        every = tuple(range(len(found)))
+        return (Phrase(whole, whole, every, len(found) - 1, 0, tuple(spans), shown=every),)
     phrase_of = _assign(tree)
     ancestors = _ancestors(tree, phrase_of)
     members_of: list[list[int]] = [[] for _ in tree.nouns]
@@ -171,6 +174,7 @@ def _phrases(prompt: str, token: _Token) -> tuple[Phrase, ...]:
                 tuple(spans[word] for word in members),
                 _relation(tree, noun[-1], found) if ancestors[index] != index else None,
                 positions.get(index),
+                tuple(shown),
             )
         )
     return tuple(phrases)

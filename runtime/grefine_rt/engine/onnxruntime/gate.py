@@ -1,4 +1,4 @@
-"""Many pass together, or one alone: while ONNX Runtime captures a CUDA graph, nobody else may ask CUDA for memory."""
+"""A gate for many together or one alone: ONNX Runtime captures a CUDA graph while nobody else asks CUDA for memory."""
 
 import threading
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 class Gate:
     """Lets any number of threads pass at once (`together`), or one of them with nobody else inside (`alone`).
 
-    Who waits for those inside to leave keeps newcomers out. Neither may be entered from within.
+    A thread that waits for the others to leave keeps newcomers out. Neither may be entered from within.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""A thread of its own for what only one thread may call."""
+"""A thread of its own for calls that only one thread may make."""
 
 import threading
 import weakref
@@ -23,7 +23,8 @@ class OneThread:
         weakref.finalize(self, self._calls.put, None)
 
     def run(self, call: Callable[[], T]) -> T:
-        """What `call` returns, or raises. It has ended when this returns, even by Ctrl-C."""
+        """The result of `call`, made on the thread; its exception is raised here. `call` has ended when this
+        returns, even by Ctrl-C."""
         done: Future[T] = Future()
         self._calls.put((done, call))
         try:

@@ -53,7 +53,7 @@ _SOFTMAXES = ("SOFTMAX", "ATTENTION_INPUT")
 
 @dataclass(frozen=True)
 class Weights:
-    """What a parsed graph holds, in bytes of its constants: computed in FP16; stored in FP16 but computed in FP32;
+    """The constants of a parsed graph in bytes: computed in FP16; stored in FP16 but computed in FP32;
     stored in FP32. `inline` is the size of the graph file itself, which the parser reads whole."""
 
     half: int
@@ -312,7 +312,7 @@ def _inspect(trt: Any, network: Any, inline: int) -> tuple[Weights, Counter[str]
 
 
 def _precision(half: int, single: int) -> Precision:
-    """What most is in; "mixed" when neither is nine tenths."""
+    """The precision of nine tenths or more; "mixed" when neither has so much."""
     if half >= 9 * single and half:
         return "fp16"
     return "fp32" if single >= 9 * half else "mixed"

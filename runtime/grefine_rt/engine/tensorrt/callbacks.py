@@ -1,4 +1,4 @@
-"""What a builder calls back: its log, its progress, and the stream that it writes."""
+"""The callbacks of a builder: its log, its progress, and the stream that it writes."""
 
 import re
 from collections.abc import Callable
@@ -45,7 +45,7 @@ def fused_attention(message: str) -> int:
 
 
 class Phases:
-    """The part that is done of work in nested phases, in [0, 1]; it never goes back."""
+    """The share of work in nested phases that is done, in [0, 1]; it never falls."""
 
     def __init__(self) -> None:
         self._open: dict[str, tuple[int, int]] = {}

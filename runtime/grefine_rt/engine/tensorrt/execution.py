@@ -16,7 +16,7 @@ PLAIN_RUNS = 2
 
 @dataclass
 class Graphs:
-    """How the plans of an engine use CUDA graphs. own: they capture them themselves. note: for users."""
+    """The use of CUDA graphs by the plans of an engine. own: they capture them themselves. note: for users."""
 
     own: bool
     note: str
@@ -69,7 +69,7 @@ class TensorRTPlan(SizedPlan):
 
     def compute(self) -> None:
         gpu = self._scratch.gpu
-        self._place(self._scratch.address(max(self._memory, 1)))
+        self._place()
         # A context makes its last preparations in its first runs: the third one can be captured.
         if self._graphs.own and self._runs >= PLAIN_RUNS and self._graph is None:
             try:
@@ -83,15 +83,17 @@ class TensorRTPlan(SizedPlan):
             gpu.launch(self._graph)
         self._runs += 1
 
-    def _place(self, address: int) -> None:
+    def _place(self) -> None:
         """Tell the context where the scratch memory lies. Where it lay before may be in graphs that TensorRT captured
         itself, so a context whose memory moves is made anew."""
+        address = self._scratch.address(max(self._memory, 1))
         if address == self._address:
             return
         if self._address:
             self._graph, self._runs = None, 0
             self._open()
             self.bind()
+            address = self._scratch.address(max(self._memory, 1))
         self._context.set_device_memory(address, self._memory)
         self._address = address
 

@@ -59,7 +59,7 @@ def _plan(trt: Any, log: Any, target: str | None) -> Any:
 
 
 def _run(trt: Any, log: Any, gpu: CudaDevice, plan: Any, given: Any) -> Any:
-    """What the engine makes of `given` on the GPU."""
+    """The engine's answer to `given`, from the GPU."""
     gpu.use()
     runtime = trt.Runtime(log)
     engine = runtime.deserialize_cuda_engine(plan)

@@ -69,9 +69,7 @@ def _rows(component: str) -> Range:
 
 def _lengths(manifest: Manifest, component: str) -> list[int]:
     """Numbers of ids that a component's texts may have."""
-    text = f"{component.split('_')[0]}_text" if component.endswith("_step") else component
-    specs = manifest.tokenizers.get("alignment_text" if component == "image_reward" else text, ())
-    return [spec.length for spec in specs]
+    return [spec.length for spec in manifest.tokenizers.get(manifest.reads(component), ())]
 
 
 def _cells(pixels: Range) -> Range:
@@ -83,9 +81,10 @@ def _shapes(manifest: Manifest, component: str) -> list[tuple[Range, Range, Rang
     """Ranges of a picture's height and width in pixels, and of the cells of other tiles."""
     stage = {"inpaint": manifest.inpaint, "restore": manifest.restore}.get(component.split("_")[0])
     if stage is None:
-        sections = {"perceptual": manifest.perceptual, "ip_iqa_image": manifest.ip_iqa}
-        side = getattr(sections.get(component), "resolution", manifest.alignment.resolution)
-        return [((side, side, side), (side, side, side), _WHOLE)]
+        pixels = (manifest.perceptual if component == "perceptual" else manifest.alignment).resolution
+        if (metric := manifest.metric_of(component)) is not None:
+            pixels = metric.settings.get("resolution", pixels)
+        return [((pixels, pixels, pixels), (pixels, pixels, pixels), _WHOLE)]
     own = {stage.resolution, stage.tile} - {0}
     squares = [_range(stage, bucket, 0 if bucket in own else 1 / 2, 1, 3 / 2) for bucket in buckets(stage)]
     shapes = [(square, square, _WHOLE) for square in squares]

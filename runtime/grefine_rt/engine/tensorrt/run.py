@@ -78,7 +78,7 @@ class TensorRTEngine(SizedEngine):
 
     @property
     def graphs(self) -> str:
-        """How CUDA graphs are used: by whom they are captured, or why not."""
+        """The use of CUDA graphs in words: by whom they are captured, or why not."""
         return self._graphs.note
 
     def _load(self, path: Path) -> Any:

@@ -21,12 +21,12 @@ from grefine_rt.bundle.store import mend
 from grefine_rt.bundle.strict import read_strictly
 from grefine_rt.engine import nvidia
 from grefine_rt.engine.base import TensorSpec
+from grefine_rt.engine.devices import Flavour as Flavour
 from grefine_rt.engine.tensorrt.profiles import profiles, restricted
 from grefine_rt.errors import HERE, BundleError, DeviceError
 from grefine_rt.files import cache_dir, proven
 
 FORMAT = 2
-Flavour = Literal["tensorrt-rtx", "tensorrt"]
 Precision = Literal["fp16", "mixed", "fp32"]
 
 _DISTRIBUTIONS = {

@@ -1,4 +1,4 @@
-"""How much of an engine's weights a GPU holds when not all weights of a bundle fit there."""
+"""The share of an engine's weights that a GPU holds when the weights of a bundle are more than its memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def weight_budget(own: Sidecar, later: Sequence[Sidecar], free: int) -> int | No
     """Bytes of device memory for the weights of an engine that can stream them; None for all of them.
 
     later: the engines of the bundle that are still to be loaded. free: bytes that the weights of all of them may take.
-    What is left beside weights that have to be there is shared among the engines that stream theirs, in proportion to
+    The bytes beside weights that have to be there are shared among the engines that stream theirs, in proportion to
     their size.
     """
     engines = (own, *later)

@@ -235,7 +235,7 @@ function present(answer) {
     (answer.phrases_after?.[i] ?? phrase).defect,
   ]));
   list("reasons", (answer.reasons ?? []).map((text) => [text]));
-  list("notes", answer.notes.map((text) => [text]));
+  list("notes", [answer.domain?.sentence, ...answer.notes].filter(Boolean).map((text) => [text]));
   $("found").hidden = false;
   show(answer.image ? "compare" : "perceptual");
 }
