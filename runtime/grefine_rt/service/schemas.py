@@ -71,8 +71,8 @@ _MAPS = {
 _DOMAIN = _object(
     {
         "inside": _BOOL,
-        "distance": _NUMBER,
-        "threshold": _NUMBER,
+        "distance": _or_null(_NUMBER),
+        "threshold": _or_null(_NUMBER),
         "unknown_words": _TEXTS,
         "unknown_phrases": _TEXTS,
         "sentence": _TEXT,
