@@ -8,7 +8,7 @@ import sys
 import types
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -156,8 +156,8 @@ class ComfyExtension(ABC):
 
 
 class Comfy:
-    """progress: every (value, max_value) that nodes reported. cancelled: whether the user has cancelled. nodes: those of
-    the pack that was loaded, by their id. opened: what tests note of bundles that were opened."""
+    """progress: every (value, max_value) that nodes reported. cancelled: whether the user has cancelled.
+    nodes: those of the pack that was loaded, by their id. opened: what tests note of bundles that were opened."""
 
     def __init__(self, monkeypatch):
         self.progress: list[tuple[float, float]] = []
