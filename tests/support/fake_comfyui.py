@@ -216,9 +216,8 @@ class Comfy:
             if each.id not in given and each.default is not None:
                 given[each.id] = each.default
             assert each.optional or each.id in given
-        clone = type(
-            node.__name__, (node,), {}
-        )  # ComfyUI executes a clone, so nothing can be kept on the class
+        # ComfyUI executes a clone, so nothing can be kept on the class.
+        clone = cast(Any, type(node.__name__, (node,), {}))
         values = clone.execute(**given).args
         assert len(values) == len(schema.outputs)
         for output, value in zip(schema.outputs, values, strict=True):
