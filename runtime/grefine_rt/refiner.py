@@ -195,7 +195,7 @@ class Refiner(Assessor):
         """
         check_prompt(prompt)
         run, manifest = Run(on_progress, cancel), self.bundle.manifest
-        assess = _Eyes(self.bundle, prompt, options.assess)
+        assess = _Eyes(self.bundle, prompt, options.assess, cancel)
         with run.part("load"):
             picture = load(image)
             limits = limits_of(mask, protect, picture.rgb.shape)
@@ -264,8 +264,8 @@ class Refiner(Assessor):
 class _Eyes:
     """What assesses the pictures of one call, whose texts are encoded once. looks: how often."""
 
-    def __init__(self, bundle: Bundle, prompt: str, options: AssessOptions) -> None:
-        self._bundle, self._prompt, self._options = bundle, prompt, options
+    def __init__(self, bundle: Bundle, prompt: str, options: AssessOptions, cancel: Cancels | None) -> None:
+        self._bundle, self._prompt, self._options, self._cancel = bundle, prompt, options, cancel
         self._encoders = Encoders(bundle, _TEXTS)
         self.looks = 0
 
@@ -273,7 +273,7 @@ class _Eyes:
         """`rgb` uint8 (H, W, 3); map_size (h, w) of the maps, the picture's when None."""
         self.looks += 1
         (assessment,) = assess_batch(
-            self._bundle, [rgb], [self._prompt], self._options, self._encoders, map_size
+            self._bundle, [rgb], [self._prompt], self._options, self._encoders, map_size, self._cancel
         )
         return assessment
 
