@@ -29,8 +29,8 @@ from grefine_rt.readings import AdjectiveRule, Scoring
 from grefine_rt.text.emphasis import plain_text
 
 INDICATORS = {
-    "perceptual": Scale("how good the picture looks, p of Eq. 3"),
-    "alignment": Scale("how well it shows its prompt, a of Eq. 8"),
+    "perceptual": Scale("how good the picture looks"),
+    "alignment": Scale("how well it shows its prompt"),
 }
 """The scales of both indicators."""
 

@@ -93,7 +93,8 @@ class ReportData:
     reasons: why the plan is what it is, one sentence each.
     timings: milliseconds per part; a part named "total" is shown as the sum.
     about: names and values of what ran (bundle, device, seed, versions, ...).
-    notes: what a reader should know about the input, one sentence each.
+    notes: what a reader should know about the input and the result, one sentence each.
+    summary: all of it in one line, in plain words.
     """
 
     prompt: str
@@ -107,6 +108,7 @@ class ReportData:
     timings: Mapping[str, float] = field(default_factory=dict)
     about: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    summary: str = ""
 
 
 def render(data: ReportData) -> str:
@@ -126,6 +128,7 @@ def render(data: ReportData) -> str:
         (
             f"<header><p class=brand>grefine-rt</p><h1>{heading}</h1>",
             f"<blockquote dir=auto>{_text(data.prompt) or '<em>no prompt</em>'}</blockquote>",
+            f"<p class=summary dir=auto>{_text(data.summary)}</p>" if data.summary else "",
             _sentences(data.notes, "notes"),
             "</header>\n<main>\n<div class=top>",
             _viewer(image, result, data),
