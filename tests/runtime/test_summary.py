@@ -32,14 +32,14 @@ def test_what_was_wrong_what_was_done_and_how_much():
     result = refined(POOR, accept="off", stages=(1,))
     share = (np.asarray(result.image.convert("RGB")) != scene(POOR)).any(axis=2).mean()
     assert result.summary.startswith(
-        f"Found: parts of it look poor ({result.before.perceptual_map.min():.2f} of 1 at worst)."
+        f"Found: parts of the picture look poor ({result.before.perceptual_map.min():.2f} of 1 at worst)."
     )
-    assert f"{percent(share)} of the picture was redrawn. " in result.summary
+    assert f"{percent(share)} of it was redrawn. " in result.summary
     assert f"Now it looks {result.after.perceptual:.2f} of 1" in result.summary
     both = refined(POOR, accept="off")
     assert "was redrawn and restored." in both.summary
     restored = refined(GOOD, accept="off", keep_good=False, stages=(2,))
-    assert "All of the picture was restored." in restored.summary
+    assert "All of it was restored." in restored.summary
 
 
 def test_what_is_left_is_said():

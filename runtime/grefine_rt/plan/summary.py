@@ -24,13 +24,13 @@ def summary(
     worst = float(before.perceptual_map.min())
     # The bound of whole pictures may lie so high that no place below it looks wrong to anybody.
     poor = settings.quality and before.perceptual <= settings.p_bound and worst < min(settings.p_bound, SOUND)
-    wrong = [f"parts of it look poor ({worst:.2f} of 1 at worst)"] if poor else []
+    wrong = [f"parts of the picture look poor ({worst:.2f} of 1 at worst)"] if poor else []
     wrong += defects(before.phrases) if settings.matching else []
     found = f"Found: {', '.join(wrong)}." if wrong else "Found nothing wrong with the picture."
     if share == 0:
         return f"{found} Nothing was changed."
     done = " and ".join(["redrawn"] * redrawn + ["restored"] * restored) or "changed"
-    what = f"{percent(share)} of the picture was {done}."
+    what = f"{percent(share)} of it was {done}."
     # Both numbers, also where one of them stands: a reader compares.
     scores = (
         f"Now it looks {after.perceptual:.2f} of 1 (before {before.perceptual:.2f}) and shows its prompt "

@@ -261,7 +261,7 @@ def _phrases(before: AssessmentLike, after: AssessmentLike | None) -> str:
         if after is not None:
             cells.append(f"<td data-name=after>{_badge(later) if later else '–'}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    titles = ["Where", "Phrase", "Noun", "Belongs to", "Noun score", "Phrase score"]
+    titles = ["Where", "Phrase", "Noun", "Belongs to", "Noun score, of 1", "Phrase score, of 1"]
     titles += ["Finding"] if after is None else ["Before", "After"]
     head = "".join(f"<th scope=col>{title}</th>" for title in titles)
     return (
