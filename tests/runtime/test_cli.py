@@ -252,7 +252,7 @@ def test_there_is_a_progress_bar_on_a_terminal_only(run, fake, picture, monkeypa
     monkeypatch.setattr("rich.progress.Progress", Bars)
     assert run("refine", picture, "-p", PROMPT).exit_code == 0
     assert seen == []
-    monkeypatch.setattr(output.sys, "stderr", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setattr(output.sys, "stderr", type("Terminal", (), {"isatty": lambda self: True})())  # type: ignore[attr-defined]
     with output.progress({"load": "Reading", "restore": "Restoring"}) as on_step:
         on_step("load", 1, 1)
         on_step("restore", 1, 4)

@@ -351,7 +351,7 @@ def test_the_picture_is_encoded_once_for_all_drafts(bundle, refiner):
 
 def test_no_map_of_a_draft_is_made_at_the_picture_s_size(refiner, monkeypatch):
     sizes = []
-    real = refiner_module.assess_batch
+    real = refiner_module.assess_batch  # type: ignore[attr-defined]
 
     def noting(*arguments):
         sizes.append(arguments[5])
@@ -626,7 +626,7 @@ def test_a_unet_with_size_ids_is_told_where_its_crop_lies(bundle, refiner):
 
 def test_native_work_keeps_the_pictures_own_size_in_stage_2(bundle, refiner):
     seen = []
-    real = stages.restore
+    real = stages.restore  # type: ignore[attr-defined]
 
     def noting(bundle, picture, *rest, **named):
         seen.append((picture.shape[:2], named["tile"]))
