@@ -116,7 +116,7 @@ def _tensor(dimensions):
 @dataclass
 class Schema:
     node_id: str
-    display_name: str = None
+    display_name: str = None  # type: ignore[assignment]
     category: str = "sd"
     inputs: list = field(default_factory=list)
     outputs: list = field(default_factory=list)
@@ -215,7 +215,7 @@ class Comfy:
         clone = type(
             node.__name__, (node,), {}
         )  # ComfyUI executes a clone, so nothing can be kept on the class
-        values = clone.execute(**given).args
+        values = clone.execute(**given).args  # type: ignore[attr-defined]
         assert len(values) == len(schema.outputs)
         for output, value in zip(schema.outputs, values, strict=True):
             assert output.check(value), (output.id, value)
