@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from grefine_rt.assess.prompt import lexicon, words
+from grefine_rt.assess.prompt import lexicon, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk, chunks_of, segments
 from grefine_rt.assess.prompt.leaf import BE, HIDDEN, Leaf
 from grefine_rt.assess.prompt.style import Style
@@ -13,6 +13,7 @@ from grefine_rt.assess.prompt.tree import Tree
 from grefine_rt.assess.prompt.words import word_set
 
 _NO_SETTING = word_set("with of from over across through along into onto behind beyond")
+_HOLDERS = lexicon.HOLDERS | style_words.CARRIERS  # a bowl of soup, a painting of a ship
 _ALONG = word_set("along across through down past toward towards")
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
 
@@ -24,7 +25,8 @@ def build(leaves: Sequence[Leaf], check: Callable[[], None]) -> Tree:
     tree = Tree(count, [count] * count, [leaf.tag for leaf in in_order])
     tree.dropped.update(leaf.index for leaf in in_order if leaf.tag == HIDDEN)
     lower = [leaf.text for leaf in in_order]
-    style = Style(lower, tree.tags, tree.dropped)
+    capitals = {leaf.index for leaf in in_order if leaf.capital}
+    style = Style(lower, tree.tags, tree.dropped, capitals)
     sorted_segments = [style.sorted(chunks_of(segment)) for segment in segments(leaves)]
     tree.layouts = style.layouts
     builder = _Builder(tree, lower, style.is_bare)
@@ -49,6 +51,7 @@ class _Segment:
     relative: bool = False
     infinitive: bool = False  # the word before is "to"
     subordinate: bool = False
+    finite: bool = False  # a finite verb has come
     link: list[int] = field(default_factory=list)  # prepositions without a noun so far
     pending: list[int] = field(default_factory=list)  # words that hang on the segment's next noun
 
@@ -128,7 +131,7 @@ class _Builder:
             elif item.kind == "PP":
                 self._add_preposition(state, item)
             elif item.kind == "V":
-                self._add_verb(state, item.words[0])
+                self._add_verb(state, item.words[0], follower is not None and follower.kind == "NP")
             else:
                 self._note_own_link(state, item)
                 self._add_word(state, item)
@@ -155,7 +158,7 @@ class _Builder:
             self.tree.hang(head, state.root)
             state.root = head
         elif state.conjunction is not None and state.noun is not None:  # "a house and a boat"
-            if verb_follows and self._disagrees(item, follower):
+            if verb_follows and (self._disagrees(item, follower) or self._goes_on(state, item)):
                 verb_follows = finite_follows = False
             other = state.root if verb_follows and state.root is not None else self._alike(state.noun, item)
             first = self.first_conjunct.get(other, other)
@@ -221,7 +224,7 @@ class _Builder:
         state.governor = state.preposition_governor = state.noun = head
         state.verb, state.relative = None, False
 
-    def _add_verb(self, state: _Segment, word: int) -> None:
+    def _add_verb(self, state: _Segment, word: int, acts: bool) -> None:
         attach = self.tree.parent
         above = state.governor
         finite = self._finite(word) and not state.relative and state.verb is None
@@ -230,9 +233,12 @@ class _Builder:
         elif above is not None and above == state.noun:
             carried = self.tree.links.get(above, [-1])[0]
             posture = carried >= 0 and self.lower[carried] in ("with", "in") and self._is_deed(word)
-            if posture or self.lower[word] in lexicon.DEEDS or state.infinitive:
+            acts = acts and self._is_deed(word)  # "people around a fire roasting chestnuts"
+            if posture or acts or self.lower[word] in lexicon.DEEDS or state.infinitive:
                 above = self._agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
-        state.infinitive = False
+            elif self.lower[word] in style_words.HANGS:  # "a painting of a ship hanging above a bed"
+                above = self._whole(above)
+        state.infinitive, state.finite = False, state.finite or self._finite(word)
         if state.conjunction is not None:
             self.tree.hang(state.conjunction, word)
             state.conjunction = None
@@ -298,6 +304,13 @@ class _Builder:
         plural = self.tree.tags[item.nouns[-1]] == "NNS"
         return plural and verb is not None and self.tree.tags[verb.words[0]] == "VBZ"
 
+    def _goes_on(self, state: _Segment, item: Chunk) -> bool:
+        """Whether the verb is still the first noun's: "a dog wearing a scarf and a hat sits on a stool"."""
+        if state.finite or state.root is None or state.noun is None or state.root == state.noun:
+            return False
+        does = words.singular(self.lower[state.root]) in lexicon.ANIMATES
+        return does and words.singular(self.lower[item.nouns[-1]]) not in lexicon.ANIMATES
+
     def _is_deed(self, word: int) -> bool:
         """Whether a participle is more likely the deed of someone than of what one has: not "hair blowing"."""
         return self.tree.tags[word] == "VBG" and self.lower[word] not in lexicon.EVENTS
@@ -311,7 +324,7 @@ class _Builder:
         if of == self.tree.root or self.lower[of] != "of":
             return noun
         holder = self.tree.parent[of]
-        held = holder in self.heads and words.singular(self.lower[holder]) in lexicon.HOLDERS
+        held = holder in self.heads and words.singular(self.lower[holder]) in _HOLDERS
         return self._whole(holder) if held else noun
 
     def _loaded(self, noun: int) -> int:

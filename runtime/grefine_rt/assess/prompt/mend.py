@@ -43,6 +43,7 @@ def mend(found: list[Leaf]) -> None:
         settled = position in joined or position in fixed or leaf.tag in SETTLED
         if leaf.index >= 0 and not settled:
             leaf.tag = _tag_in_place(before, leaf, after)
+    _join_subjects(found)
     for position, leaf in enumerate(found):
         if leaf.text in lexicon.CLAUSE_PREPOSITIONS and leaf.tag == "IN" and _clause_follows(found, position):
             leaf.tag = "WRB"
@@ -53,6 +54,16 @@ def mend(found: list[Leaf]) -> None:
     for position, leaf in enumerate(found):
         if leaf.text == "," and leaf.index < 0 and _joins_adjectives(found, position):
             leaf.tag = ","
+
+
+def _join_subjects(found: Sequence[Leaf]) -> None:
+    """Tag the verb of "a jacket and a scarf hang on a hook", which the tagger takes for a noun."""
+    joined = False
+    for before, leaf, after in _neighbours(list(found)):
+        joined = leaf.tag != BREAK and (joined or (leaf.text == "and" and leaf.tag == "CC"))
+        verb = leaf.tag == "NN" and leaf.text in lexicon.VERBS and not words.is_thing(leaf.text)
+        if joined and verb and before.is_noun and after.tag == "IN" and after.text != "of":
+            leaf.tag = "VBP"
 
 
 def _shapes(found: Sequence[Leaf]) -> set[int]:
@@ -185,7 +196,7 @@ def _finite(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
         words.verb_of(leaf.text) is not None and not words.is_thing(leaf.text)
     )
     # A plural is seldom part of a compound: "a truck carrying logs drives past".
-    after_plural = before.tag == "NNS" and lexicon.is_verb_in_s(leaf.text)
+    after_plural = plural and lexicon.is_verb_in_s(leaf.text)
     if leaf.text.endswith("s") and not leaf.text.endswith("ss") and (after_plural if plural else third):
         return "VBZ"
     return "VBP" if plural and leaf.text in lexicon.VERBS else None

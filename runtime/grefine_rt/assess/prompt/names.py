@@ -7,6 +7,7 @@ no list at all. A word that names something to be seen stays a thing.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from grefine_rt.assess.prompt import lexicon, style_words, words
@@ -56,7 +57,10 @@ GIVEN_NAMES = word_set(
     "victor victoria vincent vladimir walt walter wayne wes will william winston wolfgang yoji yoshitaka "
     "yves zdzislaw"
 )
+_LATIN = "\u0250"  # the first letter that no European alphabet has
+_STROKES = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss", "ð": "d", "þ": "th"})
 _TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
+_SMALL = word_set("the of a an and in on at to for with from is no")  # small in titles
 _PARTICLES = word_set("van von de da di del della der den du la le el al bin the")
 
 
@@ -71,8 +75,9 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     lenient: where a name is expected ("by ..."), one that is also a common word will do ("james jean").
     """
     texts = [text.removesuffix("'s").rstrip(".") for text in texts]
-    if not all(text.replace("-", "").replace("'", "").isalpha() and text.isascii() for text in texts if text):
+    if not all(text.replace("-", "").replace("'", "").isalpha() and max(text) < _LATIN for text in texts if text):
         return False
+    texts = [_plain(text) for text in texts]
     if len(texts) > 2 and texts[-2] == "the" and texts[-1] in ("elder", "younger"):
         texts = texts[:-2]
     own = [text for text in texts if text not in _PARTICLES and len(text) > 1]
@@ -131,6 +136,23 @@ def is_term(nouns: Sequence[str]) -> bool:
     if visible or not head.isascii():
         return False  # "smile", "campfire"
     return words.is_abstract(head) and not part and (len(nouns) > 1 or head == one)
+
+
+def _plain(text: str) -> str:
+    """The letters without their marks, as the lists of names have them: "rené" is "rene"."""
+    if text.isascii():
+        return text
+    decomposed = unicodedata.normalize("NFD", text.translate(_STROKES))
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+
+
+def is_title(texts: Sequence[str], capitals: Sequence[bool]) -> bool:
+    """Whether lower-case words are a title or a brand: "The Last of Us", not "Eiffel Tower", which can be seen.
+
+    capitals: whether each began with a capital, in a prompt of small letters.
+    """
+    own = [capital for text, capital in zip(texts, capitals, strict=True) if text not in _SMALL]
+    return len(texts) > 1 and len(own) > 0 and all(own) and capitals[0] and not words.is_thing(texts[-1])
 
 
 def _is_nameish(word: str) -> bool:

@@ -5,6 +5,7 @@ Such a phrase becomes plain words (`Chunk` of kind X) that are left out of the p
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Sequence
 
@@ -12,6 +13,7 @@ from grefine_rt.assess.prompt import lexicon, names, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk
 from grefine_rt.assess.prompt.leaf import BE, DETERMINERS, NEGATION
 
+_YEARS = re.compile(r"(?:1\d|20)\d\ds?|\d0s|\d+(?:st|nd|rd|th)|\d+-?bit", re.ASCII)
 _SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"} - {
     "CD"
 }
@@ -24,7 +26,10 @@ class Style:
     `dropped`: words left out of the texts. `layouts`: words of "in the background" and the like, one list for each.
     """
 
-    def __init__(self, lower: Sequence[str], tags: list[str], dropped: set[int]) -> None:
+    def __init__(
+        self, lower: Sequence[str], tags: list[str], dropped: set[int], capitals: set[int] = frozenset()
+    ) -> None:
+        self.capitals = capitals
         self.lower = lower
         self.tags = tags
         self.dropped = dropped
@@ -64,6 +69,8 @@ class Style:
         if len(members) == 3 and self.lower[members[1]] == "on":  # "ink on paper"
             medium, ground = self.lower[members[0]], self.lower[members[2]]
             return medium in style_words.MEDIA and ground in style_words.GROUNDS
+        if self.things_before and names.is_title(texts, [word in self.capitals for word in members]):
+            return True
         if (
             not self.things_before
             or len(members) > 6
@@ -89,7 +96,12 @@ class Style:
 
     def is_bare(self, item: Chunk) -> bool:
         """Whether a noun phrase has neither article nor number."""
-        return not any(self.tags[word] in DETERMINERS for word in item.words)
+        return not any(
+            self.tags[word] in DETERMINERS and not _YEARS.fullmatch(self.lower[word]) for word in item.words
+        )
+
+    def _texts(self, item: Chunk) -> list[str]:
+        return [self.lower[word] for word in item.words]
 
     # --- carriers and groups ---
 
@@ -207,7 +219,10 @@ class Style:
                 by_artist = False
                 made = before is not None and before.kind == "V" and self._is_made(item)
                 styled = not made and (self._styled(item) or self._placed(item))
-                item.style = item.style or styled or (manner and link == ["of"])
+                of = manner and link == ["of"]
+                item.style = item.style or styled or of
+                named = of and self.is_bare(item) and names.may_be_name(self._texts(item), lenient=True)
+                self.artists = by_artist = named  # "in the style of A and B"
             manner = words.singular(self.lower[item.nouns[-1]]) in style_words.MANNERS
             if manner and before is not None and item.kind == "NP":
                 before.style = before.style or (before.kind == "NP" and self.is_bare(before))
@@ -229,7 +244,7 @@ class Style:
         """
         if not self.is_bare(item):
             return False
-        texts = [self.lower[word] for word in item.words]
+        texts = self._texts(item)
         if by_artist and names.may_be_name(texts, lenient=True):
             return True
         if not (alone and self.things_before):
@@ -262,7 +277,10 @@ class Style:
         if names.is_model(head) and not (before and words.is_thing(before[0]) and not bare):
             return True
         likened = len(item.words) > 1 and self.lower[item.words[-2]] == "style" and words.is_thing(head)
-        named = not likened and any(self.lower[word] in style_words.STYLE_NAMES for word in item.words)
+        of_studio = words.is_thing(head) and self.lower[item.words[0]] not in style_words.BRANDS
+        named = not (likened or of_studio) and any(
+            self.lower[word] in style_words.STYLE_NAMES for word in item.words
+        )
         return named and bare and (item.kind == "NP" or self.lower[item.prepositions[0]] == "on")
 
     def _is_place_word(self, word: int) -> bool:
