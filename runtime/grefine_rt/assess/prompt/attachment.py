@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from grefine_rt.assess.prompt import lexicon, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk, chunks_of, segments
+from grefine_rt.assess.prompt.climb import Climber
 from grefine_rt.assess.prompt.leaf import BE, HIDDEN, Leaf
 from grefine_rt.assess.prompt.style import Style
 from grefine_rt.assess.prompt.tree import Tree
 from grefine_rt.assess.prompt.words import word_set
 
 _NO_SETTING = word_set("with of from over across through along into onto behind beyond")
-_HOLDERS = lexicon.HOLDERS | style_words.CARRIERS  # a bowl of soup, a painting of a ship
 _ALONG = word_set("along across through down past toward towards")
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
 
@@ -52,16 +52,16 @@ class _Segment:
     infinitive: bool = False  # the word before is "to"
     subordinate: bool = False
     finite: bool = False  # a finite verb has come
+    latest_verb: int | None = None
     link: list[int] = field(default_factory=list)  # prepositions without a noun so far
     pending: list[int] = field(default_factory=list)  # words that hang on the segment's next noun
 
 
-class _Builder:
+class _Builder(Climber):
     """Hangs the items of one segment after the other into the tree."""
 
     def __init__(self, tree: Tree, lower: Sequence[str], is_bare: Callable[[Chunk], bool]) -> None:
-        self.tree = tree
-        self.lower = lower
+        super().__init__(tree, lower)
         self.is_bare = is_bare
         self.first_root: int | None = None
         self.last_root: int | None = None
@@ -69,7 +69,6 @@ class _Builder:
         self.last_noun: int | None = None  # of the segment before
         self.waiting: list[int] = []  # words before the first noun at the root
         self.first_conjunct: dict[int, int] = {}
-        self.heads: set[int] = set()
         self.indefinite: set[int] = set()  # heads with "a" or "an"
         self.list_above: int | None = None  # on what the items of an enumeration hang
 
@@ -192,14 +191,19 @@ class _Builder:
             self.tree.hang(word, first_word)
         above = state.preposition_governor
         content = self.lower[first_word] in lexicon.CONTENT
+        if self.lower[first_word] in ("with", "of") and state.governor == state.noun:
+            above = state.noun  # "a chair and a table with four legs"
+        aimed = self._aimed(state, first_word) if state.conjunction is None else None
         if state.conjunction is not None:  # "left of a sphere and under a cone"
             self.tree.hang(state.conjunction, first_word)
             above = attach[state.latest_preposition] if state.latest_preposition is not None else above
             state.conjunction = None
+        elif aimed is not None:
+            above = aimed
         elif above is not None and above == state.noun and not content:  # "a bowl of soup on a table"
-            above = self._whole(above)
+            above = self.accompanied(self.whole(above), item.words)
             if self.lower[first_word] in _ALONG:
-                above = self._loaded(above)
+                above = self.loaded(above)
         key = words.singular(self.lower[head])
         placed = (
             key in lexicon.SETTINGS
@@ -235,9 +239,10 @@ class _Builder:
             posture = carried >= 0 and self.lower[carried] in ("with", "in") and self._is_deed(word)
             acts = acts and self._is_deed(word)  # "people around a fire roasting chestnuts"
             if posture or acts or self.lower[word] in lexicon.DEEDS or state.infinitive:
-                above = self._agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
+                above = self.agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
             elif self.lower[word] in style_words.HANGS:  # "a painting of a ship hanging above a bed"
-                above = self._whole(above)
+                above = self.whole(above)
+        state.latest_verb = word
         state.infinitive, state.finite = False, state.finite or self._finite(word)
         if state.conjunction is not None:
             self.tree.hang(state.conjunction, word)
@@ -304,6 +309,12 @@ class _Builder:
         plural = self.tree.tags[item.nouns[-1]] == "NNS"
         return plural and verb is not None and self.tree.tags[verb.words[0]] == "VBZ"
 
+    def _aimed(self, state: _Segment, preposition: int) -> int | None:
+        """The verb that "at" or "to" belongs to: "a fox peeks from behind a tree at a rabbit"."""
+        verbs = lexicon.AIMED.get(self.lower[preposition])
+        verb = state.latest_verb
+        return verb if verbs and verb is not None and words.verb_of(self.lower[verb]) in verbs else None
+
     def _goes_on(self, state: _Segment, item: Chunk) -> bool:
         """Whether the verb is still the first noun's: "a dog wearing a scarf and a hat sits on a stool"."""
         if state.finite or state.root is None or state.noun is None or state.root == state.noun:
@@ -317,32 +328,6 @@ class _Builder:
 
     def _finite(self, word: int) -> bool:
         return self.tree.tags[word] in _FINITE
-
-    def _whole(self, noun: int) -> int:
-        """The bowl of "a bowl of soup": a place that is told after it is the bowl's."""
-        of = self.tree.parent[noun]
-        if of == self.tree.root or self.lower[of] != "of":
-            return noun
-        holder = self.tree.parent[of]
-        held = holder in self.heads and words.singular(self.lower[holder]) in _HOLDERS
-        return self._whole(holder) if held else noun
-
-    def _loaded(self, noun: int) -> int:
-        """The cart of "a cart loaded with hay along a road": what it is loaded with goes nowhere by itself."""
-        link = self.tree.links.get(noun)
-        if not link or self.lower[link[0]] != "with":
-            return noun
-        verb = self.tree.parent[link[0]]
-        return self.tree.parent[verb] if verb != self.tree.root and self.tree.tags[verb] == "VBN" else noun
-
-    def _agent(self, noun: int) -> int:
-        """The nearest noun at or above `noun` that can do something; `noun` where there is none."""
-        node = noun
-        while node != self.tree.root:
-            if node in self.heads and words.singular(self.lower[node]) in lexicon.ANIMATES:
-                return node
-            node = self.tree.parent[node]
-        return noun
 
     def _subject(self) -> int | None:
         """The noun of an earlier segment on which a segment without one hangs."""

@@ -115,7 +115,7 @@ TRANSITIVE = word_set(
 DEEDS = TRANSITIVE - word_set("facing showing having featuring containing depicting touching") | word_set(
     "sitting running jumping dancing swimming sleeping smiling laughing crying looking kneeling soaring "
     "fighting casting singing cooking painting drawing writing smoking hunting climbing talking shouting "
-    "waving fishing crouching grinning staring yawning leaning"
+    "waving fishing crouching grinning staring yawning leaning seated crouched dressed armed caught"
 )
 # Participles of what things do or undergo by themselves ("hair blowing", "a sign hanging").
 EVENTS = word_set(
@@ -183,6 +183,11 @@ CLAUSE_PREPOSITIONS = word_set("as until since after before")  # "as a boat sail
 RELATIVES = word_set("that which who whom")
 CORRELATIVES = word_set("either both")
 NEGATIONS = word_set("not never neither isn't aren't wasn't weren't doesn't don't didn't isnt doesnt dont")
+# What these do goes to where "at" or "to" tells: "looks out from behind a tree at a fox".
+AIMED = {
+    "at": word_set("look stare gaze peek peer glance point shoot bark smile wave laugh shout aim glare"),
+    "to": word_set("give throw hand pass read offer bring toss show feed sing talk speak"),
+}
 NOBODY = word_set("nobody nothing none noone")
 # "it's" is no possessive.
 CONTRACTED = word_set("it that there he she who what here let where how this")
@@ -197,7 +202,8 @@ TIMES = word_set(
 )
 SETTINGS = word_set(
     "meadow beach desert snow rain fog mist field sky city sea forest hill mountain sun moon star street "
-    "park garden ocean lake river countryside village jungle woods space"
+    "park garden ocean lake river countryside village jungle woods space classroom kitchen cafe restaurant "
+    "library bedroom bathroom courtyard yard backyard stadium office bar supermarket museum gym warehouse"
 )
 ANIMATES = word_set(
     "1girl 1boy girl boy man woman child children mice person people guy lady gentleman kid baby toddler "

@@ -58,7 +58,9 @@ GIVEN_NAMES = word_set(
     "yves zdzislaw"
 )
 _LATIN = "\u0250"  # the first letter that no European alphabet has
-_STROKES = str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss", "ð": "d", "þ": "th"})
+_STROKES = str.maketrans(
+    {"ł": "l", "ø": "o", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss", "ð": "d", "þ": "th"}
+)
 _TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
 _SMALL = word_set("the of a an and in on at to for with from is no")  # small in titles
 _PARTICLES = word_set("van von de da di del della der den du la le el al bin the")
@@ -75,7 +77,9 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     lenient: where a name is expected ("by ..."), one that is also a common word will do ("james jean").
     """
     texts = [text.removesuffix("'s").rstrip(".") for text in texts]
-    if not all(text.replace("-", "").replace("'", "").isalpha() and max(text) < _LATIN for text in texts if text):
+    if not all(
+        text.replace("-", "").replace("'", "").isalpha() and max(text) < _LATIN for text in texts if text
+    ):
         return False
     texts = [_plain(text) for text in texts]
     if len(texts) > 2 and texts[-2] == "the" and texts[-1] in ("elder", "younger"):
@@ -116,15 +120,18 @@ def are_makers(texts: Sequence[str]) -> bool:
     return all(person and may_be_name(person, lenient=True) for person in people)
 
 
-def is_term(nouns: Sequence[str]) -> bool:
-    """Whether a bare noun of a list is no thing: "horror", "cottagecore", "global illumination"."""
+def is_term(nouns: Sequence[str], before: str = "") -> bool:
+    """Whether a bare noun of a list is no thing: "horror", "cottagecore", "global illumination".
+
+    before: the word before its last one, of any class.
+    """
     head = nouns[-1]
     one = words.singular(head)
     if len(nouns) == 1 and one in style_words.GENRES:
         return True
-    before = nouns[-2] if len(nouns) > 1 else ""
     if (before, one) in style_words.LIST_STYLE_PAIRS.get(before, ()):
         return True  # "book cover"
+    before = nouns[-2] if len(nouns) > 1 else ""
     part = bool(before) and words.is_seen(before)  # "power lines", "newspaper clippings"
     if (head in style_words.LIST_STYLE or one in style_words.LIST_STYLE) and not part:
         return True  # "fine line"

@@ -250,7 +250,9 @@ class Style:
         if not (alone and self.things_before):
             return False
         nouns = [self.lower[word] for word in item.nouns]
-        return names.may_be_name(texts, lenient=False) or names.is_term(nouns)
+        return names.may_be_name(texts, lenient=False) or names.is_term(
+            nouns, texts[-2] if len(texts) > 1 else ""
+        )
 
     def _styled(self, item: Chunk) -> bool:
         """Whether a noun phrase names a style, a camera and the like."""
