@@ -45,6 +45,15 @@ class Climber:
             node = self.tree.parent[node]
         return noun
 
+    def _stands(self, noun: int) -> bool:
+        """Whether a place told after "a cup with a straw" is more likely the cup's: not "a room with a lamp"."""
+        link = self.tree.links[noun]
+        holder = self.tree.parent[link[0]]
+        if self.lower[link[0]] != "with" or holder not in self.heads:
+            return False
+        one, other = (words.singular(self.lower[word]) for word in (noun, holder))
+        return one not in lexicon.ANIMATES and other not in lexicon.SETTINGS and other not in lexicon.GROUNDS
+
     def accompanied(self, noun: int, place: Sequence[int]) -> int:
         """The verb of "cutting vegetables with a knife on a board" and of "reads to them by a fire".
 
@@ -61,5 +70,7 @@ class Climber:
         above = self.tree.parent[holder]
         if holder in self.heads and above != self.tree.root and self.tree.tags[above] in _DOES:
             return above
+        if self.lower[place[0]] in ("a", "an") and self._stands(noun):
+            return self.whole(holder)  # "a cup with a straw on a counter"
         given = words.verb_of(self.lower[holder]) in lexicon.AIMED["to"]
         return holder if given and self.tree.tags[holder] in _DOES else noun

@@ -188,6 +188,11 @@ AIMED = {
     "at": word_set("look stare gaze peek peer glance point shoot bark smile wave laugh shout aim glare"),
     "to": word_set("give throw hand pass read offer bring toss show feed sing talk speak"),
 }
+# What other things stand on, hang on or lie in: "a table with a cup on a saucer".
+GROUNDS = word_set(
+    "room table wall desk shelf tree house building bookshelf floor ceiling stage island square scene tray bed "
+    "counter landscape hall tower castle ship boat bridge living"
+)
 NOBODY = word_set("nobody nothing none noone")
 # "it's" is no possessive.
 CONTRACTED = word_set("it that there he she who what here let where how this")

@@ -44,6 +44,10 @@ def mend(found: list[Leaf]) -> None:
         if leaf.index >= 0 and not settled:
             leaf.tag = _tag_in_place(before, leaf, after)
     _join_subjects(found)
+    for before, leaf, after in _neighbours(found):
+        if leaf.text in lexicon.PROPERTY_ENDINGS and after.text in ("like", "as", "in") and before.index >= 0:
+            leaf.tag = "VBN"  # "a knocker shaped like a wolf"
+            before.tag = noun_tag(before) if words.is_noun(before.text) else before.tag
     for position, leaf in enumerate(found):
         if leaf.text in lexicon.CLAUSE_PREPOSITIONS and leaf.tag == "IN" and _clause_follows(found, position):
             leaf.tag = "WRB"
@@ -111,6 +115,8 @@ def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
 
 def _function_word(before: Leaf, leaf: Leaf, after: Leaf, noun_follows: bool) -> str | None:
     text = leaf.text
+    if text == "can" and before.tag in ("DT", "JJ"):
+        return "NN"
     if text == "dozen" and noun_follows:
         return "CD"
     if text in lexicon.PARTICLES and after.tag in DETERMINERS:

@@ -62,6 +62,34 @@ _STROKES = str.maketrans(
     {"ł": "l", "ø": "o", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss", "ð": "d", "þ": "th"}
 )
 _TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
+# Things that are asked for after the style has begun, beside those of `lexicon`.
+_LATE = word_set(
+    "plant insect animal creature vehicle machine weapon jewelry jewellery pearl coral gem jewel gemstone "
+    "diamond ruby emerald sapphire amulet pendant tiara ribbon lace bow corset collar belt buckle button "
+    "zipper pocket sleeve legging trousers pants shorts vest blouse blazer kimono hanfu sari turban veil "
+    "bandana bonnet beret cap hairpin hairband headband visor gauntlet cuirass breastplate pauldron shield "
+    "spear axe dagger knife hammer arrow gun rifle pistol cannon staff wand scythe whip gear cog pipe wire "
+    "cable antenna tentacle scale spike fur mane hoof paw snout fang tusk antler beak fin whisker finger arm "
+    "leg foot head neck shoulder chest breast belly stomach waist hip thigh knee nose cheek chin jaw forehead "
+    "eyebrow eyelash eyeliner lipstick nail body muscle bone rib abs cloth clothes clothing apron overalls "
+    "sandal slipper boots stocking tights bikini swimsuit lingerie underwear motorcycle tram taxi van jeep "
+    "tank helicopter airship satellite submarine yacht raft canoe kayak sailboat anchor barrel crate pot pan "
+    "plate spoon fork jar teapot kettle mug tray basket noodle pancake pizza sandwich cookie cupcake donut "
+    "chocolate candy honey milk juice rice salad steak sausage vegetable tomato potato carrot onion pepper "
+    "corn garlic herb spice berry blueberry cherry peach pear orange pineapple watermelon melon coconut "
+    "avocado nut seed acorn wheat bamboo palm willow birch fern bush hedge reed cactus succulent lotus lily "
+    "tulip daisy sunflower orchid dandelion lavender poppy pebble boulder brick tile marble pillar column "
+    "arch dome gate wall floor ceiling roof chimney attic basement cellar hallway tunnel alleyway sidewalk "
+    "pavement highway railway track station platform airport runway skyscraper building mansion palace "
+    "fortress hut barn windmill mill farm vineyard orchard pond swamp marsh stream creek spring shore coast "
+    "reef dune glacier iceberg crater ridge peak summit plain prairie savanna tundra grove wood thicket "
+    "undergrowth foliage canopy trunk stump log twig thorn pollen spore firefly ember ash dust debris rubble "
+    "toy doll puppet balloon confetti gift cake letter envelope scroll parchment newspaper notebook quill pen "
+    "globe telescope microscope compass hourglass potion flask cauldron crystal orb throne altar coffin tomb "
+    "grave tombstone cross chandelier lamp torch bonfire fireplace furnace stove oven refrigerator sink "
+    "bathtub shower toilet towel rug cushion stool armchair bookcase bookshelf drawer cabinet closet dresser "
+    "television tv monitor keyboard radio robot droid poster sign billboard vending crowd passerby"
+)
 _SMALL = word_set("the of a an and in on at to for with from is no")  # small in titles
 _PARTICLES = word_set("van von de da di del della der den du la le el al bin the")
 
@@ -127,12 +155,14 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
     """
     head = nouns[-1]
     one = words.singular(head)
-    if len(nouns) == 1 and one in style_words.GENRES:
+    if one in style_words.GENRES and (len(nouns) == 1 or not words.is_seen(one)):
         return True
     if (before, one) in style_words.LIST_STYLE_PAIRS.get(before, ()):
         return True  # "book cover"
     before = nouns[-2] if len(nouns) > 1 else ""
     part = bool(before) and words.is_seen(before)  # "power lines", "newspaper clippings"
+    if one in style_words.PUBLICATIONS:
+        return True  # "food magazine"
     if (head in style_words.LIST_STYLE or one in style_words.LIST_STYLE) and not part:
         return True  # "fine line"
     if head.endswith(_TERM_ENDINGS) and not (words.is_known(head) and not head.endswith("ism")):
@@ -143,6 +173,20 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
     if visible or not head.isascii():
         return False  # "smile", "campfire"
     return words.is_abstract(head) and not part and (len(nouns) > 1 or head == one)
+
+
+def is_common(noun: str) -> bool:
+    """Whether a bare lower-case noun is one of those that prompts ask for, also late: "red hair", "campfire"."""
+    one = words.singular(noun)
+    common = (
+        lexicon.NOUNS,
+        lexicon.ANIMATES,
+        lexicon.SETTINGS,
+        style_words.VISIBLE,
+        lexicon.ING_NOUNS,
+        _LATE,
+    )
+    return any(one[at:] in nouns for nouns in common for at in (0, *range(3, len(one) - 2)))
 
 
 def _plain(text: str) -> str:
@@ -158,8 +202,10 @@ def is_title(texts: Sequence[str], capitals: Sequence[bool]) -> bool:
 
     capitals: whether each began with a capital, in a prompt of small letters.
     """
+    if len(texts) == 1:
+        return capitals[0] and not words.is_known(texts[0]) and words.singular(texts[0]) not in lexicon.NOUNS
     own = [capital for text, capital in zip(texts, capitals, strict=True) if text not in _SMALL]
-    return len(texts) > 1 and len(own) > 0 and all(own) and capitals[0] and not words.is_thing(texts[-1])
+    return len(own) > 0 and all(own) and capitals[0] and not words.is_thing(texts[-1])
 
 
 def _is_nameish(word: str) -> bool:

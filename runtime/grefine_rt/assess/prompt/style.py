@@ -38,6 +38,7 @@ class Style:
         self.words = {word for word, text in enumerate(lower) if style_words.is_style(text)} | self.phrases
         self.things_before = False  # in an earlier segment
         self.artists = False  # the segment before ended with one
+        self.turned = False  # from things to style: few things come later
 
     def sorted(self, items: list[Chunk]) -> list[Chunk]:
         """The items of a segment with their style, carriers and exclusions marked."""
@@ -46,6 +47,7 @@ class Style:
                 item.style = bool(item.nouns)
                 self.dropped.update(item.words)
             self.artists = True
+            self.turned = self.turned or self.things_before
             self._plain_words(items)
             return items
         self._cut_likenesses(items)
@@ -54,6 +56,8 @@ class Style:
         self._mark(items)
         self._plain_words(items)
         self._drop_leftovers(items)
+        if self.things_before and not any(item.nouns for item in items):
+            self.turned = self.turned or any(set(item.words) & self.dropped for item in items)
         self.things_before = self.things_before or any(item.nouns for item in items)
         return items
 
@@ -66,9 +70,8 @@ class Style:
         texts = [self.lower[word] for word in members]
         if names.are_makers(texts):
             return True
-        if len(members) == 3 and self.lower[members[1]] == "on":  # "ink on paper"
-            medium, ground = self.lower[members[0]], self.lower[members[2]]
-            return medium in style_words.MEDIA and ground in style_words.GROUNDS
+        if len(members) in (3, 4) and texts[1] == "on" and texts[0] in style_words.MEDIA:
+            return texts[-1] in style_words.GROUNDS  # "ink on rice paper"
         if self.things_before and names.is_title(texts, [word in self.capitals for word in members]):
             return True
         if (
@@ -250,9 +253,9 @@ class Style:
         if not (alone and self.things_before):
             return False
         nouns = [self.lower[word] for word in item.nouns]
-        return names.may_be_name(texts, lenient=False) or names.is_term(
-            nouns, texts[-2] if len(texts) > 1 else ""
-        )
+        before = texts[-2] if len(texts) > 1 else ""
+        late = self.turned and not names.is_common(nouns[-1])
+        return late or names.may_be_name(texts, lenient=False) or names.is_term(nouns, before)
 
     def _styled(self, item: Chunk) -> bool:
         """Whether a noun phrase names a style, a camera and the like."""

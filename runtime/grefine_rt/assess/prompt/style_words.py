@@ -59,6 +59,11 @@ LIST_STYLE = word_set(
     "masterwork showcase series edition portfolio commission reference turnaround cutout decal print "
     "backlight keylight fisheye crop framing viewpoint viewfinder sculpt retouch shoot photoshoot"
 )
+# What is printed and read: style as an item of a list, whatever it is about ("food magazine").
+PUBLICATIONS = word_set(
+    "magazine cookbook editorial catalog catalogue lookbook storybook picturebook artbook webtoon manga "
+    "manhwa manhua comic comicbook encyclopedia textbook almanac zine photoshoot storyboard moodboard"
+)
 # The same in pairs only: a "power line" is a thing.
 LIST_STYLE_PAIRS = phrase_table(
     "ink wash,riot game,book cover,album cover,magazine cover,record cover,trading card,greeting card,"
@@ -89,6 +94,8 @@ STYLE_ADJECTIVES = word_set(
     "hyperreal photoreal backlit overhead desaturated maximalist orthographic panoramic cropped"
 )
 STYLE_PHRASES = phrase_table(
+    "substance painter,substance designer,marvelous designer,after effects,clip studio paint,paint tool sai,"
+    "corel painter,affinity designer,speed tree,world machine,3 ds max,3ds max,adobe illustrator,"
     "die cut,metal gear solid,metal gear,attack on titan,game of thrones,breath of the wild,"
     "spirited away,wallace and gromit,studio ghibli,sub surface,medium format,"
     "large format,heavy metal magazine,rembrandt lighting,f number,"
