@@ -132,7 +132,8 @@ VERBS = word_set(
     "climb fall grow burn bloom flow crash roar howl bark hunt chase follow guard face point reach swing "
     "sail soar perch loom tower argue glide gallop march kneel pray meditate hover orbit descend emerge "
     "flee hide wander stroll travel drive pull push throw catch kick cast pour cook feed fight attack "
-    "mend"
+    "mend graze nibble huddle gather squat cower bask doze nap bounce roll slide balance crawl creep "
+    "dive splash pose salute bow wrestle race compete stride march"
 )
 PREPOSITIONS = word_set(
     "above below beside besides behind near inside outside under underneath beneath over on in at by "
@@ -238,7 +239,7 @@ ANIMATES = word_set(
 # Groups: in "a group of people" the people are the noun.
 GROUPS = word_set(
     "group pair bunch lot couple set kind type sort number variety series piece dozen lots hundred "
-    "thousand stack pile row herd flock crowd swarm heap cluster"
+    "flight thousand stack pile row herd flock crowd swarm heap cluster"
 )
 # What makes the noun before it a property: "rainbow colored", "heart shaped".
 PROPERTY_ENDINGS = word_set("colored coloured shaped themed sized patterned flavored flavoured")

@@ -64,6 +64,7 @@ _STROKES = str.maketrans(
 _TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
 # Things that are asked for after the style has begun, beside those of `lexicon`.
 _LATE = word_set(
+    "gown tunic halo scepter sceptre countertop gazebo pavilion candelabra hieroglyph idol relic artifact "
     "plant insect animal creature vehicle machine weapon jewelry jewellery pearl coral gem jewel gemstone "
     "diamond ruby emerald sapphire amulet pendant tiara ribbon lace bow corset collar belt buckle button "
     "zipper pocket sleeve legging trousers pants shorts vest blouse blazer kimono hanfu sari turban veil "

@@ -14,6 +14,13 @@ from grefine_rt.assess.prompt.chunks import Chunk
 from grefine_rt.assess.prompt.leaf import BE, DETERMINERS, NEGATION
 
 _YEARS = re.compile(r"(?:1\d|20)\d\ds?|\d0s|\d+(?:st|nd|rd|th)|\d+-?bit", re.ASCII)
+_SEEN = (
+    lexicon.COLOURS
+    | lexicon.METALS
+    | words.word_set(
+        "neon wooden wood marble glass stone leather silk velvet lace crystal iron brass ceramic wool"
+    )
+)
 _SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"} - {
     "CD"
 }
@@ -38,10 +45,42 @@ class Style:
         self.words = {word for word, text in enumerate(lower) if style_words.is_style(text)} | self.phrases
         self.things_before = False  # in an earlier segment
         self.artists = False  # the segment before ended with one
+        self.doubtful: list[Chunk] = []  # the latest segments, as far as their nouns may be style
         self.turned = False  # from things to style: few things come later
 
     def sorted(self, items: list[Chunk]) -> list[Chunk]:
-        """The items of a segment with their style, carriers and exclusions marked."""
+        """The items of a segment with their style, carriers and exclusions marked.
+
+        Where style begins, uncommon nouns right before it are style as well: "fresco, by giotto".
+        """
+        things_before = self.things_before
+        items = self._sorted(items)
+        if not things_before:
+            return items
+        if not any(item.nouns for item in items):
+            for item in self.doubtful if self.turned else ():
+                item.style = True
+                self._plain_words([item])
+            self.doubtful = []
+        elif len(items) == 1 and self._is_doubtful(items[0]):
+            self.doubtful.append(items[0])
+        else:
+            self.doubtful = []
+        return items
+
+    def _is_doubtful(self, item: Chunk) -> bool:
+        """Whether a lone noun of a list is one that prompts seldom ask for. A plural is seldom style."""
+        head = self.lower[item.nouns[-1]]
+        if self._is_seen(item):
+            return False
+        single = self.tags[item.nouns[-1]] != "NNS" and words.singular(head) == head
+        return item.kind == "NP" and single and self.is_bare(item) and not names.is_common(head)
+
+    def _is_seen(self, item: Chunk) -> bool:
+        """Whether a colour or a material makes a noun a thing: "red gown", "marble countertop"."""
+        return any(self.lower[word] in _SEEN for word in item.words[:-1])
+
+    def _sorted(self, items: list[Chunk]) -> list[Chunk]:
         if self._is_name_or_style(items):
             for item in items:
                 item.style = bool(item.nouns)
@@ -254,7 +293,7 @@ class Style:
             return False
         nouns = [self.lower[word] for word in item.nouns]
         before = texts[-2] if len(texts) > 1 else ""
-        late = self.turned and not names.is_common(nouns[-1])
+        late = self.turned and not self._is_seen(item) and not names.is_common(nouns[-1])
         return late or names.may_be_name(texts, lenient=False) or names.is_term(nouns, before)
 
     def _styled(self, item: Chunk) -> bool:

@@ -75,6 +75,7 @@ LIST_STYLE_PAIRS = phrase_table(
     "splash page,book page,comic page,manga page,comic strip,comic panel,manga panel,vhs tape,"
     "film reel,film roll,film strip,contact sheet,gelatin silver,wet collodion,glass plate,"
     "color wheel,color scheme,color palette,paint stroke,board game,card game,mobile game,pc game,"
+    "sticker sheet,sprite sheet,children's book,kids book,kid's book,black humor,dark humor,story book,"
     "console game,indie game,graphic novel,light novel,visual novel,pulp magazine,fashion magazine,"
     "stock image,stock photo,beauty dish,ring light,soft box,light setup,hard light,low light,"
     "flat light,back light,side light,split light,top light,warm light,cool light,key light,rim lights,"
@@ -96,6 +97,7 @@ STYLE_ADJECTIVES = word_set(
 STYLE_PHRASES = phrase_table(
     "substance painter,substance designer,marvelous designer,after effects,clip studio paint,paint tool sai,"
     "corel painter,affinity designer,speed tree,world machine,3 ds max,3ds max,adobe illustrator,"
+    "path tracing,day of the dead,hand drawn,hand painted,hand made,electron microscope,photo real,"
     "die cut,metal gear solid,metal gear,attack on titan,game of thrones,breath of the wild,"
     "spirited away,wallace and gromit,studio ghibli,sub surface,medium format,"
     "large format,heavy metal magazine,rembrandt lighting,f number,"
