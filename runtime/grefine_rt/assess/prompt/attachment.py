@@ -320,8 +320,8 @@ class _Builder(Climber):
         if state.finite or state.root is None or state.noun is None or state.root == state.noun:
             return False
         does = words.singular(self.lower[state.root]) in lexicon.ANIMATES
-        link = self.tree.links.get(state.noun)
-        has = bool(link) and self.tree.parent[link[0]] == state.root and self.lower[link[0]] in ("with", "in")
+        link = self.tree.links.get(state.noun) or [state.noun]
+        has = self.lower[link[0]] in ("with", "in") and self.tree.parent[link[0]] == state.root
         return (does or has) and words.singular(self.lower[item.nouns[-1]]) not in lexicon.ANIMATES
 
     def _is_deed(self, word: int) -> bool:

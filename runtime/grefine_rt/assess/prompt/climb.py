@@ -60,7 +60,13 @@ class Climber:
         place: the words of the place, which is the noun's own in "with a stick in its mouth".
         """
         link = self.tree.links.get(noun)
-        if not link or self.lower[link[0]] not in ("with", "to"):
+        if not link or self.lower[link[0]] == "of":
+            return noun
+        owned = any(
+            self.tree.parent[word] == noun and self.tree.tags[word] == "PRP$"
+            for word in range(link[-1], noun)
+        )  # "carries a fish in its talons over a river"
+        if not owned and self.lower[link[0]] not in ("with", "to"):
             return noun
         if any(self.tree.tags[word] == "PRP$" for word in place):
             return noun

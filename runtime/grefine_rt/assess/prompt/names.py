@@ -64,6 +64,15 @@ _STROKES = str.maketrans(
 _TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
 # Things that are asked for after the style has begun, beside those of `lexicon`.
 _LATE = word_set(
+    "shrine monastery mosque synagogue cathedral chapel pyramid sphinx obelisk monument memorial arena "
+    "amphitheater theater theatre cinema hotel motel inn tavern pub diner bakery pharmacy store mall plaza "
+    "boulevard avenue lane bazaar playground carousel greenhouse terrace porch deck veranda aqueduct dam canal "
+    "lagoon bay cove oasis moor bog geyser skull corpse carcass egg nest web cocoon hive cage trap net hook "
+    "wheel engine propeller sail mast oar saddle bridle carriage wagon cart sleigh sled stroller wheelchair "
+    "backpack suitcase purse handbag wallet briefcase watch bandage patch chopstick platter bookshop kiosk "
+    "booth stall bandstand podium ladder scaffold crane bulldozer tractor truck trailer caravan campervan "
+    "trophy coin banknote treasure chest dice card chessboard puzzle keyboard microphone saxophone trumpet "
+    "flute harp cello accordion banjo harmonica tambourine turntable jukebox gramophone typewriter "
     "gown tunic halo scepter sceptre countertop gazebo pavilion candelabra hieroglyph idol relic artifact "
     "plant insect animal creature vehicle machine weapon jewelry jewellery pearl coral gem jewel gemstone "
     "diamond ruby emerald sapphire amulet pendant tiara ribbon lace bow corset collar belt buckle button "

@@ -5,15 +5,14 @@ Such a phrase becomes plain words (`Chunk` of kind X) that are left out of the p
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Sequence
 
 from grefine_rt.assess.prompt import lexicon, names, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk
-from grefine_rt.assess.prompt.leaf import BE, DETERMINERS, NEGATION
+from grefine_rt.assess.prompt.exclusions import Exclusions
+from grefine_rt.assess.prompt.leaf import DETERMINERS
 
-_YEARS = re.compile(r"(?:1\d|20)\d\ds?|\d0s|\d+(?:st|nd|rd|th)|\d+-?bit", re.ASCII)
 _SEEN = (
     lexicon.COLOURS
     | lexicon.METALS
@@ -27,19 +26,17 @@ _SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUO
 _FUNCTION_TAGS = {"IN", "TO", "PRP"}
 
 
-class Style:
+class Style(Exclusions):
     """Sorts the segments of one prompt, first to last.
 
-    `dropped`: words left out of the texts. `layouts`: words of "in the background" and the like, one list for each.
+    `dropped`: words left out of the texts.
+    `capitals`: words with a capital in a text of small letters.
+    `layouts`: words of "in the background" and the like, one list for each.
     """
 
-    def __init__(
-        self, lower: Sequence[str], tags: list[str], dropped: set[int], capitals: set[int] = frozenset()
-    ) -> None:
+    def __init__(self, lower: Sequence[str], tags: list[str], dropped: set[int], capitals: set[int]) -> None:
+        super().__init__(lower, tags, dropped)
         self.capitals = capitals
-        self.lower = lower
-        self.tags = tags
-        self.dropped = dropped
         self.layouts: list[list[int]] = []
         self.phrases = words.positions_of(style_words.STYLE_PHRASES, lower)
         self.words = {word for word, text in enumerate(lower) if style_words.is_style(text)} | self.phrases
@@ -91,7 +88,7 @@ class Style:
             return items
         self._cut_likenesses(items)
         items = self._merge_carriers(items)
-        self._exclude(items)
+        self.exclude(items)
         self._mark(items)
         self._plain_words(items)
         self._drop_leftovers(items)
@@ -111,7 +108,10 @@ class Style:
             return True
         if len(members) in (3, 4) and texts[1] == "on" and texts[0] in style_words.MEDIA:
             return texts[-1] in style_words.GROUNDS  # "ink on rice paper"
-        if self.things_before and names.is_title(texts, [word in self.capitals for word in members]):
+        capitals = [word in self.capitals for word in members]
+        if self.artists and all(capitals) and 2 <= len(members) <= 4:
+            return True  # "by kilian eng, Olly Moss"
+        if self.things_before and names.is_title(texts, capitals):
             return True
         if (
             not self.things_before
@@ -135,12 +135,6 @@ class Style:
             if at >= 0:
                 self.dropped.update(item.nouns[: at + 1])
                 item.nouns = item.nouns[at + 1 :]
-
-    def is_bare(self, item: Chunk) -> bool:
-        """Whether a noun phrase has neither article nor number."""
-        return not any(
-            self.tags[word] in DETERMINERS and not _YEARS.fullmatch(self.lower[word]) for word in item.words
-        )
 
     def _texts(self, item: Chunk) -> list[str]:
         return [self.lower[word] for word in item.words]
@@ -193,48 +187,6 @@ class Style:
         if carrier and len(rest) > 1 and link[0] in style_words.CARRIER_VERBS and rest[1].kind == "NP":
             return carrier, rest.popleft().words
         return None
-
-    # --- exclusions ---
-
-    def _exclude(self, items: Sequence[Chunk]) -> None:
-        """Mark as style what the prompt says is not there: "no people", "not wearing a hat or gloves"."""
-        scope = ""  # "next": what comes is excluded; "more": so is what a conjunction adds; "pronoun"
-        for position, item in enumerate(items):
-            text = self.lower[item.words[0]]
-            tag = self.tags[item.words[0]]
-            follower = items[position + 1] if position + 1 < len(items) else None
-            if item.nouns:
-                own = text == "no" or any(self.lower[word] == "without" for word in item.prepositions)
-                item.style = own or scope == "next"
-                scope = "more" if item.style else ""
-            elif tag == NEGATION:
-                self.dropped.update(item.words)
-                if follower is not None and not follower.nouns:
-                    self._drop_copula(items[:position])
-                scope = "next"
-            elif item.kind == "CC" and scope == "more":
-                bare = follower is not None and follower.kind != "PP" and self.is_bare(follower)
-                scope = "next" if text in ("or", "nor") or (text == "and" and bare) else ""
-                self.dropped.update(item.words if scope else [])
-            elif scope == "next" and (item.kind == "V" or tag.startswith(("JJ", "RB"))):
-                self.dropped.update(item.words)
-                scope = "more" if tag.startswith("JJ") else "next"
-            elif text in lexicon.NOBODY:
-                self.dropped.update(item.words)
-                if position and self.tags[items[position - 1].words[-1]] in ("IN", "WRB"):
-                    self.dropped.update(items[position - 1].words)
-                scope = "pronoun"
-            elif scope == "pronoun" and (item.kind == "V" or tag in ("IN", "PRP")):
-                self.dropped.update(item.words)
-            else:
-                scope = ""
-
-    def _drop_copula(self, items: Sequence[Chunk]) -> None:
-        for item in reversed(items):
-            text = self.lower[item.words[0]]
-            if item.nouns or (text not in BE and text not in lexicon.RELATIVES):
-                return
-            self.dropped.update(item.words)
 
     # --- style, layout, artists ---
 
@@ -293,7 +245,7 @@ class Style:
             return False
         nouns = [self.lower[word] for word in item.nouns]
         before = texts[-2] if len(texts) > 1 else ""
-        late = self.turned and not self._is_seen(item) and not names.is_common(nouns[-1])
+        late = self.turned and self._is_doubtful(item)
         return late or names.may_be_name(texts, lenient=False) or names.is_term(nouns, before)
 
     def _styled(self, item: Chunk) -> bool:

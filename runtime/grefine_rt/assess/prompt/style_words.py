@@ -13,7 +13,7 @@ from grefine_rt.assess.prompt.words import phrase_table, singular, word_set
 CARRIERS = word_set(
     "photo photograph picture painting image drawing illustration view scene close-up closeup portrait "
     "sketch render rendering shot artwork poster watercolor watercolour selfie snapshot depiction still "
-    "cartoon collage art fanart logo icon sticker screenshot frame print visual etching engraving "
+    "cartoon collage art fanart logo icon sticker screenshot print visual etching engraving "
     "lithograph woodcut linocut doodle panorama headshot screencap footage infographic blueprint diagram "
     "mockup gouache emoji photocopy"
 )
@@ -75,7 +75,8 @@ LIST_STYLE_PAIRS = phrase_table(
     "splash page,book page,comic page,manga page,comic strip,comic panel,manga panel,vhs tape,"
     "film reel,film roll,film strip,contact sheet,gelatin silver,wet collodion,glass plate,"
     "color wheel,color scheme,color palette,paint stroke,board game,card game,mobile game,pc game,"
-    "sticker sheet,sprite sheet,children's book,kids book,kid's book,black humor,dark humor,story book,"
+    "full frame,film frame,movie frame,still frame,freeze frame,animation frame,sticker sheet,"
+    "sprite sheet,children's book,kids book,kid's book,black humor,dark humor,story book,"
     "console game,indie game,graphic novel,light novel,visual novel,pulp magazine,fashion magazine,"
     "stock image,stock photo,beauty dish,ring light,soft box,light setup,hard light,low light,"
     "flat light,back light,side light,split light,top light,warm light,cool light,key light,rim lights,"
@@ -185,5 +186,6 @@ _CAMERA_FIGURE = re.compile(r"\d+(?:mm|k|p|fps)|f/\d+(?:\.\d+)?", re.ASCII)
 
 
 def is_style(word: str) -> bool:
-    """Whether a lower-case word is one of style, quality or camera by itself ("masterpiece", "8k", "f/1.8")."""
+    """Whether a lower-case word is one of style, quality or camera by itself ("masterpiece", "8k","
+    " "f/1.8")."""
     return word in _STYLE_WORDS or singular(word) in _STYLE_WORDS or bool(_CAMERA_FIGURE.fullmatch(word))
