@@ -219,7 +219,7 @@ def test_a_package_that_is_not_there_is_one_clear_sentence(monkeypatch):
 
 @pytest.mark.parametrize("accept", ["regions", "off"])
 def test_the_command_prints_and_writes(accept, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(harm.Refiner, "load", lambda *_: Refiner(fake_bundle.Bundle()))  # type: ignore[attr-defined]
+    monkeypatch.setattr(Refiner, "load", lambda *_: Refiner(fake_bundle.Bundle()))
     face = np.zeros((64, 64, 3), np.uint8)
     monkeypatch.setattr(harm, "photographs", lambda limit: iter([("a", face, "a cat")][:limit]))
     file = tmp_path / "harm.json"

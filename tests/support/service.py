@@ -54,7 +54,7 @@ def serving(refiner=None, limits=None, token=None, **options):
     try:
         until(lambda: server.started)
         with httpx.Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=60) as client:
-            client.server, client.port, client.thread = server, socket.getsockname()[1], thread  # type: ignore[attr-defined]  # type: ignore[attr-defined]  # type: ignore[attr-defined]
+            client.server, client.port, client.thread = server, socket.getsockname()[1], thread  # type: ignore[attr-defined]
             yield client
     finally:
         server.should_exit = True
