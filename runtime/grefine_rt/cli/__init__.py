@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from grefine_rt import __version__
-from grefine_rt.cli import assess, bench, bundle, doctor, engine, evaluate, refine, serve
+from grefine_rt.cli import assess, batch, bench, bundle, doctor, engine, evaluate, refine, serve
 from grefine_rt.cli.output import FAILED, one_line_failures, say, terminate
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(one_line_failures(refine.refine))
 app.command()(one_line_failures(assess.assess))
+app.command()(one_line_failures(batch.batch))
 app.command()(one_line_failures(evaluate.evaluate))
 app.command()(one_line_failures(bench.bench))
 app.command()(one_line_failures(serve.serve))
