@@ -60,13 +60,8 @@ def serving(refiner=None, limits=None, token=None, **options):
     thread.start()
     try:
         until(lambda: server.started)
-<<<<<<< HEAD
-        with httpx.Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=60) as client:
-            client.server, client.port, client.thread = server, socket.getsockname()[1], thread  # type: ignore[attr-defined]
-=======
         with Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=60) as client:
             client.server, client.port = server, socket.getsockname()[1]
->>>>>>> service
             yield client
     finally:
         server.should_exit = True
