@@ -8,7 +8,7 @@ import sys
 import types
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -219,7 +219,7 @@ class Comfy:
         clone = type(
             node.__name__, (node,), {}
         )  # ComfyUI executes a clone, so nothing can be kept on the class
-        values = clone.execute(**given).args
+        values = clone.execute(**given).args  # type: ignore[attr-defined]
         assert len(values) == len(schema.outputs)
         for output, value in zip(schema.outputs, values, strict=True):
             assert output.check(value), (output.id, value)
