@@ -41,6 +41,13 @@ class Slow(fake_bundle.Bundle):
         self.engines["restore_step"]._function = slowly
 
 
+class Client(httpx.Client):
+    """A client that knows its service: uvicorn's server and the port."""
+
+    server: uvicorn.Server
+    port: int
+
+
 @contextmanager
 def serving(refiner=None, limits=None, token=None, **options):
     """A client of a running service; `client.server` is uvicorn's."""
@@ -53,8 +60,8 @@ def serving(refiner=None, limits=None, token=None, **options):
     thread.start()
     try:
         until(lambda: server.started)
-        with httpx.Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=60) as client:
-            client.server, client.port, client.thread = server, socket.getsockname()[1], thread
+        with Client(base_url=f"http://127.0.0.1:{socket.getsockname()[1]}", timeout=60) as client:
+            client.server, client.port = server, socket.getsockname()[1]
             yield client
     finally:
         server.should_exit = True

@@ -42,6 +42,7 @@ def assess(
     from grefine_rt.assessor import Assessor
     from grefine_rt.cli import pictures
     from grefine_rt.plan.make import make_plan, shown
+    from grefine_rt.plan.reasons import cost_reasons
     from grefine_rt.report import answers
     from grefine_rt.report.report import ReportData
 
@@ -73,7 +74,7 @@ def assess(
                 image=picture.to_pil(),
                 before=result,
                 mask=plan.mask if plan else None,
-                reasons=plan.reasons if plan else (),
+                reasons=(*plan.reasons, *cost_reasons(plan)) if plan else (),
                 timings=timings,
                 about=pictures.about(assessor, image) | answers.domain_fact(result),
                 notes=notes,
@@ -117,6 +118,7 @@ def _show(
     result: "Assessment", plan: "RefinePlan | None", timings: dict[str, float], written: list[Path]
 ) -> None:
     from grefine_rt.cli import pictures
+    from grefine_rt.plan.reasons import cost_reasons
 
     out = console()
     out.print(pictures.scores_table(result))
@@ -126,7 +128,7 @@ def _show(
         out.print(result.domain.picture_sentence, soft_wrap=True)
     if plan is not None:
         out.print("Refining would do this:")
-        for reason in plan.reasons:
+        for reason in (*plan.reasons, *cost_reasons(plan)):
             out.print(f"- {reason}", soft_wrap=True)
     out.print(f"\n{pictures.time_line(timings)}", soft_wrap=True)
     for path in written:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from grefine_rt.cli import pictures
 from grefine_rt.cli.output import console
 from grefine_rt.plan.change import alternatives
-from grefine_rt.plan.reasons import cost_words
+from grefine_rt.plan.reasons import cost_reasons, cost_words
 from grefine_rt.report import answers
 from grefine_rt.report.report import ReportData
 
@@ -28,6 +28,7 @@ def plan_json(
     before: Assessment,
     plan: RefinePlan,
     costs: PlanCosts | None,
+    notes: tuple[str, ...],
 ) -> dict[str, object]:
     """What is known before anything is drawn; `crops` where stage 1 does not work on the whole picture; `tflop`, and
     what other options would make of it, where the bundle says what its graphs cost."""
@@ -43,16 +44,24 @@ def plan_json(
         "phrases": answers.phrases_json(before),
         **answers.domain_json(before),
         "mask": answers.mask_json(plan),
+        "reasons": list(plan.reasons),
+        "notes": list(notes),
         "plan": answers.steps_json(plan, costs),
     }
 
 
 def result_json(
-    refiner: Refiner, image: Path, output: Path, told: Prompted, result: RefineResult
+    refiner: Refiner,
+    image: Path,
+    output: Path,
+    told: Prompted,
+    result: RefineResult,
+    notes: tuple[str, ...],
 ) -> dict[str, object]:
     """Everything about a run."""
     return {
-        **plan_json(refiner, image, told, result.before, result.plan, result.costs),
+        **plan_json(refiner, image, told, result.before, result.plan, result.costs, notes),
+        "summary": result.summary,
         "output": str(output),
         "seed": result.seed,
         "after": answers.scores_json(result.after),
@@ -78,6 +87,7 @@ def write_more(
     return written + outputs.write_report(
         ReportData(
             prompt=prompt,
+            summary=result.summary,
             image=picture.to_pil(),
             before=result.before,
             result=result.image,
@@ -92,7 +102,7 @@ def write_more(
                 if stage2_steps
                 else "skipped",
                 "regions": len(plan.boxes),
-                "prompt": plan.prompt,
+                "prompt as drawn": plan.prompt,
                 **({} if costs is None else {"compute": cost_words(costs)}),
             },
             reasons=plan.reasons,
@@ -103,26 +113,33 @@ def write_more(
     )
 
 
-def show(result: RefineResult, written: list[Path], stderr: bool) -> None:
-    """For people: scores, phrases, reasons, time, files."""
+def show(result: RefineResult, written: list[Path], notes: tuple[str, ...], stderr: bool) -> None:
+    """For people: the summary, scores, phrases, reasons, notes, costs, time, files."""
     out = console(stderr)
+    out.print(result.summary, soft_wrap=True)
     out.print(pictures.scores_table(result.before, result.after))
     if result.before.phrases:
         out.print(pictures.phrases_table(result.before, result.after))
     for reason in result.plan.reasons:
         out.print(f"- {reason}", soft_wrap=True)
+    for note in notes:
+        out.print(f"note: {note}", soft_wrap=True)
+    if result.costs is not None:
+        out.print(f"It took {cost_words(result.costs)}.", soft_wrap=True)
     out.print(f"\n{pictures.time_line(result.timings)}", soft_wrap=True)
     for path in written:
         out.print(f"written: {path}", soft_wrap=True)
 
 
-def show_plan(before: Assessment, plan: RefinePlan) -> None:
+def show_plan(before: Assessment, plan: RefinePlan, notes: tuple[str, ...]) -> None:
     """For people: what would be done, and what options would make of its costs."""
     out = console()
     out.print(pictures.scores_table(before))
     if before.phrases:
         out.print(pictures.phrases_table(before))
-    for reason in plan.reasons:
+    for reason in (*plan.reasons, *cost_reasons(plan)):
         out.print(f"- {reason}", soft_wrap=True)
+    for note in notes:
+        out.print(f"note: {note}", soft_wrap=True)
     for option, tflop in alternatives(plan).items():
         out.print(f"  --{option.replace('_', '-')} makes it {tflop:.3g} TFLOP", soft_wrap=True)

@@ -85,7 +85,8 @@ class ReportData:
     reasons: why the plan is what it is, one sentence each.
     timings: milliseconds per part; a part named "total" is shown as the sum.
     about: names and values of what ran (bundle, device, seed, versions, ...).
-    notes: what a reader should know about the input, one sentence each.
+    notes: what a reader should know about the input and the result, one sentence each.
+    summary: all of it in one line, in plain words.
     """
 
     prompt: str
@@ -99,6 +100,7 @@ class ReportData:
     timings: Mapping[str, float] = field(default_factory=dict)
     about: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    summary: str = ""
 
 
 def render(data: ReportData) -> str:
@@ -118,6 +120,7 @@ def render(data: ReportData) -> str:
         (
             f"<header><p class=brand>grefine-rt</p><h1>{heading}</h1>",
             f"<blockquote dir=auto>{_text(data.prompt) or '<em>no prompt</em>'}</blockquote>",
+            f"<p class=summary dir=auto>{_text(data.summary)}</p>" if data.summary else "",
             _sentences(data.notes, "notes"),
             "</header>\n<main>\n<div class=top>",
             _viewer(image, result, data),
@@ -250,7 +253,7 @@ def _phrases(before: AssessmentLike, after: AssessmentLike | None) -> str:
         if after is not None:
             cells.append(f"<td data-name=after>{_badge(later) if later else '–'}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    titles = ["Where", "Phrase", "Noun", "Belongs to", "Noun score", "Phrase score"]
+    titles = ["Where", "Phrase", "Noun", "Belongs to", "Noun score, of 1", "Phrase score, of 1"]
     titles += ["Finding"] if after is None else ["Before", "After"]
     head = "".join(f"<th scope=col>{title}</th>" for title in titles)
     return (
