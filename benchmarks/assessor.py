@@ -20,7 +20,8 @@ import itertools
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,31 @@ _STYLES = (
     "warm color",
     "baroque style",
 )
+
+_VISION = {
+    "ViT-B/32": {"patch_size": 32},
+    "ViT-B/16": {"patch_size": 16},
+    "ViT-L/14": {
+        "patch_size": 14,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+    },
+}
+
+
+def _alternate(jobs: Mapping[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
+    """Seconds of each run of each job; one after the other, the order turned round every time."""
+    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    for job in jobs.values():
+        job()
+    for index in range(runs):
+        for name in list(jobs)[:: 1 if index % 2 else -1]:
+            start = time.perf_counter()
+            jobs[name]()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 def prompts() -> Iterator[str]:
@@ -81,12 +107,11 @@ def throughput(
     import torch
     from transformers import CLIPConfig, CLIPModel
 
-    from benchmarks.clip_overhead import VISION, alternate
     from grefine_export.clip_bundle import Batch, Source, write_bundle
     from grefine_export.models.clip_loading import at_size, surgery
 
     torch.set_num_threads(threads)
-    clip = at_size(CLIPModel(CLIPConfig(vision_config=VISION[model])).eval(), size)
+    clip = at_size(CLIPModel(CLIPConfig(vision_config=_VISION[model])).eval(), size)
     pixels = torch.randn(batch, 3, size, size)
     images = list(pictures(batch, (512, 512)))
     new = prompts()
@@ -112,7 +137,7 @@ def throughput(
                 ),
                 "Assessor, known prompts": lambda: list(assessor.assess_batch(images, known, batch=batch)),
             }
-            return alternate(jobs, runs)
+            return _alternate(jobs, runs)
 
 
 def word_tokenizer() -> object:

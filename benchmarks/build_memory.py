@@ -20,7 +20,8 @@ import onnx
 
 from grefine_rt.bundle.manifest import FileEntry
 from grefine_rt.bundle.store import find, read_manifest
-from grefine_rt.engine.tensorrt.build import EngineBuilder, Weights
+from grefine_rt.engine.tensorrt.build import EngineBuilder
+from grefine_rt.engine.tensorrt.weights import Weights
 from grefine_rt.files import sha256
 
 Kind = Literal["FP16", "FP16 stored, FP32 computed", "FP32"]

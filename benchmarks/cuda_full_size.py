@@ -56,8 +56,7 @@ def _ratios(found: Mapping[str, Any]) -> str:
     return f"ours {statistics.median(found['seconds']['ours']):.3f} s{peers}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command. Returns its exit status: 0 done, 1 a clear error."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -74,7 +73,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--width", type=float, default=1.0, help="below 1: narrower models, to try the script"
     )
-    given = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command. Returns its exit status: 0 done, 1 a clear error."""
+    given = _parser().parse_args(arguments)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         print(

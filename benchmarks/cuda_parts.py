@@ -41,10 +41,10 @@ from benchmarks.peer_models import clip_model
 from benchmarks.roofline import peaks
 from benchmarks.step_profile import LENGTH, by_operator, step_inputs
 from grefine_export import inpaint_bundle, pasd_bundle
+from grefine_export.choices import Precision, Weights
 from grefine_export.clip_bundle import Batch, Source, write_bundle
 from grefine_export.models.clip_loading import image_size, surgery
-from grefine_export.onnx.component import Precision, export_component
-from grefine_export.onnx.convert import Weights
+from grefine_export.onnx.component import export_component
 from grefine_export.onnx.cost import cost_at
 from grefine_export.onnx.step import InpaintStep, RestoreStep
 from grefine_export.vae_component import decode_job, encode_job
@@ -134,23 +134,8 @@ def sdxl(options: Options) -> dict[str, Any]:
     texts = [torch.from_numpy(rows).to(options.device, options.dtype) for rows in (context, pooled)]
     calls: dict[str, Any] = {"ours": Timed(ours, list(engines.values()))}
     for name in options.names:
-        pipeline = StableDiffusionXLInpaintPipeline(
-            vae=vae if name == "eager" else _twin(vae),
-            text_encoder=None,
-            text_encoder_2=None,
-            tokenizer=None,
-            tokenizer_2=None,
-            unet=unet if name == "eager" else _twin(unet),
-            scheduler=EulerDiscreteScheduler(
-                beta_start=0.00085,
-                beta_end=0.012,
-                beta_schedule="scaled_linear",
-                steps_offset=1,
-                timestep_spacing="leading",
-            ),
-        )
         calls[name] = diffusers_stage1(
-            pipeline,
+            _sdxl_pipeline(*((unet, vae) if name == "eager" else (_twin(unet), _twin(vae)))),
             side,
             name == "compiled",
             prompt_embeds=texts[0][1:],
@@ -160,6 +145,19 @@ def sdxl(options: Options) -> dict[str, Any]:
         )
     found |= _timed(calls, engines["step"], files["step"], options)
     return found | {"profile": profile}
+
+
+def _sdxl_pipeline(unet: Any, vae: Any) -> StableDiffusionXLInpaintPipeline:
+    """diffusers' pipeline for embeddings, with the schedule of `sdxl`."""
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        steps_offset=1,
+        timestep_spacing="leading",
+    )
+    texts = dict.fromkeys(("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"))
+    return StableDiffusionXLInpaintPipeline(unet=unet, vae=vae, scheduler=scheduler, **texts)
 
 
 def pasd(options: Options) -> dict[str, Any]:

@@ -46,12 +46,14 @@ def _number(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _mean(values: Iterable[float]) -> Measured:
+def mean(values: Iterable[float]) -> Measured:
+    """The mean, which of truths is a share."""
     row = list(values)
     return Measured(float(np.mean(row)) if row else None, len(row))
 
 
-def _quantile(values: Iterable[float], share: float = 0.5) -> Measured:
+def quantile(values: Iterable[float], share: float = 0.5) -> Measured:
+    """The value below which a share of the values lies; the median by default."""
     row = list(values)
     return Measured(float(np.quantile(row, share)) if row else None, len(row))
 
@@ -83,7 +85,7 @@ def perceptual_srcc(outcomes: Outcomes) -> Measured:
 
 
 def perceptual_map_auc(outcomes: Outcomes) -> Measured:
-    return _mean(o.seen.map_auc for o in outcomes if o.seen.map_auc is not None)
+    return mean(o.seen.map_auc for o in outcomes if o.seen.map_auc is not None)
 
 
 def alignment_auc(outcomes: Outcomes) -> Measured:
@@ -91,23 +93,23 @@ def alignment_auc(outcomes: Outcomes) -> Measured:
 
 
 def alignment_phrase_accuracy(outcomes: Outcomes) -> Measured:
-    return _mean(bool(o.seen.first_phrase) for o in _of(outcomes, "alignment"))
+    return mean(bool(o.seen.first_phrase) for o in _of(outcomes, "alignment"))
 
 
 def refine_rmse_reduction(outcomes: Outcomes) -> Measured:
-    return _quantile(_reductions(outcomes))
+    return quantile(_reductions(outcomes))
 
 
 def refine_alignment_success(outcomes: Outcomes) -> Measured:
-    return _mean(bool(repair.present) for repair in _repairs(outcomes, "alignment"))
+    return mean(bool(repair.present) for repair in _repairs(outcomes, "alignment"))
 
 
 def clean_skip_rate(outcomes: Outcomes) -> Measured:
-    return _mean(not outcome.redraws for outcome in _of(outcomes, "clean"))
+    return mean(not outcome.redraws for outcome in _of(outcomes, "clean"))
 
 
 def clean_psnr_db(outcomes: Outcomes) -> Measured:
-    return _quantile(repair.psnr for repair in _repairs(outcomes, "clean"))
+    return quantile(repair.psnr for repair in _repairs(outcomes, "clean"))
 
 
 def outside_mask_identical(outcomes: Outcomes) -> Measured:
@@ -122,11 +124,11 @@ def others_kept(outcomes: Outcomes) -> Measured:
 
 
 def perceptual_after(outcomes: Outcomes) -> Measured:
-    return _mean(repair.perceptual for repair in _repairs(outcomes))
+    return mean(repair.perceptual for repair in _repairs(outcomes))
 
 
 def alignment_after(outcomes: Outcomes) -> Measured:
-    return _mean(repair.alignment for repair in _repairs(outcomes))
+    return mean(repair.alignment for repair in _repairs(outcomes))
 
 
 def _reductions(outcomes: Outcomes) -> list[float]:
@@ -178,22 +180,22 @@ def details(outcomes: Outcomes) -> dict[str, Any]:
         "perceptual_srcc_without_misaligned": _correlation(srcc, aligned),
         "perceptual_srcc_ceiling": _ceiling(outcomes),
         "alignment_auc_all_categories": _alignment_auc(aligned, wrong),
-        "alignment_phrase_accuracy_worst_first": _mean(bool(o.seen.worst_phrase) for o in alignment),
-        "alignment_phrase_accuracy_mixed": _mean(bool(o.seen.first_phrase) for o in _of(outcomes, "mixed")),
-        "refine_rmse_reduction_lower_quartile": _quantile(_reductions(outcomes), 0.25),
-        "refine_rmse_reduction_upper_quartile": _quantile(_reductions(outcomes), 0.75),
-        "refine_alignment_success_before": _mean(
+        "alignment_phrase_accuracy_worst_first": mean(bool(o.seen.worst_phrase) for o in alignment),
+        "alignment_phrase_accuracy_mixed": mean(bool(o.seen.first_phrase) for o in _of(outcomes, "mixed")),
+        "refine_rmse_reduction_lower_quartile": quantile(_reductions(outcomes), 0.25),
+        "refine_rmse_reduction_upper_quartile": quantile(_reductions(outcomes), 0.75),
+        "refine_alignment_success_before": mean(
             bool(r.present_before) for r in _repairs(outcomes, "alignment")
         ),
-        "refine_alignment_success_mixed": _mean(bool(r.present) for r in _repairs(outcomes, "mixed")),
+        "refine_alignment_success_mixed": mean(bool(r.present) for r in _repairs(outcomes, "mixed")),
         "refine_others_kept": others_kept(outcomes),
-        "redraw_rate_local": _mean(outcome.redraws for outcome in local),
-        "redraw_rate_alignment": _mean(outcome.redraws for outcome in alignment),
-        "perceptual_before": _mean(outcome.seen.perceptual for outcome in outcomes),
+        "redraw_rate_local": mean(outcome.redraws for outcome in local),
+        "redraw_rate_alignment": mean(outcome.redraws for outcome in alignment),
+        "perceptual_before": mean(outcome.seen.perceptual for outcome in outcomes),
         "perceptual_after": perceptual_after(outcomes),
-        "alignment_before": _mean(outcome.seen.alignment for outcome in outcomes),
+        "alignment_before": mean(outcome.seen.alignment for outcome in outcomes),
         "alignment_after": alignment_after(outcomes),
-        "seconds_per_refine": _quantile(repair.seconds for repair in _repairs(outcomes)),
+        "seconds_per_refine": quantile(repair.seconds for repair in _repairs(outcomes)),
     }
     parts |= _by("perceptual_map_auc", perceptual_map_auc, local, "defect")
     parts |= _by("refine_rmse_reduction", refine_rmse_reduction, local, "defect")

@@ -158,7 +158,7 @@ def prompt(rng: random.Random) -> Any:
     text = _text(rng)
     check_prompt(text)
     phrases = prompt_phrases(text)
-    return emphasise(text, [phrase.text for phrase in phrases[:3]])
+    return emphasise(text, [phrase.shown for phrase in phrases[:3]])
 
 
 def options(rng: random.Random) -> Any:
@@ -263,6 +263,11 @@ def _value(rng: random.Random) -> Any:
     return rng.choice(values) if rng.random() < 0.8 else _tree(rng, 2)
 
 
+def peak_megabytes() -> float:
+    """The most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -276,6 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
     outcomes: Counter[tuple[str, str]] = Counter()
     slowest: dict[str, float] = {}
     wrong: list[str] = []
+    before = peak_megabytes()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for number in range(chosen.count):
@@ -296,9 +302,9 @@ def main(arguments: list[str] | None = None) -> int:
             slowest[kind] = max(slowest.get(kind, 0), spent)
             if spent > SECONDS:
                 wrong.append(f"{kind} {number}: {spent:.1f} s")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if peak > MEGABYTES:
-        wrong.append(f"the process took {peak:.0f} MB")
+    peak = peak_megabytes()
+    if peak - before > MEGABYTES:
+        wrong.append(f"the inputs took {peak - before:.0f} MB")
     lines = [f"python -m benchmarks.fuzz --count {chosen.count} --seed {chosen.seed}", ""]
     lines += [f"{'input':<10}{'results':>9}{'errors':>9}{'wrong':>7}{'slowest, s of CPU':>20}"]
     for kind in kinds:

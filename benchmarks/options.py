@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from grefine_rt import Refiner
 from grefine_rt.errors import OutputError
 from grefine_rt.files import check_writable, write_whole
 
+REPORT_SECONDS = 15.0
 SPLITS = {"test": heldout.TEST, "validation": heldout.VALIDATION}
 
 
@@ -50,6 +53,17 @@ def opened(options: argparse.Namespace) -> tuple[Refiner, list[Sample]]:
     """The bundle and the samples that were asked for. Raises GRefineError."""
     refiner = Refiner.load(options.bundle, options.device, options.threads)
     return refiner, list(heldout.samples(options.limit, SPLITS[options.split]))
+
+
+def with_progress(samples: Sequence[Sample]) -> Iterator[Sample]:
+    """The samples, with a line on standard error now and then on how many are done."""
+    started = reported = time.monotonic()
+    for done, sample in enumerate(samples):
+        if time.monotonic() - reported > REPORT_SECONDS:
+            reported = time.monotonic()
+            left = (reported - started) / done * (len(samples) - done)
+            print(f"{done} of {len(samples)} samples, about {left:.0f} s left", file=sys.stderr)
+        yield sample
 
 
 def set_of(options: argparse.Namespace, samples: Sequence[Sample]) -> dict[str, Any]:

@@ -138,7 +138,8 @@ def _vae(size: Size, scaling: float) -> AutoencoderKL:
 
 def _unet(size: Size, context: int, pooled: int) -> UNet2DConditionModel:
     if size == "embedded":
-        return inpaint_unet({**sizes.INPAINT_UNET, "cross_attention_dim": context, "pooled_dim": pooled})
+        own = {"cross_attention_dim": context, "pooled_dim": pooled, "latent_channels": 4}  # as SDXL has
+        return inpaint_unet({**sizes.INPAINT_UNET, **own})
     return UNet2DConditionModel(
         in_channels=9,
         out_channels=4,

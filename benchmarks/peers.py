@@ -39,10 +39,10 @@ from benchmarks import peer_calls, peer_models
 from benchmarks.assessor import word_tokenizer
 from benchmarks.peer_calls import Timed
 from benchmarks.peer_models import RESOLUTION, RESTORE_RESOLUTION, Size
+from grefine_export.choices import Weights
 from grefine_export.clip_bundle import Source, write_bundle
 from grefine_export.inpaint_bundle import InpaintOptions, add_inpaint
 from grefine_export.models.clip_loading import image_size, surgery
-from grefine_export.onnx.convert import Weights
 from grefine_export.pasd_bundle import RestoreOptions, add_restore
 from grefine_rt.bench import machine
 from grefine_rt.bundle import store

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from rich.console import Console
 from benchmarks import readings
 from benchmarks.figures import HEADLINE, details, passes
 from benchmarks.judge import CARD, Judge
-from benchmarks.options import heldout_parser, opened, parse, set_of, write_json
+from benchmarks.options import heldout_parser, opened, parse, set_of, with_progress, write_json
 from benchmarks.outcomes import Outcome, Variant, same_twice, try_variants
 from benchmarks.tables import markdown, show
 from grefine_export.mini.heldout import Sample
@@ -29,7 +28,6 @@ from grefine_rt import GRefineError, RefineOptions, Refiner
 from grefine_rt.files import write_whole
 
 MAIN = "main"
-REPORT_SECONDS = 15.0
 _SOURCE = "Written by `python -m benchmarks.quality {}`; nothing in it was typed by hand."
 
 
@@ -45,17 +43,12 @@ def run(
     planned = {name: Variant(v.options) for name, v in variants.items() if v.plans and name != MAIN}
     planned[MAIN] = variants[MAIN]
     outcomes: dict[str, list[Outcome]] = {name: [] for name in variants}
-    started = reported = time.monotonic()
-    for place, sample in enumerate(samples):
+    for place, sample in enumerate(with_progress(samples)):
         tried = try_variants(
             refiner, judge, sample, variants if place in part else planned, seed + sample.number
         )
         for name, outcome in tried.items():
             outcomes[name].append(outcome)
-        if time.monotonic() - reported > REPORT_SECONDS:
-            reported = time.monotonic()
-            left = (reported - started) / (place + 1) * (count - place - 1)
-            print(f"{place + 1} of {count} samples, about {left:.0f} s left", file=sys.stderr)
     return outcomes
 
 

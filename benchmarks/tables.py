@@ -12,7 +12,8 @@ from rich.table import Table
 
 from benchmarks.figures import FIGURES, HEADLINE
 
-_VERDICT = {True: "pass", False: "FAIL", None: "-"}
+VERDICT = {True: "pass", False: "FAIL", None: "-"}
+"""Whether a figure reaches its bar, in words."""
 
 
 def show(results: Mapping[str, Any], console: Console) -> None:
@@ -44,7 +45,8 @@ def _tables(results: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def _text(value: float | bool | None) -> str:
+def in_words(value: float | bool | None) -> str:
+    """A cell of a table; "-" for None."""
     if value is None:
         return "-"
     return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.3f}"
@@ -57,15 +59,17 @@ def _headline(results: Mapping[str, Any]) -> Table:
     table = Table("figure", "value", "bar", "", "samples", "meaning", title=title)
     for key, bar in results["bars"].items():
         meaning = HEADLINE[key].meaning if key in HEADLINE else "same seed, same bytes"
-        verdict = _VERDICT[results["passed"][key]]
-        table.add_row(key, _text(results[key]), _text(bar), verdict, str(results["samples"][key]), meaning)
+        verdict = VERDICT[results["passed"][key]]
+        table.add_row(
+            key, in_words(results[key]), in_words(bar), verdict, str(results["samples"][key]), meaning
+        )
     return table
 
 
 def _details(details: Mapping[str, Any]) -> Table:
     table = Table("detail", "value", "samples", title="Behind the figures")
     for key, cell in details.items():
-        table.add_row(key, _text(cell["value"]), str(cell["samples"]))
+        table.add_row(key, in_words(cell["value"]), str(cell["samples"]))
     return table
 
 
@@ -78,7 +82,7 @@ def _readings(readings: Mapping[str, Any]) -> Table:
             name = choice + (" *" if choice == reading["default"] else "")
             for key, cell in cells.items():
                 table.add_row(
-                    group, reading["equation"], name, key, _text(cell["value"]), str(cell["samples"])
+                    group, reading["equation"], name, key, in_words(cell["value"]), str(cell["samples"])
                 )
         table.add_section()
     return table
@@ -90,5 +94,5 @@ def _ablations(ablations: Mapping[str, Any]) -> Table:
         "Table 8", *keys, title="Ablations", caption="; ".join(f"{k}: {FIGURES[k].meaning}" for k in keys)
     )
     for name, cells in ablations.items():
-        table.add_row(name, *(_text(cells[key]["value"]) if key in cells else "-" for key in keys))
+        table.add_row(name, *(in_words(cells[key]["value"]) if key in cells else "-" for key in keys))
     return table

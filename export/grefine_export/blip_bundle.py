@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from grefine_export.choices import Weights
 from grefine_export.models.blip import (
     LENGTH,
     REWARD_STD,
@@ -21,7 +22,7 @@ from grefine_export.models.blip import (
     BlipText,
     ImageReward,
 )
-from grefine_export.onnx.convert import Weights, export
+from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import Manifest

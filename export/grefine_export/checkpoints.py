@@ -11,7 +11,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -243,7 +243,7 @@ class _ModuleReader(pickle.Unpickler):
     """Reads the pickle of a TorchScript archive. Classes of the archive become empty shells that hold attributes;
     beside them it knows tensors and plain containers, and refuses every other name."""
 
-    def __init__(self, file: BinaryIO, read: Callable[[str], bytes]):
+    def __init__(self, file: IO[bytes], read: Callable[[str], bytes]):
         super().__init__(file)
         self._read = read
         self._shell = type("Shell", (), {})

@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from grefine_export.choices import Attention, Weights
 from grefine_export.models.clip_loading import (
     at_size,
     image_size,
@@ -21,10 +22,10 @@ from grefine_export.models.clip_loading import (
     surgery,
 )
 from grefine_export.models.clip_prompts import PUBLISHED_ALPHA, antonym_t_p, published_t_p, read_alpha
-from grefine_export.models.clip_surgery import Attention, ClipEncoder
+from grefine_export.models.clip_surgery import ClipEncoder
 from grefine_export.models.clip_tokenizer import read_tokenizer
 from grefine_export.models.perceptual import ClipText, Perceptual, halved
-from grefine_export.onnx.convert import Weights, export
+from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import Manifest
@@ -168,7 +169,8 @@ def _export(
         ),
     ):
         # In half precision weights are stored as they are.
-        traced, stored = (halved(module), "fp32") if compute == "fp16" else (module, weights)
+        stored: Weights = "fp32" if compute == "fp16" else weights
+        traced = halved(module) if compute == "fp16" else module
         path = export(traced, example, outputs, axes, out / _graph(name), weights=stored)
         bound = BOUNDS["fp16" if "fp16" in (weights, compute) else "fp32"]
         errors = [error for inputs in checks for error in compare(module, path, inputs, bound).values()]
@@ -184,6 +186,7 @@ def _manifest(name: str, encoder: ClipEncoder, source: Source, alpha: Sequence[f
     size = image_size(encoder.clip)
     side = {"resolution": size, "grid": size // patch_side(encoder.clip)}
     model, clip_text = name_of(encoder.clip), "clip_text"
+    origin = f"CLIP {model} from {source.checkpoint}"
     words = f"T_p from {source.contexts}" if source.contexts else "T_p from CLIP-IQA's pairs of antonyms"
     licenses = " AND ".join(dict.fromkeys(part for part in (source.license, source.contexts_license) if part))
     return {
@@ -191,16 +194,8 @@ def _manifest(name: str, encoder: ClipEncoder, source: Source, alpha: Sequence[f
         "version": "1",
         "description": f"Assesses with CLIP {model} at {size} x {size}; {words}.",
         "weights": [
-            {
-                "component": "perceptual",
-                "origin": f"CLIP {model} from {source.checkpoint}; {words}",
-                "license": licenses,
-            },
-            {
-                "component": clip_text,
-                "origin": f"CLIP {model} from {source.checkpoint}",
-                "license": source.license,
-            },
+            {"component": "perceptual", "origin": f"{origin}; {words}", "license": licenses},
+            {"component": clip_text, "origin": origin, "license": source.license},
         ],
         "perceptual": {
             **side,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.checkpoints import public_name
+from grefine_export.choices import Precision
 from grefine_export.models.clip_tokenizer import read_tokenizer
 from grefine_export.models.gates import split_gates
 from grefine_export.models.inpaint import TIME_IDS, TextEncoderPair
@@ -25,22 +25,16 @@ from grefine_export.models.sd_tokenizer import SDXL_PADS, padded_with, read_sd_t
 from grefine_export.models.sdxl_loading import SdxlCheckpoint, pipeline_path
 from grefine_export.onnx.component import (
     Job,
-    Precision,
     check_manifest,
-    export_component,
     identity,
     number_bytes,
     read_manifest,
 )
-from grefine_export.onnx.cost import count
 from grefine_export.onnx.step import BlendedStep, InpaintStep
 from grefine_export.sampling import Sampling, differences, sampling
-from grefine_export.vae_component import decode_job, encode_job
+from grefine_export.stage_bundle import TEXT_LENGTH, Say, StageBundle, multiple_of
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS
-from grefine_rt.bundle.store import write
 from grefine_rt.contract import Prediction, Solver, Spacing
-
-Say = Callable[[str], None]
 
 TOKENIZERS = ("tokenizers/inpaint.json", "tokenizers/inpaint_2.json")
 COMPONENTS = SECTION_COMPONENTS["inpaint"]
@@ -111,48 +105,35 @@ def add_inpaint(
     config = source.unet_config()
     how = _sampling(source, config, options, say)
     tokenizers = _tokenizers(source, options, bundle, manifest)
-    manifest = _entered(manifest, config, how, source, checkpoint, options)
+    stage = StageBundle(bundle, "inpaint", say)
+    settings = _settings(config, how, source, options)
+    origin = options.origin or _origin(checkpoint, options)
+    inputs = dict(zip(TOKENIZERS, ("ids", "ids_2"), strict=True))
+    manifest = stage.entered(manifest, settings, inputs, origin, options.license)
     check_manifest(manifest)
-
-    def component(name: str, build: Callable[[], Job], precision: Precision, part: str, **more: Any) -> float:
-        made_from = {part: identity(source.files(part)), **more}
-        return export_component(bundle / _graph(name), build, precision, made_from, say)
-
-    side = max(manifest["inpaint"]["resolution"], options.tile)
+    side = max(settings["resolution"], options.tile)
     adapters = [(identity([path]), scale) for path, scale in loras]
-    vae = options.vae_precision
-    tiled = bool(options.tile)
     # What takes longest comes last, when nothing else can fail.
-    errors = {
-        "inpaint_text": component(
-            "inpaint_text", lambda: text_job(source, fused), options.text_precision, "text", loras=adapters
-        ),
-        **{
-            f"inpaint_{name}": component(
-                f"inpaint_{name}",
-                partial(job, source.vae, vae, side, tiled),
-                vae,
-                "vae",
-                side=side,
-                tiled=tiled,
-            )
-            for name, job in (("encode", encode_job), ("decode", decode_job))
-        },
-    }
-    errors["inpaint_step"] = component(
-        "inpaint_step",
+    errors = stage.export(
+        "text",
+        lambda: text_job(source, fused),
+        options.text_precision,
+        text=identity(source.files("text")),
+        loras=adapters,
+    )
+    errors |= stage.export_vae(
+        source.vae, source.files("vae"), options.vae_precision, side, bool(options.tile)
+    )
+    errors |= stage.export(
+        "step",
         lambda: step_job(source, fused, options, side),
         options.unet_precision,
-        "unet",
+        unet=identity(source.files("unet")),
         loras=adapters,
         side=side,
         embedded_guidance=options.embedded_guidance,
     )
-    for path, tokenizer in zip(TOKENIZERS, tokenizers, strict=True):
-        (bundle / path).parent.mkdir(exist_ok=True)
-        tokenizer.save(str(bundle / path))
-    counted = {file: dataclasses.asdict(count(bundle / file)) for file in map(_graph, COMPONENTS)}
-    write(bundle, manifest | {"costs": (manifest["costs"] or {}) | counted})
+    stage.finish(manifest, TOKENIZERS, tokenizers)
     return errors
 
 
@@ -256,7 +237,7 @@ def _step_inputs(unet: UNet2DConditionModel, blended: bool, height: int, width: 
         **{name: normal(1, channels, height, width) for name in ("sample", "previous", "noise")},
         "mask": (normal(1, 1, height, width) > 0).float(),
         **{name: normal(1, channels, height, width) for name in known},
-        "context": normal(2, 77, config.cross_attention_dim),
+        "context": normal(2, TEXT_LENGTH, config.cross_attention_dim),
         "pooled": normal(2, pooled),
         "time_ids": size,
         "timestep": torch.tensor([421.0]),
@@ -269,10 +250,6 @@ def _generator() -> torch.Generator:
 
 
 # --- the bundle
-
-
-def _graph(component: str) -> str:
-    return f"components/{component}.onnx"
 
 
 def _tokenizers(
@@ -297,23 +274,13 @@ def _tokenizers(
         ) from error
 
 
-def _entered(
-    manifest: dict[str, Any],
-    unet: Mapping[str, Any],
-    how: Sampling,
-    source: SdxlCheckpoint,
-    checkpoint: str,
-    options: InpaintOptions,
+def _settings(
+    unet: Mapping[str, Any], how: Sampling, source: SdxlCheckpoint, options: InpaintOptions
 ) -> dict[str, Any]:
-    """`manifest` with stage 1."""
-    files = {name: _graph(name) for name in COMPONENTS}
-    origin = options.origin or _origin(checkpoint, options)
-    own = [{"component": name, "origin": origin, "license": options.license} for name in COMPONENTS]
-    length = 77
-    section = {
+    """The manifest's section of stage 1."""
+    return {
         "resolution": options.resolution or 8 * int(unet.get("sample_size") or 128),
-        # Each level of the UNet but the last halves the latent.
-        "multiple": 8 * 2 ** (len(unet["block_out_channels"]) - 1),
+        "multiple": multiple_of(unet),
         "steps": how.steps,
         "solver": how.solver,
         "guidance": how.guidance,
@@ -329,16 +296,6 @@ def _entered(
         "interval": [*options.interval],
         "tile": options.tile,
         "smallest": options.smallest,
-    }
-    specs = [
-        {"file": file, "input": name, "length": length}
-        for file, name in zip(TOKENIZERS, ("ids", "ids_2"), strict=True)
-    ]
-    return manifest | {
-        "inpaint": section,
-        "components": manifest["components"] | files,
-        "tokenizers": manifest["tokenizers"] | {"inpaint_text": specs},
-        "weights": [weight for weight in manifest["weights"] if weight["component"] not in COMPONENTS] + own,
     }
 
 

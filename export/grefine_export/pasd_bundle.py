@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.checkpoints import public_name
+from grefine_export.choices import Precision
 from grefine_export.models.gates import split_gates
 from grefine_export.models.inpaint import TextEncoder
 from grefine_export.models.pasd import PasdUNet
@@ -22,22 +22,16 @@ from grefine_export.models.pasd_loading import PasdCheckpoint, Sd15
 from grefine_export.models.sd_tokenizer import read_sd_tokenizer
 from grefine_export.onnx.component import (
     Job,
-    Precision,
     check_manifest,
-    export_component,
     identity,
     number_bytes,
     read_manifest,
 )
-from grefine_export.onnx.cost import count
 from grefine_export.onnx.step import RestoreStep
 from grefine_export.sampling import sampling
-from grefine_export.vae_component import decode_job, encode_job
+from grefine_export.stage_bundle import TEXT_LENGTH, Say, StageBundle, multiple_of
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Restore
-from grefine_rt.bundle.store import write
 from grefine_rt.contract import Solver
-
-Say = Callable[[str], None]
 
 TOKENIZER = "tokenizers/restore.json"
 COMPONENTS = SECTION_COMPONENTS["restore"]
@@ -110,48 +104,29 @@ def add_restore(
     """
     manifest = read_manifest(bundle)
     pasd, sd15 = PasdCheckpoint.find(checkpoint, say), Sd15.find(base, options.personalised, say)
-    config = pasd.unet_config()
     noise = _noise(pasd.scheduler(), say)
-    manifest = _entered(manifest, config, noise, checkpoint, base, options)
+    stage = StageBundle(bundle, "restore", say)
+    settings = _settings(pasd.unet_config(), noise, options)
+    origin = options.origin or f"{public_name(checkpoint)} on {public_name(base)}"
+    manifest = stage.entered(manifest, settings, {TOKENIZER: "ids"}, origin, options.license)
     check_manifest(manifest)
     tokenizer = _tokenizer(sd15, options, bundle, manifest)
-
-    def component(name: str, build: Callable[[], Job], precision: Precision, **made_from: Any) -> float:
-        return export_component(bundle / _files()[name], build, precision, made_from, say)
-
-    side, vae = max(options.resolution, options.tile), options.vae_precision
-    tiled = bool(options.tile)
-    parts = {part: identity(sd15.files(part)) for part in ("text_encoder", "vae", "unet")}
+    side = max(options.resolution, options.tile)
     # What takes longest comes last, when nothing else can fail.
-    errors = {
-        "restore_text": component(
-            "restore_text", lambda: text_job(sd15), options.text_precision, text=parts["text_encoder"]
-        ),
-        **{
-            name: component(
-                name,
-                partial(job, sd15.vae, vae, side, tiled),
-                vae,
-                vae=parts["vae"],
-                side=side,
-                tiled=tiled,
-            )
-            for name, job in (("restore_encode", encode_job), ("restore_decode", decode_job))
-        },
-        "restore_step": component(
-            "restore_step",
-            lambda: step_job(pasd, sd15, options, side),
-            options.unet_precision,
-            pasd=identity(pasd.files()),
-            personalised=parts["unet"] if options.personalised else [],
-            conditioning_scale=options.conditioning_scale,
-            side=side,
-        ),
-    }
-    (bundle / TOKENIZER).parent.mkdir(exist_ok=True)
-    tokenizer.save(str(bundle / TOKENIZER))
-    costs = {path: dataclasses.asdict(count(bundle / path)) for path in _files().values()}
-    write(bundle, manifest | {"costs": (manifest["costs"] or {}) | costs})
+    errors = stage.export(
+        "text", lambda: text_job(sd15), options.text_precision, text=identity(sd15.files("text_encoder"))
+    )
+    errors |= stage.export_vae(sd15.vae, sd15.files("vae"), options.vae_precision, side, bool(options.tile))
+    errors |= stage.export(
+        "step",
+        lambda: step_job(pasd, sd15, options, side),
+        options.unet_precision,
+        pasd=identity(pasd.files()),
+        personalised=identity(sd15.files("unet")) if options.personalised else [],
+        conditioning_scale=options.conditioning_scale,
+        side=side,
+    )
+    stage.finish(manifest, [TOKENIZER], [tokenizer])
     return errors
 
 
@@ -186,7 +161,7 @@ def _step_inputs(pasd: PasdUNet, height: int, width: int) -> dict[str, Tensor]:
     return {
         **latents,
         "control": torch.rand(1, 3, 8 * height, 8 * width, generator=generator),
-        "context": torch.randn(2, 77, pasd.unet.config.cross_attention_dim, generator=generator),
+        "context": torch.randn(2, TEXT_LENGTH, pasd.unet.config.cross_attention_dim, generator=generator),
         "timestep": torch.tensor([181.0]),
         # A row of DPM-Solver++ late in a schedule, with guidance and rescale.
         "coefficients": torch.tensor([1.0, 1.1, -0.5, 0.6, 0.5, -0.1, 0.05, 9.0, 0.5]),
@@ -198,10 +173,6 @@ def _generator() -> torch.Generator:
 
 
 # --- the bundle
-
-
-def _files() -> dict[str, str]:
-    return {name: f"components/{name}.onnx" for name in COMPONENTS}
 
 
 def _tokenizer(sd15: Sd15, options: RestoreOptions, bundle: Path, manifest: Mapping[str, Any]) -> Tokenizer:
@@ -235,34 +206,17 @@ def _noise(scheduler: Mapping[str, Any], say: Say) -> dict[str, Any]:
     return {"prediction": how.prediction, "schedule": schedule}
 
 
-def _entered(
-    manifest: dict[str, Any],
-    unet: Mapping[str, Any],
-    noise: Mapping[str, Any],
-    checkpoint: str,
-    base: str,
-    options: RestoreOptions,
-) -> dict[str, Any]:
-    """`manifest` with stage 2."""
-    # Each level of the UNet but the last halves the latent.
-    multiple = 8 * 2 ** (len(unet["block_out_channels"]) - 1)
+def _settings(unet: Mapping[str, Any], noise: Mapping[str, Any], options: RestoreOptions) -> dict[str, Any]:
+    """The manifest's section of stage 2."""
+    multiple = multiple_of(unet)
     if options.resolution % multiple or options.tile % multiple:
         raise ValueError(
             f"resolution and tile must be multiples of {multiple}, but are {options.resolution} and {options.tile}"
         )
     settings = {field.name for field in dataclasses.fields(Restore)}
-    section = {
+    return {
         **{name: value for name, value in dataclasses.asdict(options).items() if name in settings},
         "multiple": multiple,
         **noise,
         "latent_channels": unet.get("out_channels", 4),
-    }
-    origin = options.origin or f"{public_name(checkpoint)} on {public_name(base)}"
-    own = [{"component": name, "origin": origin, "license": options.license} for name in COMPONENTS]
-    specs = [{"file": TOKENIZER, "input": "ids", "length": 77}]
-    return manifest | {
-        "restore": section,
-        "components": manifest["components"] | _files(),
-        "tokenizers": manifest["tokenizers"] | {"restore_text": specs},
-        "weights": [weight for weight in manifest["weights"] if weight["component"] not in COMPONENTS] + own,
     }

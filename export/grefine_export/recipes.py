@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from grefine_export.choices import Attention, Weights
 from grefine_export.inpaint_bundle import InpaintOptions
-from grefine_export.onnx.convert import Weights
 from grefine_export.pasd_bundle import RestoreOptions
 from grefine_rt.bundle.manifest import Plan
 
@@ -44,7 +44,7 @@ class Training:
     hours: what the budget took on two CPU cores. graph_bytes: size of the bundle."""
 
     budget: Literal["cpu", "gpu", "smoke"]
-    attention: Literal["vv", "vv-normalised"]
+    attention: Attention
     work: str
     hours: float
     graph_bytes: int

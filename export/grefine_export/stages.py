@@ -60,7 +60,7 @@ def add_ip_iqa(bundle: Path, table: IpIqa, paths: Paths, say: Say) -> None:
         bundle,
         trained.resolution,
         trained.tokenizer,
-        length=trained.model.text.text_model.config.max_position_embeddings,
+        length=trained.length,
         weights=table.weights,
         origin=origin(table.checkpoint),
         license_name=table.checkpoint.license,
@@ -90,6 +90,7 @@ def enter(recipe: Recipe, bundle: Path) -> None:
     """Write into the manifest what the recipe says of the whole: its name, the plan, where weights are from."""
     manifest = json.loads((bundle / FILE_NAME).read_text(encoding="utf-8"))
     manifest |= {"name": recipe.name, "version": recipe.version, "description": recipe.description}
+    assert recipe.plan is not None
     manifest["plan"] = dataclasses.asdict(recipe.plan)
     for weight in manifest["weights"]:
         stage = weight["component"].partition("_")[0]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
+from grefine_export.choices import Precision
 from grefine_export.models.pasd_attention import chunk_vae
 from grefine_export.models.vae import Vae
 from grefine_export.models.vae_graphs import (
@@ -19,7 +20,7 @@ from grefine_export.models.vae_graphs import (
     latent_channels,
     peak_activation,
 )
-from grefine_export.onnx.component import Job, Precision, number_bytes
+from grefine_export.onnx.component import Job, number_bytes
 from grefine_export.onnx.tiles import connect_tiles
 from grefine_rt.contract import OTHERS
 

@@ -173,19 +173,27 @@ def best(
     # What is drawn anew must be better by more than chance.
     if top.score <= own + (GAIN if rule else 0):
         why = (
-            f"None of the {len(made)} drafts of stage 1 scored above the picture itself ({own:.2f}), so stage 1 "
+            f"None of the {len(made)} drafts of stage 1 scored above the picture itself ({own:.2f} of 1), so stage 1 "
             f"changed nothing."
         )
         return _choice(None, drawn, (why, *_refused(made)))
     again, number = "", made.index(top) + 1
+    of = f" of {len(made)}" if len(made) == plan.drafts else ""
     if plan.sketches and not stopped:
         finished, drawn = judged(drafts.draw(number - 1, sketch=False)), Drawn(len(made), 1)
         if finished.score > top.score:
             top, again = finished, f", drawn again with {plan.stage1_steps} steps,"
-    scores = f"it scores {top.score:.2f} (mean of {plan.judged} and alignment), the picture itself {own:.2f}"
-    return _choice(
-        top, drawn, (f"Draft {number} of {len(made)}{again} was chosen: {scores}.", *_refused([top]))
+    looks = "how good it looks" if plan.judged == "perceptual" else "how sound its shapes are"
+    scores = (
+        f"it scores {top.score:.2f} of 1 (mean of {looks} and how well it shows the prompt), the picture itself "
+        f"{own:.2f}"
     )
+    enough = (
+        ""
+        if of or plan.all_drafts
+        else f" Nothing is left to redraw in it, so no more than {len(made)} of {plan.drafts} were made."
+    )
+    return _choice(top, drawn, (f"Draft {number}{of}{again} was chosen: {scores}.{enough}", *_refused([top])))
 
 
 def _judged(

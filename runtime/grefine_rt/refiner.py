@@ -39,6 +39,7 @@ from grefine_rt.plan.limits import Limits, limits_of
 from grefine_rt.plan.make import make_plan, replan, shown
 from grefine_rt.plan.options import PlanOptions, RefineOptions
 from grefine_rt.plan.plan import RefinePlan
+from grefine_rt.plan.summary import summary
 from grefine_rt.progress import OnProgress, Run
 
 __all__ = ["RefineOptions", "RefineResult", "Refiner"]
@@ -67,6 +68,7 @@ class RefineResult:
     costs: what it took, with the drafts that were made; None for a bundle whose costs were not counted.
     backends: what ran each component, and why.
     metadata: what the source's file said beside its pixels; `save` gives it back.
+    summary: what was wrong, what was changed and what is left, on one line in plain words.
     run: a hash of all that makes the result what it is, see `run_id`.
     """
 
@@ -83,6 +85,7 @@ class RefineResult:
     backends: tuple[Choice, ...]
     metadata: Metadata = NONE
     run: str = ""
+    summary: str = ""
 
     def entry(self) -> dict[str, Any]:
         """What was done, as JSON: the one entry that a result's file has beside what its source said."""
@@ -195,7 +198,7 @@ class Refiner(Assessor):
         """
         check_prompt(prompt)
         run, manifest = Run(on_progress, cancel), self.bundle.manifest
-        assess = _Eyes(self.bundle, prompt, options.assess)
+        assess = _Eyes(self.bundle, prompt, options.assess, cancel)
         with run.part("load"):
             picture = load(image)
             limits = limits_of(mask, protect, picture.rgb.shape)
@@ -258,14 +261,23 @@ class Refiner(Assessor):
             backends=self.bundle.choices,
             metadata=picture.metadata,
             run=run_id(picture, prompt, seed, options, manifest, limits),
+            summary=summary(
+                plan,
+                before,
+                after,
+                redrawn=drawing.changed and (result is stage1 or result is stage2),
+                restored=(restored.changed and result is not picture.rgb)
+                or (restoring.changed and result is stage2),
+                share=float((result != picture.rgb).any(axis=2).mean()),
+            ),
         )
 
 
 class _Eyes:
     """What assesses the pictures of one call, whose texts are encoded once. looks: how often."""
 
-    def __init__(self, bundle: Bundle, prompt: str, options: AssessOptions) -> None:
-        self._bundle, self._prompt, self._options = bundle, prompt, options
+    def __init__(self, bundle: Bundle, prompt: str, options: AssessOptions, cancel: Cancels | None) -> None:
+        self._bundle, self._prompt, self._options, self._cancel = bundle, prompt, options, cancel
         self._encoders = Encoders(bundle, _TEXTS)
         self.looks = 0
 
@@ -273,7 +285,7 @@ class _Eyes:
         """`rgb` uint8 (H, W, 3); map_size (h, w) of the maps, the picture's when None."""
         self.looks += 1
         (assessment,) = assess_batch(
-            self._bundle, [rgb], [self._prompt], self._options, self._encoders, map_size
+            self._bundle, [rgb], [self._prompt], self._options, self._encoders, map_size, self._cancel
         )
         return assessment
 
@@ -308,7 +320,7 @@ def _last_word(plan: RefinePlan, redrawn: bool, steps: Sequence[Step]) -> tuple[
 
 def _fall(before: Assessment, after: Assessment) -> str:
     """A part of a sentence."""
-    name, was, now = "p", before.perceptual, after.perceptual
+    how, was, now = "look worse", before.perceptual, after.perceptual
     if now >= was:
-        name, was, now = "a", before.alignment, after.alignment
-    return f"would have lowered {name} from {was:.3f} to {now:.3f}"
+        how, was, now = "show its prompt less well", before.alignment, after.alignment
+    return f"would have made the picture {how} ({now:.3f} of 1 instead of {was:.3f})"

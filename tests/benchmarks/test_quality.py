@@ -110,9 +110,9 @@ def test_the_other_attention_has_a_row_of_its_own(refiner, judge):
     other = Refiner(fake_bundle.Bundle())
     perceptual = dataclasses.replace(other.bundle.manifest.perceptual, attention="vv-normalised")
     other.bundle.manifest = dataclasses.replace(other.bundle.manifest, perceptual=perceptual)
-    look = other.bundle.engines["perceptual"]
+    look = other.bundle.engines["perceptual"]  # type: ignore[attr-defined]
     upside_down = type(look)(lambda image: look.run({"image": image[:, :, ::-1]}), look.inputs)
-    other.bundle.engines |= dict.fromkeys(("perceptual", "alignment_image"), upside_down)
+    other.bundle.engines |= dict.fromkeys(("perceptual", "alignment_image"), upside_down)  # type: ignore[attr-defined]
     results = quality.measure(refiner, judge, some(), readings_limit=1, other_attention=other)
     row = results["readings"]["attention"]
     assert row["default"] == "vv"
@@ -244,7 +244,7 @@ def test_an_unknown_bundle_is_one_clear_sentence(capsys):
 
 
 def test_the_command_prints_and_writes(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(quality.Refiner, "load", lambda *_: Refiner(fake_bundle.Bundle()))
+    monkeypatch.setattr(quality.Refiner, "load", lambda *_: Refiner(fake_bundle.Bundle()))  # type: ignore[attr-defined]
     file = tmp_path / "quality.json"
     page = tmp_path / "quality.md"
     options = ["--limit", "5", "--readings-limit", "2", "--json", str(file), "--markdown", str(page)]

@@ -79,7 +79,7 @@ def test_weights_of_the_embedded_bundle_are_those_of_its_file(bundle):
 )
 def test_peaks_are_measured_where_the_components_run(monkeypatch, backends, cuda, plugged, device):
     monkeypatch.setattr(roofline, "has_cuda", lambda: cuda)
-    monkeypatch.setattr(roofline.plugin, "installed", lambda: plugged)
+    monkeypatch.setattr(roofline.plugin, "installed", lambda: plugged)  # type: ignore[attr-defined]
     choices = [
         Choice("step", backend, "cpu" if backend.endswith("cpu") else "cuda:1", "") for backend in backends
     ]

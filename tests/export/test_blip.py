@@ -610,7 +610,7 @@ def test_the_manifest_says_what_it_is(reward_bundle, clip_bundle):
         *("perceptual", "blip_image", "blip_text", "image_reward")
     }
     assert {weight.origin for weight in manifest.weights} == {"random", "ImageReward.pt"}
-    assert str(reward_bundle.parent) not in (reward_bundle / store.FILE_NAME).read_text(encoding="utf-8")
+    assert str(reward_bundle.parent) not in (reward_bundle / store.FILE_NAME).read_text(encoding="utf-8")  # type: ignore[attr-defined]
 
 
 def test_the_runtime_assesses_with_it(reward_bundle):

@@ -82,12 +82,12 @@ def test_the_names_and_sizes_of_rn50():
     expected = {"visual.attnpool.positional_embedding": (50, 2048)}
 
     def convolution(name, out, into, side):
-        expected[f"visual.{name}.weight"] = (out, into, side, side)
+        expected[f"visual.{name}.weight"] = (out, into, side, side)  # type: ignore[assignment]
 
     def norm(name, channels):
         for part in ("weight", "bias", "running_mean", "running_var"):
-            expected[f"visual.{name}.{part}"] = (channels,)
-        expected[f"visual.{name}.num_batches_tracked"] = ()
+            expected[f"visual.{name}.{part}"] = (channels,)  # type: ignore[assignment]
+        expected[f"visual.{name}.num_batches_tracked"] = ()  # type: ignore[assignment]
 
     for number, (into, out) in enumerate(((3, 32), (32, 32), (32, 64)), 1):
         convolution(f"conv{number}", out, into, 3)
@@ -108,7 +108,7 @@ def test_the_names_and_sizes_of_rn50():
     for letter in "qkvc":
         out = 1024 if letter == "c" else 2048
         expected[f"visual.attnpool.{letter}_proj.weight"] = (out, 2048)
-        expected[f"visual.attnpool.{letter}_proj.bias"] = (out,)
+        expected[f"visual.attnpool.{letter}_proj.bias"] = (out,)  # type: ignore[assignment]
     with torch.device("meta"):
         trunk = ModifiedResNet()
         pool = AttentionPool2d(7, trunk.channels, 32, 1024)

@@ -70,7 +70,7 @@ def test_the_kinds_of_a_factor():
     picture, rng = PICTURES[0], np.random.default_rng(1)
     factors = {kind: damage(picture, kind, "local", rng)[1].factor for kind in KINDS_OF_DEFECT}
     expected = {"technical": TECHNICAL, "naturalness": NATURALNESS, "rationality": RATIONALITY}
-    assert factors == {kind: factor for factor, kinds in expected.items() for kind in kinds}
+    assert factors == {kind: factor for factor, kinds in expected.items() for kind in kinds}  # type: ignore[attr-defined]
     assert {factor: tuple(kinds) for factor, kinds in expected.items()} == KINDS_OF
     assert len(KINDS_OF_DEFECT) == len(set(KINDS_OF_DEFECT)) >= 22
 

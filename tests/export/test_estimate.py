@@ -37,7 +37,7 @@ def test_a_hub_id_without_a_list_of_files_is_looked_at_too(hub, monkeypatch):
 
     def refuse(repo, **_):
         error = OSError("gated")
-        error.response = SimpleNamespace(status_code=403, headers={})
+        error.response = SimpleNamespace(status_code=403, headers={})  # type: ignore[attr-defined]
         raise error
 
     monkeypatch.setattr(hub, "model_info", refuse)

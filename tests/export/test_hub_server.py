@@ -23,8 +23,24 @@ WEIGHTS = bytes(range(256)) * (SIZE // 256)
 FILES = {"w.safetensors": WEIGHTS, "config.json": b'{"a": 1}'}
 
 
+class Server(ThreadingHTTPServer):
+    """A hub. ranges: size of each file that was asked for and the first byte. asked: when, by owner. stop_at: bytes of
+    the weights after which the line goes silent, until `go_on`."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.ranges: list[tuple[int, int]] = []
+        self.asked: dict[str, float] = {}
+        self.stop_at: int | None = None
+        self.go_on = threading.Event()
+
+
 class Handler(BaseHTTPRequestHandler):
-    """What huggingface_hub asks of a hub. `server.stop_at`: bytes of the weights after which the line goes silent."""
+    """What huggingface_hub asks of a hub."""
+
+    server: Server
 
     def log_message(self, *_):
         pass
@@ -94,9 +110,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    server.ranges, server.asked, server.stop_at, server.go_on = [], {}, None, threading.Event()
+    server = Server()
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.go_on.set()

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from typer.testing import CliRunner
 
-from grefine_export import inpaint_bundle, vae_component
+from grefine_export import inpaint_bundle, stage_bundle, vae_component
 from grefine_export.cli.inpaint import inpaint
 from grefine_export.inpaint_bundle import InpaintOptions, add_inpaint, fold_guidance
 from grefine_export.models.lora import read_lora
@@ -472,7 +472,7 @@ def test_missing_files(checkpoint, empty, tmp_path, option):
     ],
 )
 def test_options_are_checked_before_the_work(checkpoint, empty, monkeypatch, options, problem):
-    monkeypatch.setattr(inpaint_bundle, "export_component", lambda *_: pytest.fail("too late"))
+    monkeypatch.setattr(stage_bundle, "export_component", lambda *_: pytest.fail("too late"))
     assert problem in failed("--checkpoint", checkpoint, "--bundle", empty, *options)
 
 

@@ -253,11 +253,11 @@ def test_the_best_epoch_on_the_test_side_is_chosen_when_asked_for(tmp_path, rate
     sums = iter([1.0, 4.0, 2.5])
 
     def scripted(scores, opinions):
-        third = scripted.value / 6
+        third = scripted.value / 6  # type: ignore[attr-defined]
         return Correlations(third, third, third)
 
     def predicted(model, pictures, *_):
-        scripted.value = next(sums)
+        scripted.value = next(sums)  # type: ignore[attr-defined]
         return np.zeros((len(pictures), 2), np.float32)
 
     monkeypatch.setattr(learning, "correlations", scripted)

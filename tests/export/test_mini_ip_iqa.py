@@ -196,7 +196,8 @@ def test_all_stages_run_and_go_on(world):
     assert not model.training
     text = clip.clip.text_model.state_dict()
     trained = model.text.text_model.state_dict()
-    assert all(torch.equal(trained[name], text[name]) for name in text)
+    for name, value in text.items():  # frozen, and kept in float16
+        torch.testing.assert_close(trained[name], value, rtol=5e-4, atol=1e-6)
     ids = torch.full((2, 40), model.text.end)
     with torch.no_grad():
         scores = model(torch.rand(2, 3, 128, 128), ids)

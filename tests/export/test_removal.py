@@ -147,4 +147,6 @@ def test_training_comes_closer_to_the_sound_picture(pool, tmp_path):
     assert error(trained) < 0.97 * before
     torch.manual_seed(6)
     fresh = RemovalEmbedding(32, sizes.RESTORE_REMOVAL)
-    torch.testing.assert_close(trained.conv_out.weight, fresh.conv_out.weight)  # left to the ControlNet
+    torch.testing.assert_close(
+        trained.conv_out.weight, fresh.conv_out.weight, rtol=5e-4, atol=2e-5
+    )  # left to the ControlNet

@@ -14,7 +14,7 @@ from grefine_export.onnx.component import export_component
 from grefine_export.onnx.convert import export
 from grefine_export.onnx.tiles import connect_tiles
 from grefine_export.vae_component import decode_job, encode_job
-from grefine_rt import contract
+from grefine_rt.diffusion import tile_sharing
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.imaging.image import resize, to_float
@@ -97,7 +97,7 @@ def test_tiles_share_statistics_and_attention(rewritten, picture):
 
 def test_cells_far_away_are_taken_together(rewritten, picture, monkeypatch):
     """As in pictures of more than twice a tile's side; measured: 2.8 % and 3.8 %, where tiles alone have 19 %."""
-    monkeypatch.setattr(contract, "OTHERS", 1)
+    monkeypatch.setattr(tile_sharing, "OTHERS", 1)
     (encoder, new_encoder), (decoder, new_decoder) = rewritten
     latent = tiled_encode(encoder, picture, 0)
     assert 1e-2 < error(tiled_encode(new_encoder, picture, TILE), latent) < 0.06

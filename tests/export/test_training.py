@@ -291,10 +291,10 @@ def test_processes_that_make_batches_make_other_ones(monkeypatch):
             yield torch.from_numpy(rng.random(8))
 
     batches = training.loader(source, 0, torch.device("cuda"))
-    drawn = {tuple(next(batches).tolist()) for _ in range(6)}
+    drawn = {tuple(next(batches).tolist()) for _ in range(6)}  # type: ignore[attr-defined]
     assert len(drawn) == 6
     alone = training.loader(source, 0, CPU)
-    assert (next(alone).numpy() == np.random.default_rng(5).random(8)).all()
+    assert (next(alone).numpy() == np.random.default_rng(5).random(8)).all()  # type: ignore[attr-defined]
 
 
 # --- the autoencoder

@@ -16,12 +16,12 @@ from tests.support.tiny_bundle import TinyBundle
 def fake(monkeypatch):
     """`Refiner.load` and `Assessor.load` give this bundle; its attribute `loaded` lists the arguments of each call."""
     bundle = fake_bundle.Bundle()
-    bundle.loaded = []
+    bundle.loaded = []  # type: ignore[attr-defined]
 
     for kind in (Refiner, Assessor):
 
         def load(name="mini", device="auto", threads=None, cuda_graphs=False, kind=kind):
-            bundle.loaded.append((name, device, threads, *["cuda-graphs"] * cuda_graphs))
+            bundle.loaded.append((name, device, threads, *["cuda-graphs"] * cuda_graphs))  # type: ignore[attr-defined]
             return kind(bundle)
 
         monkeypatch.setattr(kind, "load", load)

@@ -83,8 +83,8 @@ def test_without_the_system_s_record_the_peak_is_asked_of_the_library(tmp_path):
 
 def test_the_peak_of_a_device_is_what_it_had_more_in_use_than_before(mini, monkeypatch):
     used, refiner = [10 * 10**6], Refiner.load("mini", "cpu", 1)
-    gpu = lambda: bench.nvidia.Gpu("Pretended", "1", 10**9, used[0])  # noqa: E731
-    monkeypatch.setattr(bench.nvidia, "gpus", lambda: (gpu(),))
+    gpu = lambda: bench.nvidia.Gpu("Pretended", "1", 10**9, used[0])  # type: ignore[attr-defined]  # noqa: E731
+    monkeypatch.setattr(bench.nvidia, "gpus", lambda: (gpu(),))  # type: ignore[attr-defined]
     refine = bench._refine
 
     def work(*arguments):
@@ -99,7 +99,7 @@ def test_the_peak_of_a_device_is_what_it_had_more_in_use_than_before(mini, monke
     monkeypatch.setattr(refiner.bundle.engine("perceptual"), "device", "cuda:0")
     used[0] = 10 * 10**6
     assert bench.measure(refiner, 64, runs=2)["memory"]["device_peak_mb"] == 60
-    monkeypatch.setattr(bench.nvidia, "gpus", lambda: (gpu(), gpu()))  # which of them is not known
+    monkeypatch.setattr(bench.nvidia, "gpus", lambda: (gpu(), gpu()))  # type: ignore[attr-defined]  # which of them is not known
     assert bench.measure(refiner, 64, runs=2)["memory"]["device_peak_mb"] is None
     with pytest.raises(ZeroDivisionError):
         bench.device_peak(lambda: 1 / 0)

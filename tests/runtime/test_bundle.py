@@ -13,8 +13,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from grefine_rt import files
 from grefine_rt.bundle import store
-from grefine_rt.bundle.manifest import Manifest, Schedule, TokenizerSpec
+from grefine_rt.bundle.manifest import Manifest, TokenizerSpec
 from grefine_rt.bundle.store import bundle_dir, find, list_bundles, verify, write
+from grefine_rt.contract import Schedule
 from grefine_rt.errors import BundleError, DeviceError
 from grefine_rt.models.bundle import Bundle
 from tests.support import tiny

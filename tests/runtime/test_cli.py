@@ -19,7 +19,7 @@ POOR = [GOOD[0], ["house", "poor", "sea", "sea"], *GOOD[2:]]
 PROMPT = "a house, the sea"
 REFINE_KEYS = {
     *("input", "output", "prompt", "seed", "bundle", "device", "backends", "before", "after"),
-    *("phrases", "mask", "options", "plan", "timings_ms"),
+    *("phrases", "mask", "options", "plan", "reasons", "notes", "summary", "timings_ms"),
 }
 
 
@@ -218,12 +218,14 @@ def test_report_and_maps_are_written(run, fake, picture, tmp_path):
     assert set(np.unique(mask)) == {0, 255}
 
 
-def test_notes_go_to_standard_error(run, fake, picture, tmp_path):
+def test_notes_are_part_of_what_is_printed(run, fake, picture, tmp_path):
     grey = tmp_path / "grey.png"
     Image.open(picture).convert("L").save(grey)
     done = run("refine", grey, "-p", PROMPT, "--json")
     json.loads(done.stdout)
-    assert done.stderr.startswith("note: Converted from greyscale to RGB of 8 bits.\n")
+    note = "Converted from greyscale to RGB of 8 bits."
+    assert json.loads(done.stdout)["notes"][0] == note
+    assert done.stderr.startswith(f"note: {note}\n")
     assert all(line.startswith("note: ") for line in done.stderr.splitlines())
 
 
@@ -250,7 +252,7 @@ def test_there_is_a_progress_bar_on_a_terminal_only(run, fake, picture, monkeypa
     monkeypatch.setattr("rich.progress.Progress", Bars)
     assert run("refine", picture, "-p", PROMPT).exit_code == 0
     assert seen == []
-    monkeypatch.setattr(output.sys, "stderr", type("Terminal", (), {"isatty": lambda self: True})())
+    monkeypatch.setattr(output.sys, "stderr", type("Terminal", (), {"isatty": lambda self: True})())  # type: ignore[attr-defined]
     with output.progress({"load": "Reading", "restore": "Restoring"}) as on_step:
         on_step("load", 1, 1)
         on_step("restore", 1, 4)
@@ -264,7 +266,7 @@ def test_assess_prints_the_same_keys_without_what_it_does_not_do(run, fake, pict
     done = run("assess", picture, "-p", "a house and a tree", "--json", "--maps", tmp_path / "maps")
     assert (done.exit_code, done.stderr) == (0, "")
     result = json.loads(done.stdout)
-    assert set(result) == REFINE_KEYS - {"output", "after", "options", "plan"}
+    assert set(result) == REFINE_KEYS - {"output", "after", "options", "plan", "reasons", "notes", "summary"}
     assert result["mask"]["coverage"] > 0
     assert [phrase["defect"] for phrase in result["phrases"]] == [None, "noun"]
     assert fake.engines["inpaint_step"].calls == fake.engines["restore_step"].calls == 0
@@ -364,7 +366,7 @@ def test_ctrl_c_while_writing_lets_the_files_be_finished(run, fake, picture, mon
         show(notes)
 
     monkeypatch.setattr("grefine_rt.cli.refining.say_notes", interrupt)
-    assert run("refine", picture, "-p", PROMPT).exit_code == 0
+    assert run("refine", picture, "-p", PROMPT, "--json").exit_code == 0
     assert picture.with_name("scene.refined.png").is_file()
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -419,7 +421,15 @@ def test_the_embedded_bundle_assesses_with_a_report(mini, example, tmp_path):
     report = tmp_path / "report.html"
     code, stdout, stderr = finish(start("assess", example, "--report", report, "--json"))
     assert (code, stderr) == (0, "")
-    assert set(json.loads(stdout)) == REFINE_KEYS - {"output", "after", "options", "plan"}
+    assert set(json.loads(stdout)) == REFINE_KEYS - {
+        "output",
+        "after",
+        "options",
+        "plan",
+        "reasons",
+        "notes",
+        "summary",
+    }
     assert report.stat().st_size > 10_000
 
 

@@ -49,7 +49,7 @@ def test_the_plan_alone_as_json_is_that_of_the_run(run, counted, picture):
         json.loads(run("refine", picture, "-p", "the sea", "--json", *more).stdout)
         for more in (["--plan-only"], [])
     )
-    assert set(made) - set(plan) == {"output", "seed", "after", "timings_ms"}
+    assert set(made) - set(plan) == {"output", "seed", "after", "summary", "timings_ms"}
     assert plan["plan"] == made["plan"]
     assert plan["before"] == made["before"]
     assert set(plan["plan"]["tflop"]) == TFLOP

@@ -111,7 +111,7 @@ def test_a_negative_prompt_reaches_both_stages(fake, monkeypatch):
         asked.append((component, negative))
         return original(bundle, component, prompt, negative)
 
-    original = regenerate.condition
+    original = regenerate.condition  # type: ignore[attr-defined]
     monkeypatch.setattr(regenerate, "condition", condition)
     monkeypatch.setattr(restore, "condition", condition)
     options = RefineOptions(plan=PlanOptions(negative="fog, (rain:1.2)"))
@@ -120,7 +120,7 @@ def test_a_negative_prompt_reaches_both_stages(fake, monkeypatch):
         assert ("inpaint_text", "fog, (rain:1.2)") in asked
         # This bundle's stage 2 is not guided, so it reads none.
         assert ("restore_text", None) in asked
-        monkeypatch.setattr(restore, "table", guided(restore.table))
+        monkeypatch.setattr(restore, "table", guided(restore.table))  # type: ignore[attr-defined]
         refiner.refine(scene(POOR), PROMPT, options=options)
         assert ("restore_text", "fog, (rain:1.2), blurry") in asked
         asked.clear()

@@ -246,7 +246,7 @@ def test_refine_refuses_a_picture_outside_unless_asked(mini, tmp_path):
     picture, out, report = (tmp_path / name for name in ("in.png", "out.png", "report.html"))
     Image.fromarray(np.random.default_rng(1).integers(0, 256, (128, 128, 3), np.uint8)).save(picture)
     asked = ("refine", picture, "-p", "a red house", "-o", out, "--bundle", mini, "--device", "cpu")
-    asked += ("--stages", "2", "--stage2-steps", "1", "--report", report, "--json")
+    asked += ("--stages", "2", "--stage2-steps", "1", "--report", report, "--json")  # type: ignore[assignment]
     refused = run(*asked)
     assert (refused.exit_code, out.exists(), report.exists()) == (1, False, False)
     assert refused.stderr.startswith(

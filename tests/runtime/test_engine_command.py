@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from grefine_rt.bundle.store import write
 from grefine_rt.cli import engine
 from grefine_rt.engine.tensorrt import build, callbacks, memory, sidecar
-from grefine_rt.engine.tensorrt.build import Weights
+from grefine_rt.engine.tensorrt.weights import Weights
 from grefine_rt.system_memory import peak_memory
 from tests.support import fake_tensorrt, tiny
 
@@ -98,7 +98,7 @@ def test_a_sidecar_holds_what_was_built(bundle, use):
     assert made.options["flags"] == flags
     assert {*fake.configs[0].flags, *fake.configs[0].previews} == {*flags.split()}
     content = Path(row["path"]).read_bytes()
-    assert (made.engine.size, made.engine.sha256) == (len(content), build.hashlib.sha256(content).hexdigest())
+    assert (made.engine.size, made.engine.sha256) == (len(content), build.hashlib.sha256(content).hexdigest())  # type: ignore[attr-defined]
     _, profile, _ = fake.configs[0].profiles
     assert profile["sample"] == ((1, 4, 2, 2), (1, 4, 4, 4), (1, 4, 6, 6))
     assert profile["context"] == ((1, 1, 5), (2, 6, 5), (2, 6, 5))

@@ -136,7 +136,7 @@ def _loaded(graph, folder):
 
 def test_a_bundle_that_is_not_guided_throughout_runs_as_before_and_is_warmed_up_with_both(monkeypatch):
     whole = Bundle.open("mini", "cpu", 2)
-    inpaint = dataclasses.replace(whole.manifest.inpaint, interval=(0.0, 0.5))
+    inpaint = dataclasses.replace(whole.manifest.inpaint, interval=(0.0, 0.5))  # type: ignore[type-var]
     manifest = dataclasses.replace(whole.manifest, inpaint=inpaint)
     bundle = Bundle(whole.folder, manifest, Selection(whole.folder, manifest, "cpu", 2))
     step, run, rows = bundle.engine("inpaint_step"), OnnxEngine.run, []
@@ -161,7 +161,7 @@ def test_a_run_of_one_row_is_one_run():
 def test_a_warm_refiner_has_loaded_what_its_bundle_asks_for(monkeypatch):
     files = []
 
-    class Noting(selection.OnnxEngine):
+    class Noting(selection.OnnxEngine):  # type: ignore[name-defined]
         def __init__(self, path, *rest):
             files.append((path.stem, rest[1]))
             super().__init__(path, *rest)

@@ -108,7 +108,7 @@ def test_a_region_lies_on_its_side(relation, side):
         "on": np.s_[36:],
         "under": np.s_[:36],
     }
-    assert weight[beyond[relation]].max() < 1e-6
+    assert weight[beyond[relation]].max() < 1e-6  # type: ignore[call-overload]
 
 
 def test_regions_within_around_and_before():

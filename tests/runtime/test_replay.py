@@ -170,12 +170,12 @@ def test_nobody_asks_for_memory_while_a_graph_is_captured(folder, wanted, replay
             pool.submit(beside.upload, np.ones(3, np.float32)),
         ]
         time.sleep(0.1)
-        assert not any(one.done() for one in waiting)
+        assert not any(one.done() for one in waiting)  # type: ignore[attr-defined]
         replayed.fake.pause.set()
         assert_same(captured.result(10), wanted(arrays))
-        assert_same(waiting[0].result(10), wanted(images, DECODE))
-        assert waiting[1].result(10).device == "cuda:0"
-        np.testing.assert_array_equal(beside.fetch(waiting[2].result(10)), np.ones(3))
+        assert_same(waiting[0].result(10), wanted(images, DECODE))  # type: ignore[attr-defined]
+        assert waiting[1].result(10).device == "cuda:0"  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(beside.fetch(waiting[2].result(10)), np.ones(3))  # type: ignore[attr-defined]
 
 
 def test_a_larger_size_makes_all_be_captured_anew(folder, wanted, replayed):

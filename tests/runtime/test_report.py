@@ -11,7 +11,7 @@ from PIL import Image
 
 from grefine_rt.assess.scorers.base import Scale, Score
 from grefine_rt.imaging import heatmap
-from grefine_rt.report import report
+from grefine_rt.report import pictures, report
 from grefine_rt.report.report import ReportData, render
 
 EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>&\x00\ud800"
@@ -274,7 +274,7 @@ def test_transparency_is_shown_over_white():
 def test_maps_show_heat_where_there_is_work():
     values = np.zeros((30, 40), np.float32)
     values[10:20, 10:20] = 1
-    image = picture(report._map_uri(values)).convert("RGBA")
+    image = picture(pictures.map_uri(values)).convert("RGBA")
     assert image.size == (40, 30)
     np.testing.assert_array_equal(image.getpixel((15, 15)), (*heatmap.scale()[255], 255))
     np.testing.assert_array_equal(image.getpixel((0, 0))[:3], heatmap.scale()[0])
@@ -284,7 +284,7 @@ def test_maps_show_heat_where_there_is_work():
 def test_the_mask_is_outlined():
     mask = np.zeros((64, 64), bool)
     mask[16:48, 16:48] = True
-    alpha = np.asarray(picture(report._mask_uri(mask)))[..., 3]
+    alpha = np.asarray(picture(pictures.mask_uri(mask)))[..., 3]
     assert alpha.shape == (512, 512)
     assert alpha[0, 0] == 0
     assert 0 < alpha[256, 256] < 255

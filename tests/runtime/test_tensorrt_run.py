@@ -117,7 +117,7 @@ def test_both_stages_are_those_of_onnx_runtime(folder, machine, flavour, solver)
     results = []
     for bundle in (
         TinyBundle.open(folder, "cpu", threads=1),
-        OnTensorRT.open(folder, "cpu").use(machine(flavour=flavour)),
+        OnTensorRT.open(folder, "cpu").use(machine(flavour=flavour)),  # type: ignore[attr-defined]
     ):
         guidance = [3.0, 3.0, 1.0, 1.0]  # the last calls take one row
         first = regenerate(
@@ -397,7 +397,7 @@ def test_a_file_that_is_no_engine_or_missing_is_one_sentence(machine, tmp_path):
     here = machine()
     engine = here.load(STEP)
     path = next(tmp_path.rglob("inpaint_step.engine"))
-    sidecar = build.Sidecar.from_json(path.with_suffix(".json").read_text())
+    sidecar = build.Sidecar.from_json(path.with_suffix(".json").read_text())  # type: ignore[attr-defined]
     del engine
     for content, kind, words in (
         (b"junk", DeviceError, "(Magic tag does not match)"),
@@ -414,7 +414,7 @@ def test_a_file_that_is_no_engine_or_missing_is_one_sentence(machine, tmp_path):
 def test_an_engine_changed_after_it_was_built_is_not_loaded(machine, tmp_path):
     machine().load(STEP)
     path = next(tmp_path.rglob("inpaint_step.engine"))
-    sidecar = build.Sidecar.from_json(path.with_suffix(".json").read_text())
+    sidecar = build.Sidecar.from_json(path.with_suffix(".json").read_text())  # type: ignore[attr-defined]
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -632,7 +632,7 @@ def test_every_name_of_tensorrt_is_there_in_the_real_library(tmp_path, folder, m
 def test_without_a_driver_the_real_library_loads_nothing_in_one_sentence(folder, tmp_path, monkeypatch):
     if importlib.util.find_spec("tensorrt_rtx") is None:
         pytest.skip("TensorRT for RTX is not installed")
-    if build.gpu_target() is not None:
+    if build.gpu_target() is not None:  # type: ignore[attr-defined]
         pytest.skip("a driver is here")
     path = tmp_path / "x.engine"
     sidecar = EngineBuilder(("sm89",)).build(folder, Bundle.open(folder, "cpu").manifest, DECODE, path)
@@ -646,7 +646,7 @@ def test_without_a_driver_the_real_library_loads_nothing_in_one_sentence(folder,
 
 
 def test_the_real_library_tells_that_it_cannot_be_tried_without_a_driver(monkeypatch):
-    if importlib.util.find_spec("tensorrt_rtx") is None or build.gpu_target() is not None:
+    if importlib.util.find_spec("tensorrt_rtx") is None or build.gpu_target() is not None:  # type: ignore[attr-defined]
         pytest.skip("TensorRT for RTX is not installed, or a driver is here")
     core = fake_cuda.module()
     monkeypatch.setitem(sys.modules, "cuda", SimpleNamespace(core=core))

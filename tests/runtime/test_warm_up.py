@@ -14,7 +14,7 @@ def loaded(monkeypatch):
     """The files of the engines that were made."""
     files = []
 
-    class Noting(selection.OnnxEngine):
+    class Noting(selection.OnnxEngine):  # type: ignore[name-defined]
         def __init__(self, path, *rest):
             files.append(path.name)
             super().__init__(path, *rest)

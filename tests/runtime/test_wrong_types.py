@@ -12,7 +12,7 @@ from grefine_rt.errors import OptionError
 class Hostile:
     """Cannot be compared, hashed or shown."""
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other):
         raise RuntimeError

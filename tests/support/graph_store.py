@@ -38,7 +38,7 @@ def shared(folder: Path):
             os.replace(half, file)
         return program
 
-    export.trace = trace
+    export.trace = trace  # type: ignore[attr-defined]
     torch.onnx.export = export
     try:
         yield

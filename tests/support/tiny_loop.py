@@ -38,7 +38,7 @@ def loop(engine, seed=0, solver="euler", steps=6):
         "pooled": rng.random((2, 3)),
         "time_ids": np.ones((2, 6)),
     }
-    constants, conditioning = (
+    constants, conditioning = (  # type: ignore[assignment]
         {name: array.astype(np.float32) for name, array in group.items()}
         for group in (constants, conditioning)
     )

@@ -106,7 +106,7 @@ def states(size="sd15", light=False, rrdb=False):
         controlnet[f"controlnet_cond_embedding.to_rgbs.{index}.weight"] = weight(3, width, 3, 3)
         controlnet[f"controlnet_cond_embedding.to_rgbs.{index}.bias"] = weight(3)
     first = EMBEDDING[0]
-    for block in range(2 if rrdb else 0):
+    for block in range(2 if rrdb else 0):  # type: ignore[assignment]
         for dense in (1, 2, 3):
             for number in range(1, 6):
                 name = f"controlnet_cond_embedding.preprocesser.{block}.rdb{dense}.conv{number}"

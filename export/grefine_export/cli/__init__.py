@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from grefine_export.choices import Attention
 from grefine_export.cli.blip import blip
 from grefine_export.cli.bundle import bundle
 from grefine_export.cli.clip import clip
@@ -42,9 +43,7 @@ def mini(
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all cores if not given.")] = None,
     smoke: Annotated[bool, typer.Option(help="Every stage for a few steps: does it run?")] = False,
-    attention: Annotated[
-        Literal["vv", "vv-normalised"], typer.Option(help="Reading of Eq. 1 for T_p and the graphs.")
-    ] = "vv",
+    attention: Annotated[Attention, typer.Option(help="Reading of Eq. 1 for T_p and the graphs.")] = "vv",
     weights: Annotated[
         Path | None,
         typer.Option(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from grefine_export.choices import Weights
 
 
 def blip(
@@ -36,7 +38,7 @@ def blip(
         int | None,
         typer.Option(help="Input side in pixels, such as 224 or 384; the checkpoint's own by default."),
     ] = None,
-    weights: Annotated[Literal["fp16", "fp32"], typer.Option(help="How weights are stored.")] = "fp16",
+    weights: Annotated[Weights, typer.Option(help="How weights are stored.")] = "fp16",
 ) -> None:
     """Replace the alignment indicator of a bundle by BLIP's; ImageReward's checkpoint adds its reward."""
     from grefine_export.blip_bundle import write_bundle

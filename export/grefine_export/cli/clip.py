@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from grefine_export.choices import Attention, Weights
 
 
 def clip(
@@ -21,9 +23,9 @@ def clip(
         int | None,
         typer.Option(help="Input side in pixels, such as 224, 336 or 512; the checkpoint's own by default."),
     ] = None,
-    weights: Annotated[Literal["fp16", "fp32"], typer.Option(help="How weights are stored.")] = "fp16",
+    weights: Annotated[Weights, typer.Option(help="How weights are stored.")] = "fp16",
     compute: Annotated[
-        Literal["fp16", "fp32"],
+        Weights,
         typer.Option(help="fp16: half precision throughout, for GPUs and TensorRT engines; fp32 for CPUs."),
     ] = "fp32",
     batch: Annotated[
@@ -37,7 +39,7 @@ def clip(
         ),
     ] = None,
     attention: Annotated[
-        Literal["vv", "vv-normalised"] | None,
+        Attention | None,
         typer.Option(help="Attention of the second path; vv, as the authors' code runs, by default."),
     ] = None,
     tokenizer: Annotated[

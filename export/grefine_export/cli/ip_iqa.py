@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from grefine_export.choices import Weights
 
 
 def ip_iqa(
@@ -34,7 +36,7 @@ def ip_iqa(
             help="Folder or file of CLIP's tokenizer; the one beside the weights, or beside --clip, by default."
         ),
     ] = None,
-    precision: Annotated[Literal["fp16", "fp32"], typer.Option(help="How weights are stored.")] = "fp16",
+    precision: Annotated[Weights, typer.Option(help="How weights are stored.")] = "fp16",
     origin: Annotated[
         str | None,
         typer.Option(help="What the weights were trained on, for the manifest.", show_default=False),
@@ -53,7 +55,7 @@ def ip_iqa(
             bundle,
             resolution or trained.resolution,
             trained.tokenizer,
-            length=trained.model.text.text_model.config.max_position_embeddings,
+            length=trained.length,
             weights=precision,
             origin=origin or trained.origin,
             license_name=license,
@@ -61,5 +63,5 @@ def ip_iqa(
     except (ValueError, OSError, GRefineError, ParityError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    for name, error in errors.items():
-        typer.echo(f"{name}: relative error {error:.1e}")
+    for name, relative in errors.items():
+        typer.echo(f"{name}: relative error {relative:.1e}")

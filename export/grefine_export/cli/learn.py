@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from grefine_export.choices import Head, Positions, Report, TextSide
 from grefine_export.cli.learning import (
     assessed,
     clear_errors,
@@ -17,11 +18,9 @@ from grefine_export.cli.learning import (
     side_of,
     tokenizer_of,
 )
+from grefine_rt.evaluation.names import Dataset, Split
 
 app = typer.Typer(no_args_is_help=True, help="Learn from databases: Image2Prompt, IP-IQA, T_p, constants.")
-
-Dataset = Literal["agiqa-1k", "agiqa-3k", "aigiqa-20k"]
-Split = Literal["train", "val", "test"]
 
 DatasetOption = Annotated[Dataset, typer.Option(help="The database, in its published layout.")]
 RootOption = Annotated[Path, typer.Option(help="Folder into which the database was unpacked.")]
@@ -115,25 +114,23 @@ def ip_iqa(
     ] = None,
     tokenizer: TokenizerOption = None,
     split: SplitOption = None,
-    head: Annotated[
-        Literal["mlp", "linear"], typer.Option(help="mlp as in the authors' code, linear as in the paper.")
-    ] = "mlp",
+    head: Annotated[Head, typer.Option(help="mlp as in the authors' code, linear as in the paper.")] = "mlp",
     positions: Annotated[
-        Literal["own", "shared"],
+        Positions,
         typer.Option(
             help="own: the cross-modality pool has a position table of its own, as in the authors' code; shared: one "
             "table, as Eq. 5 is printed."
         ),
     ] = "own",
     text_side: Annotated[
-        Literal["qa", "table"],
+        TextSide,
         typer.Option(
             help="What learns of the text side. qa: the [QA] token alone, as in the paper; table: as in the authors' "
             "code, the whole table of embeddings, the positions and the projection."
         ),
     ] = "qa",
     report: Annotated[
-        Literal["last", "best-on-test"],
+        Report,
         typer.Option(
             help="Epoch that each split reports. best-on-test is what the authors' code does: it chooses with the "
             "answers of the test, so its figures are too good."
@@ -166,15 +163,21 @@ def ip_iqa(
     ip-iqa` puts the weights into a bundle.
     """
     with clear_errors():
-        import copy
-
         import torch
 
         from grefine_export.checkpoints import locate
         from grefine_export.learn.epochs import Recipe
-        from grefine_export.learn.ip_iqa import PUBLISHED, TABLE_3, Ingredients, cross_validate, fit, table
-        from grefine_export.models.clip_loading import at_size, load_resnet
-        from grefine_export.models.ip_iqa import Design, IpIqa, encoders, save
+        from grefine_export.learn.ip_iqa import (
+            PUBLISHED,
+            TABLE_3,
+            Ingredients,
+            cross_validate,
+            fit,
+            maker,
+            table,
+        )
+        from grefine_export.models.clip_loading import load_resnet
+        from grefine_export.models.ip_iqa import Design, save
         from grefine_rt.evaluation import databases
 
         if ablation and image2prompt is None:
@@ -187,16 +190,12 @@ def ip_iqa(
         choices = {"positions": positions, "text_side": text_side, "report": report}
         same_run(out, recipe, **asked, **choices)
         path = locate(clip)
-        clips = {False: load_resnet(path), True: load_resnet(image2prompt) if image2prompt else None}
+        clips = {False: load_resnet(path)}
+        if image2prompt:
+            clips[True] = load_resnet(image2prompt)
         words = tokenizer_of(path, tokenizer, clips[False].text_model.config, out)
-        outputs = tuple(rated[0].scores)
-
-        def make(chosen: Ingredients) -> IpIqa:
-            # Tables of positions are interpolated once, before the training, as in the authors' code.
-            fresh = at_size(copy.deepcopy(clips[chosen.image2prompt]), resolution)
-            image, text = encoders(fresh, chosen.qa_token, text_side)
-            return IpIqa(image, text, Design(outputs, head, chosen.prompt, chosen.qa_token, positions))
-
+        design = Design(tuple(rated[0].scores), head, positions=positions)
+        make = maker(clips, resolution, design, text_side)
         where = device_of(device)
         full = TABLE_3[-1] if image2prompt else Ingredients(image2prompt=False)
         if repeats:
@@ -257,12 +256,11 @@ def t_p(
         from grefine_export.learn import t_p_database
         from grefine_export.learn.t_p import PromptContexts
         from grefine_export.models.clip_loading import at_size, image_size, load_clip, surgery
-        from grefine_export.models.clip_tokenizer import BOS, EOS, read_tokenizer
+        from grefine_export.models.clip_tokenizer import ends, read_tokenizer
         from grefine_rt.evaluation import databases
 
         rated = present(databases.read(dataset, root, split))
-        path = locate(clip)
-        model = load_clip(path)
+        model = load_clip(path := locate(clip))
         encoder = surgery(at_size(model, resolution or image_size(model)))
         own = path if path.is_dir() else path.parent
         words = read_tokenizer(tokenizer or own, model.text_model.config.vocab_size)
@@ -271,7 +269,7 @@ def t_p(
         opinions = t_p_database.normalised(opinions[best_first])
         torch.manual_seed(0)
         ids = words.encode(class_word, add_special_tokens=False).ids
-        learned = PromptContexts(encoder, ids, words.token_to_id(BOS), words.token_to_id(EOS))
+        learned = PromptContexts(encoder, ids, *ends(words))
         if contexts:
             t_p_database.load_contexts(learned, contexts)
         paths = [rated[row].path for row in best_first]
@@ -313,14 +311,12 @@ def alignment(
                 observed.append(observe(assessment, manifest.alignment))
                 opinions.append(one.scores["alignment"])
         found = fit(gather(observed, opinions))
-        constants = {
-            "temperature": round(found.temperature, 4),
-            "beta": round(found.beta, 5),
-            "a_bound": round(found.a_bound, 5),
-        }
-        write(
-            bundle,
-            dataclasses.replace(manifest, alignment=dataclasses.replace(manifest.alignment, **constants)),
+        fitted = dataclasses.replace(
+            manifest.alignment,
+            temperature=round(found.temperature, 4),
+            beta=round(found.beta, 5),
+            a_bound=round(found.a_bound, 5),
         )
+        write(bundle, dataclasses.replace(manifest, alignment=fitted))
     for name, value in dataclasses.asdict(found).items():
         typer.echo(f"{name}: {value:.4f}")

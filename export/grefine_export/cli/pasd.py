@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from grefine_export.choices import Precision
 from grefine_rt.solvers import PathSolver
-
-Precision = Literal["fp16", "fp16-storage", "fp32"]
 
 
 def pasd(

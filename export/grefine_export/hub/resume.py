@@ -65,7 +65,7 @@ def patiently(ask: Callable[[], Any], sleep: Callable[[float], None] = time.slee
         try:
             return ask()
         except Exception as error:  # the client has kinds of its own
-            answer = getattr(error, "response", None)
+            answer: Any = getattr(error, "response", None)
             if getattr(answer, "status_code", None) != 429 or not left:
                 raise
             sleep(told_to_wait(answer.headers))

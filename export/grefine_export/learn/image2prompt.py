@@ -128,7 +128,7 @@ def matching_pairs(
         with np.load(file) as arrays:
             above = np.flatnonzero(arrays["cosines"] > threshold)
             unreadable += int(np.isnan(arrays["cosines"]).sum())
-            kept += [shard[row].path for row in above]
+            kept += [shard[int(row)].path for row in above]
             features.append(torch.from_numpy(arrays["features"][above]))
         seen = min(start + SHARD, len(pairs))
         say(f"{seen} of {len(pairs)} pairs: {len(kept)} kept, {unreadable} unreadable")

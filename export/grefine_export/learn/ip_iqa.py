@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from grefine_export.choices import Report, TextSide
 from grefine_export.learn.epochs import Pictures, Recipe, Say, run_epochs
-from grefine_export.models.ip_iqa import IpIqa
+from grefine_export.models.clip_loading import at_size
+from grefine_export.models.clip_resnet_surgery import ResNetClip
+from grefine_export.models.ip_iqa import Design, IpIqa, encoders
 from grefine_rt.evaluation import correlation
 from grefine_rt.evaluation.databases import Rated
 from grefine_rt.files import whole
@@ -30,10 +33,6 @@ PUBLISHED: dict[str, dict[str, tuple[float, float, float]]] = {
     "agiqa-3k": {"quality": (0.8634, 0.9116, 0.6844), "alignment": (0.7578, 0.8544, 0.5734)},
 }
 """SRCC, PLCC and KRCC of IP-IQA's Tables 1 and 2; by the authors' code of the best epoch on the TEST side."""
-
-Report = Literal["last", "best-on-test"]
-"""Which epoch a split reports: the last, or as the authors do the one that agrees best with its own test side. The
-second chooses with the test's answers, so its figures are too good; it is there to compare with theirs."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +72,19 @@ Result = dict[str, Correlations]
 """Correlations of one split by the name of the score."""
 Make = Callable[[Ingredients], IpIqa]
 """A new model on its way from CLIP: new pool and head, image side with or without Image2Prompt."""
+
+
+def maker(clips: Mapping[bool, ResNetClip], resolution: int, design: Design, text_side: TextSide) -> Make:
+    """Makes models of `design` from `clips`, which are with and without Image2Prompt, for pictures of that side."""
+
+    def make(chosen: Ingredients) -> IpIqa:
+        # Tables of positions are interpolated once, before the training, as in the authors' code.
+        fresh = at_size(copy.deepcopy(clips[chosen.image2prompt]), resolution)
+        assert isinstance(fresh, ResNetClip)
+        image, text = encoders(fresh, chosen.qa_token, text_side)
+        return IpIqa(image, text, replace(design, prompt=chosen.prompt, qa_token=chosen.qa_token))
+
+    return make
 
 
 def correlations(scores: NDArray[np.floating], opinions: NDArray[np.floating]) -> Correlations:

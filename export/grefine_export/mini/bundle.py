@@ -27,7 +27,7 @@ from grefine_export.onnx.step import InpaintStep, RestoreStep
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.bundle.store import write
 
-VERSION = "0.7.0"
+VERSION = "1.0.0"
 ORIGIN = "trained from scratch on the storybook world by `grefine-export mini`"
 
 
@@ -45,55 +45,48 @@ class Models:
     tokenizer_file: Path
 
 
+_Job = tuple[str, nn.Module, dict[str, Tensor], list[str], dict[str, dict[int, str]]]
+"""Name, module, inputs, names of the outputs, free axes by input."""
+_FREE_SIZE = {2: "h", 3: "w"}
+
+
+class _Random:
+    """Inputs of a fixed seed: the order in which they are asked for decides their values."""
+
+    def __init__(self) -> None:
+        self.generator = torch.Generator().manual_seed(6)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator)
+
+    def uniform(self, *shape: int) -> Tensor:
+        return torch.rand(*shape, generator=self.generator)
+
+
 def export_components(models: Models, folder: Path) -> dict[str, float]:
     """Writes `folder/components/*.onnx`; returns the worst relative error of each graph against torch."""
-    generator = torch.Generator().manual_seed(6)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    def uniform(*shape: int) -> Tensor:
-        return torch.rand(*shape, generator=generator)
-
-    length, width = sizes.CLIP_LENGTH, sizes.CLIP_TEXT["hidden_size"]
-    first, second = (
-        (1, sizes.VAE["latent_channels"], 24, 20),
-        (1, sizes.RESTORE_VAE["latent_channels"], 24, 20),
-    )  # neither square nor the size of training: height and width are free
+    random = _Random()
     vocabulary = models.clip.clip.config.text_config.vocab_size
-    ids = torch.randint(0, vocabulary, (3, length), generator=generator)
+    ids = torch.randint(0, vocabulary, (3, sizes.CLIP_LENGTH), generator=random.generator)
     ids[:, -1] = models.clip.clip.text_model.eos_token_id
-    free_size = {2: "h", 3: "w"}
-    texts = {"context": {0: "n"}, "pooled": {0: "n"}, "time_ids": {0: "n"}}
-    text = {"context": normal(2, length, width)}
-    step = {"timestep": torch.tensor([321.0]), "coefficients": uniform(9)}
-    size_ids = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]] * 2, dtype=torch.float32)
-    state = ("sample", "previous", "noise")
-    inpaint = {
-        **{name: normal(*first) for name in state},
-        "mask": (uniform(1, 1, *first[2:]) > 0.5).float(),
-        "masked_latent": normal(*first),
-        **text,
-        "pooled": normal(2, sizes.CLIP_WIDTH),
-        "time_ids": size_ids,
-        **step,
-    }
-    restore = {
-        **{name: normal(*second) for name in state},
-        "control": uniform(1, 3, 8 * second[2], 8 * second[3]),
-        **text,
-        **step,
-    }
-    image_axes = {0: "b", 2: "H", 3: "W"}
-    latent_axes = {0: "b", **free_size}
-    jobs: list[tuple[str, nn.Module, dict[str, Tensor], list[str], dict[str, dict[int, str]]]] = [
-        (
-            "perceptual",
-            Perceptual(models.clip, models.t_p),
-            {"image": uniform(2, 3, SIZE, SIZE)},
-            ["pairs", "published", "tokens"],
-            {"image": {0: "b"}},
-        ),
+    steps = _step_jobs(models, random)
+    jobs = [*_clip_jobs(models, random, ids), *_vae_jobs(models, random), *steps]
+    errors = {}
+    for name, module, inputs, outputs, axes in jobs:
+        file = folder / "components" / f"{name}.onnx"
+        module = module.cpu().float().eval().to(memory_format=torch.contiguous_format)
+        export(module, inputs, outputs, axes, file, weights="fp16")
+        checks = [inputs, {"ids": ids[:, :9]}] if "l" in axes.get("ids", {}).values() else [inputs]
+        errors[name] = max(max(compare(module, file, one, BOUNDS["fp16"]).values()) for one in checks)
+    return errors
+
+
+def _clip_jobs(models: Models, random: _Random, ids: Tensor) -> list[_Job]:
+    """CLIP's image side with T_p, and both text encoders."""
+    image = random.uniform(2, 3, SIZE, SIZE)
+    perceptual, text = Perceptual(models.clip, models.t_p), TextEncoder(models.inpaint.text, "last")
+    return [
+        ("perceptual", perceptual, {"image": image}, ["pairs", "published", "tokens"], {"image": {0: "b"}}),
         (
             "clip_text",
             ClipText(models.clip),
@@ -101,56 +94,54 @@ def export_components(models: Models, folder: Path) -> dict[str, float]:
             ["features", "context"],
             {"ids": {0: "n", 1: "l"}},
         ),
-        (
-            "inpaint_text",
-            TextEncoder(models.inpaint.text, "last"),
-            {"ids": ids},
-            ["context", "pooled"],
-            {"ids": {0: "n"}},
-        ),
-        *(
-            job
-            for stage, vae in (("inpaint", models.vae), ("restore", models.restore_vae))
-            for job in (
-                (
-                    f"{stage}_encode",
-                    Encode(vae),
-                    {"image": uniform(2, 3, 160, 192) * 2 - 1},
-                    ["latent"],
-                    {"image": image_axes},
-                ),
-                (
-                    f"{stage}_decode",
-                    Decode(vae),
-                    {"latent": normal(2, latent_channels(vae), 20, 24)},
-                    ["image"],
-                    {"latent": latent_axes},
-                ),
-            )
-        ),
-        (
-            "inpaint_step",
-            InpaintStep(models.inpaint.unet),
-            inpaint,
-            ["next", "clean"],
-            {**dict.fromkeys((*state, "mask", "masked_latent"), free_size), **texts},
-        ),
-        (
-            "restore_step",
-            RestoreStep(models.restore),
-            restore,
-            ["next", "clean"],
-            {**dict.fromkeys(state, free_size), "control": {2: "H", 3: "W"}, "context": {0: "n"}},
-        ),
+        ("inpaint_text", text, {"ids": ids}, ["context", "pooled"], {"ids": {0: "n"}}),
     ]
-    errors = {}
-    for name, module, inputs, outputs, axes in jobs:
-        file = folder / "components" / f"{name}.onnx"
-        module = module.cpu().float().eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        export(module, inputs, outputs, axes, file, weights="fp16")
-        checks = [inputs, {"ids": ids[:, :9]}] if "l" in axes.get("ids", {}).values() else [inputs]
-        errors[name] = max(max(compare(module, file, one, BOUNDS["fp16"]).values()) for one in checks)
-    return errors
+
+
+def _vae_jobs(models: Models, random: _Random) -> list[_Job]:
+    """Encoder and decoder of both stages."""
+    jobs: list[_Job] = []
+    for stage, vae in (("inpaint", models.vae), ("restore", models.restore_vae)):
+        image = random.uniform(2, 3, 160, 192) * 2 - 1
+        latent = random.normal(2, latent_channels(vae), 20, 24)
+        image_axes, latent_axes = {0: "b", 2: "H", 3: "W"}, {0: "b", **_FREE_SIZE}
+        jobs += [
+            (f"{stage}_encode", Encode(vae), {"image": image}, ["latent"], {"image": image_axes}),
+            (f"{stage}_decode", Decode(vae), {"latent": latent}, ["image"], {"latent": latent_axes}),
+        ]
+    return jobs
+
+
+def _step_jobs(models: Models, random: _Random) -> list[_Job]:
+    """The denoising step of both stages."""
+    # Neither square nor the size of training: height and width are free.
+    first, second = ((1, table["latent_channels"], 24, 20) for table in (sizes.VAE, sizes.RESTORE_VAE))
+    text = {"context": random.normal(2, sizes.CLIP_LENGTH, sizes.CLIP_TEXT["hidden_size"])}
+    step = {"timestep": torch.tensor([321.0]), "coefficients": random.uniform(9)}
+    state = ("sample", "previous", "noise")
+    inpaint = {
+        **{name: random.normal(*first) for name in state},
+        "mask": (random.uniform(1, 1, *first[2:]) > 0.5).float(),
+        "masked_latent": random.normal(*first),
+        **text,
+        "pooled": random.normal(2, sizes.CLIP_WIDTH),
+        "time_ids": torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]] * 2, dtype=torch.float32),
+        **step,
+    }
+    restore = {
+        **{name: random.normal(*second) for name in state},
+        "control": random.uniform(1, 3, 8 * second[2], 8 * second[3]),
+        **text,
+        **step,
+    }
+    inpaint_axes = dict.fromkeys((*state, "mask", "masked_latent"), _FREE_SIZE)
+    inpaint_axes |= {"context": {0: "n"}, "pooled": {0: "n"}, "time_ids": {0: "n"}}
+    restore_axes = {**dict.fromkeys(state, _FREE_SIZE), "control": {2: "H", 3: "W"}, "context": {0: "n"}}
+    outputs = ["next", "clean"]
+    return [
+        ("inpaint_step", InpaintStep(models.inpaint.unet), inpaint, outputs, inpaint_axes),
+        ("restore_step", RestoreStep(models.restore), restore, outputs, restore_axes),
+    ]
 
 
 def _schedule() -> dict[str, Any]:

@@ -142,8 +142,10 @@ def calibrate(folder: Path, count: int) -> dict[str, float]:
     manifest = json.loads((folder / FILE_NAME).read_text())
     a_bound, beta, named, alarms = fit_bounds(sound, misaligned)
     plan = manifest["plan"]
-    marked = [_marked(pairs, manifest["perceptual"]["alpha"], plan["redraw"]) for pairs in (sound, local)]
-    tau, p_bound, overlap, touched = fit_tau(*marked, plan["min_area"])
+    whole, broken = (
+        _marked(pairs, manifest["perceptual"]["alpha"], plan["redraw"]) for pairs in (sound, local)
+    )
+    tau, p_bound, overlap, touched = fit_tau(whole, broken, plan["min_area"])
     manifest["alignment"] |= {"a_bound": round(a_bound, 5), "beta": round(max(beta, 1e-5), 5)}
     cell = -(-manifest["perceptual"]["resolution"] // manifest["perceptual"]["grid"])
     tolerance = fit_tolerance(repairs, min(p_bound, SOUND), cell)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 
 from grefine_export import clip_bundle
+from grefine_export.choices import Attention
 from grefine_export.learn.t_p import PromptContexts, Rated, fit_alpha, learn
 from grefine_export.mini import sizes, train_ip_iqa
 from grefine_export.mini.bundle import ORIGIN, Models, refining, write_bundle
@@ -28,9 +29,11 @@ from grefine_export.mini.train_inpaint import train_inpaint
 from grefine_export.mini.train_removal import train_removal
 from grefine_export.mini.train_restore import train_restore
 from grefine_export.mini.train_vae import STAGE2, train_decoder, train_vae
-from grefine_export.mini.vocabulary import BOS, EOS, train_tokenizer
+from grefine_export.mini.vocabulary import train_tokenizer
 from grefine_export.mini.world import SIZE
-from grefine_export.models.clip_surgery import Attention, ClipSurgery
+from grefine_export.models.clip_surgery import ClipSurgery
+from grefine_export.models.clip_tokenizer import ends
+from grefine_export.models.ip_iqa import IpIqa
 from grefine_export.onnx.cost import add_costs
 from grefine_export.onnx.ip_iqa import add_to_bundle
 from grefine_export.onnx.shared import share_weights
@@ -128,7 +131,7 @@ def learn_t_p(
         clip = clip.cpu()
         rated = rated_pictures(clip, pool, damaged, budget.rated)
         words = tokenizer.encode(CLASS_WORD, add_special_tokens=False).ids
-        contexts = PromptContexts(clip, words, tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS))
+        contexts = PromptContexts(clip, words, *ends(tokenizer))
         terms = learn(contexts, rated, budget.t_p_epochs)
         with torch.no_grad():
             t_p = contexts()
@@ -155,11 +158,9 @@ def make_planner(
     store.write(folder, asdict(indicators) | {"plan": settings["plan"]})
     calibrate(folder, validation)
     assessor = Assessor.load(folder, "cpu")
-    stages = {
-        name: read_strictly(kind, settings[name], name)
-        for name, kind in (("inpaint", Inpaint), ("restore", Restore))
-    }
-    return Planner(assessor, replace(assessor.bundle.manifest, **stages))
+    stage1 = read_strictly(Inpaint, settings["inpaint"], "inpaint")
+    stage2 = read_strictly(Restore, settings["restore"], "restore")
+    return Planner(assessor, replace(assessor.bundle.manifest, inpaint=stage1, restore=stage2))
 
 
 def run(
@@ -185,12 +186,38 @@ def run(
     stage(f"pictures: {budget.scenes} scenes")
     pool = open_pool(work / "pool", budget.scenes)
     damaged = open_damaged(pool, work / "pool")
-    tokenizer_file = work / "clip.json"
-    tokenizer = (
-        Tokenizer.from_file(str(tokenizer_file))
-        if tokenizer_file.exists()
-        else train_tokenizer(tokenizer_file)
-    )
+    file = work / "clip.json"
+    tokenizer = Tokenizer.from_file(str(file)) if file.exists() else train_tokenizer(file)
+    models = _train_models(budget, work, pool, damaged, (file, tokenizer), device, stage, attention)
+    stage(f"IP-IQA: {budget.ip_iqa.clip} + {budget.ip_iqa.image2prompt} + {budget.ip_iqa.opinions} steps")
+    rated = open_rated(work / "pool", budget.ip_iqa.rated)
+    own = (work / "ip_iqa", budget.ip_iqa, device)
+    encoders = train_ip_iqa.train_image_encoders(models.clip, tokenizer, pool, damaged, rated, *own)
+    ip_iqa = train_ip_iqa.train_ip_iqa(models.clip, encoders[True], tokenizer, rated, *own)
+    stage("graphs")
+    for name, error in _write_graphs(models, ip_iqa, tokenizer, out).items():
+        say(f"    {name}: relative error {error:.1e}")
+    stage(f"constants: {budget.validation} pictures")
+    figures = calibrate(out, budget.validation)
+    if budget.domain:
+        stage(f"domain: {budget.domain} scenes")
+        figures |= fit_domain(out, budget.domain, budget.validation)
+    stage("done")
+    return figures
+
+
+def _train_models(
+    budget: Budget,
+    work: Path,
+    pool: Pool,
+    damaged: Damaged,
+    words: tuple[Path, Tokenizer],
+    device: torch.device,
+    stage: Callable[[str], None],
+    attention: Attention,
+) -> Models:
+    """The indicators and both stages, on the CPU. `words`: the tokenizer with its file."""
+    tokenizer = words[1]
     stage(f"autoencoder: {budget.vae} + {budget.decoder} steps")
     vae = train_vae(pool, work, budget.vae, device)
     stage(f"CLIP: {budget.clip} steps")
@@ -210,47 +237,35 @@ def run(
     stage(f"degradation removal: {budget.removal} steps")
     removal = train_removal(pool, work, budget.removal, device)
     stage(f"restoration UNet: {budget.restore} steps")
-    restore = train_restore(
-        pool, (vae, restore_vae), removal, inpaint.text, tokenizer, work, budget.restore, device
-    )
-    stage(f"IP-IQA: {budget.ip_iqa.clip} + {budget.ip_iqa.image2prompt} + {budget.ip_iqa.opinions} steps")
-    clip = clip.cpu()
-    rated = open_rated(work / "pool", budget.ip_iqa.rated)
-    own = (work / "ip_iqa", budget.ip_iqa, device)
-    encoders = train_ip_iqa.train_image_encoders(clip, tokenizer, pool, damaged, rated, *own)
-    ip_iqa = train_ip_iqa.train_ip_iqa(clip, encoders[True], tokenizer, rated, *own)
-    stage("graphs")
-    models = Models(
-        clip=clip,
+    both = (vae, restore_vae)
+    restore = train_restore(pool, both, removal, inpaint.text, tokenizer, work, budget.restore, device)
+    return Models(
+        clip=clip.cpu(),
         t_p=t_p,
         alpha=alpha,
         vae=vae.cpu(),
         inpaint=inpaint.cpu(),
         restore_vae=restore_vae.cpu(),
         restore=restore.cpu(),
-        tokenizer_file=tokenizer_file,
+        tokenizer_file=words[0],
     )
+
+
+def _write_graphs(models: Models, ip_iqa: IpIqa, tokenizer: Tokenizer, out: Path) -> dict[str, float]:
+    """The bundle before calibration; gives each graph's error."""
     _, errors = write_bundle(models, out)
     _, more = add_to_bundle(
         ip_iqa.cpu(),
         out,
         SIZE,
-        tokenizer_file,
+        tokenizer,
         length=sizes.CLIP_LENGTH,
         origin=ORIGIN,
         license_name="Apache-2.0",
+        as_written=False,
     )
-    errors |= more
     components = out / "components"
     texts = [components / name for name in ("clip_text.onnx", "ip_iqa_text.onnx")]
     share_weights(texts, components / "texts.data")  # IP-IQA reads prompts with CLIP's weights
     add_costs(out)
-    for name, error in errors.items():
-        say(f"    {name}: relative error {error:.1e}")
-    stage(f"constants: {budget.validation} pictures")
-    figures = calibrate(out, budget.validation)
-    if budget.domain:
-        stage(f"domain: {budget.domain} scenes")
-        figures |= fit_domain(out, budget.domain, budget.validation)
-    stage("done")
-    return figures
+    return errors | more

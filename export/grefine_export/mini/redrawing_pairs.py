@@ -160,9 +160,9 @@ def _encoded(
     found = [as_found(scene, one, rng) for scene, one in zip(scenes, drawn, strict=True)]
     planned = planner.masks(found, [prompt_of(scene, rng) for scene in scenes], rng)
     for place, (scene, truth, picture) in enumerate(zip(scenes, drawn, found, strict=True)):
-        mask = found_mask(picture, planned[place], scene, truth, rng)
+        pixels = found_mask(picture, planned[place], scene, truth, rng)
         # As the runtime does: every cell that holds a masked pixel, whole.
-        mask = mask.reshape(cells, LATENT_SCALE, cells, LATENT_SCALE).any((1, 3))
+        mask = np.asarray(pixels.reshape(cells, LATENT_SCALE, cells, LATENT_SCALE).any((1, 3)))
         inside = mask.repeat(LATENT_SCALE, 0).repeat(LATENT_SCALE, 1)[..., None]
         start = picture.astype(np.float32) / 127.5 - 1
         clean = np.where(inside, truth.image.astype(np.float32) / 127.5 - 1, start)

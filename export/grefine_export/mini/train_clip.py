@@ -10,7 +10,7 @@ The pixel terms stand in for the size of CLIP's own training set: they make patc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -30,7 +30,7 @@ from grefine_export.mini.prompts import phrase_of, place_phrases, prompt_of
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.training import COMPILE_FROM, Schedule, fit, seeded
 from grefine_export.mini.vocabulary import BOS, EOS
-from grefine_export.mini.world import Rendered, Scene, alike, with_thing
+from grefine_export.mini.world import Rendered, Scene, Thing, alike, with_thing
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_rt.text.emphasis import plain_text
 
@@ -117,104 +117,130 @@ def batches(pool: Pool, tokenizer: Tokenizer, step: int) -> Iterator[Batch]:
     """Endless training batches; most of the pictures as a weak generator draws them, half mirrored left to right."""
     rng = seeded(21, step)
     while True:
-        picked = rng.integers(len(pool.scenes), size=BATCH)
-        scenes = [pool.scenes[i] for i in picked]
-        broken, misshapen = rng.random(BATCH) < 0.7, rng.random(BATCH) < 0.15
-        wanted = {(t.kind, t.colour) for s in scenes for t in s.things}
-        pairs = [p for p in _PHRASES if p[1] is None or p in wanted]
-        absent = [p for p in _PHRASES if p[1] is not None and p not in wanted]
-        pairs += [absent[i] for i in rng.choice(len(absent), min(16, len(absent)), replace=False)]
-        places = [_PLACES[i] for i in rng.choice(len(_PLACES), 8, replace=False)]
-        texts = [phrase_of(kind, colour, rng) for kind, colour in pairs] + [words for _, words in places]
-        texts += ["", *(word for pair in QUALITY_WORDS for word in pair)]
-        prompts = [plain_text(prompt_of(s, rng)) for s in scenes]
-        prompts += [plain_text(prompt_of(changed_scene(s, rng), rng)) for s in scenes]
+        yield _batch(pool, tokenizer, rng)
 
-        images = np.empty((BATCH, *pool.images.shape[1:]), np.uint8)
-        k = len(pairs) + len(places)
-        present, weight = np.zeros((BATCH, k), np.float32), np.ones((BATCH, k), np.float32)
-        where, where_weight = np.zeros((BATCH, 64, k), np.float32), np.ones((BATCH, 64, k), np.float32)
-        factors = np.ones((BATCH, 4), np.float32)
-        bad = np.zeros((BATCH, 3, 64), np.float32)
-        kinds_of = np.array([KINDS.index(kind) for kind, _ in pairs])
-        colours_of = np.array([-1 if c is None else list(COLOURS).index(c) for _, c in pairs])
-        for row, index in enumerate(picked):
-            scene, owner = scenes[row], pool.owners[index]
-            # Colour alone tells most phrases apart. What asks for the shape counts more: bare nouns, and phrases
-            # that share a colour or a kind with what is there.
-            near = np.isin(colours_of, [list(COLOURS).index(t.colour) for t in scene.things])
-            near |= np.isin(kinds_of, [KINDS.index(t.kind) for t in scene.things])
-            importance = np.where(colours_of < 0, 4.0, np.where(near, 3.0, 0.5)).astype(np.float32)
-            weight[row, : len(pairs)] = importance
-            where_weight[row, :, : len(pairs)] = importance
-            masks = np.zeros((3, *owner.shape), bool)
-            images[row] = pool.images[index]
-            if misshapen[row]:
-                # Broken shapes are the hardest to see and few among the damaged pictures: more are made here.
-                drawn = Rendered(pool.images[index], owner)
-                images[row], defect = damage(drawn, str(rng.choice(TRAINED["rationality"])), "local", rng)
-                masks[FACTORS.index("rationality")] = defect.mask
-                factors[row] = ((mos([defect]) - 1) / 4, *factor_scores([defect]))
-            elif broken[row]:
-                # Damaged anew in every batch: the same 24,000 damages again and again are learnt by heart.
-                images[row], defects = damage_often(Rendered(pool.images[index], owner), rng)
-                for defect in defects:
-                    masks[FACTORS.index(defect.factor)] |= defect.mask
-                factors[row] = ((mos(defects) - 1) / 4, *factor_scores(defects))
-            if misshapen[row] or broken[row]:
-                bad[row] = pooled_patches(masks)
-            for number, thing in enumerate(scene.things):
-                area = owner == number + 1
-                cover = np.minimum(1, 2 * pooled_patches(area))
-                same = kinds_of == KINDS.index(thing.kind)
-                right = same & ((colours_of < 0) | (colours_of == list(COLOURS).index(thing.colour)))
-                present[row, : len(pairs)][right] = 1
-                place = where[row][:, : len(pairs)]
-                place[:, right] = np.maximum(place[:, right], cover[:, None])  # others may be alike
-                size = max(1, int(area.sum()))
-                if (
-                    masks[2] & area
-                ).sum() > 0.2 * size:  # unnatural colours: which colour it is can't be said
-                    weight[row, : len(pairs)][same & (colours_of >= 0)] = 0
-                    where_weight[row][:, : len(pairs)][:, same & (colours_of >= 0)] = 0
-                if (masks[0] & area).sum() > 0.6 * size:  # hardly to be recognised
-                    weight[row, : len(pairs)][same] *= 0.2
-            if masks[1].any():  # parts are not where the truth says
-                where_weight[row][pooled_patches(masks[1]) > 0.1] = 0
-            background = np.minimum(1, 1.5 * pooled_patches(owner == 0))
-            for column, (name, _) in enumerate(places, len(pairs)):
-                present[row, column] = float(name == scene.setting)
-                where[row][:, column] = background * present[row, column]
-        flipped = rng.random(BATCH) < 0.5
-        images[flipped] = images[flipped, :, ::-1]
 
-        def mirrored(x: np.ndarray, rows: np.ndarray = flipped) -> np.ndarray:
-            grid = x.reshape(BATCH, GRID, GRID, -1)
-            grid[rows] = grid[rows][:, :, ::-1]
-            return grid.reshape(BATCH, GRID * GRID, -1)
+def _batch(pool: Pool, tokenizer: Tokenizer, rng: np.random.Generator) -> Batch:
+    picked = rng.integers(len(pool.scenes), size=BATCH)
+    scenes = [pool.scenes[i] for i in picked]
+    broken, misshapen = rng.random(BATCH) < 0.7, rng.random(BATCH) < 0.15
+    wanted = {(t.kind, t.colour) for s in scenes for t in s.things}
+    pairs = [p for p in _PHRASES if p[1] is None or p in wanted]
+    absent = [p for p in _PHRASES if p[1] is not None and p not in wanted]
+    pairs += [absent[i] for i in rng.choice(len(absent), min(16, len(absent)), replace=False)]
+    places = [_PLACES[i] for i in rng.choice(len(_PLACES), 8, replace=False)]
+    texts = [phrase_of(kind, colour, rng) for kind, colour in pairs] + [words for _, words in places]
+    texts += ["", *(word for pair in QUALITY_WORDS for word in pair)]
+    prompts = [plain_text(prompt_of(s, rng)) for s in scenes]
+    prompts += [plain_text(prompt_of(changed_scene(s, rng), rng)) for s in scenes]
 
-        bad_patches = np.moveaxis(bad, 1, 2)
-        any_bad = bad_patches.max(2, keepdims=True)
-        cover4 = mirrored(np.concatenate([any_bad, bad_patches], 2).copy())
-        # A patch that a defect only touches is left out; where a defect hardly shows, it weighs little.
-        severity = np.clip((1 - factors[:, None]) / 0.15, 0, 1)
-        sound_weight = np.where(cover4 > 0.6, severity, np.where(cover4 < 0.05, 1.0, 0.0)).astype(np.float32)
+    images = np.empty((BATCH, *pool.images.shape[1:]), np.uint8)
+    factors = np.ones((BATCH, 4), np.float32)
+    bad = np.zeros((BATCH, 3, 64), np.float32)
+    truth = _Truth(pairs, [name for name, _ in places])
+    for row, index in enumerate(picked):
+        drawn = Rendered(pool.images[index], pool.owners[index])
+        images[row], masks, scores = _as_drawn(drawn, bool(broken[row]), bool(misshapen[row]), rng)
+        if scores is not None:
+            factors[row], bad[row] = scores, pooled_patches(masks)
+        truth.enter(row, scenes[row], pool.owners[index], masks)
+    flipped = rng.random(BATCH) < 0.5
+    images[flipped] = images[flipped, :, ::-1]
+    bad_patches = np.moveaxis(bad, 1, 2)
+    any_bad = bad_patches.max(2, keepdims=True)
+    cover = _mirrored(np.concatenate([any_bad, bad_patches], 2).copy(), flipped)
+    # A patch that a defect only touches is left out; where a defect hardly shows, it weighs little.
+    severity = np.clip((1 - factors[:, None]) / 0.15, 0, 1)
+    sound_weight = np.where(cover > 0.6, severity, np.where(cover < 0.05, 1.0, 0.0)).astype(np.float32)
+    tensor = torch.from_numpy
+    return Batch(
+        image=tensor(images).permute(0, 3, 1, 2).float() / 255,
+        prompts=encode_texts(tokenizer, prompts),
+        phrases=encode_texts(tokenizer, texts),
+        present=tensor(truth.present),
+        present_weight=tensor(truth.weight),
+        where=tensor(_mirrored(truth.where, flipped)),
+        where_weight=tensor(_mirrored(truth.where_weight, flipped)),
+        factors=tensor(factors),
+        sound=tensor((cover < 0.5).astype(np.float32)),
+        sound_weight=tensor(sound_weight),
+    )
 
-        def tensor(x: np.ndarray) -> Tensor:
-            return torch.from_numpy(x)
 
-        yield Batch(
-            image=tensor(images).permute(0, 3, 1, 2).float() / 255,
-            prompts=encode_texts(tokenizer, prompts),
-            phrases=encode_texts(tokenizer, texts),
-            present=tensor(present),
-            present_weight=tensor(weight),
-            where=tensor(mirrored(where)),
-            where_weight=tensor(mirrored(where_weight)),
-            factors=tensor(factors),
-            sound=tensor((cover4 < 0.5).astype(np.float32)),
-            sound_weight=tensor(sound_weight),
-        )
+def _as_drawn(
+    drawn: Rendered, broken: bool, misshapen: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, tuple[float, ...] | None]:
+    """The picture as a weak generator draws it, where it has defects of each factor bool (3, H, W), and overall and
+    factor scores in [0, 1]; None for these where nothing was damaged."""
+    masks = np.zeros((3, *drawn.owner.shape), bool)
+    if misshapen:
+        # Broken shapes are the hardest to see and few among the damaged pictures: more are made here.
+        image, defect = damage(drawn, str(rng.choice(TRAINED["rationality"])), "local", rng)
+        masks[FACTORS.index("rationality")] = defect.mask
+        defects = [defect]
+    elif broken:
+        # Damaged anew in every batch: the same 24,000 damages again and again are learnt by heart.
+        image, defects = damage_often(drawn, rng)
+        for defect in defects:
+            masks[FACTORS.index(defect.factor)] |= defect.mask
+    else:
+        return drawn.image, masks, None
+    return image, masks, ((mos(defects) - 1) / 4, *factor_scores(defects))
+
+
+def _mirrored(patches: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Values of the patches (b, 64, n) with those of the chosen pictures mirrored left to right, in place."""
+    grid = patches.reshape(BATCH, GRID, GRID, -1)
+    grid[rows] = grid[rows][:, :, ::-1]
+    return grid.reshape(BATCH, GRID * GRID, -1)
+
+
+class _Truth:
+    """Which phrases, pairs of kind and colour and then settings, are in the pictures of a batch, and on which patches;
+    see `Batch`."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str | None]], settings: Sequence[str]) -> None:
+        self._count, self._settings = len(pairs), settings
+        k = len(pairs) + len(settings)
+        self.present, self.weight = np.zeros((BATCH, k), np.float32), np.ones((BATCH, k), np.float32)
+        self.where = np.zeros((BATCH, 64, k), np.float32)
+        self.where_weight = np.ones((BATCH, 64, k), np.float32)
+        self._kinds = np.array([KINDS.index(kind) for kind, _ in pairs])
+        self._colours = np.array([-1 if c is None else list(COLOURS).index(c) for _, c in pairs])
+
+    def enter(self, row: int, scene: Scene, owner: np.ndarray, masks: np.ndarray) -> None:
+        """The picture of `row`: `owner` (H, W) says which thing each pixel is of, `masks` where it has defects."""
+        count = self._count
+        # Colour alone tells most phrases apart. What asks for the shape counts more: bare nouns, and phrases that
+        # share a colour or a kind with what is there.
+        near = np.isin(self._colours, [list(COLOURS).index(t.colour) for t in scene.things])
+        near |= np.isin(self._kinds, [KINDS.index(t.kind) for t in scene.things])
+        importance = np.where(self._colours < 0, 4.0, np.where(near, 3.0, 0.5)).astype(np.float32)
+        self.weight[row, :count] = importance
+        self.where_weight[row, :, :count] = importance
+        for number, thing in enumerate(scene.things):
+            self._enter_thing(row, thing, owner == number + 1, masks)
+        if masks[1].any():  # parts are not where the truth says
+            self.where_weight[row][pooled_patches(masks[1]) > 0.1] = 0
+        background = np.minimum(1, 1.5 * pooled_patches(owner == 0))
+        for column, name in enumerate(self._settings, count):
+            self.present[row, column] = float(name == scene.setting)
+            self.where[row][:, column] = background * self.present[row, column]
+
+    def _enter_thing(self, row: int, thing: Thing, area: np.ndarray, masks: np.ndarray) -> None:
+        weight, where_weight = self.weight[row, : self._count], self.where_weight[row][:, : self._count]
+        cover = np.minimum(1, 2 * pooled_patches(area))
+        same = self._kinds == KINDS.index(thing.kind)
+        right = same & ((self._colours < 0) | (self._colours == list(COLOURS).index(thing.colour)))
+        self.present[row, : self._count][right] = 1
+        place = self.where[row][:, : self._count]
+        place[:, right] = np.maximum(place[:, right], cover[:, None])  # others may be alike
+        size = max(1, int(area.sum()))
+        if (masks[2] & area).sum() > 0.2 * size:  # unnatural colours: which colour it is can't be said
+            weight[same & (self._colours >= 0)] = 0
+            where_weight[:, same & (self._colours >= 0)] = 0
+        if (masks[0] & area).sum() > 0.6 * size:  # hardly to be recognised
+            weight[same] *= 0.2
 
 
 def _weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:

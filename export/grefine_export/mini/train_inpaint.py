@@ -115,7 +115,7 @@ def train_inpaint(
 ) -> TextConditionedUNet:
     """Trains the inpainting UNet and its text encoder together."""
     torch.manual_seed(3)
-    model = TextConditionedUNet(tokenizer).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = TextConditionedUNet(tokenizer).to(memory_format=torch.channels_last)
     alphas = alphas_cumprod().to(device)
     size_ids = torch.tensor([SIZE, SIZE, 0, 0, SIZE, SIZE], dtype=torch.float32, device=device)
 

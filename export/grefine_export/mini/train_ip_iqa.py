@@ -79,7 +79,7 @@ def new_image_encoder() -> ImageEncoder:
         if name.endswith("bn3.weight") and name.startswith("layer"):
             nn.init.zeros_(parameter)  # blocks start as the way around them
     pool = AttentionPool2d(SIZE // STRIDE, trunk.channels, HEADS, sizes.CLIP_WIDTH)
-    return ImageEncoder(trunk, pool).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return ImageEncoder(trunk, pool).to(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def train_removal(pool: Pool, folder: Path, steps: int, device: torch.device) ->
     """Trains everything of the module but `conv_out`, which only the ControlNet can teach."""
     torch.manual_seed(6)
     channels = sizes.RESTORE_UNET["block_out_channels"][0]
-    model = RemovalEmbedding(channels, sizes.RESTORE_REMOVAL).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = RemovalEmbedding(channels, sizes.RESTORE_REMOVAL).to(memory_format=torch.channels_last)
     model.conv_out.requires_grad_(False)
 
     def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:

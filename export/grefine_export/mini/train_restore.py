@@ -76,7 +76,7 @@ def train_restore(
     torch.manual_seed(5)
     model: nn.Module = PasdUNet(sizes.RESTORE_UNET, sizes.RESTORE_CONTROLNET, removal=sizes.RESTORE_REMOVAL)
     model.get_submodule("controlnet.controlnet_cond_embedding").load_state_dict(removal.state_dict())
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     first, second = (vae.eval().requires_grad_(False) for vae in autoencoders)
     first, second = first.cpu(), second.to(device)  # the first one makes data
     text = text.to(device).eval().requires_grad_(False)

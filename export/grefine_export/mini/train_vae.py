@@ -132,7 +132,7 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: 
     torch.manual_seed(1)
     model = Vae(kind.config, kind.patch, shortcut=True)
     model.begin_linear(enlarge(_pictures(pool, np.arange(min(len(pool.images), LINEAR_ON))), kind.enlarged))
-    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = model.to(memory_format=torch.channels_last)
     trained = _fit(kind, kind.name, model, pool, folder, Schedule(steps, 2e-3, average=0.995), device, 0.0)
     with torch.no_grad():
         sample = _pictures(pool, np.arange(min(len(pool.images), 256))).to(device)

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def bring_weights(source: Path, work: Path) -> None:
             shutil.copyfile(file, target)
 
 
-def append_line(file: Path, line: dict[str, object]) -> None:
+def append_line(file: Path, line: Mapping[str, object]) -> None:
     """Adds a line of JSON to a log."""
     with file.open("a") as log:
         log.write(json.dumps(line) + "\n")
@@ -190,73 +190,94 @@ def fit(
     if step > schedule.steps:
         raise ValueError(f"'{weights}' was trained for {step} steps, more than {schedule.steps}: remove it.")
     model.load_state_dict(average.state_dict())
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trainable, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.decay)
-    fresh = step  # where the optimiser begins
+    run = _Run(model, average, schedule, step)
     if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, fresh = state["step"], 0
+        run.load(checkpoint, device)
     log = folder / f"{name}.jsonl"
-    batches = loader(source, step, device)
+    batches = loader(source, run.step, device)
     half, batch = device.type != "cpu", None
-    if step < schedule.steps:
+    if run.step < schedule.steps:
         batch = on_device(next(batches), device)
-        if device.type == "cpu" and schedule.steps - step >= TIMED_FROM:
+        if device.type == "cpu" and schedule.steps - run.step >= TIMED_FROM:
             half, ratio = faster_in_half(model, batch, loss_of, device)
-            chosen = {
-                "step": step,
-                "precision": "bfloat16" if half else "float32",
-                "bfloat16_takes": round(ratio, 2),
-            }
-            append_line(log, chosen)
-    if step:  # other noise than before the stop
-        torch.manual_seed(step)
-    started, saved, seen = time.monotonic(), time.monotonic(), 0
-
-    def save() -> None:
-        partial = checkpoint.with_suffix(".partial")
-        state = {
-            "model": model.state_dict(),
-            "average": average.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "step": step,
-        }
-        torch.save(state, partial)
-        partial.replace(checkpoint)
-        save_weights(average, weights, step)
-
-    if schedule.steps - step > COMPILE_FROM:
+            precision = "bfloat16" if half else "float32"
+            append_line(log, {"step": run.step, "precision": precision, "bfloat16_takes": round(ratio, 2)})
+    if run.step:  # other noise than before the stop
+        torch.manual_seed(run.step)
+    started, saved, first = time.monotonic(), time.monotonic(), run.step
+    if schedule.steps - run.step > COMPILE_FROM:
         for part in schedule.compiled:
             model.get_submodule(part).compile(dynamic=False)
     model.train()
-    while step < schedule.steps:
-        for group in optimiser.param_groups:
-            group["lr"] = min(learning_rate(step, schedule), learning_rate(step - fresh, schedule))
-        optimiser.zero_grad(set_to_none=True)
-        loss, figures = backward(model, batch, loss_of, device, half)
-        torch.nn.utils.clip_grad_norm_(trainable, schedule.clip)
-        optimiser.step()
-        step += 1
-        seen += 1
-        decay = min(schedule.average, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-                kept.lerp_(new, 1 - decay)
-            for kept, new in zip(average.buffers(), model.buffers(), strict=True):
-                kept.copy_(new)
-        if step % 50 == 0 or step == schedule.steps:
-            rate = seen / (time.monotonic() - started)
-            append_line(
-                log, {"step": step, "loss": round(loss, 5), "steps_per_second": round(rate, 2), **figures}
-            )
+    while run.step < schedule.steps:
+        loss, figures = run.update(batch, loss_of, device, half)
+        if run.step % 50 == 0 or run.step == schedule.steps:
+            rate = round((run.step - first) / (time.monotonic() - started), 2)
+            append_line(log, {"step": run.step, "loss": round(loss, 5), "steps_per_second": rate, **figures})
         if time.monotonic() - saved > schedule.save_seconds:
-            save()
+            run.save(checkpoint, weights)
             saved = time.monotonic()
-        if step < schedule.steps:
+        if run.step < schedule.steps:
             batch = on_device(next(batches), device)
-    save()
+    run.save(checkpoint, weights)
     load_weights(average, weights)  # the same numbers as a later call gives
     return average
+
+
+class _Run:
+    """What a training holds between updates: model, average, optimiser and the updates made, `step`.
+
+    A training that begins at a step above 0 without a state warms its new optimiser up.
+    """
+
+    def __init__(self, model: nn.Module, average: nn.Module, schedule: Schedule, step: int) -> None:
+        self.step = step
+        self._model, self._average, self._schedule = model, average, schedule
+        self._trainable = [p for p in model.parameters() if p.requires_grad]
+        self._optimiser = torch.optim.AdamW(
+            self._trainable, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.decay
+        )
+        self._fresh = step  # where the optimiser begins
+
+    def load(self, checkpoint: Path, device: torch.device) -> None:
+        """Takes up the state that `save` wrote."""
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        self._model.load_state_dict(state["model"])
+        self._average.load_state_dict(state["average"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self.step, self._fresh = state["step"], 0
+
+    def save(self, checkpoint: Path, weights: Path) -> None:
+        """Writes the whole state, and the average alone."""
+        partial = checkpoint.with_suffix(".partial")
+        state = {
+            "model": self._model.state_dict(),
+            "average": self._average.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "step": self.step,
+        }
+        torch.save(state, partial)
+        partial.replace(checkpoint)
+        save_weights(self._average, weights, self.step)
+
+    def update(
+        self, batch: object, loss_of: Loss, device: torch.device, half: bool
+    ) -> tuple[float, dict[str, float]]:
+        """One update of model and average. Gives the loss and its figures."""
+        schedule = self._schedule
+        for group in self._optimiser.param_groups:
+            group["lr"] = min(
+                learning_rate(self.step, schedule), learning_rate(self.step - self._fresh, schedule)
+            )
+        self._optimiser.zero_grad(set_to_none=True)
+        loss, figures = backward(self._model, batch, loss_of, device, half)
+        torch.nn.utils.clip_grad_norm_(self._trainable, schedule.clip)
+        self._optimiser.step()
+        self.step += 1
+        decay = min(schedule.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for kept, new in zip(self._average.parameters(), self._model.parameters(), strict=True):
+                kept.lerp_(new, 1 - decay)
+            for kept, new in zip(self._average.buffers(), self._model.buffers(), strict=True):
+                kept.copy_(new)
+        return loss, figures

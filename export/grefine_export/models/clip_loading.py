@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig
 
 from grefine_export.checkpoints import read_json, read_tensors
+from grefine_export.choices import Attention
 from grefine_export.models.clip_resnet import STRIDE, AttentionPool2d, ModifiedResNet, resized_positions
 from grefine_export.models.clip_resnet_surgery import ResNetClip, ResNetSurgery
-from grefine_export.models.clip_surgery import Attention, ClipEncoder, ClipSurgery
+from grefine_export.models.clip_surgery import ClipEncoder, ClipSurgery
 from grefine_export.models.open_clip import check_open_clip
 
-Clip = CLIPModel | ResNetClip
+Clip: TypeAlias = CLIPModel | ResNetClip
 
 DEPTH = 6
 """Blocks with two paths (G-Refine 3.1)."""
@@ -152,7 +153,8 @@ def name_of(clip: Clip) -> str:
     if isinstance(clip, ResNetClip):
         stages = (clip.visual.layer1, clip.visual.layer2, clip.visual.layer3, clip.visual.layer4)
         blocks = tuple(len(stage) for stage in stages)
-        return {(3, 4, 6, 3): "RN50", (3, 4, 23, 3): "RN101"}.get(blocks, f"ResNet {blocks}")
+        known: dict[tuple[int, ...], str] = {(3, 4, 6, 3): "RN50", (3, 4, 23, 3): "RN101"}
+        return known.get(blocks, f"ResNet {blocks}")
     vision = clip.config.vision_config
     letter = {768: "B", 1024: "L", 1280: "H"}.get(vision.hidden_size, f"{vision.hidden_size} wide")
     return f"ViT-{letter}/{vision.patch_size}"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from grefine_export.checkpoints import read_tensors
 from grefine_export.models.clip_surgery import ClipEncoder
-from grefine_export.models.clip_tokenizer import BOS, EOS
+from grefine_export.models.clip_tokenizer import ends
 from grefine_rt.text.tokenizer import PromptTokenizer
 
 CONTEXT, CLASS_TOKENS = 16, 3
@@ -79,7 +79,7 @@ def read_alpha(folder: Path) -> tuple[float, ...]:
 def antonym_t_p(encoder: ClipEncoder, tokenizer: Tokenizer) -> Tensor:
     """T_p (4, 2, d), projected, not normalised, from CLIP-IQA's pairs of antonyms."""
     length = encoder.clip.text_model.config.max_position_embeddings
-    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    bos, eos = ends(tokenizer)
     prompts = PromptTokenizer(tokenizer, length, bos, eos, pad=eos)
     ids = torch.stack([torch.from_numpy(prompts.encode(text)) for pair in ANTONYMS for text in pair])
     return encoder.text_features(ids).unflatten(0, (len(ANTONYMS), 2))

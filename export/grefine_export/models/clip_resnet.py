@@ -121,7 +121,7 @@ class AttentionPool2d(QueryPool):
         """The mean token's answer (b, out), from `tokens`."""
         return super().forward(tokens[:, 0], tokens)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:  # type: ignore[override]
         return self.pool(self.tokens(features))
 
 

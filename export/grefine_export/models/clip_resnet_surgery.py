@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from grefine_export.choices import Attention
 from grefine_export.models.clip_resnet import AttentionPool2d, ModifiedResNet
-from grefine_export.models.clip_surgery import Attention, ClipEncoder, heads, merged, value_value
+from grefine_export.models.clip_surgery import ClipEncoder, heads, merged, value_value
 
 
 class ResNetClip(nn.Module):

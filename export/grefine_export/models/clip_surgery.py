@@ -8,16 +8,15 @@ original path, the patch tokens from the new one.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPModel
 
+from grefine_export.choices import Attention
 from grefine_export.models.inpaint import end_of_text
-
-Attention = Literal["vv", "vv-normalised"]
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)  # of CLIP's training images, RGB in 0..1
 STD = (0.26862954, 0.26130258, 0.27577711)

@@ -55,6 +55,14 @@ def read_tokenizer(source: Path, vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
+def ends(tokenizer: Tokenizer) -> tuple[int, int]:
+    """Ids of the tokens around every text. Raises ValueError for a tokenizer without them."""
+    bos, eos = tokenizer.token_to_id(BOS), tokenizer.token_to_id(EOS)
+    if bos is None or eos is None:
+        raise ValueError(f"the tokenizer lacks {BOS} or {EOS}: give CLIP's own")
+    return bos, eos
+
+
 def normalizer() -> normalizers.Normalizer:
     """What CLIP does to a text first: one form of each letter, single spaces, lower case."""
     return normalizers.Sequence(

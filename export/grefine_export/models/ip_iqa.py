@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from safetensors import safe_open
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTextConfig, CLIPTextModelWithProjection
 
+from grefine_export.choices import Head, Positions, TextSide
 from grefine_export.models.clip_resnet import (
     STRIDE,
     AttentionPool2d,
@@ -30,9 +30,6 @@ from grefine_export.models.clip_resnet_surgery import ResNetClip
 from grefine_export.models.clip_surgery import MEAN, STD
 from grefine_export.models.inpaint import end_of_text
 
-Head = Literal["linear", "mlp"]
-Positions = Literal["own", "shared"]
-TextSide = Literal["qa", "table"]
 FORMAT = "grefine ip-iqa 1"
 
 

@@ -70,8 +70,9 @@ def load_published(path: Path, clip: ResNetClip) -> tuple[IpIqa, int]:
         old.num_heads,
         old.c_proj.out_features,
     )
-    model = IpIqa(ImageEncoder(clip.visual, pool), PromptEncoder(clip), design, side)
-    _fill(model, _renamed(tensors, path, model.text.end), path)
+    text = PromptEncoder(clip)
+    model = IpIqa(ImageEncoder(clip.visual, pool), text, design, side)
+    _fill(model, _renamed(tensors, path, text.end), path)
     return model.eval().requires_grad_(False), side * STRIDE
 
 
@@ -116,7 +117,7 @@ def _renamed(tensors: Mapping[str, Tensor], path: Path, end: int) -> dict[str, T
         elif name == "text_projection":
             state["text.text_projection.weight"] = value.T
         elif match := _BLOCK_NAME.fullmatch(name):
-            state |= _block(*match.groups(), value, path)
+            state |= _block(match[1], match[2], match[3], value, path)
         else:
             raise ValueError(
                 f"'{path}' has the weight '{name}', which IP-IQA has not: give a checkpoint of its public training code"

@@ -183,10 +183,8 @@ def original_names(unet: nn.Module) -> Iterator[tuple[str, str]]:
         if kind not in ("down_blocks", "mid_block", "up_blocks"):
             yield name, _OUTER.get(name, name)
             continue
-        block, (part, index, leaf) = 0, rest.split(".", 2) if kind == "mid_block" else (0, 0, 0)
-        if kind != "mid_block":
-            number, part, index, leaf = rest.split(".", 3)
-            block = int(number)
+        number, part, index, leaf = (f"0.{rest}" if kind == "mid_block" else rest).split(".", 3)
+        block = int(number)
         inner = _RESNET[leaf] if part == "resnets" else leaf
         if kind == "mid_block":
             place = f"middle_block.{1 if part == 'attentions' else 2 * int(index)}"

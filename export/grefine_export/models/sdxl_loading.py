@@ -62,7 +62,7 @@ def pipeline_path(checkpoint: str, say: Callable[[str], None] = print) -> Path:
 
 def _needed(names: Sequence[str]) -> list[str]:
     """Of a hub's files those of a pipeline or of a single model, each part's weights once."""
-    kept = []
+    kept: list[str] = []
     for part in ("", *_PARTS):
         files = [name for name in names if name.rpartition("/")[0] == part]
         every = {name: match for name in files if (match := _WEIGHTS.fullmatch(name.rpartition("/")[2]))}
@@ -105,7 +105,10 @@ class SdxlCheckpoint:
     def vocabularies(self) -> tuple[int, int]:
         """Token embeddings of both text encoders. Raises ValueError."""
         if self.path.is_dir():
-            sizes = [read_json(self.path / name / "config.json").get("vocab_size") for name in _PARTS[2:4]]
+            sizes = [
+                int(read_json(self.path / name / "config.json").get("vocab_size") or 0)
+                for name in _PARTS[2:4]
+            ]
         else:
             tensors = read_tensors(self.path)
             names = (

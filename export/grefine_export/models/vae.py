@@ -44,9 +44,9 @@ class Vae(nn.Module):
         components = components[: self.fold.out_channels]
         spread = ((cells - mean) @ components.T).std(0)[:, None]
         self.fold.weight.copy_((components / spread)[..., None, None])
-        self.fold.bias.copy_(-(components / spread) @ mean)  # type: ignore[union-attr]
+        self.fold.bias.copy_(-(components / spread) @ mean)
         self.unfold.weight.copy_((components * spread).T[..., None, None])
-        self.unfold.bias.copy_(mean)  # type: ignore[union-attr]
+        self.unfold.bias.copy_(mean)
         for last in (self.kl.quant_conv, self.kl.decoder.conv_out):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)

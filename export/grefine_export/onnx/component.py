@@ -13,17 +13,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
+from grefine_export.choices import Precision, Weights
 from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import BOUNDS, compare, results
 from grefine_rt.bundle.manifest import FILE_NAME, Manifest
-
-Precision = Literal["fp16", "fp16-storage", "fp32"]
-"""Of a graph: half precision throughout (GPUs); weights in half, computation in single precision (CPUs); single."""
-
 
 REVISION = 2
 """Rises with every change of what graphs are made of: those of before are then made again."""
@@ -113,7 +110,7 @@ def _export(
     expected = results(job.module, job.check)
     module = job.module.half() if precision == "fp16" else job.module
     say(f"{file.stem}: tracing")
-    stored = "fp16" if precision == "fp16-storage" else "fp32"
+    stored: Weights = "fp16" if precision == "fp16-storage" else "fp32"
     export(module, job.inputs, job.outputs, job.axes, file, weights=stored)
     return expected, replace(job, module=nn.Identity())
 

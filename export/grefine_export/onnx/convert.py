@@ -10,14 +10,13 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-Weights = Literal["fp16", "fp32"]
+from grefine_export.choices import Weights
 
 EXTERNAL_DATA_BYTES = 1 << 30
 """Weights above this go into a second file, NAME.onnx.data: one protobuf can not pass 2 GiB."""
@@ -83,12 +82,16 @@ def export(
     _strip(model)
     if weights == "fp16":
         halve_weights(model)
+    _save(model, path)
+    return path
+
+
+def _save(model: ir.Model, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     size = sum(value.const_value.nbytes for value in model.graph.initializers.values())
     data = path.with_name(f"{path.name}.data")
     data.unlink(missing_ok=True)  # of an earlier export
     ir.save(model, path, external_data=data.name if size > EXTERNAL_DATA_BYTES else None)
-    return path
 
 
 def halve_weights(model: ir.Model) -> int:

@@ -10,13 +10,14 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from grefine_export.checkpoints import locate, public_name
+from grefine_export.choices import Weights
 from grefine_export.models.clip_loading import load_resnet
 from grefine_export.models.clip_resnet import STRIDE
 from grefine_export.models.clip_tokenizer import read_tokenizer
 from grefine_export.models.ip_iqa import FusionGraph, ImageGraph, IpIqa, load
 from grefine_export.models.ip_iqa_published import load_published
 from grefine_export.onnx.component import read_manifest
-from grefine_export.onnx.convert import Weights, export
+from grefine_export.onnx.convert import export
 from grefine_export.onnx.parity import BOUNDS, compare
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.bundle.store import write
@@ -33,6 +34,12 @@ class Trained:
     resolution: int
     tokenizer: Tokenizer
     origin: str
+
+    @property
+    def length(self) -> int:
+        """Tokens of a prompt."""
+        assert self.model.text is not None
+        return int(self.model.text.text_model.config.max_position_embeddings)
 
 
 def read_weights(weights: Path, clip: str | None = None, tokenizer: Path | None = None) -> Trained:
@@ -63,21 +70,22 @@ def export_ip_iqa(
     `length`: tokens of a prompt. Raises ValueError for a model without prompts or a side that is no multiple of 32,
     ParityError where a graph differs from its module.
     """
-    if model.text is None or model.cross is None:
+    text = model.text
+    if text is None or model.cross is None:
         raise ValueError("an IP-IQA without prompts has no graph for them: train one with prompts")
     if resolution % STRIDE:
         raise ValueError(f"the side of pictures must be a multiple of {STRIDE}, not {resolution}")
     model = model.cpu().float().eval()
     generator = torch.Generator().manual_seed(31)
-    end = model.text.end
+    end = text.end
     ids = torch.randint(0, end, (3, length), generator=generator)
     ids[0, length // 3 :], ids[1:, -1] = end, end
     tokens = torch.randn(2, 1 + (resolution // STRIDE) ** 2, model.image.trunk.channels, generator=generator)
-    features = torch.randn(2, model.text.text_projection.out_features, generator=generator)
+    features = torch.randn(2, text.text_projection.out_features, generator=generator)
     image = torch.rand(2, 3, resolution, resolution, generator=generator)
     jobs: list[tuple[str, nn.Module, dict[str, Tensor], str]] = [
         ("ip_iqa_image", ImageGraph(model.image, resolution), {"image": image}, "tokens"),
-        ("ip_iqa_text", model.text, {"ids": ids}, "features"),
+        ("ip_iqa_text", text, {"ids": ids}, "features"),
         ("ip_iqa_fusion", FusionGraph(model, resolution), {"tokens": tokens, "features": features}, "scores"),
     ]
     errors = {}
@@ -98,17 +106,21 @@ def add_to_bundle(
     weights: Weights = "fp16",
     origin: str,
     license_name: str,
+    as_written: bool = True,
 ) -> tuple[Manifest, dict[str, float]]:
     """Export `model` into an existing bundle and enter it into `bundle.json`; replaces an IP-IQA that is there.
 
-    `length`: tokens of a prompt. Returns the new manifest and each graph's error.
+    length: tokens of a prompt. as_written: it was trained on prompts as people wrote them, cleaned as CLIP does;
+    False: on plain text. Returns the new manifest and each graph's error.
     """
     manifest = read_manifest(bundle)
     errors = export_ip_iqa(model, bundle / "components", resolution, weights, length)
     target = bundle / TOKENIZER
     target.parent.mkdir(exist_ok=True)
     tokenizer.save(str(target))
-    spec = {"file": TOKENIZER, "input": "ids", "length": length, "cleaning": "clip", "prompts": "raw"}
+    spec = {"file": TOKENIZER, "input": "ids", "length": length}
+    if as_written:
+        spec |= {"cleaning": "clip", "prompts": "raw"}
     manifest["scorers"]["ip_iqa"] = {
         "components": {name: f"components/{name}.onnx" for name in COMPONENTS},
         "tokenizers": {"ip_iqa_text": [spec]},

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from grefine_export.onnx.convert import Weights
+from grefine_export.choices import Weights
 
 BOUNDS: dict[Weights, float] = {"fp16": 2e-2, "fp32": 1e-4}
 """Relative L2 error against the torch module that each storage of weights may cost."""

@@ -17,8 +17,10 @@ from grefine_rt.assess.prompt import Phrase, check_length, prompt_phrases
 from grefine_rt.assess.scorers.base import Batch, Scale, Score, judge, scorers_of
 from grefine_rt.assess.texts import TextFeatures
 from grefine_rt.bundle.manifest import Manifest
+from grefine_rt.cancel import Cancels
 from grefine_rt.engine.batch import run_rows
 from grefine_rt.engine.devices import Choice
+from grefine_rt.engine.finite import all_finite, finite
 from grefine_rt.errors import OptionError, PromptError
 from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.image import Source, encoder_input, load
@@ -27,8 +29,8 @@ from grefine_rt.readings import AdjectiveRule, Scoring
 from grefine_rt.text.emphasis import plain_text
 
 INDICATORS = {
-    "perceptual": Scale("how good the picture looks, p of Eq. 3"),
-    "alignment": Scale("how well it shows its prompt, a of Eq. 8"),
+    "perceptual": Scale("how good the picture looks"),
+    "alignment": Scale("how well it shows its prompt"),
 }
 """The scales of both indicators."""
 
@@ -123,12 +125,14 @@ def assess_batch(
     options: AssessOptions,
     encoders: Encoders,
     map_size: tuple[int, int] | None = None,
+    cancel: Cancels | None = None,
 ) -> list[Assessment]:
     """Both indicators for 1 or more pictures, each uint8 RGB (H, W, 3) of its own size, and as many prompts.
 
     map_size: (H, W) of all maps, for who wants the scores alone; None for that of each picture. Every picture is
-    resized to the encoders' input, so one run of an encoder serves them all. Raises PromptError when a prompt says
-    nothing, and OptionError for an option that the bundle can not serve.
+    resized to the encoders' input, so one run of an encoder serves them all. `cancel` stops the reading of a prompt.
+    Raises PromptError when a prompt says nothing, OptionError for an option that the bundle can not serve, Cancelled,
+    BundleError also for a graph that gives a NaN, and DeviceError.
     """
     texts = [check_prompt(prompt) for prompt in prompts]
     manifest = bundle.manifest
@@ -144,7 +148,7 @@ def assess_batch(
     readings = _readings(options, scoring)
     quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
     # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
-    parsed = {text: prompt_phrases(prompt) for text, prompt in zip(texts, prompts, strict=True)}
+    parsed = {text: prompt_phrases(prompt, cancel) for text, prompt in zip(texts, prompts, strict=True)}
     spoken = {
         text: ["", text, *(p.noun for p in phrases), *(p.text for p in phrases)]
         for text, phrases in ((text, found[:MAX_PHRASES]) for text, found in parsed.items())
@@ -256,12 +260,13 @@ def _encode_images(
 
     images = inputs(manifest.perceptual.resolution)
     if quality is match:
-        both = run_rows(quality, {"image": images}, [wanted, "tokens"])
+        both = all_finite("perceptual", run_rows(quality, {"image": images}, [wanted, "tokens"]))
         return both[wanted], both["tokens"], images
-    first = run_rows(quality, {"image": images}, [wanted])[wanted]
+    first = finite("perceptual", run_rows(quality, {"image": images}, [wanted])[wanted])
     if manifest.alignment.resolution != manifest.perceptual.resolution:
         images = inputs(manifest.alignment.resolution)
-    return first, run_rows(match, {"image": images}, ["tokens"])["tokens"], images
+    tokens = finite("alignment_image", run_rows(match, {"image": images}, ["tokens"])["tokens"])
+    return first, tokens, images
 
 
 def _notes(bundle: Bundle, text: str, phrases: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from grefine_rt.arrays import Floats
 from grefine_rt.engine.batch import run_rows
+from grefine_rt.engine.finite import finite
 from grefine_rt.models.bundle import Bundle
 
 
@@ -47,7 +48,7 @@ class TextFeatures:
         (tokenizer,) = self._bundle.tokenizer(self._component)
         ids = np.stack([tokenizer.encode(text) for text in texts])
         if not any(isinstance(axis, str) for axis in engine.inputs["ids"].shape[1:]):
-            return run_rows(engine, {"ids": ids}, ["features"])["features"]
+            return finite(self._component, run_rows(engine, {"ids": ids}, ["features"])["features"])
         # A graph with a free length reads nothing behind the end token, so ids are cut there; texts of like
         # length run together, so that a phrase does not cost as much as a text of full length.
         lengths = (ids == tokenizer.eot).argmax(axis=1) + 1
@@ -56,5 +57,6 @@ class TextFeatures:
         for _, group in groupby(order, key=lambda i: max(3, int(lengths[i] - 1).bit_length())):
             rows = list(group)
             cut = {"ids": ids[rows, : lengths[rows].max()]}
-            features.update(zip(rows, run_rows(engine, cut, ["features"])["features"], strict=True))
+            found = finite(self._component, run_rows(engine, cut, ["features"])["features"])
+            features.update(zip(rows, found, strict=True))
         return [features[i] for i in range(len(texts))]

@@ -6,8 +6,21 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Literal
 
+from grefine_rt.bundle.sections import (
+    Alignment,
+    Cost,
+    Domain,
+    FileEntry,
+    Inpaint,
+    Metric,
+    Perceptual,
+    PictureDomain,
+    Plan,
+    Restore,
+    TokenizerSpec,
+    Weight,
+)
 from grefine_rt.bundle.strict import (
     HIGHEST,
     MENDS,
@@ -17,12 +30,31 @@ from grefine_rt.bundle.strict import (
     short,
     with_metrics,
 )
-from grefine_rt.contract import Prediction, Schedule, Solver
 from grefine_rt.errors import BundleError, shown
-from grefine_rt.readings import ColorFix as ColorFix
-from grefine_rt.readings import Decoding as Decoding
-from grefine_rt.readings import Joining, MissingRegion, Scoring, StrengthRule
-from grefine_rt.readings import Redraw as Redraw
+from grefine_rt.readings import ColorFix, Decoding, Redraw
+
+__all__ = [
+    "ASSESS_COMPONENTS",
+    "FILE_NAME",
+    "FORMAT",
+    "SECTION_COMPONENTS",
+    "Alignment",
+    "ColorFix",
+    "Cost",
+    "Decoding",
+    "Domain",
+    "FileEntry",
+    "Inpaint",
+    "Manifest",
+    "Metric",
+    "Perceptual",
+    "PictureDomain",
+    "Plan",
+    "Redraw",
+    "Restore",
+    "TokenizerSpec",
+    "Weight",
+]
 
 FORMAT = 1
 FILE_NAME = "bundle.json"
@@ -39,182 +71,6 @@ _TAKEN = ("perceptual", "alignment", "overall", "technical", "rationality", "nat
 
 MAX_SIDE, MAX_GRID, MAX_LENGTH, MAX_STEPS = 16384, 1024, 4096, 1000
 """Pixels, tokens along a side of a grid, tokens of a text, steps of a stage."""
-
-
-@dataclass(frozen=True)
-class Weight:
-    """Where the weights of a component come from and what allows their use."""
-
-    component: str
-    origin: str
-    license: str
-
-
-@dataclass(frozen=True)
-class Perceptual:
-    """Perceptual indicator: input side in pixels, token grid side, bounds alpha of technical, rationality and
-    naturalness (Eq. 3), and the readings of the paper that the constants were fitted for."""
-
-    resolution: int
-    grid: int
-    alpha: tuple[float, ...]
-    scoring: Scoring
-    attention: Literal["vv", "vv-normalised"]
-
-
-@dataclass(frozen=True)
-class Alignment:
-    """Alignment indicator: input side in pixels, token grid side, softmax temperature (Eq. 5), the bound
-    below which a noun is missing, and beta (Eq. 8)."""
-
-    resolution: int
-    grid: int
-    temperature: float
-    a_bound: float
-    beta: float
-    encoder: Literal["clip", "blip"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """From maps to a plan: threshold tau of the map, strength range (Eq. 9), readings of the paper; `grow`
-    and `feather` in latent cells, `min_area` as a fraction of the image. `p_bound`: a picture whose p is
-    higher is good, and its P marks nothing. `redraw`: what P marks for stage 1, see `PlanOptions`. `tolerance`: by how
-    much P of a sound place, or one of the scores, may fall for a change to be kept, see `accept`."""
-
-    tau: float
-    strength_min: float
-    strength_max: float
-    joining: Joining
-    strength_rule: StrengthRule
-    missing_region: MissingRegion
-    grow: float
-    feather: float
-    min_area: float
-    p_bound: float
-    redraw: Redraw = "poor"
-    tolerance: float = 0.05
-
-
-@dataclass(frozen=True)
-class Inpaint:
-    """Stage 1: trained side in pixels, what sides must be multiples of, how the UNet is to be run, and how many
-    drafts are made.
-
-    blended: the UNet takes 4 channels and knows no mask; what lies outside it is put back between steps. rescale: how
-    much of the contrast that guidance adds is taken away (Lin et al., 2305.08891, Eq. 14 to 16), in [0, 1]. interval:
-    from which to which share of the UNet calls guidance applies; other calls cost one pass. smallest: side in pixels
-    down to which the model draws well on a crop; 0 for one that wants whole pictures. tile: side in pixels above which
-    the autoencoder works in tiles; 0 for never. sketch_steps: of the sketches by which drafts are chosen; 0 finishes
-    every draft. latent_channels: 4 in Stable Diffusion and SDXL, 16 in later models.
-    """
-
-    resolution: int
-    multiple: int
-    steps: int
-    solver: Solver
-    guidance: float
-    drafts: int
-    negative: Literal["zeros", "encoded"]
-    prediction: Prediction
-    schedule: Schedule
-    time_ids: bool
-    blended: bool = False
-    rescale: float = 0.0
-    interval: tuple[float, ...] = (0.0, 1.0)
-    smallest: int = 0
-    tile: int = 0
-    sketch_steps: int = 0
-    latent_channels: int = 4
-
-
-@dataclass(frozen=True)
-class Restore:
-    """Stage 2: as stage 1, with its strength delta, added prompts, decoding and colour fix. `conditioning_scale` is
-    already in the graph and stands here for the record. tile: side in pixels above which the UNet works in tiles too.
-    """
-
-    resolution: int
-    multiple: int
-    steps: int
-    delta: float
-    solver: Solver
-    guidance: float
-    conditioning_scale: float
-    prompt_suffix: str
-    negative_prompt: str
-    prediction: Prediction
-    schedule: Schedule
-    decoding: Decoding
-    rescale: float = 0.0
-    interval: tuple[float, ...] = (0.0, 1.0)
-    tile: int = 0
-    color_fix: ColorFix = "quality"
-    latent_channels: int = 4
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one run of a component costs at batch 1, as polynomials c0 + c1 n + c2 n^2 of its n latent cells (of 64
-    pixels; components of fixed size have c0 alone): floating-point operations, two a multiply-add, and bytes of
-    activations at their peak, beside the weights."""
-
-    flops: tuple[float, ...]
-    memory: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class TokenizerSpec:
-    """A tokenizer file, the graph input its ids go to, and their number.
-
-    cleaning: "clip" for texts that OpenAI's CLIP cleans before it looks words up (`text.cleaning`). prompts: "raw" for
-    an assessor that was trained on prompts as people wrote them, brackets too (`text.emphasis.as_written`).
-    """
-
-    file: str
-    input: str
-    length: int
-    cleaning: Literal["none", "clip"] = "none"
-    prompts: Literal["plain", "raw"] = "plain"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """One metric beside both indicators: its graphs, tokenizers and settings, all in one entry.
-
-    components: files by component name; they belong to `Manifest.components` too. tokenizers: of its components that
-    read texts; one that has none reads ids of the alignment indicator's tokenizer. settings: what the metric's file in
-    `assess/scorers` reads; `resolution` among them is the side of its pictures in pixels.
-    """
-
-    components: Mapping[str, str]
-    tokenizers: Mapping[str, tuple[TokenizerSpec, ...]] = dataclasses.field(default_factory=dict)
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class PictureDomain:
-    """The pictures that a bundle was made for: an .npz `file` with two Gaussians, and the distance up to which a
-    picture is inside (`assess.domain`)."""
-
-    file: str
-    threshold: float
-
-
-@dataclass(frozen=True)
-class Domain:
-    """What a bundle was made for; null or absent is everything. `words`: a text file with the words that it knows."""
-
-    pictures: PictureDomain | None = None
-    words: str | None = None
-
-
-@dataclass(frozen=True)
-class FileEntry:
-    """Size in bytes and SHA-256 in hexadecimal of a file."""
-
-    size: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -373,7 +229,13 @@ def _check(manifest: Manifest) -> None:
     named |= {domain.pictures.file} if domain.pictures else set()
     refuse("size and SHA-256 of file", named - manifest.files.keys(), "lacks the")
 
+    check_ranges(_fine(manifest))
+
+
+def _fine(manifest: Manifest) -> dict[str, bool]:
+    """Whether each value is in its range, by its name."""
     perceptual, alignment, plan = manifest.perceptual, manifest.alignment, manifest.plan
+    pictures = manifest.domain.pictures if manifest.domain else None
     positive: dict[str, tuple[float, ...]] = {
         "perceptual": (perceptual.resolution, perceptual.grid, *perceptual.alpha),
         "alignment": (alignment.resolution, alignment.grid, alignment.temperature, alignment.beta),
@@ -384,7 +246,7 @@ def _check(manifest: Manifest) -> None:
     fine["perceptual.alpha"] = len(perceptual.alpha) == 3
     fine["plan"] = 0 <= plan.strength_min <= plan.strength_max <= 1
     fine["plan.grow"] = min(plan.grow, plan.feather, plan.min_area) >= 0
-    fine["domain.pictures.threshold"] = domain.pictures is None or domain.pictures.threshold > 0
+    fine["domain.pictures.threshold"] = pictures is None or pictures.threshold > 0
     fine["plan.p_bound"] = 0 <= plan.p_bound <= 1
     if manifest.restore is not None:
         fine["restore.delta"] = 0 <= manifest.restore.delta <= 1
@@ -393,26 +255,28 @@ def _check(manifest: Manifest) -> None:
         fine["inpaint.smallest"] = manifest.inpaint.smallest >= 0
         fine["inpaint.sketch_steps"] = manifest.inpaint.sketch_steps >= 0
     for section, stage in (("inpaint", manifest.inpaint), ("restore", manifest.restore)):
-        if stage is None:
-            continue
-        schedule = stage.schedule
-        fine[section] = stage.resolution > 0 and stage.steps > 0
-        fine[f"{section}.tile"] = stage.tile >= 0 and (not stage.multiple or stage.tile % stage.multiple == 0)
-        fine[f"{section}.rescale"] = 0 <= stage.rescale <= 1
-        fine[f"{section}.interval"] = (
-            len(stage.interval) == 2 and 0 <= stage.interval[0] <= stage.interval[1] <= 1
-        )
-        # A latent cell is 8 pixels wide: other multiples would not give whole latents.
-        fine[f"{section}.multiple"] = stage.multiple > 0 and stage.multiple % 8 == 0
-        fine[f"{section}.schedule"] = (
-            0 < schedule.beta_start <= schedule.beta_end < 1 and schedule.train_steps > 0 <= schedule.offset
-        )
+        if stage is not None:
+            fine |= {f"{section}{name}": is_fine for name, is_fine in _fine_stage(stage).items()}
     for file, cost in (manifest.costs or {}).items():
         fine[f"costs.{file}"] = len(cost.flops) == len(cost.memory) == 3
     fine["files"] = all(
         entry.size >= 0 and re.fullmatch("[0-9a-f]{64}", entry.sha256) for entry in manifest.files.values()
     )
-    check_ranges(fine)
+    return fine
+
+
+def _fine_stage(stage: Inpaint | Restore) -> dict[str, bool]:
+    schedule, interval = stage.schedule, stage.interval
+    return {
+        "": stage.resolution > 0 and stage.steps > 0,
+        ".tile": stage.tile >= 0 and (not stage.multiple or stage.tile % stage.multiple == 0),
+        ".rescale": 0 <= stage.rescale <= 1,
+        ".interval": len(interval) == 2 and 0 <= interval[0] <= interval[1] <= 1,
+        # A latent cell is 8 pixels wide: other multiples would not give whole latents.
+        ".multiple": stage.multiple > 0 and stage.multiple % 8 == 0,
+        ".schedule": 0 < schedule.beta_start <= schedule.beta_end < 1
+        and schedule.train_steps > 0 <= schedule.offset,
+    }
 
 
 def _ranges(manifest: Manifest) -> Iterator[tuple[str, float, float, float]]:

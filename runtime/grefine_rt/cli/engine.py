@@ -1,5 +1,7 @@
 """`grefine-rt engine`: builds TensorRT engines of a bundle, and says which are here and valid."""
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +20,9 @@ from grefine_rt.engine.devices import Flavour
 
 if TYPE_CHECKING:
     from grefine_rt.bundle.manifest import Manifest
+    from grefine_rt.engine.tensorrt.callbacks import OnProgress
     from grefine_rt.engine.tensorrt.sidecar import Found, Sidecar
+    from grefine_rt.errors import BundleError, DeviceError
 
 app = typer.Typer(help="Build and list TensorRT engines of a bundle.", no_args_is_help=True)
 
@@ -79,47 +83,50 @@ def build(
     builder = EngineBuilder(_targets(target, environment.gpu), flavour, weight_streaming)
     places = (out,) if out else homes(folder, manifest)
     home = next((place for place in places if _writable(place)), places[-1])
-    token, rows = CancelToken(), []
+    token = CancelToken()
+    rows: list[dict[str, Any]] = []
     failed: dict[str, BundleError | DeviceError] = {}
+
+    def build_one(graph: str, report: "OnProgress") -> dict[str, Any]:
+        for place in places:
+            engine = builder.place(place, graph)
+            if kept := builder.fits(engine, manifest, environment):
+                return _row(engine, kept, built=False)
+        engine = builder.place(home, graph)
+        return _row(engine, builder.build(folder, manifest, graph, engine, report, token), built=True)
+
     with progress(graphs) as on_step, cancelled_by_ctrl_c(token):
         for graph in graphs:
             if token.cancelled:
                 raise Cancelled("The build was cancelled.")
             on_step(graph, 0, 1)
-            for place in places:
-                engine = builder.place(place, graph)
-                if kept := builder.fits(engine, manifest, environment):
-                    rows.append(_row(engine, kept, built=False))
-                    break
-            else:
-                engine = builder.place(home, graph)
-                try:
-                    made = builder.build(
-                        folder,
-                        manifest,
-                        graph,
-                        engine,
-                        lambda done, graph=graph: on_step(graph, int(1000 * done), 1000),  # type: ignore[misc]
-                        token,
-                    )
-                except (BundleError, DeviceError) as error:
-                    failed[graph] = error
-                    if len(graphs) > 1:
-                        say_notes((str(error),))
-                    continue
-                rows.append(_row(engine, made, built=True))
+            try:
+                rows.append(build_one(graph, partial(_thousandths, on_step, graph)))
+            except (BundleError, DeviceError) as error:
+                failed[graph] = error
+                if len(graphs) > 1:
+                    say_notes((str(error),))
     if as_json:
         problems = [{"graph": graph, "problem": str(error)} for graph, error in failed.items()]
         print_json({"bundle": manifest.name, "folder": str(folder), "engines": rows, "failed": problems})
     else:
         _show_built(rows)
-    if failed and len(graphs) == 1:
-        raise next(iter(failed.values()))
     if failed:
-        kind = (
-            BundleError if all(isinstance(error, BundleError) for error in failed.values()) else DeviceError
-        )
-        raise kind(f"{len(failed)} of {len(graphs)} engines could not be built: the notes above say why.")
+        raise _failure([*failed.values()], len(graphs))
+
+
+def _thousandths(on_step: "Callable[[str, int, int], None]", graph: str, done: float) -> None:
+    on_step(graph, int(1000 * done), 1000)
+
+
+def _failure(errors: "list[BundleError | DeviceError]", graphs: int) -> "BundleError | DeviceError":
+    """The only graph's own error, or one that counts those that the notes told."""
+    from grefine_rt.errors import BundleError, DeviceError
+
+    if graphs == 1:
+        return errors[0]
+    kind = BundleError if all(isinstance(error, BundleError) for error in errors) else DeviceError
+    return kind(f"{len(errors)} of {graphs} engines could not be built: the notes above say why.")
 
 
 def _show_built(rows: "list[dict[str, Any]]") -> None:

@@ -61,7 +61,7 @@ def evaluate(
     from grefine_rt.assessor import Assessor
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
-    from grefine_rt.evaluation.published import REMARK, published
+    from grefine_rt.evaluation.published import published
     from grefine_rt.files import check_writable
 
     if csv is not None:
@@ -95,18 +95,24 @@ def evaluate(
         )
         return
     say_notes(_failures(failed))
-    out = console()
-    out.print(
+    console().print(
         f"{dataset}: {len(scored) - len(failed)} of {len(rated)} pictures assessed with the bundle "
         f"{manifest.name} {manifest.version}"
     )
+    _show(found, papers)
+    if csv is not None:
+        console().print(f"written: {csv}", soft_wrap=True)
+
+
+def _show(found: Sequence[Agreement], papers: Sequence[Published]) -> None:
+    from grefine_rt.evaluation.published import REMARK
+
+    out = console()
     for opinion in dict.fromkeys(row.opinion for row in found):
         out.print(_side_by_side(opinion, found, papers))
     out.print("fitted: PLCC after the four-parameter logistic")
     if any(row.table.startswith("IP-IQA") for row in papers):
         out.print(REMARK)
-    if csv is not None:
-        out.print(f"written: {csv}", soft_wrap=True)
 
 
 def _failures(failed: Sequence[Scored]) -> tuple[str, ...]:

@@ -164,11 +164,13 @@ def _refine_one(refiner: Refiner, job: Job, ready: _Ready, token: CancelToken) -
     if job.plan_only:
         assessment = refiner.assess(picture, told.prompt, options.assess)
         plan = limits.plan(refiner.plan(assessment, options=options.plan))
-        say_notes((*told.notes, *picture.notes, *assessment.notes))
+        notes = (*told.notes, *picture.notes, *assessment.notes)
         if job.as_json:
-            _print(job, results.plan_json(refiner, ready.image, told, assessment, plan, plan_costs(plan)))
+            say_notes(notes)
+            costs = plan_costs(plan)
+            _print(job, results.plan_json(refiner, ready.image, told, assessment, plan, costs, notes))
         else:
-            results.show_plan(assessment, plan)
+            results.show_plan(assessment, plan, notes)
         return
     outputs = ready.outputs
     manifest = refiner.bundle.manifest
@@ -191,14 +193,14 @@ def _refine_one(refiner: Refiner, job: Job, ready: _Ready, token: CancelToken) -
     written, more = outputs.write_picture(result)
     notes = (*told.notes, *result.notes, *more)
     written += results.write_more(refiner, ready.image, picture, told.prompt, result, outputs, notes)
-    say_notes(notes)
     if job.as_json:
+        say_notes(notes)
         target = outputs.picture or STREAM
-        _print(job, results.result_json(refiner, ready.image, target, told, result))
+        _print(job, results.result_json(refiner, ready.image, target, told, result, notes))
     else:
         if len(job.images) > 1:
             say(f"{ready.image}:")
-        results.show(result, written, stderr=outputs.picture == STREAM)
+        results.show(result, written, notes, stderr=outputs.picture == STREAM)
 
 
 def _print(job: Job, value: dict[str, object]) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 
 from grefine_rt.arrays import Floats
+from grefine_rt.engine.finite import all_finite
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.text.emphasis import apply_weights, parse_weights
 
@@ -32,7 +33,7 @@ def condition(
         # Two tokenizers of one model (SDXL) split a text alike and differ only in padding: the first one
         # decides.
         weights = weights or [row for _, row in encoded]
-    outputs = bundle.engine(component).run(arrays)
+    outputs = all_finite(component, bundle.engine(component).run(arrays))
     outputs["context"] = np.stack(
         [apply_weights(row, weight) for row, weight in zip(outputs["context"], weights, strict=True)]
     )

@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from grefine_rt.arrays import Floats
 from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.contract import GUIDANCE, LATENT_SCALE, NOISE, PREVIOUS, RESCALE
 from grefine_rt.diffusion.solver import StepTable
-from grefine_rt.engine.base import Engine
+from grefine_rt.engine.base import Binding, Buffer, Engine
 from grefine_rt.errors import BundleError, OptionError
 
 OnStep = Callable[[int, int], None]
@@ -42,19 +43,15 @@ def denoise(
 ) -> Floats:
     """The latent (1, c, h, w) after all steps of `table`, from `latent` and `noise` of that shape.
 
-    constants: inputs that stay the same, such as `mask` or `control`. conditioning: inputs with one row a
-    guidance pass, the last row the prompt; a step whose guidance is 1 gets that row alone and so costs one
-    UNet pass. fresh: the noise (1, c, h, w) that step 0, 1, ... adds, asked for where the solver adds any. Inputs
-    that the graph does not declare are left out. Raises Cancelled, OptionError for a solver that wants `fresh`
-    without it, BundleError when the graph declares an input that nobody gives or lacks one that the solver or the
-    guidance rescale needs, and DeviceError.
+    constants: inputs that stay the same, such as `mask` or `control`. conditioning: inputs with one row a guidance
+    pass, the last row the prompt; a step whose guidance is 1 gets that row alone and so costs one UNet pass. fresh: the
+    noise (1, c, h, w) that step 0, 1, ... adds, asked for where the solver adds any. Inputs that the graph does not
+    declare are left out. Raises Cancelled, OptionError for a solver that wants `fresh` without it, BundleError when the
+    graph declares an input that nobody gives or lacks one that solver or rescale need, and DeviceError.
     """
     if table.calls == 0:
         return latent
-    rows = _fitting_rows(step, table)
-    adds_noise = table.coefficients[:, NOISE] != 0
-    if adds_noise.any() and fresh is None:
-        raise OptionError("The solver adds noise in every step, which is not given here; use another one.")
+    rows, adds_noise = _fitting_rows(step, table), _adds_noise(table, fresh is not None)
     binding = step.bind()
     # The first step multiplies `previous` by 0, which must not be a stray NaN; nor may unused noise be one.
     zeros = np.zeros_like(latent)
@@ -63,13 +60,7 @@ def denoise(
         binding.set_input(name, binding.upload(fixed[name]))
 
     # Everything that changes between steps goes to the device before the first one.
-    passes = {
-        count: {
-            name: binding.upload(conditioning[name][-count:])
-            for name in step.inputs.keys() & conditioning.keys()
-        }
-        for count in {_passes(guidance) for guidance in table.coefficients[:, GUIDANCE]}
-    }
+    told = _told(step, binding, table, conditioning)
     timesteps = [binding.upload(row) for row in table.timesteps[:, None]]
     coefficients = [binding.upload(row) for row in rows]
     noises = [
@@ -81,7 +72,7 @@ def denoise(
 
     for index in range(table.calls):
         stop_if_cancelled(cancel, f"after {index} of {table.calls} steps")
-        for name, buffer in passes[_passes(table.coefficients[index, GUIDANCE])].items():
+        for name, buffer in told[_passes(table.coefficients[index, GUIDANCE])].items():
             binding.set_input(name, buffer)
         binding.set_input("timestep", timesteps[index])
         binding.set_input("coefficients", coefficients[index])
@@ -99,6 +90,23 @@ def denoise(
             on_step(index + 1, table.calls)
     result: Floats = binding.fetch(sample)
     return result
+
+
+def _told(
+    step: Engine, binding: Binding, table: StepTable, conditioning: Mapping[str, Floats]
+) -> dict[int, dict[str, Buffer]]:
+    """The conditioning on the device, by how many guidance passes a step makes."""
+    names = step.inputs.keys() & conditioning.keys()
+    counts = {_passes(guidance) for guidance in table.coefficients[:, GUIDANCE]}
+    return {count: {name: binding.upload(conditioning[name][-count:]) for name in names} for count in counts}
+
+
+def _adds_noise(table: StepTable, given: bool) -> npt.NDArray[np.bool_]:
+    """Which steps add noise. OptionError where none is given."""
+    adds: npt.NDArray[np.bool_] = table.coefficients[:, NOISE] != 0
+    if adds.any() and not given:
+        raise OptionError("The solver adds noise in every step, which is not given here; use another one.")
+    return adds
 
 
 def _fitting_rows(step: Engine, table: StepTable) -> Floats:

@@ -13,6 +13,7 @@ from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.solver import table
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
+from grefine_rt.engine.finite import finite
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.mask import to_latent
 from grefine_rt.models.bundle import Bundle
@@ -56,11 +57,12 @@ class Redrawing:
         encode = partial(tiled_encode, bundle.engine("inpaint_encode"), tile=settings.tile, cancel=cancel)
         # Pure noise (strength 1) needs no latent of the whole image, unless that is blended in.
         if settings.blended or strength < 1:
-            self._latent = encode(signed)
+            self._latent = finite("inpaint_encode", encode(signed))
         else:
             self._latent = np.zeros(self._shape, np.float32)
         if not settings.blended:
-            self._constants["masked_latent"] = encode(np.where(mask[..., None], np.float32(0), signed))
+            masked = encode(np.where(mask[..., None], np.float32(0), signed))
+            self._constants["masked_latent"] = finite("inpaint_encode", masked)
 
         # A bundle may stand for "no negative prompt" by zeros; one that says something is always encoded.
         encoded = settings.negative == "encoded" or bool(negative.strip())
@@ -106,8 +108,9 @@ class Redrawing:
             self._cancel,
             lambda step: step_noise(seed, stream, step, self._shape),
         )
+        finite("inpaint_step", latent)
         decoder = self._bundle.engine("inpaint_decode")
-        image = tiled_decode(decoder, latent, settings.tile, cancel=self._cancel)
+        image = finite("inpaint_decode", tiled_decode(decoder, latent, settings.tile, cancel=self._cancel))
         return StageResult(np.clip(image, 0, 1), latent, rows.calls)
 
 

@@ -16,6 +16,7 @@ from grefine_rt.diffusion.solver import table
 from grefine_rt.diffusion.tiled_step import TiledStep
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.base import Engine
+from grefine_rt.engine.finite import finite
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
 from grefine_rt.imaging.tiles import fits, step_tiles
@@ -86,7 +87,9 @@ def restore(
     )
     tile = _tile(settings.tile if tile is None else tile, settings.multiple)
     signed = picture * np.float32(2) - np.float32(1)
-    source = tiled_encode(bundle.engine("restore_encode"), signed, tile, cancel=cancel)
+    source = finite(
+        "restore_encode", tiled_encode(bundle.engine("restore_encode"), signed, tile, cancel=cancel)
+    )
     step: Engine = bundle.engine("restore_step")
     if not fits(picture.shape[0], picture.shape[1], tile):
         tiles = step_tiles(picture.shape[0], picture.shape[1], tile, settings.multiple)
@@ -105,13 +108,16 @@ def restore(
         cancel,
         lambda index: step_noise(seed, NOISE_STREAM, index, source.shape),
     )
+    finite("restore_step", latent)
     decode = partial(tiled_decode, bundle.engine("restore_decode"), tile=tile, cancel=cancel)
-    image = decode(latent)
+    image = finite("restore_decode", decode(latent))
     if decoding == "difference":
         # This order: equal decodings cancel exactly, and the picture comes back bit by bit.
-        image = picture + (image - decode(source))
+        image = picture + (image - finite("restore_decode", decode(source)))
     elif keep is not None and decoding == "quality":
-        image = image + keep[..., None].astype(np.float32) * (picture - decode(source))
+        image = image + keep[..., None].astype(np.float32) * (
+            picture - finite("restore_decode", decode(source))
+        )
     color_fix = settings.color_fix if color_fix is None else color_fix
     if color_fix not in ("quality", "whole", "off"):
         raise OptionError(f"Unknown colour fix '{color_fix}': use 'quality', 'whole' or 'off'.")

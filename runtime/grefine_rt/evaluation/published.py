@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from grefine_rt.evaluation.databases import Dataset
+from grefine_rt.evaluation.names import Dataset
 
 REMARK = (
     "IP-IQA's published figures are of the best epoch on the test side, chosen with its opinions: figures of the last "

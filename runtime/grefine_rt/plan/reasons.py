@@ -11,8 +11,13 @@ from grefine_rt.assess.perceptual import FACTORS
 from grefine_rt.plan.costs import ALL_CALLS, PlanCosts, plan_costs
 from grefine_rt.plan.plan import RefinePlan
 
+_FACTORS = {
+    "technical": "blur, noise or other damage",
+    "rationality": "shapes that make no sense",
+    "naturalness": "unnatural colours",
+}
 LEFT_TO_STAGE2 = "What is poor in technique or colour, not in shape, is left to stage 2."
-CONTENT = "p is above its bound and nothing has to be redrawn, so the picture stays as it is."
+CONTENT = "The picture looks good and shows what its prompt asks for, so it stays as it is."
 KEPT = "What is changed is kept only where it turns out better and nothing sound is lost."
 RESTORE_FIRST = (
     "Damage could be why a phrase was not found: stage 2 runs first, then it is decided what to redraw."
@@ -52,21 +57,22 @@ def edited_reasons(plan: RefinePlan) -> tuple[str, ...]:
 
 
 def _stage_reasons(plan: RefinePlan, strength_why: str) -> list[str]:
-    """What both stages do, and what that costs."""
+    """What both stages do."""
     reasons = ["Stage 1 is skipped."]
     if plan.regenerate:
         reasons = [f"Stage 1 has strength {plan.strength:.2f}{strength_why}.", *_saving_reasons(plan)]
     if plan.restore:
-        reasons.append(f"Stage 2 restores the whole picture mildly (strength {plan.delta:.2f}).")
+        tries = "tries to restore" if plan.judges or plan.keep_good else "restores"
+        reasons.append(f"Stage 2 {tries} the whole picture mildly (strength {plan.delta:.2f}).")
         if plan.keep_good and not plan.judges:
             reasons.append(
-                "p is above its bound: if stage 1 draws nothing and stage 2 lowers p, the picture stays as it is."
+                "The picture looks good: if stage 1 draws nothing and stage 2 makes it look worse, it stays as it is."
             )
     elif not plan.restorations:
         reasons.append("Stage 2 is skipped.")
     if plan.judges and (plan.restorations or (plan.regenerate and not plan.by_hand)):
         reasons.append(KEPT)
-    return [*reasons, *cost_reasons(plan)]
+    return reasons
 
 
 def strength_reason(quality: float, deficit: bool, absent: bool) -> str:
@@ -74,7 +80,7 @@ def strength_reason(quality: float, deficit: bool, absent: bool) -> str:
     if absent and deficit:
         return "the strongest there is, because something has to be drawn that is not there at all"
     worse = "worse" if deficit else "better"
-    return f"because the scores average {quality:.2f} (the {worse} the picture, the stronger)"
+    return f"because its scores average {quality:.2f} of 1 (the {worse} the picture, the stronger)"
 
 
 def cost_reasons(plan: RefinePlan) -> list[str]:
@@ -99,13 +105,13 @@ def _phrase_reasons(phrases: Sequence[PhraseScore], places: Sequence[Region], a_
     for place in places:
         phrase = phrases[place.phrase]
         if phrase.defect == "noun":
-            why = f"'{phrase.text}' was not found ({phrase.noun_score:.2f} < {a_bound:.2f})"
+            why = f"'{phrase.text}' was not found (it scores {phrase.noun_score:.2f} of 1, {a_bound:.2f} would do)"
         else:
             why = (
                 f"'{phrase.noun}' was found, but not as '{phrase.text}' "
-                f"({phrase.phrase_score:.2f} < {phrase.noun_score:.2f})"
+                f"(the whole phrase scores {phrase.phrase_score:.2f} of 1, the thing {phrase.noun_score:.2f})"
             )
-        reasons.append(f"{why}: it is drawn {place.place}.")
+        reasons.append(f"{why}: it is to be drawn {place.place}.")
     return reasons
 
 
@@ -122,14 +128,18 @@ def _mask_reasons(plan: RefinePlan, assessment: Assessment, poor: FloatMap, miss
     for x0, y0, x1, y1 in plan.boxes:
         inside = (slice(y0, y1), slice(x0, x1))
         share = 100 * plan.mask[inside].sum() / plan.mask.size
-        region = f"The region from ({x0}, {y0}) to ({x1}, {y1}), {share:.0f} % of the picture, is redrawn"
+        region = (
+            f"The region from ({x0}, {y0}) to ({x1}, {y1}), {share:.0f} % of the picture, is to be redrawn"
+        )
         if poor[inside].max() < missing[inside].max():
             reasons.append(f"{region} to show what the prompt asks for.")
             continue
         lows = {name: float(assessment.factor_maps[name][inside].min()) for name in FACTORS[1:]}
         weakest = min(lows, key=lows.__getitem__)
         lowest = 1 - poor[inside].max()
-        reasons.append(f"{region}: the perceptual quality falls to {lowest:.2f} there (weakest: {weakest}).")
+        reasons.append(
+            f"{region}: it looks poor there ({lowest:.2f} of 1 at worst), most of all for {_FACTORS[weakest]}."
+        )
     return reasons
 
 
@@ -138,7 +148,7 @@ def _saving_reasons(plan: RefinePlan) -> list[str]:
     if plan.sketches:
         reasons.append(
             f"It sketches up to {plan.drafts} drafts with {plan.sketch_steps} steps each, and draws the best again "
-            f"with all {plan.stage1_steps}."
+            f"with all {plan.stage1_steps}; after a flawless one it draws no more."
         )
     if plan.cropped:
         sizes = " and ".join(f"{crop.size[0]} x {crop.size[1]}" for crop in plan.crops)

@@ -7,7 +7,6 @@ theme, works by keyboard, and reads on a telephone.
 
 import base64
 import hashlib
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -23,19 +22,12 @@ from PIL import Image
 from grefine_rt.arrays import Floats, Mask, Rgb
 from grefine_rt.assess.scorers.base import Score
 from grefine_rt.imaging import heatmap
-from grefine_rt.imaging.mask import grow
+from grefine_rt.report.pictures import MAP_SIDE, map_uri, mask_uri, opaque, picture_uri, png_uri
 
-MAX_SIDE = 1024
-"""Pictures are shown at this many pixels a side at most."""
-MAX_PICTURE_BYTES = 700_000
-"""Of one picture in the report; JPEG quality is lowered until it fits."""
-MAP_SIDE = 192
-"""Maps are smooth: they are stored at this size and enlarged by the browser."""
 MAX_PHRASE_MAPS = 200
 """Of longer lists the first phrases have their maps in the report, the others only their scores."""
 
 _GENERATOR = "<meta name=generator content=grefine-rt>"
-_MASK_COLOUR = (0, 214, 224)
 
 
 class PhraseLike(Protocol):
@@ -93,7 +85,8 @@ class ReportData:
     reasons: why the plan is what it is, one sentence each.
     timings: milliseconds per part; a part named "total" is shown as the sum.
     about: names and values of what ran (bundle, device, seed, versions, ...).
-    notes: what a reader should know about the input, one sentence each.
+    notes: what a reader should know about the input and the result, one sentence each.
+    summary: all of it in one line, in plain words.
     """
 
     prompt: str
@@ -107,17 +100,18 @@ class ReportData:
     timings: Mapping[str, float] = field(default_factory=dict)
     about: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    summary: str = ""
 
 
 def render(data: ReportData) -> str:
     """The report as the text of one HTML file; write it as UTF-8."""
-    image = _opaque(data.image)
-    result = None if data.result is None else _opaque(data.result)
+    image = opaque(data.image)
+    result = None if data.result is None else opaque(data.result)
     thumbnail = image.copy()
     thumbnail.thumbnail((MAP_SIDE, MAP_SIDE))
     here = resources.files(__package__)
     style = here.joinpath("report.css").read_text("utf-8")
-    style += f":root{{--aspect:{image.width}/{image.height};--picture:url({_picture_uri(thumbnail)})}}"
+    style += f":root{{--aspect:{image.width}/{image.height};--picture:url({picture_uri(thumbnail)})}}"
     script = here.joinpath("report.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
@@ -126,6 +120,7 @@ def render(data: ReportData) -> str:
         (
             f"<header><p class=brand>grefine-rt</p><h1>{heading}</h1>",
             f"<blockquote dir=auto>{_text(data.prompt) or '<em>no prompt</em>'}</blockquote>",
+            f"<p class=summary dir=auto>{_text(data.summary)}</p>" if data.summary else "",
             _sentences(data.notes, "notes"),
             "</header>\n<main>\n<div class=top>",
             _viewer(image, result, data),
@@ -157,13 +152,13 @@ def render(data: ReportData) -> str:
 
 def _viewer(image: Image.Image, result: Image.Image | None, data: ReportData) -> str:
     before, after = data.before, data.after
-    layers = [f'<img class=base alt="The input picture" src="{_picture_uri(image)}">']
+    layers = [f'<img class=base alt="The input picture" src="{picture_uri(image)}">']
     if result is not None:
-        layers.append(f'<img class="base after" alt="The refined picture" src="{_picture_uri(result)}">')
+        layers.append(f'<img class="base after" alt="The refined picture" src="{picture_uri(result)}">')
     layers.append('<img id=map class=layer alt="" hidden>')
     mask = ""
     if data.mask is not None:
-        layers.append(f'<img id=mask class=layer alt="The mask" hidden src="{_mask_uri(data.mask)}">')
+        layers.append(f'<img id=mask class=layer alt="The mask" hidden src="{mask_uri(data.mask)}">')
         share = f"{100 * float(data.mask.mean()):.1f} % of the picture"
         mask = f"<label><input type=checkbox id=show-mask> Mask <small>{share}</small></label>"
     if result is not None:
@@ -177,7 +172,7 @@ def _viewer(image: Image.Image, result: Image.Image | None, data: ReportData) ->
         maps.append(("Perceptual defects after", 1 - after.perceptual_map))
         maps.append(("Prompt mismatch after", after.alignment_map))
     strip = "".join(_thumbnail(values, name, f"<span>{_text(name)}</span>") for name, values in maps)
-    legend = _png_uri(heatmap.legend(128, 1))
+    legend = png_uri(heatmap.legend(128, 1))
     return (
         f"<section class='card viewer'><div class=frame id=frame>{''.join(layers)}</div>"
         f"<div class=controls>{mask}"
@@ -258,7 +253,7 @@ def _phrases(before: AssessmentLike, after: AssessmentLike | None) -> str:
         if after is not None:
             cells.append(f"<td data-name=after>{_badge(later) if later else '–'}</td>")
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    titles = ["Where", "Phrase", "Noun", "Belongs to", "Noun score", "Phrase score"]
+    titles = ["Where", "Phrase", "Noun", "Belongs to", "Noun score, of 1", "Phrase score, of 1"]
     titles += ["Finding"] if after is None else ["Before", "After"]
     head = "".join(f"<th scope=col>{title}</th>" for title in titles)
     return (
@@ -330,7 +325,7 @@ def _thumbnail(
     return (
         f'<button class=thumb type=button aria-pressed=false title="{_text(name)}" '
         f'data-low="{ends[0]}" data-high="{ends[1]}"><i>'
-        f'<img alt="{_text(name)}" src="{_map_uri(values)}"></i>{caption}</button>'
+        f'<img alt="{_text(name)}" src="{map_uri(values)}"></i>{caption}</button>'
     )
 
 
@@ -353,64 +348,6 @@ def _duration(ms: float) -> str:
 def _bar(share: float, kind: str) -> str:
     width = 100 * min(max(share, 0.0), 1.0) if math.isfinite(share) else 0.0
     return f'<i class={kind} style="width:{width:.1f}%"></i>'
-
-
-# Pictures
-
-
-def _opaque(image: Image.Image | Rgb) -> Image.Image:
-    """RGB over white, at most MAX_SIDE a side."""
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    picture = picture.convert("RGB")
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))
-    return picture
-
-
-def _picture_uri(image: Image.Image) -> str:
-    """Small pictures as PNG, exactly; larger ones as JPEG, as good as fits."""
-    if image.width * image.height <= 256 * 256:
-        return _png_uri(np.asarray(image))
-    for quality in (92, 85, 75, 60, 40):
-        buffer = io.BytesIO()
-        image.save(buffer, "JPEG", quality=quality, optimize=True)
-        if buffer.tell() <= MAX_PICTURE_BYTES:
-            break
-    return _data_uri(buffer.getvalue(), "jpeg")
-
-
-def _map_uri(values: NDArray[np.floating]) -> str:
-    """The colours of the map; calm parts let the picture through."""
-    image = Image.fromarray(heatmap.indices(values))
-    image.thumbnail((MAP_SIDE, MAP_SIDE), Image.Resampling.BOX)
-    image.putpalette(heatmap.scale().tobytes())
-    opacities = np.linspace(110, 255, 256).astype(np.uint8).tobytes()
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", optimize=True, transparency=opacities)
-    return _data_uri(buffer.getvalue(), "png")
-
-
-def _mask_uri(mask: Mask) -> str:
-    """A tint inside and a firm line around the mask, transparent elsewhere."""
-    image = Image.fromarray(mask.astype(np.uint8) * 255)
-    # Enlarged first where it is small, so that the line is thin on the screen.
-    factor = 512 / max(image.size)
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    inside = np.asarray(image.resize(size, Image.Resampling.BILINEAR)) >= 128
-    rgba = np.zeros((*inside.shape, 4), np.uint8)
-    rgba[..., :3] = _MASK_COLOUR
-    rgba[..., 3] = np.where(inside, 40, np.where(grow(inside, 3), 255, 0))
-    return _png_uri(rgba)
-
-
-def _png_uri(array: Rgb) -> str:
-    return _data_uri(heatmap.png_bytes(array), "png")
-
-
-def _data_uri(data: bytes, kind: str) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def is_report(path: Path) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from grefine_export.mini.things import animals, buildings, nature, toys, vehicles
+from grefine_export.mini.things import animals, birds, buildings, nature, toys, vehicles
 from grefine_export.mini.things.shapes import Shape, fitted
 
 _DRAW: dict[str, Callable[[], list[list[Shape]]]] = {
@@ -23,12 +23,12 @@ _DRAW: dict[str, Callable[[], list[list[Shape]]]] = {
     "cat": animals.cat,
     "balloon": vehicles.balloon,
     "mushroom": nature.mushroom,
-    "bird": animals.bird,
+    "bird": birds.bird,
     "umbrella": toys.umbrella,
     "rocket": vehicles.rocket,
     "tent": buildings.tent,
     "dog": animals.dog,
-    "duck": animals.duck,
+    "duck": birds.duck,
     "butterfly": animals.butterfly,
     "moon": nature.moon,
     "bus": vehicles.bus,

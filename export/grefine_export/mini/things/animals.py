@@ -1,4 +1,4 @@
-"""Fish, birds, ducks, butterflies, cats and dogs."""
+"""Fish, butterflies, cats and dogs."""
 
 from __future__ import annotations
 
@@ -67,123 +67,6 @@ def fish() -> list[list[Shape]]:
     return [plump, striped, slim]
 
 
-def bird() -> list[list[Shape]]:
-    """A bird in flight, one at rest, one with both wings spread; they look to the left."""
-    beak = polygon("honey", (-0.36, -0.15), (-0.52, -0.07), (-0.36, -0.03))
-    flying = [
-        polygon("shade", (0.2, 0.02), (0.5, -0.08), (0.46, 0.14)),
-        beak,
-        ellipse("body", 0.0, 0.06, 0.3, 0.2),
-        ellipse("body", -0.24, -0.09, 0.17, 0.16),
-        ellipse("light", -0.06, 0.15, 0.19, 0.09),
-        blob("shade", (-0.1, 0.04), (-0.02, -0.26), (0.16, -0.44), (0.2, -0.2), (0.16, 0.04)),
-        *dot_eye(-0.27, -0.12, 0.04),
-    ]
-    resting = [
-        stroke("honey", 0.03, (-0.04, 0.3), (-0.04, 0.5)),
-        stroke("honey", 0.03, (0.08, 0.3), (0.08, 0.5)),
-        blob("shade", (0.2, 0.1), (0.5, 0.3), (0.4, 0.36), (0.12, 0.26)),
-        polygon("honey", (-0.3, -0.24), (-0.48, -0.16), (-0.3, -0.12)),
-        blob(
-            "body",
-            (-0.34, -0.2),
-            (-0.2, -0.38),
-            (0.02, -0.32),
-            (0.22, 0.0),
-            (0.3, 0.24),
-            (0.0, 0.36),
-            (-0.26, 0.2),
-        ),
-        blob("light", (-0.29, -0.02), (-0.14, 0.02), (-0.04, 0.3), (-0.2, 0.22)),
-        blob("shade", (-0.04, -0.08), (0.2, 0.02), (0.34, 0.26), (0.1, 0.22)),
-        *dot_eye(-0.17, -0.2, 0.045),
-    ]
-    spread = [
-        polygon("shade", (-0.08, 0.18), (0.08, 0.18), (0.16, 0.44), (0.0, 0.36), (-0.16, 0.44)),
-        *both(blob("shade", (-0.08, 0.12), (-0.34, 0.14), (-0.46, 0.02), (-0.3, -0.02), (-0.1, 0.0))),
-        *both(
-            blob(
-                "body",
-                (-0.08, 0.06),
-                (-0.3, 0.02),
-                (-0.52, -0.26),
-                (-0.4, -0.3),
-                (-0.22, -0.2),
-                (-0.06, -0.08),
-            )
-        ),
-        blob(
-            "body",
-            (0.0, -0.34),
-            (0.15, -0.28),
-            (0.18, -0.08),
-            (0.13, 0.16),
-            (0.0, 0.28),
-            (-0.13, 0.16),
-            (-0.18, -0.08),
-            (-0.15, -0.28),
-        ),
-        blob("light", (0.0, -0.04), (0.09, 0.04), (0.0, 0.22), (-0.09, 0.04)),
-        polygon("honey", (-0.06, -0.16), (0.06, -0.16), (0.0, -0.05)),
-        *dot_eye(-0.08, -0.2, 0.038),
-        *dot_eye(0.08, -0.2, 0.038),
-    ]
-    return [flying, resting, spread]
-
-
-def duck() -> list[list[Shape]]:
-    """A toy duck, a walking duck; they look to the left."""
-    toy = [
-        polygon("honey", (-0.36, -0.2), (-0.5, -0.17), (-0.5, -0.1), (-0.34, -0.08)),
-        blob(
-            "body",
-            (-0.36, 0.16),
-            (-0.2, 0.06),
-            (0.06, 0.1),
-            (0.28, 0.0),
-            (0.48, -0.06),
-            (0.44, 0.24),
-            (0.24, 0.42),
-            (-0.2, 0.42),
-        ),
-        ellipse("body", -0.18, -0.17, 0.21, 0.2),
-        blob("shade", (-0.06, 0.18), (0.12, 0.12), (0.3, 0.14), (0.22, 0.3), (0.04, 0.32)),
-        *dot_eye(-0.24, -0.2, 0.045),
-    ]
-    walking = [
-        *(
-            polygon("honey", (x, 0.3), (x + 0.04, 0.3), (x + 0.03, 0.46), (x - 0.12, 0.5), (x - 0.01, 0.44))
-            for x in (-0.02, 0.14)
-        ),
-        blob("honey", (-0.28, -0.38), (-0.48, -0.33), (-0.46, -0.26), (-0.28, -0.26)),
-        blob(
-            "body",
-            (-0.3, 0.14),
-            (-0.2, -0.1),
-            (-0.06, 0.0),
-            (0.18, 0.0),
-            (0.46, -0.1),
-            (0.36, 0.2),
-            (0.14, 0.36),
-            (-0.16, 0.34),
-        ),
-        rounded("body", -0.24, -0.34, -0.06, 0.1, 0.08),
-        ellipse("body", -0.18, -0.33, 0.15, 0.15),
-        blob(
-            "white",
-            (-0.26, -0.14),
-            (-0.14, -0.11),
-            (-0.05, -0.14),
-            (-0.05, -0.08),
-            (-0.14, -0.05),
-            (-0.26, -0.08),
-        ),
-        blob("shade", (-0.04, 0.08), (0.16, 0.06), (0.32, 0.06), (0.2, 0.24), (0.02, 0.22)),
-        *dot_eye(-0.22, -0.36, 0.038),
-    ]
-    return [toy, walking]
-
-
 def butterfly() -> list[list[Shape]]:
     """A butterfly seen from above, straight and turned, and one with pointed wings."""
     feelers = both(stroke("ink", 0.022, (-0.01, -0.2), (-0.05, -0.32), (-0.13, -0.4)))
@@ -218,42 +101,44 @@ def butterfly() -> list[list[Shape]]:
 
 def cat() -> list[list[Shape]]:
     """A cat that sits, one that walks to the left, one that lies; pointed ears and whiskers."""
+    return [_cat_sitting(), _cat_walking(), _cat_lying()]
 
-    def face(x: float, y: float, s: float) -> list[Shape]:
-        ears = [
-            polygon(
-                "body",
-                (x - 0.27 * s, y - 0.02 * s),
-                (x - 0.27 * s, y - 0.42 * s),
-                (x - 0.02 * s, y - 0.18 * s),
-            ),
-            polygon(
-                "body",
-                (x + 0.27 * s, y - 0.02 * s),
-                (x + 0.27 * s, y - 0.42 * s),
-                (x + 0.02 * s, y - 0.18 * s),
-            ),
-            ellipse("body", x, y, 0.3 * s, 0.24 * s),
-            polygon(
-                "blush",
-                (x - 0.22 * s, y - 0.16 * s),
-                (x - 0.225 * s, y - 0.32 * s),
-                (x - 0.11 * s, y - 0.2 * s),
-            ),
-            polygon(
-                "blush",
-                (x + 0.22 * s, y - 0.16 * s),
-                (x + 0.225 * s, y - 0.32 * s),
-                (x + 0.11 * s, y - 0.2 * s),
-            ),
-        ]
-        eyes = [*eye(x - 0.12 * s, y - 0.01 * s, 0.07 * s), *eye(x + 0.12 * s, y - 0.01 * s, 0.07 * s)]
-        nose = polygon(
-            "blush", (x - 0.045 * s, y + 0.08 * s), (x + 0.045 * s, y + 0.08 * s), (x, y + 0.13 * s)
-        )
-        return [*ears, *eyes, nose]
 
-    sitting = [
+def _cat_face(x: float, y: float, s: float) -> list[Shape]:
+    ears = [
+        polygon(
+            "body",
+            (x - 0.27 * s, y - 0.02 * s),
+            (x - 0.27 * s, y - 0.42 * s),
+            (x - 0.02 * s, y - 0.18 * s),
+        ),
+        polygon(
+            "body",
+            (x + 0.27 * s, y - 0.02 * s),
+            (x + 0.27 * s, y - 0.42 * s),
+            (x + 0.02 * s, y - 0.18 * s),
+        ),
+        ellipse("body", x, y, 0.3 * s, 0.24 * s),
+        polygon(
+            "blush",
+            (x - 0.22 * s, y - 0.16 * s),
+            (x - 0.225 * s, y - 0.32 * s),
+            (x - 0.11 * s, y - 0.2 * s),
+        ),
+        polygon(
+            "blush",
+            (x + 0.22 * s, y - 0.16 * s),
+            (x + 0.225 * s, y - 0.32 * s),
+            (x + 0.11 * s, y - 0.2 * s),
+        ),
+    ]
+    eyes = [*eye(x - 0.12 * s, y - 0.01 * s, 0.07 * s), *eye(x + 0.12 * s, y - 0.01 * s, 0.07 * s)]
+    nose = polygon("blush", (x - 0.045 * s, y + 0.08 * s), (x + 0.045 * s, y + 0.08 * s), (x, y + 0.13 * s))
+    return [*ears, *eyes, nose]
+
+
+def _cat_sitting() -> list[Shape]:
+    return [
         bent("shade", 0.085, (0.18, 0.42), (0.36, 0.4), (0.42, 0.24), (0.36, 0.06), (0.44, -0.04)),
         blob(
             "body",
@@ -267,16 +152,22 @@ def cat() -> list[list[Shape]]:
         ),
         ellipse("light", 0.0, 0.26, 0.12, 0.17),
         *both(rounded("shade", -0.13, 0.4, -0.02, 0.5, 0.045)),
-        *face(0.0, -0.12, 1.0),
+        *_cat_face(0.0, -0.12, 1.0),
     ]
-    walking = [
+
+
+def _cat_walking() -> list[Shape]:
+    return [
         bent("shade", 0.08, (0.34, 0.06), (0.46, -0.06), (0.42, -0.22), (0.48, -0.34)),
         *(rounded("shade", x, 0.14, x + 0.1, 0.4, 0.045) for x in (-0.12, 0.2)),
         *(rounded("body", x, 0.14, x + 0.1, 0.42, 0.045) for x in (-0.22, 0.3)),
         blob("body", (-0.26, 0.06), (0.0, -0.06), (0.3, -0.06), (0.42, 0.08), (0.36, 0.24), (-0.2, 0.24)),
-        *face(-0.24, -0.06, 0.8),
+        *_cat_face(-0.24, -0.06, 0.8),
     ]
-    lying = [
+
+
+def _cat_lying() -> list[Shape]:
+    return [
         bent("shade", 0.09, (0.3, 0.36), (0.5, 0.36), (0.52, 0.2), (0.44, 0.12)),
         blob(
             "body",
@@ -289,15 +180,18 @@ def cat() -> list[list[Shape]]:
             (-0.42, 0.24),
         ),
         *(blob("shade", (x, 0.0), (x + 0.04, 0.0), (x + 0.06, 0.13), (x + 0.02, 0.12)) for x in (0.12, 0.22)),
-        *face(-0.18, 0.06, 0.95),
+        *_cat_face(-0.18, 0.06, 0.95),
         *(rounded("light", x, 0.34, x + 0.14, 0.42, 0.038) for x in (-0.34, -0.14)),
     ]
-    return [sitting, walking, lying]
 
 
 def dog() -> list[list[Shape]]:
     """A dog that stands, one that sits and looks at you, one that sits in profile; hanging ears, long muzzle."""
-    standing = [
+    return [_dog_standing(), _dog_sitting(), _dog_profile()]
+
+
+def _dog_standing() -> list[Shape]:
+    return [
         bent("body", 0.075, (0.36, -0.02), (0.46, -0.14), (0.46, -0.3)),
         *(rounded("shade", x, 0.14, x + 0.1, 0.42, 0.04) for x in (-0.12, 0.2)),
         *(rounded("body", x, 0.14, x + 0.11, 0.45, 0.045) for x in (-0.22, 0.3)),
@@ -317,7 +211,10 @@ def dog() -> list[list[Shape]]:
         rounded("blush", -0.21, 0.05, -0.06, 0.11, 0.028),
         *dot_eye(-0.31, -0.19, 0.042),
     ]
-    sitting = [
+
+
+def _dog_sitting() -> list[Shape]:
+    return [
         bent("shade", 0.08, (0.2, 0.42), (0.36, 0.38), (0.46, 0.22)),
         blob(
             "body",
@@ -348,7 +245,10 @@ def dog() -> list[list[Shape]]:
         *dot_eye(-0.11, -0.25, 0.045),
         *dot_eye(0.11, -0.25, 0.045),
     ]
-    profile = [
+
+
+def _dog_profile() -> list[Shape]:
+    return [
         bent("shade", 0.08, (0.2, 0.42), (0.38, 0.42), (0.48, 0.26)),
         blob(
             "body",
@@ -377,4 +277,3 @@ def dog() -> list[list[Shape]]:
         box("blush", -0.2, -0.06, 0.06, 0.0),
         *dot_eye(-0.21, -0.3, 0.042),
     ]
-    return [standing, sitting, profile]

@@ -221,7 +221,11 @@ def rocket() -> list[list[Shape]]:
 def balloon() -> list[list[Shape]]:
     """Two hot-air balloons and a toy balloon."""
     ropes = both(polygon("ink", (-0.2, 0.08), (-0.175, 0.08), (-0.1, 0.36), (-0.13, 0.36)))
-    striped = [
+    return [_striped_balloon(ropes), _banded_balloon(ropes), _toy_balloon()]
+
+
+def _striped_balloon(ropes: list[Shape]) -> list[Shape]:
+    return [
         *ropes,
         rounded("wood", -0.13, 0.34, 0.13, 0.5, 0.03),
         box("honey", -0.13, 0.35, 0.13, 0.39),
@@ -248,7 +252,10 @@ def balloon() -> list[list[Shape]]:
             (-0.085, -0.36),
         ),
     ]
-    banded = [
+
+
+def _banded_balloon(ropes: list[Shape]) -> list[Shape]:
+    return [
         *ropes,
         rounded("wood", -0.12, 0.36, 0.12, 0.5, 0.03),
         ellipse("body", 0, -0.15, 0.37, 0.35),
@@ -267,7 +274,10 @@ def balloon() -> list[list[Shape]]:
             (-0.37, -0.08),
         ),
     ]
-    toy = [
+
+
+def _toy_balloon() -> list[Shape]:
+    return [
         bent("ink", 0.032, (0.0, 0.12), (0.03, 0.24), (-0.03, 0.36), (0.02, 0.5)),
         polygon("shade", (-0.06, 0.19), (0.06, 0.19), (0.0, 0.1)),
         blob(
@@ -283,4 +293,3 @@ def balloon() -> list[list[Shape]]:
         ),
         blob("light", (-0.14, -0.4), (-0.06, -0.36), (-0.13, -0.24), (-0.17, -0.14), (-0.22, -0.24)),
     ]
-    return [striped, banded, toy]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module, util
@@ -141,6 +142,12 @@ def judge(scorers: Mapping[str, Scorer], batch: Batch) -> Iterator[dict[str, Sco
     """The scores that all metrics give to each picture of a batch, by their names. Raises as `Scorer.score`."""
     names = flat(scorers)
     found = {metric: scorer.score(batch) for metric, scorer in scorers.items()}
+    for metric, rows in found.items():
+        if not all(math.isfinite(value) for row in rows for value in row.values()):
+            raise BundleError(
+                f"{metric}: the metric gave a score that is NaN or infinite; run it on another device or at a higher "
+                f"precision, or leave it out of the bundle."
+            )
     for index in range(len(batch.pictures)):
         yield {
             name: Score(float(found[metric][index][part]), scale, metric, part)

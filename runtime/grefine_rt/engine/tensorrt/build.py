@@ -6,15 +6,12 @@ Both are one API: network, ONNX parser, builder. Precision lives in the graph, f
 from __future__ import annotations
 
 import hashlib
-import math
 import re
-import shutil
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -27,7 +24,6 @@ from grefine_rt.engine.tensorrt.sidecar import (
     FORMAT,
     Environment,
     Flavour,
-    Precision,
     Sidecar,
     Tensor,
     check,
@@ -37,6 +33,7 @@ from grefine_rt.engine.tensorrt.sidecar import (
     release,
     tensors,
 )
+from grefine_rt.engine.tensorrt.weights import Weights, inspect, precision, see_that_it_fits
 from grefine_rt.errors import BundleError, Cancelled, DeviceError, OptionError, OutputError
 from grefine_rt.files import cache_dir, sha256, whole
 from grefine_rt.system_memory import free_memory, peak_memory, resident_memory
@@ -45,36 +42,6 @@ T = TypeVar("T")
 
 OLDEST_CLASSIC = (10, 13)
 """The first release of classic TensorRT that builds what is built here."""
-
-_PRODUCTS = ("MATRIX_MULTIPLY", "CONVOLUTION", "DECONVOLUTION", "EINSUM", "ATTENTION_INPUT")
-_KERNELS = {"CONVOLUTION": "IConvolutionLayer", "DECONVOLUTION": "IDeconvolutionLayer"}
-_SOFTMAXES = ("SOFTMAX", "ATTENTION_INPUT")
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The constants of a parsed graph in bytes: computed in FP16; stored in FP16 but computed in FP32;
-    stored in FP32. `inline` is the size of the graph file itself, which the parser reads whole."""
-
-    half: int
-    widened: int
-    single: int
-    inline: int
-    layers: int
-
-    @property
-    def built(self) -> int:
-        """Bytes of the weights in the engine."""
-        return self.half + 2 * self.widened + self.single
-
-    @property
-    def peak(self) -> int:
-        """Bytes of host memory that a build needs at its peak, for engines written as a stream.
-
-        Fitted to builds by TensorRT for RTX 1.7 of 10 MB to 5 GB of weights: see docs/engines.md.
-        """
-        weights = 3.4 * self.half + 4.5 * self.widened + 2.3 * self.single
-        return int(0.4e9 + 0.1e6 * self.layers + self.inline + weights)
 
 
 class EngineBuilder:
@@ -172,25 +139,67 @@ class EngineBuilder:
         # file that graphs share is this one's.
         own = [path for path in sources if PurePosixPath(path).name.startswith(PurePosixPath(graph).name)]
         size = sum((folder / path).stat().st_size for path in own)
-        _see_that_it_fits(graph, Weights(0, 0, size, 0, 0), available, partial.parent)
+        see_that_it_fits(graph, Weights(0, 0, size, 0, 0), available, partial.parent)
         trt = self._trt
         log = callbacks.logger(trt)
         builder = trt.Builder(log)
-        # A later release may know no other networks, and no flag.
-        typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
-        network = builder.create_network(0 if typed is None else 1 << int(typed))
-        parser = trt.OnnxParser(network, log)
-        if not parser.parse_from_file(str(folder / graph)):
-            reason = " ".join(parser.get_error(0).desc().split()) if parser.num_errors else log.reason
-            raise BundleError(
-                f"'{graph}' cannot be parsed by {self.flavour} {self.version} ({reason}): export it again with this "
-                f"version's 'grefine-export'."
-            )
-        weights, products, softmaxes = _inspect(trt, network, (folder / graph).stat().st_size)
+        network, parser = self._parsed(builder, folder / graph, graph, log)
+        weights, products, softmaxes = inspect(trt, network, (folder / graph).stat().st_size)
         inputs = tensors(graph, [network.get_input(index) for index in range(network.num_inputs)])
         outputs = tensors(graph, [network.get_output(index) for index in range(network.num_outputs)])
-        _see_that_it_fits(graph, weights, available, partial.parent)
-        config = builder.create_builder_config()
+        see_that_it_fits(graph, weights, available, partial.parent)
+        config = self._configured(builder)
+        chosen = _add_profiles(builder, config, inputs, manifest, graph)
+        monitor = callbacks.monitor(trt, report, cancel)  # this name keeps it alive through the build
+        config.progress_monitor = monitor
+        entry = _write_engine(trt, builder, network, config, partial)
+        del parser  # the network reads its weights until here
+        if entry is None:
+            if cancel is not None and cancel.cancelled:
+                raise Cancelled("The build was cancelled.")
+            raise self._impossible(graph, "built", log.reason)
+        self._keep_timings(config)
+        peak = peak_memory()
+        return Sidecar(
+            format=FORMAT,
+            graph=graph,
+            inputs=inputs,
+            outputs=outputs,
+            sources=sources,
+            flavour=self.flavour,
+            version=self.version,
+            targets=self.targets,
+            profiles=chosen,
+            precision=precision(products["HALF"], products["FLOAT"]),
+            storage=precision(weights.half + weights.widened, weights.single),
+            attention=(log.fused // len(chosen), softmaxes),
+            activations=tuple(log.activations),
+            options={"flags": self._flag_text, "level": str(config.builder_optimization_level)},
+            seconds=round(time.perf_counter() - begin, 2),
+            memory=None if peak is None or before is None else peak - before,
+            engine=entry,
+        )
+
+    def _parsed(self, builder: Any, file: Path, graph: str, log: Any) -> tuple[Any, Any]:
+        """The network of the graph, and the parser, which must outlive it."""
+        # A later release may know no other networks, and no flag.
+        typed = getattr(self._trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+        network = builder.create_network(0 if typed is None else 1 << int(typed))
+        parser = self._trt.OnnxParser(network, log)
+        if not parser.parse_from_file(str(file)):
+            reason = " ".join(parser.get_error(0).desc().split()) if parser.num_errors else log.reason
+            raise self._impossible(graph, "parsed", reason)
+        return network, parser
+
+    def _impossible(self, graph: str, what: str, reason: str) -> BundleError:
+        return BundleError(
+            f"'{graph}' cannot be {what} by {self.flavour} {self.version} ({reason}): export it again with this "
+            f"version's 'grefine-export'."
+        )
+
+    def _configured(self, builder: Any) -> Any:
+        """The builder's configuration for the targets, without profiles."""
+        trt, config = self._trt, builder.create_builder_config()
         config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # the log then names every kernel
         for flag in self._flags:
             config.set_flag(getattr(trt.BuilderFlag, flag))
@@ -204,42 +213,16 @@ class EngineBuilder:
             timings = _timing_cache(self.version, self.targets[0])
             known = timings.read_bytes() if timings.is_file() else b""
             config.set_timing_cache(config.create_timing_cache(known), False)
-        chosen = _add_profiles(builder, config, inputs, manifest, graph)
-        monitor = callbacks.monitor(trt, report, cancel)  # this name keeps it alive through the build
-        config.progress_monitor = monitor
-        entry = _write_engine(trt, builder, network, config, partial)
-        if entry is None:
-            if cancel is not None and cancel.cancelled:
-                raise Cancelled("The build was cancelled.")
-            raise BundleError(
-                f"'{graph}' cannot be built by {self.flavour} {self.version} ({log.reason}): export it again with this "
-                f"version's 'grefine-export'."
-            )
+        return config
+
+    def _keep_timings(self, config: Any) -> None:
+        """Of classic TensorRT, which measures kernels; without them the next build only takes longer."""
         if self.flavour == "tensorrt":
-            with suppress(OSError):  # without it the next build only takes longer
+            timings = _timing_cache(self.version, self.targets[0])
+            with suppress(OSError):
                 timings.parent.mkdir(parents=True, exist_ok=True)
                 with whole(timings) as temporary:
                     temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
-        peak = peak_memory()
-        return Sidecar(
-            format=FORMAT,
-            graph=graph,
-            inputs=inputs,
-            outputs=outputs,
-            sources=sources,
-            flavour=self.flavour,
-            version=self.version,
-            targets=self.targets,
-            profiles=chosen,
-            precision=_precision(products["HALF"], products["FLOAT"]),
-            storage=_precision(weights.half + weights.widened, weights.single),
-            attention=(log.fused // len(chosen), softmaxes),
-            activations=tuple(log.activations),
-            options={"flags": self._flag_text, "level": str(config.builder_optimization_level)},
-            seconds=round(time.perf_counter() - begin, 2),
-            memory=None if peak is None or before is None else peak - before,
-            engine=entry,
-        )
 
 
 def _checked_targets(trt: Any, flavour: Flavour, targets: tuple[str, ...]) -> tuple[str, ...]:
@@ -283,55 +266,6 @@ def _unwritable(engine: Path, error: OSError) -> OutputError:
         f"The engine cannot be written to '{engine}' ({error.strerror or error}): free some space, or choose another "
         f"folder with --out."
     )
-
-
-def _inspect(trt: Any, network: Any, inline: int) -> tuple[Weights, Counter[str], int]:
-    """Weights; products and convolutions by data type; softmaxes."""
-    constants: dict[str, tuple[str, int]] = {}
-    products: Counter[str] = Counter()
-    softmaxes, widened = 0, 0
-    for index in range(network.num_layers):
-        layer = network.get_layer(index)
-        kind = layer.type.name
-        if kind == "CONSTANT":
-            made = layer.get_output(0)
-            constants[made.name] = made.dtype.name, math.prod(made.shape) * made.dtype.itemsize
-        elif kind == "CAST":
-            dtype, size = constants.get(layer.get_input(0).name, ("", 0))
-            widened += size if dtype == "HALF" else 0
-        elif kind in _KERNELS and layer.num_inputs == 1:  # the kernel is no tensor, but a part of the layer
-            layer.__class__ = getattr(trt, _KERNELS[kind])
-            constants[layer.name] = layer.get_input(0).dtype.name, layer.kernel.nbytes
-        if kind in _PRODUCTS:
-            products[layer.get_input(0).dtype.name] += 1
-        softmaxes += kind in _SOFTMAXES
-    half, single = (
-        sum(size for dtype, size in constants.values() if dtype == wanted) for wanted in ("HALF", "FLOAT")
-    )
-    return Weights(half - widened, widened, single, inline, network.num_layers), products, softmaxes
-
-
-def _precision(half: int, single: int) -> Precision:
-    """The precision of nine tenths or more; "mixed" when neither has so much."""
-    if half >= 9 * single and half:
-        return "fp16"
-    return "fp32" if single >= 9 * half else "mixed"
-
-
-def _see_that_it_fits(graph: str, weights: Weights, available: int | None, folder: Path) -> None:
-    """Raise DeviceError where `available` bytes of memory are too few for a build, OutputError where the folder has no
-    room for the engine."""
-    if available is not None and weights.peak > available:
-        raise DeviceError(
-            f"Building '{graph}' needs about {weights.peak / 2**30:.1f} GiB of memory, but {available / 2**30:.1f} GiB "
-            f"are free: close other programs, or build it on a machine with more and copy the folder 'engines'."
-        )
-    free = shutil.disk_usage(folder).free
-    if weights.built > free:
-        raise OutputError(
-            f"The engine of '{graph}' takes about {weights.built / 1e9:.1f} GB, but '{folder}' has room for "
-            f"{free / 1e9:.1f} GB: free some space, or choose another folder with --out."
-        )
 
 
 def _add_profiles(
