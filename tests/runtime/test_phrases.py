@@ -244,10 +244,13 @@ TARGETS = {
     ("GenEval", "position"): 0.97,
     ("tag lists, odd", "clean"): 0.97,
     ("tag lists, even", "clean"): 0.97,
-    ("tag lists, held out", "clean"): 0.93,
+    ("tag lists, held out", "clean"): 0.95,
     ("sentences, odd", "ancestors"): 0.97,
     ("sentences, even", "ancestors"): 0.92,
-    ("sentences, held out", "ancestors"): 0.94,
+    ("sentences, held out", "ancestors"): 0.97,
+    ("tag lists, later", "clean"): 0.97,
+    ("tag lists, later", "whole"): 0.97,
+    ("sentences, later", "ancestors"): 0.97,
 }
 
 
@@ -272,6 +275,32 @@ def test_public_and_own_prompts_are_read_as_their_truth_says():
         ("two birds looking at each other", ["two birds looking at each other | birds | -"]),
         ("a cat, art by wlop, artgerm and greg rutkowski, 8 k", ["a cat | cat | -"]),
         ("a rainbow colored penguin", ["a rainbow colored penguin | penguin | -"]),
+        ("a cat, fresco, by Sesshū Tōyō and László Moholy-Nagy", ["a cat | cat | -"]),
+        ("a street, cars, The Last of Us, hard surface", ["a street | street | -", "cars | cars | -"]),
+        ("a street, the Eiffel Tower", ["a street | street | -", "the Eiffel Tower | Eiffel Tower | -"]),
+        (
+            "studio ghibli village, lush trees",
+            ["studio ghibli village | studio ghibli village | -", "lush trees | trees | -"],
+        ),
+        ("a lion, by wlop, red gown", ["a lion | lion | -", "red gown | gown | -"]),
+        (
+            "a fox peeks out from behind a tree at a hen",
+            ["a fox peeks | fox | -", "a tree | tree | fox", "a hen | hen | fox"],
+        ),
+        (
+            "people around a fire roasting chestnuts",
+            ["people | people | -", "a fire | fire | people", "roasting chestnuts | chestnuts | people"],
+        ),
+        (
+            "a dog wearing a scarf and a hat sits on a stool",
+            [
+                "a dog sits | dog | -",
+                "wearing a scarf | scarf | dog",
+                "a hat | hat | dog",
+                "a stool | stool | dog",
+            ],
+        ),
+        ("a vase and a jug with a lid", ["a vase | vase | -", "a jug | jug | vase", "a lid | lid | jug"]),
     ],
 )
 def test_causes_of_former_faults(prompt, expected):

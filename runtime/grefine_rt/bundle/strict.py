@@ -96,8 +96,9 @@ def with_metrics(data: Mapping[str, Any]) -> dict[str, Any]:
         section = data.pop(name, None)
         if section is not None:
             own = {
-                kind: {part: data[kind][part] for part in parts if part in data.get(kind, {})}
+                kind: {part: data[kind][part] for part in parts if part in data[kind]}
                 for kind in ("components", "tokenizers")
+                if isinstance(data.get(kind), dict)
             }
             data["scorers"] = {**data["scorers"], name: {**own, "settings": section}}
     for metric in data["scorers"].values() if isinstance(data["scorers"], dict) else ():

@@ -10,21 +10,22 @@ from typing import Annotated
 import typer
 
 from grefine_rt import __version__
-from grefine_rt.cli import assess, bench, bundle, doctor, engine, evaluate, refine
+from grefine_rt.cli import assess, batch, bench, bundle, config, doctor, engine, evaluate, refine, serve
 from grefine_rt.cli.output import FAILED, one_line_failures, say, terminate
 
 app = typer.Typer(
     name="grefine-rt",
     help="Finds where a generated picture is poor or misses its prompt, and repairs only that.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(one_line_failures(refine.refine))
 app.command()(one_line_failures(assess.assess))
+app.command()(one_line_failures(batch.batch))
 app.command()(one_line_failures(evaluate.evaluate))
 app.command()(one_line_failures(bench.bench))
+app.command()(one_line_failures(serve.serve))
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(engine.app, name="engine")
 app.command()(one_line_failures(doctor.doctor))
@@ -37,12 +38,14 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
+@one_line_failures
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    config.apply(context)
 
 
 def main() -> None:

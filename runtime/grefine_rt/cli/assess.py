@@ -43,6 +43,7 @@ def assess(
     from grefine_rt.cli import pictures
     from grefine_rt.plan.make import make_plan, shown
     from grefine_rt.plan.reasons import cost_reasons
+    from grefine_rt.report import answers
     from grefine_rt.report.report import ReportData
 
     picture, load_ms = pictures.read_picture(image)
@@ -63,7 +64,7 @@ def assess(
         result = shown(result, plan) if plan else result
         ms = {"assess": 1000 * (assessed - start), "plan": 1000 * (time.perf_counter() - assessed)}
         timings = {"load": load_ms, **ms, "total": load_ms + sum(ms.values())}
-        written = outputs.write_maps(picture.rgb, pictures.all_maps(result, plan.mask if plan else None))
+        written = outputs.write_maps(picture.rgb, answers.all_maps(result, plan.mask if plan else None))
         notes = (*told.notes, *picture.notes, *result.notes)
         if plan is None:
             notes = (*notes, f"Bundle '{manifest.name}' only assesses, so no refining is planned.")
@@ -75,7 +76,7 @@ def assess(
                 mask=plan.mask if plan else None,
                 reasons=(*plan.reasons, *cost_reasons(plan)) if plan else (),
                 timings=timings,
-                about=pictures.about(assessor, image) | pictures.domain_fact(result),
+                about=pictures.about(assessor, image) | answers.domain_fact(result),
                 notes=notes,
             )
         )
@@ -94,7 +95,8 @@ def _json(
     plan: "RefinePlan | None",
     timings: dict[str, float],
 ) -> dict[str, object]:
-    from grefine_rt.cli import pictures
+
+    from grefine_rt.report import answers
 
     return {
         "input": str(image),
@@ -102,12 +104,12 @@ def _json(
         **({"prompt_source": told.source} if told.notes else {}),
         "seed": None,  # assessing draws no noise
         "bundle": assessor.bundle.manifest.name,
-        "device": pictures.device_of(assessor),
-        "backends": pictures.backends_json(assessor),
-        "before": pictures.scores_json(result),
-        "phrases": pictures.phrases_json(result),
-        **pictures.domain_json(result),
-        "mask": pictures.mask_json(plan) if plan else None,
+        "device": answers.device_of(assessor),
+        "backends": answers.backends_json(assessor),
+        "before": answers.scores_json(result),
+        "phrases": answers.phrases_json(result),
+        **answers.domain_json(result),
+        "mask": answers.mask_json(plan) if plan else None,
         "timings_ms": timings,
     }
 

@@ -9,12 +9,13 @@ from typing import Annotated, Any
 
 import typer
 
+from grefine_rt.cli.config import Defaults
 from grefine_rt.cli.output import console
 from grefine_rt.options import Option, build, is_range, options_of, parse, parse_reading
 
 Command = Callable[..., None]
 
-_READING, _HELP_ALL = "reading", "help_all"
+_READING, _HELP_ALL, _CONTEXT = "reading", "help_all", "typer_context"
 
 
 def takes(cls: type, panels: Collection[str] | None = None) -> Callable[[Command], Command]:
@@ -31,7 +32,11 @@ def takes(cls: type, panels: Collection[str] | None = None) -> Callable[[Command
         @functools.wraps(command)
         def run(**given: Any) -> None:
             given.pop(_HELP_ALL)
-            chosen = dict(parse_reading(readings, text) for text in given.pop(_READING) or ())
+            defaults = given.pop(_CONTEXT).obj or Defaults()
+            texts = [f"{name}={text}" for name, text in defaults.readings.items()] + (
+                given.pop(_READING) or []
+            )
+            chosen = dict(parse_reading(readings, text) for text in texts)
             chosen |= _values(flags, {name: given.pop(name) for name in flags})
             command(**given, options=build(cls, chosen))
 
@@ -40,8 +45,10 @@ def takes(cls: type, panels: Collection[str] | None = None) -> Callable[[Command
             *(parameter for parameter in own if parameter.name != "options"),
             *map(_parameter, flags.values()),
             *_common(readings),
+            _keyword(_CONTEXT, typer.Context),
         ]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.method_options = {each.name: each for each in known}  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return run
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import os
 import sys
@@ -10,13 +9,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from grefine_rt import __version__
-from grefine_rt.arrays import Array, Mask, Rgb
+from grefine_rt.arrays import Array, Rgb
 from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment, check_prompt
 from grefine_rt.assess.scorers.base import Scale
@@ -27,13 +26,13 @@ from grefine_rt.imaging import heatmap
 from grefine_rt.imaging.encode import PLAIN, Encoding, check_output, encode, our_entry, save
 from grefine_rt.imaging.image import Picture, load
 from grefine_rt.imaging.prompts.find import find_prompt, side_file
+from grefine_rt.report.answers import device_of
 from grefine_rt.report.report import ReportData, is_report, render
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from grefine_rt.assessor import Assessor
-    from grefine_rt.plan.plan import RefinePlan
     from grefine_rt.refiner import Refiner, RefineResult
 
 _MOST_PHRASES = 16
@@ -175,95 +174,6 @@ class Outputs:
         if self.report is None:
             return []
         return [write_whole(self.report, render(data).encode("utf-8"))]
-
-
-def all_maps(before: Assessment, mask: Mask | None, after: Assessment | None = None) -> dict[str, Array]:
-    """Names and values of the maps that --maps writes; `perceptual` and the factors 1 = good, `alignment`
-    1 = to be redrawn, as in `Assessment`."""
-    maps: dict[str, Array] = {"perceptual": before.perceptual_map, "alignment": before.alignment_map}
-    maps.update((name, values) for name, values in before.factor_maps.items() if name != "overall")
-    if mask is not None:
-        maps["mask"] = mask
-    if after is not None:
-        maps["perceptual-after"], maps["alignment-after"] = after.perceptual_map, after.alignment_map
-    return maps
-
-
-def scores_json(assessment: Assessment) -> dict[str, Any]:
-    """`before` and `after` of the JSON output: both indicators, each metric of the bundle by name, `ip_iqa` null where
-    it has none, and under `scores` every score with its scale."""
-    found: dict[str, Any] = {
-        "perceptual": float(assessment.perceptual),
-        "alignment": float(assessment.alignment),
-        "ip_iqa": None,
-    }
-    for score in assessment.metrics.values():
-        if score.part:
-            found[score.metric] = {**(found.get(score.metric) or {}), score.part: score.value}
-        else:
-            found[score.metric] = score.value
-    found["scores"] = {
-        name: {
-            "value": float(score.value),
-            "scale": [score.scale.low, score.scale.high],
-            "higher_is_better": score.scale.higher_is_better,
-            "measures": score.scale.measures,
-        }
-        for name, score in assessment.scores.items()
-    }
-    return found
-
-
-def phrases_json(assessment: Assessment) -> list[dict[str, Any]]:
-    """`phrases` of the JSON output; `known` only where the bundle has a domain."""
-    return [
-        {
-            "text": phrase.text,
-            "noun": phrase.noun,
-            "ancestor": phrase.ancestor,
-            "noun_score": float(phrase.noun_score),
-            "phrase_score": float(phrase.phrase_score),
-            "defect": phrase.defect,
-            **({} if assessment.domain is None else {"known": phrase.known}),
-        }
-        for phrase in assessment.phrases
-    ]
-
-
-def domain_json(assessment: Assessment) -> dict[str, Any]:
-    """`domain` of the JSON output, by that name; nothing for a bundle that is open to everything."""
-    found = assessment.domain
-    if found is None:
-        return {}
-    domain = {
-        "inside": found.inside,
-        "distance": found.distance,
-        "threshold": found.threshold,
-        "unknown_words": list(found.words),
-        "unknown_phrases": list(found.phrases),
-        "sentence": " ".join(filter(None, [found.picture_sentence, found.words_sentence])),
-    }
-    return {"domain": domain}
-
-
-def domain_fact(assessment: Assessment) -> dict[str, object]:
-    """What the report says of the domain; nothing for a bundle that is open to everything."""
-    return {} if assessment.domain is None else {"domain": assessment.domain.picture_sentence}
-
-
-def mask_json(plan: RefinePlan) -> dict[str, Any]:
-    """`mask` of the JSON output."""
-    return {"coverage": float(plan.coverage), "boxes": [[int(side) for side in box] for box in plan.boxes]}
-
-
-def device_of(refiner: Refiner | Assessor) -> str:
-    """Where the models run, "cpu" or "cuda:N", also where "auto" was asked for."""
-    return refiner.bundle.engine("perceptual").device
-
-
-def backends_json(refiner: Refiner | Assessor) -> list[dict[str, str]]:
-    """`backends` of the JSON output: what runs each component that was loaded, and why."""
-    return [dataclasses.asdict(choice) for choice in refiner.bundle.choices]
 
 
 def about(refiner: Refiner | Assessor, image: Path, seed: int | None = None) -> dict[str, object]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grefine_rt.cli import pictures
 from grefine_rt.cli.output import console
-from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.plan.change import alternatives
 from grefine_rt.plan.reasons import cost_reasons, cost_words
+from grefine_rt.report import answers
 from grefine_rt.report.report import ReportData
 
 if TYPE_CHECKING:
@@ -20,14 +19,6 @@ if TYPE_CHECKING:
     from grefine_rt.plan.costs import PlanCosts
     from grefine_rt.plan.plan import RefinePlan
     from grefine_rt.refiner import Refiner, RefineResult
-
-
-def steps(plan: RefinePlan) -> tuple[int, int]:
-    """Steps that stage 1 and stage 2 really ran, each time; 0 for a stage that was skipped."""
-    return (
-        unet_calls(plan.stage1_steps, plan.strength) if plan.regenerate else 0,
-        unet_calls(plan.stage2_steps, plan.delta) if plan.restorations else 0,
-    )
 
 
 def plan_json(
@@ -41,36 +32,21 @@ def plan_json(
 ) -> dict[str, object]:
     """What is known before anything is drawn; `crops` where stage 1 does not work on the whole picture; `tflop`, and
     what other options would make of it, where the bundle says what its graphs cost."""
-    stage1_steps, stage2_steps = steps(plan)
-    crops = [{"box": crop.box, "size": crop.size} for crop in plan.crops] if plan.cropped else None
     return {
         "input": str(image),
         "prompt": told.prompt,
         **({"prompt_source": told.source} if told.notes else {}),
         **({"negative": told.negative} if told.negative else {}),
         "bundle": refiner.bundle.manifest.name,
-        "device": pictures.device_of(refiner),
-        "backends": pictures.backends_json(refiner),
-        "before": pictures.scores_json(before),
-        "phrases": pictures.phrases_json(before),
-        **pictures.domain_json(before),
-        "mask": pictures.mask_json(plan),
+        "device": answers.device_of(refiner),
+        "backends": answers.backends_json(refiner),
+        "before": answers.scores_json(before),
+        "phrases": answers.phrases_json(before),
+        **answers.domain_json(before),
+        "mask": answers.mask_json(plan),
         "reasons": list(plan.reasons),
         "notes": list(notes),
-        "plan": {
-            "stage1_steps": stage1_steps,
-            "stage2_steps": stage2_steps,
-            "strength": float(plan.strength),
-            "restore_first": plan.restore_first or plan.restored,
-            "keep_good": plan.keep_good,
-            "prompt": plan.prompt,
-            **({} if crops is None else {"crops": crops}),
-            **(
-                {}
-                if costs is None
-                else {"tflop": {**asdict(costs), "total": costs.total, "alternatives": alternatives(plan)}}
-            ),
-        },
+        "plan": answers.steps_json(plan, costs),
     }
 
 
@@ -88,7 +64,7 @@ def result_json(
         "summary": result.summary,
         "output": str(output),
         "seed": result.seed,
-        "after": pictures.scores_json(result.after),
+        "after": answers.scores_json(result.after),
         "timings_ms": result.timings,
     }
 
@@ -104,9 +80,9 @@ def write_more(
 ) -> list[Path]:
     """Maps and report, where they were asked for."""
     plan = result.plan
-    maps = pictures.all_maps(result.before, plan.mask, result.after)
+    maps = answers.all_maps(result.before, plan.mask, result.after)
     written = outputs.write_maps(picture.rgb, maps)
-    stage1_steps, stage2_steps = steps(plan)
+    stage1_steps, stage2_steps = answers.steps(plan)
     costs = result.costs
     return written + outputs.write_report(
         ReportData(
@@ -131,7 +107,7 @@ def write_more(
             },
             reasons=plan.reasons,
             timings=result.timings,
-            about=pictures.about(refiner, image, result.seed) | pictures.domain_fact(result.before),
+            about=pictures.about(refiner, image, result.seed) | answers.domain_fact(result.before),
             notes=notes,
         )
     )

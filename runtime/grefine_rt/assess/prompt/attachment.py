@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from grefine_rt.assess.prompt import lexicon, words
+from grefine_rt.assess.prompt import lexicon, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk, chunks_of, segments
+from grefine_rt.assess.prompt.climb import Climber
 from grefine_rt.assess.prompt.leaf import BE, HIDDEN, Leaf
 from grefine_rt.assess.prompt.style import Style
 from grefine_rt.assess.prompt.tree import Tree
@@ -24,7 +25,8 @@ def build(leaves: Sequence[Leaf], check: Callable[[], None]) -> Tree:
     tree = Tree(count, [count] * count, [leaf.tag for leaf in in_order])
     tree.dropped.update(leaf.index for leaf in in_order if leaf.tag == HIDDEN)
     lower = [leaf.text for leaf in in_order]
-    style = Style(lower, tree.tags, tree.dropped)
+    capitals = {leaf.index for leaf in in_order if leaf.capital}
+    style = Style(lower, tree.tags, tree.dropped, capitals)
     sorted_segments = [style.sorted(chunks_of(segment)) for segment in segments(leaves)]
     tree.layouts = style.layouts
     builder = _Builder(tree, lower, style.is_bare)
@@ -49,16 +51,17 @@ class _Segment:
     relative: bool = False
     infinitive: bool = False  # the word before is "to"
     subordinate: bool = False
+    finite: bool = False  # a finite verb has come
+    latest_verb: int | None = None
     link: list[int] = field(default_factory=list)  # prepositions without a noun so far
     pending: list[int] = field(default_factory=list)  # words that hang on the segment's next noun
 
 
-class _Builder:
+class _Builder(Climber):
     """Hangs the items of one segment after the other into the tree."""
 
     def __init__(self, tree: Tree, lower: Sequence[str], is_bare: Callable[[Chunk], bool]) -> None:
-        self.tree = tree
-        self.lower = lower
+        super().__init__(tree, lower)
         self.is_bare = is_bare
         self.first_root: int | None = None
         self.last_root: int | None = None
@@ -66,7 +69,6 @@ class _Builder:
         self.last_noun: int | None = None  # of the segment before
         self.waiting: list[int] = []  # words before the first noun at the root
         self.first_conjunct: dict[int, int] = {}
-        self.heads: set[int] = set()
         self.indefinite: set[int] = set()  # heads with "a" or "an"
         self.list_above: int | None = None  # on what the items of an enumeration hang
 
@@ -128,7 +130,7 @@ class _Builder:
             elif item.kind == "PP":
                 self._add_preposition(state, item)
             elif item.kind == "V":
-                self._add_verb(state, item.words[0])
+                self._add_verb(state, item.words[0], follower is not None and follower.kind == "NP")
             else:
                 self._note_own_link(state, item)
                 self._add_word(state, item)
@@ -155,7 +157,7 @@ class _Builder:
             self.tree.hang(head, state.root)
             state.root = head
         elif state.conjunction is not None and state.noun is not None:  # "a house and a boat"
-            if verb_follows and self._disagrees(item, follower):
+            if verb_follows and (self._disagrees(item, follower) or self._goes_on(state, item)):
                 verb_follows = finite_follows = False
             other = state.root if verb_follows and state.root is not None else self._alike(state.noun, item)
             first = self.first_conjunct.get(other, other)
@@ -189,14 +191,19 @@ class _Builder:
             self.tree.hang(word, first_word)
         above = state.preposition_governor
         content = self.lower[first_word] in lexicon.CONTENT
+        if self.lower[first_word] in ("with", "of") and state.governor == state.noun:
+            above = state.noun  # "a chair and a table with four legs"
+        aimed = self._aimed(state, first_word) if state.conjunction is None else None
         if state.conjunction is not None:  # "left of a sphere and under a cone"
             self.tree.hang(state.conjunction, first_word)
             above = attach[state.latest_preposition] if state.latest_preposition is not None else above
             state.conjunction = None
+        elif aimed is not None:
+            above = aimed
         elif above is not None and above == state.noun and not content:  # "a bowl of soup on a table"
-            above = self._whole(above)
+            above = self.accompanied(self.whole(above), item.words)
             if self.lower[first_word] in _ALONG:
-                above = self._loaded(above)
+                above = self.loaded(above)
         key = words.singular(self.lower[head])
         placed = (
             key in lexicon.SETTINGS
@@ -221,7 +228,7 @@ class _Builder:
         state.governor = state.preposition_governor = state.noun = head
         state.verb, state.relative = None, False
 
-    def _add_verb(self, state: _Segment, word: int) -> None:
+    def _add_verb(self, state: _Segment, word: int, acts: bool) -> None:
         attach = self.tree.parent
         above = state.governor
         finite = self._finite(word) and not state.relative and state.verb is None
@@ -230,9 +237,13 @@ class _Builder:
         elif above is not None and above == state.noun:
             carried = self.tree.links.get(above, [-1])[0]
             posture = carried >= 0 and self.lower[carried] in ("with", "in") and self._is_deed(word)
-            if posture or self.lower[word] in lexicon.DEEDS or state.infinitive:
-                above = self._agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
-        state.infinitive = False
+            acts = acts and self._is_deed(word)  # "people around a fire roasting chestnuts"
+            if posture or acts or self.lower[word] in lexicon.DEEDS or state.infinitive:
+                above = self.agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
+            elif self.lower[word] in style_words.HANGS:  # "a painting of a ship hanging above a bed"
+                above = self.whole(above)
+        state.latest_verb = word
+        state.infinitive, state.finite = False, state.finite or self._finite(word)
         if state.conjunction is not None:
             self.tree.hang(state.conjunction, word)
             state.conjunction = None
@@ -298,38 +309,27 @@ class _Builder:
         plural = self.tree.tags[item.nouns[-1]] == "NNS"
         return plural and verb is not None and self.tree.tags[verb.words[0]] == "VBZ"
 
+    def _aimed(self, state: _Segment, preposition: int) -> int | None:
+        """The verb that "at" or "to" belongs to: "a fox peeks from behind a tree at a rabbit"."""
+        verbs = lexicon.AIMED.get(self.lower[preposition])
+        verb = state.latest_verb
+        return verb if verbs and verb is not None and words.verb_of(self.lower[verb]) in verbs else None
+
+    def _goes_on(self, state: _Segment, item: Chunk) -> bool:
+        """Whether the verb is still the first noun's: "a dog wearing a scarf and a hat sits on a stool"."""
+        if state.finite or state.root is None or state.noun is None or state.root == state.noun:
+            return False
+        does = words.singular(self.lower[state.root]) in lexicon.ANIMATES
+        link = self.tree.links.get(state.noun) or [state.noun]
+        has = self.lower[link[0]] in ("with", "in") and self.tree.parent[link[0]] == state.root
+        return (does or has) and words.singular(self.lower[item.nouns[-1]]) not in lexicon.ANIMATES
+
     def _is_deed(self, word: int) -> bool:
         """Whether a participle is more likely the deed of someone than of what one has: not "hair blowing"."""
         return self.tree.tags[word] == "VBG" and self.lower[word] not in lexicon.EVENTS
 
     def _finite(self, word: int) -> bool:
         return self.tree.tags[word] in _FINITE
-
-    def _whole(self, noun: int) -> int:
-        """The bowl of "a bowl of soup": a place that is told after it is the bowl's."""
-        of = self.tree.parent[noun]
-        if of == self.tree.root or self.lower[of] != "of":
-            return noun
-        holder = self.tree.parent[of]
-        held = holder in self.heads and words.singular(self.lower[holder]) in lexicon.HOLDERS
-        return self._whole(holder) if held else noun
-
-    def _loaded(self, noun: int) -> int:
-        """The cart of "a cart loaded with hay along a road": what it is loaded with goes nowhere by itself."""
-        link = self.tree.links.get(noun)
-        if not link or self.lower[link[0]] != "with":
-            return noun
-        verb = self.tree.parent[link[0]]
-        return self.tree.parent[verb] if verb != self.tree.root and self.tree.tags[verb] == "VBN" else noun
-
-    def _agent(self, noun: int) -> int:
-        """The nearest noun at or above `noun` that can do something; `noun` where there is none."""
-        node = noun
-        while node != self.tree.root:
-            if node in self.heads and words.singular(self.lower[node]) in lexicon.ANIMATES:
-                return node
-            node = self.tree.parent[node]
-        return noun
 
     def _subject(self) -> int | None:
         """The noun of an earlier segment on which a segment without one hangs."""

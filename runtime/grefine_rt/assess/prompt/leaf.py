@@ -30,6 +30,7 @@ class Leaf:
     tag: str
     index: int
     name: bool = False  # capitalised within a text of small letters
+    capital: bool = False  # the same, at the start of a segment too
 
     @property
     def key(self) -> str:

@@ -115,7 +115,7 @@ TRANSITIVE = word_set(
 DEEDS = TRANSITIVE - word_set("facing showing having featuring containing depicting touching") | word_set(
     "sitting running jumping dancing swimming sleeping smiling laughing crying looking kneeling soaring "
     "fighting casting singing cooking painting drawing writing smoking hunting climbing talking shouting "
-    "waving fishing crouching grinning staring yawning leaning"
+    "waving fishing crouching grinning staring yawning leaning seated crouched dressed armed caught"
 )
 # Participles of what things do or undergo by themselves ("hair blowing", "a sign hanging").
 EVENTS = word_set(
@@ -132,7 +132,8 @@ VERBS = word_set(
     "climb fall grow burn bloom flow crash roar howl bark hunt chase follow guard face point reach swing "
     "sail soar perch loom tower argue glide gallop march kneel pray meditate hover orbit descend emerge "
     "flee hide wander stroll travel drive pull push throw catch kick cast pour cook feed fight attack "
-    "mend"
+    "mend graze nibble huddle gather squat cower bask doze nap bounce roll slide balance crawl creep "
+    "dive splash pose salute bow wrestle race compete stride march"
 )
 PREPOSITIONS = word_set(
     "above below beside besides behind near inside outside under underneath beneath over on in at by "
@@ -183,6 +184,16 @@ CLAUSE_PREPOSITIONS = word_set("as until since after before")  # "as a boat sail
 RELATIVES = word_set("that which who whom")
 CORRELATIVES = word_set("either both")
 NEGATIONS = word_set("not never neither isn't aren't wasn't weren't doesn't don't didn't isnt doesnt dont")
+# What these do goes to where "at" or "to" tells: "looks out from behind a tree at a fox".
+AIMED = {
+    "at": word_set("look stare gaze peek peer glance point shoot bark smile wave laugh shout aim glare"),
+    "to": word_set("give throw hand pass read offer bring toss show feed sing talk speak"),
+}
+# What other things stand on, hang on or lie in: "a table with a cup on a saucer".
+GROUNDS = word_set(
+    "room table wall desk shelf tree house building bookshelf floor ceiling stage island square scene tray bed "
+    "counter landscape hall tower castle ship boat bridge living"
+)
 NOBODY = word_set("nobody nothing none noone")
 # "it's" is no possessive.
 CONTRACTED = word_set("it that there he she who what here let where how this")
@@ -197,7 +208,8 @@ TIMES = word_set(
 )
 SETTINGS = word_set(
     "meadow beach desert snow rain fog mist field sky city sea forest hill mountain sun moon star street "
-    "park garden ocean lake river countryside village jungle woods space"
+    "park garden ocean lake river countryside village jungle woods space classroom kitchen cafe restaurant "
+    "library bedroom bathroom courtyard yard backyard stadium office bar supermarket museum gym warehouse"
 )
 ANIMATES = word_set(
     "1girl 1boy girl boy man woman child children mice person people guy lady gentleman kid baby toddler "
@@ -227,7 +239,7 @@ ANIMATES = word_set(
 # Groups: in "a group of people" the people are the noun.
 GROUPS = word_set(
     "group pair bunch lot couple set kind type sort number variety series piece dozen lots hundred "
-    "thousand stack pile row herd flock crowd swarm heap cluster"
+    "flight thousand stack pile row herd flock crowd swarm heap cluster"
 )
 # What makes the noun before it a property: "rainbow colored", "heart shaped".
 PROPERTY_ENDINGS = word_set("colored coloured shaped themed sized patterned flavored flavoured")

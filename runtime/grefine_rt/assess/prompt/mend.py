@@ -43,6 +43,11 @@ def mend(found: list[Leaf]) -> None:
         settled = position in joined or position in fixed or leaf.tag in SETTLED
         if leaf.index >= 0 and not settled:
             leaf.tag = _tag_in_place(before, leaf, after)
+    _join_subjects(found)
+    for before, leaf, after in _neighbours(found):
+        if leaf.text in lexicon.PROPERTY_ENDINGS and after.text in ("like", "as", "in") and before.index >= 0:
+            leaf.tag = "VBN"  # "a knocker shaped like a wolf"
+            before.tag = noun_tag(before) if words.is_noun(before.text) else before.tag
     for position, leaf in enumerate(found):
         if leaf.text in lexicon.CLAUSE_PREPOSITIONS and leaf.tag == "IN" and _clause_follows(found, position):
             leaf.tag = "WRB"
@@ -53,6 +58,16 @@ def mend(found: list[Leaf]) -> None:
     for position, leaf in enumerate(found):
         if leaf.text == "," and leaf.index < 0 and _joins_adjectives(found, position):
             leaf.tag = ","
+
+
+def _join_subjects(found: Sequence[Leaf]) -> None:
+    """Tag the verb of "a jacket and a scarf hang on a hook", which the tagger takes for a noun."""
+    joined = False
+    for before, leaf, after in _neighbours(list(found)):
+        joined = leaf.tag != BREAK and (joined or (leaf.text == "and" and leaf.tag == "CC"))
+        verb = leaf.tag == "NN" and leaf.text in lexicon.VERBS and not words.is_thing(leaf.text)
+        if joined and verb and before.is_noun and after.tag == "IN" and after.text != "of":
+            leaf.tag = "VBP"
 
 
 def _shapes(found: Sequence[Leaf]) -> set[int]:
@@ -100,6 +115,8 @@ def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
 
 def _function_word(before: Leaf, leaf: Leaf, after: Leaf, noun_follows: bool) -> str | None:
     text = leaf.text
+    if text == "can" and before.tag in ("DT", "JJ"):
+        return "NN"
     if text == "dozen" and noun_follows:
         return "CD"
     if text in lexicon.PARTICLES and after.tag in DETERMINERS:
@@ -185,7 +202,7 @@ def _finite(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
         words.verb_of(leaf.text) is not None and not words.is_thing(leaf.text)
     )
     # A plural is seldom part of a compound: "a truck carrying logs drives past".
-    after_plural = before.tag == "NNS" and lexicon.is_verb_in_s(leaf.text)
+    after_plural = plural and lexicon.is_verb_in_s(leaf.text)
     if leaf.text.endswith("s") and not leaf.text.endswith("ss") and (after_plural if plural else third):
         return "VBZ"
     return "VBP" if plural and leaf.text in lexicon.VERBS else None

@@ -7,6 +7,7 @@ no list at all. A word that names something to be seen stays a thing.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from grefine_rt.assess.prompt import lexicon, style_words, words
@@ -56,7 +57,50 @@ GIVEN_NAMES = word_set(
     "victor victoria vincent vladimir walt walter wayne wes will william winston wolfgang yoji yoshitaka "
     "yves zdzislaw"
 )
+_LATIN = "\u0250"  # the first letter that no European alphabet has
+_STROKES = str.maketrans(
+    {"ł": "l", "ø": "o", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss", "ð": "d", "þ": "th"}
+)
 _TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
+# Things that are asked for after the style has begun, beside those of `lexicon`.
+_LATE = word_set(
+    "shrine monastery mosque synagogue cathedral chapel pyramid sphinx obelisk monument memorial arena "
+    "amphitheater theater theatre cinema hotel motel inn tavern pub diner bakery pharmacy store mall plaza "
+    "boulevard avenue lane bazaar playground carousel greenhouse terrace porch deck veranda aqueduct dam canal "
+    "lagoon bay cove oasis moor bog geyser skull corpse carcass egg nest web cocoon hive cage trap net hook "
+    "wheel engine propeller sail mast oar saddle bridle carriage wagon cart sleigh sled stroller wheelchair "
+    "backpack suitcase purse handbag wallet briefcase watch bandage patch chopstick platter bookshop kiosk "
+    "booth stall bandstand podium ladder scaffold crane bulldozer tractor truck trailer caravan campervan "
+    "trophy coin banknote treasure chest dice card chessboard puzzle keyboard microphone saxophone trumpet "
+    "flute harp cello accordion banjo harmonica tambourine turntable jukebox gramophone typewriter "
+    "gown tunic halo scepter sceptre countertop gazebo pavilion candelabra hieroglyph idol relic artifact "
+    "plant insect animal creature vehicle machine weapon jewelry jewellery pearl coral gem jewel gemstone "
+    "diamond ruby emerald sapphire amulet pendant tiara ribbon lace bow corset collar belt buckle button "
+    "zipper pocket sleeve legging trousers pants shorts vest blouse blazer kimono hanfu sari turban veil "
+    "bandana bonnet beret cap hairpin hairband headband visor gauntlet cuirass breastplate pauldron shield "
+    "spear axe dagger knife hammer arrow gun rifle pistol cannon staff wand scythe whip gear cog pipe wire "
+    "cable antenna tentacle scale spike fur mane hoof paw snout fang tusk antler beak fin whisker finger arm "
+    "leg foot head neck shoulder chest breast belly stomach waist hip thigh knee nose cheek chin jaw forehead "
+    "eyebrow eyelash eyeliner lipstick nail body muscle bone rib abs cloth clothes clothing apron overalls "
+    "sandal slipper boots stocking tights bikini swimsuit lingerie underwear motorcycle tram taxi van jeep "
+    "tank helicopter airship satellite submarine yacht raft canoe kayak sailboat anchor barrel crate pot pan "
+    "plate spoon fork jar teapot kettle mug tray basket noodle pancake pizza sandwich cookie cupcake donut "
+    "chocolate candy honey milk juice rice salad steak sausage vegetable tomato potato carrot onion pepper "
+    "corn garlic herb spice berry blueberry cherry peach pear orange pineapple watermelon melon coconut "
+    "avocado nut seed acorn wheat bamboo palm willow birch fern bush hedge reed cactus succulent lotus lily "
+    "tulip daisy sunflower orchid dandelion lavender poppy pebble boulder brick tile marble pillar column "
+    "arch dome gate wall floor ceiling roof chimney attic basement cellar hallway tunnel alleyway sidewalk "
+    "pavement highway railway track station platform airport runway skyscraper building mansion palace "
+    "fortress hut barn windmill mill farm vineyard orchard pond swamp marsh stream creek spring shore coast "
+    "reef dune glacier iceberg crater ridge peak summit plain prairie savanna tundra grove wood thicket "
+    "undergrowth foliage canopy trunk stump log twig thorn pollen spore firefly ember ash dust debris rubble "
+    "toy doll puppet balloon confetti gift cake letter envelope scroll parchment newspaper notebook quill pen "
+    "globe telescope microscope compass hourglass potion flask cauldron crystal orb throne altar coffin tomb "
+    "grave tombstone cross chandelier lamp torch bonfire fireplace furnace stove oven refrigerator sink "
+    "bathtub shower toilet towel rug cushion stool armchair bookcase bookshelf drawer cabinet closet dresser "
+    "television tv monitor keyboard radio robot droid poster sign billboard vending crowd passerby"
+)
+_SMALL = word_set("the of a an and in on at to for with from is no")  # small in titles
 _PARTICLES = word_set("van von de da di del della der den du la le el al bin the")
 
 
@@ -71,8 +115,11 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     lenient: where a name is expected ("by ..."), one that is also a common word will do ("james jean").
     """
     texts = [text.removesuffix("'s").rstrip(".") for text in texts]
-    if not all(text.replace("-", "").replace("'", "").isalpha() and text.isascii() for text in texts if text):
+    if not all(
+        text.replace("-", "").replace("'", "").isalpha() and max(text) < _LATIN for text in texts if text
+    ):
         return False
+    texts = [_plain(text) for text in texts]
     if len(texts) > 2 and texts[-2] == "the" and texts[-1] in ("elder", "younger"):
         texts = texts[:-2]
     own = [text for text in texts if text not in _PARTICLES and len(text) > 1]
@@ -111,16 +158,21 @@ def are_makers(texts: Sequence[str]) -> bool:
     return all(person and may_be_name(person, lenient=True) for person in people)
 
 
-def is_term(nouns: Sequence[str]) -> bool:
-    """Whether a bare noun of a list is no thing: "horror", "cottagecore", "global illumination"."""
+def is_term(nouns: Sequence[str], before: str = "") -> bool:
+    """Whether a bare noun of a list is no thing: "horror", "cottagecore", "global illumination".
+
+    before: the word before its last one, of any class.
+    """
     head = nouns[-1]
     one = words.singular(head)
-    if len(nouns) == 1 and one in style_words.GENRES:
+    if one in style_words.GENRES and (len(nouns) == 1 or not words.is_seen(one)):
         return True
-    before = nouns[-2] if len(nouns) > 1 else ""
     if (before, one) in style_words.LIST_STYLE_PAIRS.get(before, ()):
         return True  # "book cover"
+    before = nouns[-2] if len(nouns) > 1 else ""
     part = bool(before) and words.is_seen(before)  # "power lines", "newspaper clippings"
+    if one in style_words.PUBLICATIONS:
+        return True  # "food magazine"
     if (head in style_words.LIST_STYLE or one in style_words.LIST_STYLE) and not part:
         return True  # "fine line"
     if head.endswith(_TERM_ENDINGS) and not (words.is_known(head) and not head.endswith("ism")):
@@ -131,6 +183,39 @@ def is_term(nouns: Sequence[str]) -> bool:
     if visible or not head.isascii():
         return False  # "smile", "campfire"
     return words.is_abstract(head) and not part and (len(nouns) > 1 or head == one)
+
+
+def is_common(noun: str) -> bool:
+    """Whether a bare lower-case noun is one of those that prompts ask for, also late: "red hair", "campfire"."""
+    one = words.singular(noun)
+    common = (
+        lexicon.NOUNS,
+        lexicon.ANIMATES,
+        lexicon.SETTINGS,
+        style_words.VISIBLE,
+        lexicon.ING_NOUNS,
+        _LATE,
+    )
+    return any(one[at:] in nouns for nouns in common for at in (0, *range(3, len(one) - 2)))
+
+
+def _plain(text: str) -> str:
+    """The letters without their marks, as the lists of names have them: "rené" is "rene"."""
+    if text.isascii():
+        return text
+    decomposed = unicodedata.normalize("NFD", text.translate(_STROKES))
+    return "".join(letter for letter in decomposed if not unicodedata.combining(letter))
+
+
+def is_title(texts: Sequence[str], capitals: Sequence[bool]) -> bool:
+    """Whether lower-case words are a title or a brand: "The Last of Us", not "Eiffel Tower", which can be seen.
+
+    capitals: whether each began with a capital, in a prompt of small letters.
+    """
+    if len(texts) == 1:
+        return capitals[0] and not words.is_known(texts[0]) and words.singular(texts[0]) not in lexicon.NOUNS
+    own = [capital for text, capital in zip(texts, capitals, strict=True) if text not in _SMALL]
+    return len(own) > 0 and all(own) and capitals[0] and not words.is_thing(texts[-1])
 
 
 def _is_nameish(word: str) -> bool:

@@ -10,45 +10,90 @@ from collections.abc import Sequence
 
 from grefine_rt.assess.prompt import lexicon, names, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk
-from grefine_rt.assess.prompt.leaf import BE, DETERMINERS, NEGATION
+from grefine_rt.assess.prompt.exclusions import Exclusions
+from grefine_rt.assess.prompt.leaf import DETERMINERS
 
+_SEEN = (
+    lexicon.COLOURS
+    | lexicon.METALS
+    | words.word_set(
+        "neon wooden wood marble glass stone leather silk velvet lace crystal iron brass ceramic wool"
+    )
+)
 _SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"} - {
     "CD"
 }
 _FUNCTION_TAGS = {"IN", "TO", "PRP"}
 
 
-class Style:
+class Style(Exclusions):
     """Sorts the segments of one prompt, first to last.
 
-    `dropped`: words left out of the texts. `layouts`: words of "in the background" and the like, one list for each.
+    `dropped`: words left out of the texts.
+    `capitals`: words with a capital in a text of small letters.
+    `layouts`: words of "in the background" and the like, one list for each.
     """
 
-    def __init__(self, lower: Sequence[str], tags: list[str], dropped: set[int]) -> None:
-        self.lower = lower
-        self.tags = tags
-        self.dropped = dropped
+    def __init__(self, lower: Sequence[str], tags: list[str], dropped: set[int], capitals: set[int]) -> None:
+        super().__init__(lower, tags, dropped)
+        self.capitals = capitals
         self.layouts: list[list[int]] = []
         self.phrases = words.positions_of(style_words.STYLE_PHRASES, lower)
         self.words = {word for word, text in enumerate(lower) if style_words.is_style(text)} | self.phrases
         self.things_before = False  # in an earlier segment
         self.artists = False  # the segment before ended with one
+        self.doubtful: list[Chunk] = []  # the latest segments, as far as their nouns may be style
+        self.turned = False  # from things to style: few things come later
 
     def sorted(self, items: list[Chunk]) -> list[Chunk]:
-        """The items of a segment with their style, carriers and exclusions marked."""
+        """The items of a segment with their style, carriers and exclusions marked.
+
+        Where style begins, uncommon nouns right before it are style as well: "fresco, by giotto".
+        """
+        things_before = self.things_before
+        items = self._sorted(items)
+        if not things_before:
+            return items
+        if not any(item.nouns for item in items):
+            for item in self.doubtful if self.turned else ():
+                item.style = True
+                self._plain_words([item])
+            self.doubtful = []
+        elif len(items) == 1 and self._is_doubtful(items[0]):
+            self.doubtful.append(items[0])
+        else:
+            self.doubtful = []
+        return items
+
+    def _is_doubtful(self, item: Chunk) -> bool:
+        """Whether a lone noun of a list is one that prompts seldom ask for. A plural is seldom style."""
+        head = self.lower[item.nouns[-1]]
+        if self._is_seen(item):
+            return False
+        single = self.tags[item.nouns[-1]] != "NNS" and words.singular(head) == head
+        return item.kind == "NP" and single and self.is_bare(item) and not names.is_common(head)
+
+    def _is_seen(self, item: Chunk) -> bool:
+        """Whether a colour or a material makes a noun a thing: "red gown", "marble countertop"."""
+        return any(self.lower[word] in _SEEN for word in item.words[:-1])
+
+    def _sorted(self, items: list[Chunk]) -> list[Chunk]:
         if self._is_name_or_style(items):
             for item in items:
                 item.style = bool(item.nouns)
                 self.dropped.update(item.words)
             self.artists = True
+            self.turned = self.turned or self.things_before
             self._plain_words(items)
             return items
         self._cut_likenesses(items)
         items = self._merge_carriers(items)
-        self._exclude(items)
+        self.exclude(items)
         self._mark(items)
         self._plain_words(items)
         self._drop_leftovers(items)
+        if self.things_before and not any(item.nouns for item in items):
+            self.turned = self.turned or any(set(item.words) & self.dropped for item in items)
         self.things_before = self.things_before or any(item.nouns for item in items)
         return items
 
@@ -61,9 +106,13 @@ class Style:
         texts = [self.lower[word] for word in members]
         if names.are_makers(texts):
             return True
-        if len(members) == 3 and self.lower[members[1]] == "on":  # "ink on paper"
-            medium, ground = self.lower[members[0]], self.lower[members[2]]
-            return medium in style_words.MEDIA and ground in style_words.GROUNDS
+        if len(members) in (3, 4) and texts[1] == "on" and texts[0] in style_words.MEDIA:
+            return texts[-1] in style_words.GROUNDS  # "ink on rice paper"
+        capitals = [word in self.capitals for word in members]
+        if self.artists and all(capitals) and 2 <= len(members) <= 4:
+            return True  # "by kilian eng, Olly Moss"
+        if self.things_before and names.is_title(texts, capitals):
+            return True
         if (
             not self.things_before
             or len(members) > 6
@@ -87,9 +136,8 @@ class Style:
                 self.dropped.update(item.nouns[: at + 1])
                 item.nouns = item.nouns[at + 1 :]
 
-    def is_bare(self, item: Chunk) -> bool:
-        """Whether a noun phrase has neither article nor number."""
-        return not any(self.tags[word] in DETERMINERS for word in item.words)
+    def _texts(self, item: Chunk) -> list[str]:
+        return [self.lower[word] for word in item.words]
 
     # --- carriers and groups ---
 
@@ -140,48 +188,6 @@ class Style:
             return carrier, rest.popleft().words
         return None
 
-    # --- exclusions ---
-
-    def _exclude(self, items: Sequence[Chunk]) -> None:
-        """Mark as style what the prompt says is not there: "no people", "not wearing a hat or gloves"."""
-        scope = ""  # "next": what comes is excluded; "more": so is what a conjunction adds; "pronoun"
-        for position, item in enumerate(items):
-            text = self.lower[item.words[0]]
-            tag = self.tags[item.words[0]]
-            follower = items[position + 1] if position + 1 < len(items) else None
-            if item.nouns:
-                own = text == "no" or any(self.lower[word] == "without" for word in item.prepositions)
-                item.style = own or scope == "next"
-                scope = "more" if item.style else ""
-            elif tag == NEGATION:
-                self.dropped.update(item.words)
-                if follower is not None and not follower.nouns:
-                    self._drop_copula(items[:position])
-                scope = "next"
-            elif item.kind == "CC" and scope == "more":
-                bare = follower is not None and follower.kind != "PP" and self.is_bare(follower)
-                scope = "next" if text in ("or", "nor") or (text == "and" and bare) else ""
-                self.dropped.update(item.words if scope else [])
-            elif scope == "next" and (item.kind == "V" or tag.startswith(("JJ", "RB"))):
-                self.dropped.update(item.words)
-                scope = "more" if tag.startswith("JJ") else "next"
-            elif text in lexicon.NOBODY:
-                self.dropped.update(item.words)
-                if position and self.tags[items[position - 1].words[-1]] in ("IN", "WRB"):
-                    self.dropped.update(items[position - 1].words)
-                scope = "pronoun"
-            elif scope == "pronoun" and (item.kind == "V" or tag in ("IN", "PRP")):
-                self.dropped.update(item.words)
-            else:
-                scope = ""
-
-    def _drop_copula(self, items: Sequence[Chunk]) -> None:
-        for item in reversed(items):
-            text = self.lower[item.words[0]]
-            if item.nouns or (text not in BE and text not in lexicon.RELATIVES):
-                return
-            self.dropped.update(item.words)
-
     # --- style, layout, artists ---
 
     def _mark(self, items: list[Chunk]) -> None:
@@ -207,7 +213,10 @@ class Style:
                 by_artist = False
                 made = before is not None and before.kind == "V" and self._is_made(item)
                 styled = not made and (self._styled(item) or self._placed(item))
-                item.style = item.style or styled or (manner and link == ["of"])
+                of = manner and link == ["of"]
+                item.style = item.style or styled or of
+                named = of and self.is_bare(item) and names.may_be_name(self._texts(item), lenient=True)
+                self.artists = by_artist = named  # "in the style of A and B"
             manner = words.singular(self.lower[item.nouns[-1]]) in style_words.MANNERS
             if manner and before is not None and item.kind == "NP":
                 before.style = before.style or (before.kind == "NP" and self.is_bare(before))
@@ -229,13 +238,15 @@ class Style:
         """
         if not self.is_bare(item):
             return False
-        texts = [self.lower[word] for word in item.words]
+        texts = self._texts(item)
         if by_artist and names.may_be_name(texts, lenient=True):
             return True
         if not (alone and self.things_before):
             return False
         nouns = [self.lower[word] for word in item.nouns]
-        return names.may_be_name(texts, lenient=False) or names.is_term(nouns)
+        before = texts[-2] if len(texts) > 1 else ""
+        late = self.turned and self._is_doubtful(item)
+        return late or names.may_be_name(texts, lenient=False) or names.is_term(nouns, before)
 
     def _styled(self, item: Chunk) -> bool:
         """Whether a noun phrase names a style, a camera and the like."""
@@ -262,7 +273,10 @@ class Style:
         if names.is_model(head) and not (before and words.is_thing(before[0]) and not bare):
             return True
         likened = len(item.words) > 1 and self.lower[item.words[-2]] == "style" and words.is_thing(head)
-        named = not likened and any(self.lower[word] in style_words.STYLE_NAMES for word in item.words)
+        of_studio = words.is_thing(head) and self.lower[item.words[0]] not in style_words.BRANDS
+        named = not (likened or of_studio) and any(
+            self.lower[word] in style_words.STYLE_NAMES for word in item.words
+        )
         return named and bare and (item.kind == "NP" or self.lower[item.prepositions[0]] == "on")
 
     def _is_place_word(self, word: int) -> bool:

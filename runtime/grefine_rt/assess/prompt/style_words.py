@@ -13,7 +13,7 @@ from grefine_rt.assess.prompt.words import phrase_table, singular, word_set
 CARRIERS = word_set(
     "photo photograph picture painting image drawing illustration view scene close-up closeup portrait "
     "sketch render rendering shot artwork poster watercolor watercolour selfie snapshot depiction still "
-    "cartoon collage art fanart logo icon sticker screenshot frame print visual etching engraving "
+    "cartoon collage art fanart logo icon sticker screenshot print visual etching engraving "
     "lithograph woodcut linocut doodle panorama headshot screencap footage infographic blueprint diagram "
     "mockup gouache emoji photocopy"
 )
@@ -36,6 +36,10 @@ STYLE = word_set(
     "minimalism symmetry cinematography hue saturation shading linework lineart brushstroke impasto "
     "gouache acrylic vignette blur aberration raytracing zbrush houdini unity behance dribbble pinterest "
     "instagram flickr unsplash cgsociety imax panavision telephoto fisheye softbox backlighting "
+    "snes nes n64 ps1 ps2 ps3 ps4 ps5 gamecube dreamcast sega xbox atari amiga krita gimp inkscape autocad "
+    "sketchup enscape twinmotion eevee renderman luxrender daz3d vsco tumblr reddit patreon shutterstock "
+    "gettyimages archdaily dezeen designboom netflix hbo pixelart dithering rotoscoping screentone zbrush "
+    "subsurface tenebrism claymation hypermaximalist photoshoot screenshot lomography "
     "rendering keyword prompt aspect ratio fps parallax postprocessing anime manga cel crosshatching"
 )
 # Style unless they have an article of their own: "film grain, soft palette", but "a painter with a palette".
@@ -46,14 +50,41 @@ STYLE_OR_THING = word_set(
 # Style as an item of a list ("fine line, bold shapes"), things elsewhere.
 LIST_STYLE = word_set(
     "tripod shutter flash stroke brush line shape outline pose still leak paint ratio advertisement "
-    "render wash mythology finish graphics graphic edge megapixel prize winner"
+    "render wash mythology finish graphics graphic edge megapixel prize winner filter sensor reflector "
+    "softbox storybook picturebook artbook sketchbook cookbook comic comicbook manhwa manhua webtoon "
+    "polaroid negative stock shader mesh polygon voxel pixel sprite tileset spritesheet "
+    "storyboard moodboard template layout typography font scanline lut stipple contour gradient scheme "
+    "panel spread collection exhibition exhibit catalog catalogue magazine lookbook editorial campaign "
+    "episode franchise remake sequel trilogy cutscene cinematic gameplay concept lumen nanite "
+    "masterwork showcase series edition portfolio commission reference turnaround cutout decal print "
+    "backlight keylight fisheye crop framing viewpoint viewfinder sculpt retouch shoot photoshoot"
+)
+# What is printed and read: style as an item of a list, whatever it is about ("food magazine").
+PUBLICATIONS = word_set(
+    "magazine cookbook editorial catalog catalogue lookbook storybook picturebook artbook webtoon manga "
+    "manhwa manhua comic comicbook encyclopedia textbook almanac zine photoshoot storyboard moodboard"
 )
 # The same in pairs only: a "power line" is a thing.
 LIST_STYLE_PAIRS = phrase_table(
     "ink wash,riot game,book cover,album cover,magazine cover,record cover,trading card,greeting card,"
     "video game,character sheet,concept sheet,reference sheet,model sheet,style sheet,art print,"
     "woodblock print,block print,comic book,brush stroke,music album,movie poster,film poster,tv series,"
-    "character model,art history,museum quality,coloring page"
+    "character model,art history,museum quality,coloring page,manga cover,comic cover,novel cover,"
+    "pulp cover,cd cover,dvd cover,vinyl cover,vogue cover,fashion cover,front cover,negative space,"
+    "white space,hard surface,heavy metal,death metal,black metal,art station,book illustration,"
+    "splash page,book page,comic page,manga page,comic strip,comic panel,manga panel,vhs tape,"
+    "film reel,film roll,film strip,contact sheet,gelatin silver,wet collodion,glass plate,"
+    "color wheel,color scheme,color palette,paint stroke,board game,card game,mobile game,pc game,"
+    "full frame,film frame,movie frame,still frame,freeze frame,animation frame,sticker sheet,"
+    "sprite sheet,children's book,kids book,kid's book,black humor,dark humor,story book,"
+    "console game,indie game,graphic novel,light novel,visual novel,pulp magazine,fashion magazine,"
+    "stock image,stock photo,beauty dish,ring light,soft box,light setup,hard light,low light,"
+    "flat light,back light,side light,split light,top light,warm light,cool light,key light,rim lights,"
+    "lens filter,movie set,film set,tattoo design,tattoo flash,flash sheet,oil painter,splash art,"
+    "loading screen,start screen,title screen,box art,body shot,hero shot,product shot,studio shot,"
+    "rough edge,sharp edge,clean edge,hard edge,soft edge,bold outline,thick outline,white outline,"
+    "black outline,white border,black border,traditional tattoo,old master,dutch master,high fashion,"
+    "haute couture,street style,street wear,pattern design,tile pattern,seamless pattern,seamless tile"
 )
 STYLE_ADJECTIVES = word_set(
     "realistic photorealistic hyperrealistic photo-realistic cinematic intricate sharp trending "
@@ -65,6 +96,15 @@ STYLE_ADJECTIVES = word_set(
     "hyperreal photoreal backlit overhead desaturated maximalist orthographic panoramic cropped"
 )
 STYLE_PHRASES = phrase_table(
+    "substance painter,substance designer,marvelous designer,after effects,clip studio paint,paint tool sai,"
+    "corel painter,affinity designer,speed tree,world machine,3 ds max,3ds max,adobe illustrator,"
+    "path tracing,day of the dead,hand drawn,hand painted,hand made,electron microscope,photo real,"
+    "die cut,metal gear solid,metal gear,attack on titan,game of thrones,breath of the wild,"
+    "spirited away,wallace and gromit,studio ghibli,sub surface,medium format,"
+    "large format,heavy metal magazine,rembrandt lighting,f number,"
+    "unreal engine,dark crystal,cowboy bebop,evangelion,warhammer 40k,warhammer,"
+    "resident evil,silent hill,red dead redemption,the witcher,dragon age,mass effect,"
+    "game art,game asset,concept art,key art,matte paint,digital paint,character design,"
     "film burn,oil paint,acrylic paint,vector graphics,wet plate,body cam,high key,low key,plein air,"
     "alla prima,slice of life,eye level,over the shoulder,line work,high dynamic range,"
     "hudson river school,art history,award winner,retro game,paper cutout,lens dirt,mental ray,"
@@ -120,6 +160,9 @@ GENRES = word_set(
     "fantasy cyberpunk steampunk dieselpunk solarpunk noir retro sepia pastel oil ink charcoal pencil "
     "tempera gouache crayon silkscreen documentary studio stencil sticker kawaii chibi lofi vhs polaroid "
     "kodachrome daguerreotype webcam halftone mezzotint grisaille airbrush cutaway moodboard x-ray "
+    "glitch grunge goth emo indie psychedelia psychedelic trippy brutalist bauhaus dieselpunk newsreel "
+    "infrared pulp rotoscope tintype cyanotype ambrotype calotype letterpress collage zine vogue western "
+    "avatar superflat ukiyo-e sumi-e scandinavian "
     "technicolor chiaroscuro sfumato monochrome candid realism impressionism minimal minimalist baroque "
     "rococo gothic victorian renaissance fashion vintage medieval horror gore anime manga comic cartoon"
 )
@@ -143,5 +186,6 @@ _CAMERA_FIGURE = re.compile(r"\d+(?:mm|k|p|fps)|f/\d+(?:\.\d+)?", re.ASCII)
 
 
 def is_style(word: str) -> bool:
-    """Whether a lower-case word is one of style, quality or camera by itself ("masterpiece", "8k", "f/1.8")."""
+    """Whether a lower-case word is one of style, quality or camera by itself ("masterpiece", "8k","
+    " "f/1.8")."""
     return word in _STYLE_WORDS or singular(word) in _STYLE_WORDS or bool(_CAMERA_FIGURE.fullmatch(word))

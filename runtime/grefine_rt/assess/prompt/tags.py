@@ -22,7 +22,8 @@ _PARAMETERS = re.compile(r"(?:^|\s)(?:--|—)\Z")
 
 def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
     """The words at `spans` with separators between them where the text has punctuation, all tagged."""
-    small_letters = sum(text[start].islower() for start, _ in spans) * 2 >= len(spans)
+    letters = [text[start] for start, _ in spans if text[start].isalpha()]
+    small_letters = sum(letter.islower() for letter in letters) * 2 >= len(letters)
     found: list[Leaf] = []
     hidden: set[int] = set()
     quoted = _quoted(text, spans)
@@ -48,8 +49,8 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
         labels = starts_segment and word in style_words.LABELS and bool(_COLON.match(text, end))
         if parameters or labels or _requests(found, word, text, end):
             hidden.add(index)
-        name = small_letters and not starts_segment and text[start].isupper() and end - start > 1
-        found.append(Leaf(word, "", index, name))
+        capital = small_letters and text[start].isupper() and end - start > 1
+        found.append(Leaf(word, "", index, capital and not starts_segment, capital))
         last = end
     _tag(found)
     for leaf in found:

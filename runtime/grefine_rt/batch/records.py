@@ -1,0 +1,266 @@
+"""What is kept of every row: a record, in the order of the input, and never twice.
+
+    OUTDIR/run.json                    what makes the results of this run what they are
+    OUTDIR/images/ID.png               the results
+    OUTDIR/records/part-00000.jsonl    records of 1,000 rows, written whole; .parquet beside it has the same
+    OUTDIR/records/open.jsonl          records of rows since the last part, one line as soon as each row is done
+
+A record is written after its picture is whole on the disk. What a kill leaves is therefore a picture without a record,
+which the next run makes once more with the same bits, and perhaps a line cut off, which it drops.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from grefine_rt.batch.tables import parquet
+from grefine_rt.errors import OptionError, OutputError
+from grefine_rt.files import write_whole
+
+Record = dict[str, Any]
+Kind = Literal["text", "real", "whole", "flag", "texts", "json"]
+
+SCORES = (  # those of metrics also stand in `metrics_before` and `metrics_after`, with any others
+    *("perceptual", "technical", "rationality", "naturalness", "alignment"),
+    *("ip_iqa_quality", "ip_iqa_alignment", "image_reward"),
+)
+
+COLUMNS: Mapping[str, Kind] = {
+    "image_id": "text",
+    "image": "text",
+    "status": "text",
+    "error": "text",
+    "error_kind": "text",
+    "output": "text",
+    "prompt": "text",
+    "prompt_source": "text",
+    "negative": "text",
+    "seed": "text",
+    "options": "json",
+    "width": "whole",
+    "height": "whole",
+    **{f"{name}_before": "real" for name in SCORES},
+    **{f"{name}_after": "real" for name in SCORES},
+    "metrics_before": "json",
+    "metrics_after": "json",
+    "phrases": "json",
+    "domain": "json",
+    "regenerate": "flag",
+    "restore": "flag",
+    "restore_first": "flag",
+    "strength": "real",
+    "delta": "real",
+    "plan_prompt": "text",
+    "coverage": "real",
+    "boxes": "json",
+    "changed": "flag",
+    "reasons": "texts",
+    "notes": "texts",
+    "tflop": "real",
+    "tflop_assess": "real",
+    "timings_ms": "json",
+    "total_ms": "real",
+    "run": "text",
+}
+"""Columns of a record. status: refined, assessed or failed; a failed row has its sentence in `error`. seed: digits, for
+it may have more than 64 bits. "json" columns are objects or lists in JSONL and their JSON text in Parquet."""
+
+
+class Records:
+    """The records in one folder, open for a single run."""
+
+    def __init__(self, folder: Path, partition: int = 1000) -> None:
+        """`partition` is the number of rows of a part. Use `opened`."""
+        self.folder, self._partition = folder, partition
+        self._parts = sorted(folder.glob("part-*.jsonl"))
+        self._journal = folder / "open.jsonl"
+        self.done = {
+            record["image_id"]: record["status"] != "failed"
+            for part in self._parts
+            for record in _lines(part)
+        }
+        """Every image_id that has a record, and whether it went well."""
+        self._open = [record for record in _lines(self._journal) if record["image_id"] not in self.done]
+        self.done |= {record["image_id"]: record["status"] != "failed" for record in self._open}
+        self._rewrite()
+        self._close_full_part()  # which a kill left open
+
+    def add(self, record: Record) -> None:
+        """Keep a record, at once and for good. Raises OutputError."""
+        line = _line(record)
+        try:
+            with self._journal.open("ab") as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise OutputError(f'"{self._journal}" cannot be written: {error.strerror}.') from None
+        self._open.append(record)
+        self.done[record["image_id"]] = record["status"] != "failed"
+        self._close_full_part()
+
+    def close_part(self) -> None:
+        """Make a part of the records since the last one."""
+        if self._open:
+            number = 1 + max((int(part.stem.rpartition("-")[2]) for part in self._parts), default=-1)
+            self._parts.append(self._write_part(self.folder / f"part-{number:05}.jsonl", self._open))
+            self._open = []
+            self._rewrite()
+
+    def forget(self, image_ids: Collection[str]) -> None:
+        """Take records out, so that their rows are done again."""
+        for part in self._parts:
+            records = list(_lines(part))
+            kept = [record for record in records if record["image_id"] not in image_ids]
+            if len(kept) < len(records):
+                self._write_part(part, kept)
+        self._open = [record for record in self._open if record["image_id"] not in image_ids]
+        for image_id in image_ids:
+            self.done.pop(image_id, None)
+        self._rewrite()
+
+    def complete(self) -> bool:
+        """Write the Parquet files that a kill, or a run without pyarrow, left out; whether they could be."""
+        if find_spec("pyarrow") is None:
+            return False
+        for part in self._parts:
+            if not part.with_suffix(".parquet").is_file():
+                _write_parquet(part.with_suffix(".parquet"), list(_lines(part)))
+        return True
+
+    def __iter__(self) -> Iterator[Record]:
+        yield from (record for part in self._parts for record in _lines(part))
+        yield from self._open
+
+    def _write_part(self, path: Path, records: Sequence[Record]) -> Path:
+        # A Parquet file that does not fit its part is never seen: it goes first.
+        path.with_suffix(".parquet").unlink(missing_ok=True)
+        write_whole(path, b"".join(map(_line, records)))
+        if find_spec("pyarrow") is not None:
+            _write_parquet(path.with_suffix(".parquet"), records)
+        return path
+
+    def _close_full_part(self) -> None:
+        if len(self._open) >= self._partition:
+            self.close_part()
+
+    def _rewrite(self) -> None:
+        write_whole(self._journal, b"".join(map(_line, self._open)))
+
+
+@contextmanager
+def opened(outdir: Path, run: Mapping[str, Any], partition: int = 1000) -> Iterator[Records]:
+    """The records of a run in a folder, which is made or gone on with.
+
+    Raises OptionError where the folder holds the results of another run, or another process works in it, and
+    OutputError where it cannot be written.
+    """
+    try:
+        (outdir / "images").mkdir(parents=True, exist_ok=True)
+        (outdir / "records").mkdir(exist_ok=True)
+        lock = (outdir / ".lock").open("ab")
+    except OSError as error:
+        raise OutputError(f'The folder "{outdir}" cannot be written: {error.strerror or error}.') from None
+    with lock:
+        _take(lock, outdir)
+        _check_run(outdir, run)
+        yield Records(outdir / "records", partition)
+
+
+def read(outdir: str | os.PathLike[str]) -> Iterator[Record]:
+    """The records of a folder in their order, also while a run goes on and after it was killed."""
+    folder, seen = Path(outdir) / "records", set()
+    for path in (*sorted(folder.glob("part-*.jsonl")), folder / "open.jsonl"):
+        for record in _lines(path):
+            if record["image_id"] not in seen:
+                seen.add(record["image_id"])
+                yield record
+
+
+def _check_run(outdir: Path, run: Mapping[str, Any]) -> None:
+    path = outdir / "run.json"
+    try:
+        former = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        write_whole(path, (json.dumps(dict(run), indent=2) + "\n").encode())
+        return
+    except ValueError:
+        raise OptionError(f'"{path}" is no file of this command: choose another folder.') from None
+    differing = [name for name, value in run.items() if former.get(name) != value]
+    if differing:
+        raise OptionError(
+            f'"{outdir}" holds the results of a run with another {" and another ".join(differing)}: choose another '
+            f"folder."
+        )
+
+
+def _take(lock: BinaryIO, outdir: Path) -> None:
+    try:
+        import fcntl
+
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OptionError(
+            f'Another process works in "{outdir}": wait for it, or choose another folder.'
+        ) from None
+    except (ImportError, OSError):
+        pass  # no locks here
+
+
+def _line(record: Record) -> bytes:
+    return (json.dumps(record, allow_nan=False, default=float) + "\n").encode("ascii")
+
+
+def _lines(path: Path) -> Iterator[Record]:
+    """The records of a file; a last line that was cut off is none. Raises OptionError for any other damage."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for line in data[: data.rfind(b"\n") + 1].splitlines():
+        try:
+            record = json.loads(line)
+            record["image_id"], record["status"]
+        except (ValueError, KeyError, TypeError):
+            raise OptionError(
+                f'"{path}" has a damaged line: delete it to have its rows done again.'
+            ) from None
+        yield record
+
+
+def _write_parquet(path: Path, records: Sequence[Record]) -> None:
+    pq = parquet()
+    import pyarrow as pa
+
+    kinds = {
+        "text": pa.string(),
+        "json": pa.string(),
+        "real": pa.float64(),
+        "whole": pa.int64(),
+        "flag": pa.bool_(),
+        "texts": pa.list_(pa.string()),
+    }
+    columns = [
+        pa.array([_cell(record.get(name), kind) for record in records], kinds[kind])
+        for name, kind in COLUMNS.items()
+    ]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns, names=list(COLUMNS)), sink)
+    write_whole(path, sink.getvalue().to_pybytes())
+
+
+def _cell(value: Any, kind: Kind) -> Any:
+    if kind == "json" and value is not None:
+        return json.dumps(value, default=float)
+    # Names of files need not be UTF-8.
+    return (
+        value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if kind == "text" and value
+        else value
+    )

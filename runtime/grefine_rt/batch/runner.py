@@ -1,0 +1,188 @@
+"""Rows in, records out: reading, refining and writing overlap, and the order is that of the input."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, count, islice, repeat
+from pathlib import Path
+
+from grefine_rt.assessor import Assessor
+from grefine_rt.batch.records import Record, Records
+from grefine_rt.batch.rows import Row
+from grefine_rt.batch.settings import BatchOptions
+from grefine_rt.batch.work import Done, Ready, finish, prepare, read_row, work_all
+from grefine_rt.cancel import CancelToken
+from grefine_rt.errors import DeviceError, OptionError
+from grefine_rt.files import write_whole
+from grefine_rt.refiner import Refiner
+
+_AHEAD = 2
+"""Rows that are read before their turn; each holds a decoded picture."""
+_LOST = 5
+"""So many rows that fail in a row by the device mean that it is lost."""
+
+
+class _Alone(Assessor):
+    remembered = 0  # so that a score never depends on what was assessed before
+
+
+@dataclass
+class Tally:
+    """What became of the rows: done now, done by a former run, and how many of both failed."""
+
+    new: int = 0
+    former: int = 0
+    failed: int = 0
+
+
+OnRow = Callable[[Record | None], None]
+"""Called for each row in order with its new record; None for a row that a former run did."""
+
+
+def worker(assessor: Assessor) -> Assessor:
+    """What works on rows: a Refiner where the bundle refines, else an assessor that remembers nothing."""
+    return (Refiner if assessor.bundle.manifest.refines else _Alone)(assessor.bundle)
+
+
+def run_rows(
+    assessor: Assessor,
+    rows: Iterable[Row],
+    batch: BatchOptions,
+    skip: Callable[[str], bool] = lambda image_id: False,
+    write: Callable[[str, bytes], None] = lambda output, data: None,
+    jobs: int = 1,
+    cancel: CancelToken | None = None,
+) -> Iterator[Record | str]:
+    """The records of rows in their order, or the ids of those that are skipped.
+
+    skip: says of an image_id whether it is done already. write: takes a result's name and bytes, before its record is
+    given. jobs: rows, or batches of them, that are worked on at a time; it changes nothing but the time. Raises
+    BundleError, Cancelled, and what `write` raises; DeviceError after five rows in a row that failed by it.
+    """
+    cancel = cancel or CancelToken()
+    reader = _Reader(batch, skip)
+
+    def begin(group: Sequence[Row]) -> tuple[list[Ready | str], Future[list[Done]]]:
+        read = [reader.read(row) for row in group]
+        ready = [item for item in read if isinstance(item, Ready)]
+        return read, working.submit(work_all, assessor, ready, batch, cancel)
+
+    def store(begun: Future[tuple[list[Ready | str], Future[list[Done]]]]) -> list[Record | str]:
+        read, worked = begun.result()
+        done = iter(worked.result())
+        return [item if isinstance(item, str) else _store(next(done), batch, write) for item in read]
+
+    with _pool(1) as reading, _pool(jobs) as working, _pool(1) as writing:
+        waiting: deque[Future[list[Record | str]]] = deque()
+        lost = 0
+        try:
+            for group in chain(_groups(rows, batch.together), repeat(None)):
+                if group is not None:
+                    waiting.append(writing.submit(store, reading.submit(begin, group)))
+                elif not waiting:
+                    return
+                if group is None or len(waiting) > jobs + _AHEAD:
+                    for record in waiting.popleft().result():
+                        lost = _still_there(record, lost)
+                        yield record
+        except BaseException:
+            cancel.cancel()  # a step in progress ends, what waits is never begun
+            raise
+
+
+class _Reader:
+    """Reads rows one after the other, and knows which ids it has seen."""
+
+    def __init__(self, batch: BatchOptions, skip: Callable[[str], bool]) -> None:
+        self._batch, self._skip = batch, skip
+        self._seen: set[str] = set()
+
+    def read(self, row: Row) -> Ready | str:
+        """The row, ready to be worked on, or its id where that is done already."""
+        if row.image_id is not None and row.image_id not in self._seen and self._skip(row.image_id):
+            self._seen.add(row.image_id)
+            return row.image_id  # its picture is not even read
+        image_id, data = read_row(row)
+        if image_id in self._seen:
+            given = f'The id "{image_id}" stands twice in the input.'
+            data = OptionError(given if row.image_id else "This row repeats another one.")
+            image_id = next(name for n in count(2) if (name := f"{image_id}~{n}") not in self._seen)
+        self._seen.add(image_id)
+        return image_id if self._skip(image_id) else prepare(row, data, image_id, self._batch)
+
+
+def _store(done: Done, batch: BatchOptions, write: Callable[[str, bytes], None]) -> Record:
+    done = finish(done, batch)
+    if done.data is not None:
+        write(done.record["output"], done.data)
+    return done.record
+
+
+def _groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+    left = iter(rows)
+    while group := list(islice(left, size)):
+        yield group
+
+
+def run_batch(
+    assessor: Assessor,
+    rows: Iterable[Row],
+    records: Records,
+    outdir: Path,
+    batch: BatchOptions,
+    jobs: int = 1,
+    cancel: CancelToken | None = None,
+    on_row: OnRow = lambda record: None,
+) -> Tally:
+    """Do every row that has no record yet, and keep its record; what became of the rows."""
+    tally = Tally()
+
+    def write(output: str, data: bytes) -> None:
+        write_whole(outdir / output, data)
+
+    for item in run_rows(assessor, rows, batch, records.done.__contains__, write, jobs, cancel):
+        if isinstance(item, str):
+            tally.former += 1
+            tally.failed += not records.done[item]
+            on_row(None)
+            continue
+        records.add(item)
+        tally.new += 1
+        tally.failed += item["status"] == "failed"
+        on_row(item)
+    records.close_part()
+    records.complete()
+    return tally
+
+
+def to_repeat(records: Records, outdir: Path, failures: bool) -> set[str]:
+    """Ids of rows whose result is no longer there, and with `failures` of those that failed."""
+    return {
+        record["image_id"]
+        for record in records
+        if (record["status"] == "refined" and not (outdir / record["output"]).is_file())
+        or (failures and record["status"] == "failed")
+    }
+
+
+def _still_there(record: Record | str, lost: int) -> int:
+    """How many rows in a row failed by the device. Raises DeviceError when they are too many."""
+    if isinstance(record, str):
+        return lost
+    lost = lost + 1 if record.get("error_kind") == DeviceError.__name__ else 0
+    if lost >= _LOST:
+        raise DeviceError(f"{_LOST} rows in a row failed by the device, the last one so: {record['error']}")
+    return lost
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(threads)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

@@ -1,0 +1,46 @@
+"""What a batch does with every picture, and what a row may set differently."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from grefine_rt import __version__
+from grefine_rt.bundle.manifest import Manifest
+from grefine_rt.imaging.encode import Encoding
+from grefine_rt.options import build, changed
+from grefine_rt.plan.options import RefineOptions
+
+Mode = Literal["refine", "assess"]
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """mode: "refine", or "assess" for scores alone. options, seed: of every row that sets none of its own. encoding: of
+    the results. together: rows that are assessed in one run of each graph; above 1 their scores may differ by rounding
+    from those of a row alone."""
+
+    mode: Mode = "refine"
+    options: RefineOptions = field(default_factory=RefineOptions)
+    seed: int = 0
+    encoding: Encoding = field(default_factory=Encoding)
+    together: int = 1
+
+    def run_of(self, manifest: Manifest) -> dict[str, Any]:
+        """What makes the results of a run what they are, as JSON; two runs that differ in it share no folder."""
+        return {
+            "software": f"grefine-rt {__version__}",
+            "bundle": f"{manifest.name} {manifest.version}",
+            "checksum": manifest.checksum,
+            "mode": self.mode,
+            "seed": self.seed if self.mode == "refine" else None,
+            "options": changed(self.options),
+            "batch": self.together if self.mode == "assess" else 1,
+            "encoding": repr(self.encoding) if self.mode == "refine" else None,
+        }
+
+
+def with_values(options: RefineOptions, values: Mapping[str, Any]) -> RefineOptions:
+    """Options with some set anew, by name, see `docs/options.md`. Raises OptionError."""
+    return build(RefineOptions, {**changed(options), **values})

@@ -1,0 +1,1 @@
+"""The HTTP service: `grefine-rt serve`. Its modules need the extra `serve`; importing this package does not."""

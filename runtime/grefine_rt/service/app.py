@@ -1,0 +1,254 @@
+"""The service as an ASGI application: routes, the OpenAPI document, and the life of what they share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib import resources
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from grefine_rt import __version__
+from grefine_rt.cancel import CancelToken
+from grefine_rt.errors import GRefineError
+from grefine_rt.refiner import Refiner
+from grefine_rt.report import answers
+from grefine_rt.service import work
+from grefine_rt.service.guard import Guard, json_response, refused_response
+from grefine_rt.service.limits import Refused, ServiceLimits, refusal
+from grefine_rt.service.metrics import CONTENT_TYPE, Metrics
+from grefine_rt.service.queue import WorkQueue
+from grefine_rt.service.requests import (
+    Asked,
+    AssessFields,
+    PlanFields,
+    PromptFields,
+    RefineFields,
+    body_schema,
+    read_request,
+)
+from grefine_rt.service.schemas import ERRORS, answer_schema, json_answer
+
+Work = Callable[[Refiner, Asked, CancelToken], work.Answer]
+
+_log = logging.getLogger("grefine_rt.service")
+_PAGE = {
+    "/": ("index.html", "text/html"),
+    "/page.css": ("page.css", "text/css"),
+    "/page.js": ("page.js", "text/javascript"),
+}
+
+
+class Service:
+    """What the routes share: a loaded refiner, the queue before it, and counters."""
+
+    def __init__(self, refiner: Refiner, limits: ServiceLimits) -> None:
+        self.refiner, self.limits = refiner, limits
+        self.queue = WorkQueue(limits)
+        self.metrics = Metrics(self.queue, answers.device_of(refiner))
+        self.ready = False
+        self.failed: str | None = None
+        self._uploads = 0
+
+    async def answer(self, request: Request, model: type[PromptFields], masks: bool, run: Work) -> Response:
+        """Read, wait, run, encode. Raises Refused and GRefineError."""
+        self.queue.check_room()
+        if self._uploads >= self.limits.uploads:
+            raise Refused(429, "uploads", "Too many bodies are on their way: try again later.", 1)
+        self._uploads += 1
+        try:
+            asked = await read_request(request, model, masks, self.limits)
+        finally:
+            self._uploads -= 1
+        answer = await self.queue.run(lambda token: run(self.refiner, asked, token), _gone(request))
+        self.metrics.timed(answer.timings or {})
+        if answer.picture is None:
+            return json_response(answer.value)
+        data, kind = answer.picture
+        scores = {f"x-grefine-{name}": f"{value:.6f}" for name, value in (answer.scores or {}).items()}
+        return Response(data, 200, scores, kind)
+
+    def warm_up(self) -> None:
+        """Loads and runs every component once; `ready` after it, `failed` says why not."""
+        try:
+            self.refiner.warm_up()
+            self.ready = True
+        except GRefineError as error:
+            self.failed = str(error)
+            _log.error("not ready: %s", error)
+
+
+async def _gone(request: Request) -> None:
+    """Returns when the client has closed the connection."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def build(
+    refiner: Refiner, limits: ServiceLimits | None = None, token: str | None = None, warm_up: bool = True
+) -> ASGIApp:
+    """The application. token: what clients must send as `Authorization: Bearer`, or None."""
+    service = Service(refiner, limits or ServiceLimits())
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        warming = None
+        if warm_up:
+            warming = asyncio.get_running_loop().run_in_executor(None, service.warm_up)
+        else:
+            service.ready = True
+        yield
+        if warming is not None:
+            await warming
+        await asyncio.get_running_loop().run_in_executor(None, service.queue.close)
+
+    app = FastAPI(
+        title="grefine-rt",
+        version=__version__,
+        summary="Finds where a generated picture is poor or misses its prompt, and repairs only that.",
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # its page loads scripts from a network
+        redoc_url=None,
+        lifespan=life,
+    )
+    _add_work(app, service)
+    _add_about(app, service)
+    _add_page(app)
+    _add_errors(app, service.metrics)
+    if token is not None:
+        _describe_token(app)
+    paths = frozenset(getattr(route, "path", "") for route in app.routes)
+    return Guard(app, service.metrics, token, paths)
+
+
+def _add_errors(app: FastAPI, metrics: Metrics) -> None:
+    """Refusals and errors as JSON, counted by reason."""
+
+    async def answer(request: Request, error: Exception) -> Response:
+        if isinstance(error, HTTPException):  # of the router: no such path or method
+            refused = Refused(error.status_code, "http", str(error.detail))
+        elif isinstance(error, Refused):
+            refused = error
+        elif isinstance(error, GRefineError):
+            refused = refusal(error)
+        else:  # after this answer it goes on to the log
+            refused = Refused(500, "internal", "The service failed here; its log says where.")
+        metrics.refused(refused.reason)
+        response = refused_response(refused)
+        if isinstance(error, HTTPException):
+            response.headers.update(error.headers or {})
+        return response
+
+    for kind in (Refused, GRefineError, HTTPException, Exception):
+        app.add_exception_handler(kind, answer)
+
+
+def _add_work(app: FastAPI, service: Service) -> None:
+    def add(name: str, model: type[PromptFields], masks: bool, run: Work, summary: str, image: bool) -> None:
+        async def endpoint(request: Request) -> Response:
+            return await service.answer(request, model, masks, run)
+
+        app.add_api_route(
+            f"/v1/{name}",
+            endpoint,
+            methods=["POST"],
+            summary=summary,
+            operation_id=name,
+            response_class=Response,
+            responses={200: answer_schema(name, image), **ERRORS},
+            openapi_extra={"requestBody": body_schema(model, masks)},
+        )
+
+    add(
+        "refine",
+        RefineFields,
+        True,
+        work.refine,
+        "Repair a picture where it is poor or misses its prompt",
+        True,
+    )
+    add("assess", AssessFields, False, work.assess, "Say how good a picture is, and where it is not", True)
+    add("plan", PlanFields, True, work.plan, "Say what refining would do; draw nothing", True)
+    add("prompt", PromptFields, False, work.prompt, "The prompt that a generator left in a picture", False)
+
+
+def _add_about(app: FastAPI, service: Service) -> None:
+    async def health(request: Request) -> Response:
+        return json_response({"status": "alive", "version": __version__})
+
+    async def ready(request: Request) -> Response:
+        if service.ready:
+            return json_response({"status": "ready"})
+        raise Refused(503, "not_ready", service.failed or "The models are being loaded.", 1)
+
+    async def bundle(request: Request) -> Response:
+        manifest = service.refiner.bundle.manifest
+        return json_response(
+            {
+                "name": manifest.name,
+                "version": manifest.version,
+                "description": manifest.description,
+                "device": answers.device_of(service.refiner),
+                "backends": answers.backends_json(service.refiner),
+                "limits": {
+                    name: getattr(service.limits, name)
+                    for name in ("body_bytes", "pixels", "prompt", "seconds", "workers", "waiting")
+                },
+            }
+        )
+
+    async def metrics(request: Request) -> Response:
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    text = {"description": "Prometheus text", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    unready: dict[int | str, dict[str, Any]] = {
+        503: {**ERRORS[503], "description": "The models are being loaded, or failed"}
+    }
+    routes: list[tuple[str, Any, str, dict[int | str, Any]]] = [
+        ("/v1/health", health, "Whether the process answers", {200: json_answer("health")}),
+        ("/v1/ready", ready, "Whether the models are loaded", {200: json_answer("ready"), **unready}),
+        ("/v1/bundle", bundle, "The models in use, and the limits", {200: json_answer("bundle")}),
+        ("/metrics", metrics, "Counters for Prometheus", {200: text}),
+    ]
+    for path, endpoint, summary, responses in routes:
+        app.add_api_route(
+            path,
+            endpoint,
+            summary=summary,
+            operation_id=path.rpartition("/")[2],
+            response_class=Response,
+            responses=responses,
+        )
+
+
+def _add_page(app: FastAPI) -> None:
+    for path, (name, kind) in _PAGE.items():
+        data = resources.files("grefine_rt.service").joinpath("page", name).read_bytes()
+
+        async def endpoint(request: Request, data: bytes = data, kind: str = kind) -> Response:
+            return Response(data, media_type=kind)
+
+        app.add_route(path, endpoint, include_in_schema=False)
+
+
+def _describe_token(app: FastAPI) -> None:
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = plain()
+        parts = document.setdefault("components", {})
+        parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for path, methods in document["paths"].items():
+            for operation in methods.values():
+                if path not in ("/v1/health", "/v1/ready"):
+                    operation["security"] = [{"token": []}]
+                    operation["responses"]["401"] = {**ERRORS[400], "description": "No token, or a wrong one"}
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
