@@ -28,13 +28,12 @@ def image(*scenes):
 @pytest.fixture
 def comfy(monkeypatch):
     comfy = fake_comfyui.Comfy(monkeypatch)
-    comfy.opened = []  # type: ignore[attr-defined]
 
     def open_(name, device="auto", *more):
-        comfy.opened.append((name, device))  # type: ignore[attr-defined]
+        comfy.opened.append((name, device))
         return fake_bundle.Bundle()
 
-    comfy.nodes = comfy.load(PACK)  # type: ignore[attr-defined]
+    comfy.load(PACK)
     monkeypatch.setattr(Bundle, "open", open_)
     return comfy
 
@@ -199,7 +198,7 @@ def test_wrong_inputs_are_refused(comfy):
 
 def test_a_bundle_that_is_not_there_is_one_sentence(monkeypatch):
     comfy = fake_comfyui.Comfy(monkeypatch)
-    comfy.nodes = comfy.load(PACK)  # type: ignore[attr-defined]
+    comfy.load(PACK)
     with pytest.raises(BundleError):
         run(comfy, "Assess", image=image(POOR), prompt=PROMPT, bundle="/nowhere")
 
@@ -207,7 +206,7 @@ def test_a_bundle_that_is_not_there_is_one_sentence(monkeypatch):
 @pytest.mark.skipif(not (MINI / "bundle.json").is_file(), reason="the embedded bundle is not trained yet")
 def test_the_embedded_bundle_in_the_nodes(monkeypatch):
     comfy = fake_comfyui.Comfy(monkeypatch)
-    comfy.nodes = comfy.load(PACK)  # type: ignore[attr-defined]
+    comfy.load(PACK)
     path = ROOT / "examples" / "wrong_colour.png"
     array = np.asarray(Image.open(path).convert("RGB"))
     given = {

@@ -8,6 +8,7 @@ import sys
 import types
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
@@ -116,7 +117,7 @@ def _tensor(dimensions):
 @dataclass
 class Schema:
     node_id: str
-    display_name: str = None  # type: ignore[assignment]
+    display_name: str | None = None
     category: str = "sd"
     inputs: list = field(default_factory=list)
     outputs: list = field(default_factory=list)
@@ -155,10 +156,14 @@ class ComfyExtension(ABC):
 
 
 class Comfy:
-    """progress: every (value, max_value) that nodes reported. cancelled: whether the user has cancelled."""
+    """progress: every (value, max_value) that nodes reported. cancelled: whether the user has cancelled.
+    nodes: those of the pack that was loaded, by their id. opened: what tests note of bundles that were opened."""
 
     def __init__(self, monkeypatch):
-        self.progress, self.cancelled = [], False
+        self.progress: list[tuple[float, float]] = []
+        self.opened: list[tuple[str, str]] = []
+        self.nodes: dict[str, Any] = {}
+        self.cancelled = False
         self._monkeypatch = monkeypatch
         io = types.SimpleNamespace(
             Input=Input,
@@ -184,7 +189,7 @@ class Comfy:
         self._module("comfy", model_management=management)
 
     def load(self, folder):
-        """The nodes of a pack by their id, loaded as ComfyUI loads a folder of custom_nodes."""
+        """Loads a pack as ComfyUI loads a folder of custom_nodes."""
         name = str(folder).replace(".", "_x_")
         found = importlib.util.spec_from_file_location(name, folder / "__init__.py")
         module = importlib.util.module_from_spec(found)
@@ -198,8 +203,7 @@ class Comfy:
             await extension.on_load()
             return await extension.get_node_list()
 
-        self.work = sys.modules[f"{name}.work"]
-        return {node.define_schema().node_id: node for node in asyncio.run(nodes())}
+        self.nodes = {node.define_schema().node_id: node for node in asyncio.run(nodes())}
 
     def run(self, node, **given):
         """The outputs of a node by their ids. Inputs that were not given have their defaults; optional sockets that
