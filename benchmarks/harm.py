@@ -43,10 +43,12 @@ def harm_of(sample: Sample, result: RefineResult, judge: Judge) -> Harm:
     refined, found, stage1 = (
         np.asarray(picture.convert("RGB")) for picture in (result.image, result.found, result.stage1)
     )
+    identical = bool(np.array_equal(refined, sample.image))
     return Harm(
-        identical=bool(np.array_equal(refined, sample.image)),
+        identical=identical,
         psnr=repair.psnr,
-        redrawn=not np.array_equal(stage1, found) and not np.array_equal(refined, found),
+        # Where it was taken back, the result is the input, or what stage 2 made of it before.
+        redrawn=not (identical or np.array_equal(stage1, found) or np.array_equal(refined, found)),
         rmse_before=rmse(sample.image, sample.truth),
         rmse_after=rmse(refined, sample.truth),
         things=repair.others,

@@ -173,6 +173,24 @@ def test_harm_of_a_result_that_is_the_truth_or_spoiled(judge):
     assert grey.rmse_after > grey.rmse_before == 0
 
 
+def test_what_was_drawn_and_taken_back_is_not_redrawn(judge):
+    refiner = Refiner(fake_bundle.Bundle())
+    sample = next(one for one in heldout.samples(40) if one.category == "clean")
+    result = refiner.refine(sample.image, sample.prompt)
+    given, restored, drawn = (Image.fromarray(sample.image // part) for part in (1, 2, 3))
+
+    def redrawn(found, stage1, image):
+        made = dataclasses.replace(result, found=found, stage1=stage1, image=image)
+        return harm.harm_of(sample, made, judge).redrawn
+
+    assert redrawn(given, drawn, drawn)
+    assert redrawn(restored, drawn, drawn)
+    assert not redrawn(given, given, restored)
+    assert not redrawn(given, drawn, given)
+    assert not redrawn(restored, drawn, given)
+    assert not redrawn(restored, drawn, restored)
+
+
 def test_a_refusal_is_an_outcome_and_other_errors_are_not(judge):
     class Refusing:
         def refine(self, image, prompt, seed, options):
