@@ -1,5 +1,8 @@
 """What examples/ shows runs, and says what it should."""
 
+import contextlib
+import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,3 +17,19 @@ def test_a_refiner_in_an_application_answers_every_request(mini):
     assert answers.keys() == {*(path.stem for path in EXAMPLES.glob("*.png")), "rubbish"}
     assert answers.pop("rubbish").startswith("refused: ")
     assert all(said.startswith("alignment ") and said.endswith(" ms") for said in answers.values())
+
+
+def test_the_tour_runs_from_its_first_cell_to_its_last(mini, monkeypatch):
+    """Cell by cell, as a notebook does it: all share one namespace."""
+    monkeypatch.chdir(EXAMPLES)
+    cells = json.loads((EXAMPLES / "tour.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert all(not cell["outputs"] for cell in cells if cell["cell_type"] == "code")
+    told, names = io.StringIO(), {}
+    with contextlib.redirect_stdout(told):
+        for at, cell in enumerate(cells):
+            if cell["cell_type"] == "code":
+                exec(compile("".join(cell["source"]), f"cell {at}", "exec"), names)
+    names["refiner"].close()
+    assert "changed outside the mask: 0 pixels" in told.getvalue()
+    assert names["plan"].mask.any()
+    assert names["result"].after.perceptual >= names["result"].before.perceptual
