@@ -13,6 +13,7 @@ little about prompts that nobody has looked at: the first counts do.
 | third | 23/30 | 25/30 |
 | fourth | 22/30 | 27/30 |
 | fifth | 19/20 | 18/20 |
+| sixth | 19/20 | 17/20 |
 
 In the second and the third file, faults of the written truth were mended after the first count (as written: 34/60 and
 52/60, 22/30 and 24/30).
@@ -32,7 +33,7 @@ from grefine_rt.assess.prompt.words import singular
 from grefine_rt.text.emphasis import plain_text
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
-_LATER = ("second", "third", "fourth", "fifth")
+_LATER = ("second", "third", "fourth", "fifth", "sixth")
 _MARKED = re.compile(r"([*~])([^*~]+)\1")
 _NUMBERED = re.compile(r"(?P<word>[\w'-]+)#(?P<number>\d+)(?:\^(?P<above>[-\d/]+))?")
 

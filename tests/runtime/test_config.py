@@ -6,10 +6,11 @@ import subprocess
 import sys
 
 import pytest
+import typer
 from PIL import Image
 
 from grefine_rt import OptionError
-from grefine_rt.cli import config
+from grefine_rt.cli import app, config
 from tests.support.fake_bundle import scene
 from tests.support.paths import ROOT
 from tests.support.processes import ENVIRONMENT
@@ -73,6 +74,13 @@ def test_what_commands_share_comes_from_the_file_too(home, fake, run):
     assert fake.loaded == [("mine", "cpu", 2), ("mine", "cpu", 3), ("other", "cpu", 1)]
 
 
+def test_every_command_with_options_of_the_method_takes_them_from_the_file():
+    commands = getattr(typer.main.get_command(app), "commands")  # noqa: B009  # not every command has them
+    own = {name for name, command in commands.items() if hasattr(command.callback, "method_options")}
+    assert own == {"refine", "assess", "batch", "evaluate"}
+    assert own <= set(config.COMMANDS) <= set(commands)
+
+
 def test_format_and_switches_of_the_table_of_a_command(home, fake, run):
     (home / "grefine.toml").write_text('[refine]\nformat = "webp"\njson = true\n')
     result = run("refine", "scene.png", "-p", "a house, the sea")
@@ -112,6 +120,8 @@ def test_the_user_s_file_and_the_environment_s(home, tmp_path, planned, monkeypa
         ("[refine]\nshow_prompt = true", "unknown key 'refine.show_prompt'"),
         ("[refin]\ndrafts = 2", "unknown key 'refin': did you mean 'refine'?"),
         ("[evaluate]\ndrafts = 2", "unknown key 'evaluate.drafts'"),
+        ("[refine]\noverwrite = true", "the key 'refine.overwrite', which is for the command line alone"),
+        ("host = '0.0.0.0'", "the key 'host', which is for the command line alone"),
         ("help = true", "unknown key 'help'"),
         ("drafts = 0", "--drafts must be a whole number"),
         ("drafts = 1979-05-27", "'drafts' must be a text, a number"),

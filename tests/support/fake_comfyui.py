@@ -8,7 +8,7 @@ import sys
 import types
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -216,10 +216,9 @@ class Comfy:
             if each.id not in given and each.default is not None:
                 given[each.id] = each.default
             assert each.optional or each.id in given
-        clone = type(
-            node.__name__, (node,), {}
-        )  # ComfyUI executes a clone, so nothing can be kept on the class
-        values = clone.execute(**given).args  # type: ignore[attr-defined]
+        # ComfyUI executes a clone, so nothing can be kept on the class.
+        clone = cast(Any, type(node.__name__, (node,), {}))
+        values = clone.execute(**given).args
         assert len(values) == len(schema.outputs)
         for output, value in zip(schema.outputs, values, strict=True):
             assert output.check(value), (output.id, value)

@@ -19,9 +19,15 @@ from grefine_rt.errors import OptionError, shown
 from grefine_rt.options import Option, is_range, to_text
 
 NAME, PROJECT = "grefine.toml", "pyproject.toml"
-COMMANDS = ("refine", "assess", "evaluate", "bench")
+COMMANDS = ("refine", "assess", "batch", "evaluate", "bench", "serve")
 """The commands that take defaults from a file."""
 _NEVER = {"help", "help_all", "reading"}
+_GIVEN = {
+    *("output", "overwrite", "force", "report", "maps", "mask", "protect", "save_mask", "csv"),
+    *("host", "token_file"),
+}
+"""Given on the command line alone: a file that came with a folder of pictures must not say what is written or replaced,
+nor who may reach the service."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +137,7 @@ def _known(command: Any) -> dict[str, tuple[str, Option | None]]:
     for parameter in command.params:
         for flag in parameter.opts:
             key = _plain(flag.removeprefix("--"))
-            if flag.startswith("--") and key not in _NEVER:
+            if flag.startswith("--") and key not in _NEVER | _GIVEN:
                 known[key] = parameter.name, method.get(parameter.name)
     return known | {
         name: (name, each) for name, each in method.items() if each.flag is not None or each.reading
@@ -143,6 +149,10 @@ def _plain(key: str) -> str:
 
 
 def _unknown(path: Path, key: str, known: Any) -> OptionError:
+    if _plain(key.rpartition(".")[2]) in _GIVEN:
+        return OptionError(
+            f"The configuration '{path}' has the key '{key}', which is for the command line alone."
+        )
     near = difflib.get_close_matches(_plain(key.rpartition(".")[2]), sorted(set(known)), 1)
     hint = f"did you mean '{near[0]}'?" if near else "'grefine-rt refine --help-all' lists the options."
     return OptionError(f"The configuration '{path}' has an unknown key '{key[:60]}': {hint}")

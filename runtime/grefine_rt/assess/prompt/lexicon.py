@@ -89,7 +89,7 @@ NOUNS = word_set(
     "strawberry pumpkin soup tea coffee wine beer guitar piano violin drum clock computer laptop phone "
     "camera screen key map flag bell basket box barrel bucket ladder rope chain mirror pillow blanket "
     "bed sofa couch desk shelf carpet curtain sunlight moonlight candlelight daylight starlight interior "
-    "exterior ink charcoal pencil crayon perfume laundry cobblestone wicker graffiti smirk abbey "
+    "coral exterior ink charcoal pencil crayon perfume laundry cobblestone wicker graffiti smirk abbey "
     "corridor hospital burger katana ramen headphone smartphone drone hologram cyborg mecha mech koi "
     "bonsai sushi torii pagoda latte espresso boba tuxedo sneaker leggings miniskirt lightsaber "
     "stormtrooper hovercraft jetpack cosplay selfie campfire present spellbook kimono dumpling taco "
@@ -132,8 +132,8 @@ VERBS = word_set(
     "climb fall grow burn bloom flow crash roar howl bark hunt chase follow guard face point reach swing "
     "sail soar perch loom tower argue glide gallop march kneel pray meditate hover orbit descend emerge "
     "flee hide wander stroll travel drive pull push throw catch kick cast pour cook feed fight attack "
-    "mend graze nibble huddle gather squat cower bask doze nap bounce roll slide balance crawl creep "
-    "dive splash pose salute bow wrestle race compete stride march"
+    "mend peer lurk relax lounge graze nibble huddle gather squat cower bask doze nap bounce "
+    "roll slide balance crawl creep dive splash pose salute bow wrestle race compete stride"
 )
 PREPOSITIONS = word_set(
     "above below beside besides behind near inside outside under underneath beneath over on in at by "

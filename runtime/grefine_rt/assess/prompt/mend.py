@@ -65,7 +65,8 @@ def _join_subjects(found: Sequence[Leaf]) -> None:
     joined = False
     for before, leaf, after in _neighbours(list(found)):
         joined = leaf.tag != BREAK and (joined or (leaf.text == "and" and leaf.tag == "CC"))
-        verb = leaf.tag == "NN" and leaf.text in lexicon.VERBS and not words.is_thing(leaf.text)
+        verb = leaf.tag == "NN" and leaf.text in lexicon.VERBS
+        verb = verb and (before.key in lexicon.ANIMATES or not words.is_thing(leaf.text))
         if joined and verb and before.is_noun and after.tag == "IN" and after.text != "of":
             leaf.tag = "VBP"
 
@@ -197,6 +198,9 @@ def _finite(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
     stops = after.tag in (BREAK, "CC", "WRB") and before.key in lexicon.ANIMATES
     if not before.is_noun or not (goes_on or stops) or not leaf.tag.startswith(("NN", "VB", "JJ")):
         return None
+    acts = before.key in lexicon.ANIMATES and before.key == before.text and after.tag in ("DT", "PRP$")
+    if acts and leaf.text.endswith("s") and words.verb_of(leaf.text) is not None:
+        return "VBZ"  # "the chef hands a plate to the waiter"
     plural = before.tag == "NNS" or before.key != before.text
     third = lexicon.is_verb_in_s(leaf.text) or (
         words.verb_of(leaf.text) is not None and not words.is_thing(leaf.text)

@@ -64,7 +64,7 @@ _STROKES = str.maketrans(
 _TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
 # Things that are asked for after the style has begun, beside those of `lexicon`.
 _LATE = word_set(
-    "shrine monastery mosque synagogue cathedral chapel pyramid sphinx obelisk monument memorial arena "
+    "syringe trident shrine monastery mosque synagogue cathedral chapel pyramid sphinx obelisk monument memorial arena "
     "amphitheater theater theatre cinema hotel motel inn tavern pub diner bakery pharmacy store mall plaza "
     "boulevard avenue lane bazaar playground carousel greenhouse terrace porch deck veranda aqueduct dam canal "
     "lagoon bay cove oasis moor bog geyser skull corpse carcass egg nest web cocoon hive cage trap net hook "
@@ -165,7 +165,8 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
     """
     head = nouns[-1]
     one = words.singular(head)
-    if one in style_words.GENRES and (len(nouns) == 1 or not words.is_seen(one)):
+    genres = style_words.GENRES | style_words.PUBLICATIONS
+    if one in style_words.GENRES and (len(nouns) == 1 or before in genres or not words.is_seen(one)):
         return True
     if (before, one) in style_words.LIST_STYLE_PAIRS.get(before, ()):
         return True  # "book cover"
