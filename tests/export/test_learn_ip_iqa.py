@@ -428,7 +428,7 @@ def test_an_assessment_gives_its_evidence_back():
         for noun, whole in np.reshape(rows, (3, 2))
     )
     assessment = Assessment(
-        0.5, overall(float(prompt), phrases, 0.35), None, grid, grid, {}, {}, phrases, "a red cat"
+        0.5, overall(float(prompt), phrases, 0.35), grid, grid, {}, {}, phrases, "a red cat"
     )
     one = alignment.observe(assessment, constants)
     assert one.prompt == pytest.approx(special.logit(prompt) / 30)
@@ -443,7 +443,7 @@ def test_an_assessment_without_doubt_or_phrases_has_finite_evidence():
     grid = np.zeros((8, 8), np.float32)
     sure = PhraseScore("a cat", "cat", "cat", 1.0, 0.0, None, grid, grid, 0)
     for phrases in ((), (sure,)):
-        assessment = Assessment(0.5, 0.0, None, grid, grid, {}, {}, phrases, "a cat")
+        assessment = Assessment(0.5, 0.0, grid, grid, {}, {}, phrases, "a cat")
         one = alignment.observe(assessment, Alignment(128, 8, 30.0, 0.4, 0.35, "clip"))
         assert np.isfinite([one.prompt, *one.nouns, *one.phrases]).all()
 

@@ -69,11 +69,12 @@ def observe(assessment: Assessment, constants: Alignment) -> Observation:
         # float32 probabilities end at 1 - 6e-8; beyond that the order is lost, and 16 is as good as any.
         return tuple(np.clip(special.logit(np.array(values, np.float64)), -80, 16) / constants.temperature)
 
-    phrases = [one.phrase_score for one in assessment.phrases]
+    known = [one for one in assessment.phrases if one.known]
     # Eq. 8 backwards: a is the prompt's own score times the penalties of its phrases.
-    penalty = float(np.prod([min(score / constants.beta, 1.0) for score in phrases]))
+    penalty = float(np.prod([min(one.phrase_score / constants.beta, 1.0) for one in known]))
     (prompt,) = cosines([min(assessment.alignment / max(penalty, 1e-300), 1.0)])
-    return Observation(prompt, cosines([one.noun_score for one in assessment.phrases]), cosines(phrases))
+    nouns, wholes = [one.noun_score for one in known], [one.phrase_score for one in known]
+    return Observation(prompt, cosines(nouns), cosines(wholes))
 
 
 def gather(observations: Sequence[Observation], opinions: Sequence[float]) -> Evidence:
