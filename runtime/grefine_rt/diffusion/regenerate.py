@@ -23,7 +23,11 @@ NEXT_DRAFT = 2  # stage 2 has the stream between
 
 
 class Redrawing:
-    """Stage 1 for one picture, mask and prompt: encoded once, drawn as often as wanted."""
+    """Stage 1 for one picture, mask and prompt: encoded once, drawn as often as wanted.
+
+    A UNet with an input for the mask sees what surrounds it. One without (`blended`) gets the surroundings of each step
+    from the picture, noised as far as the step is. The decoder changes pixels outside the mask, too: paste them back.
+    """
 
     def __init__(
         self,
@@ -40,7 +44,16 @@ class Redrawing:
         negative: str = "",
         cancel: Cancels | None = None,
     ) -> None:
-        """Arguments and errors: as of `regenerate`."""
+        """The pixels of `picture` inside `mask` are to be drawn anew to fit `prompt`.
+
+        picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `inpaint.multiple`. mask: bool (H, W),
+        True where to draw. prompt: may hold weights. strength: in [0, 1]. guidance, interval, rescale: the manifest's
+        when None (see `Inpaint`). guidance: one value, or one a UNet call; a single value applies to the share
+        `interval` of the calls, and a call at 1 costs one UNet pass instead of two. frame: (height, width, top, left)
+        of the whole picture at the same scale and of this crop in it, for a UNet with size ids; None for a whole
+        picture. negative: what guided calls draw away from; may hold weights; "" for the manifest's way to say nothing.
+        Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
+        """
         settings = bundle.manifest.stage1
         size = latent_size(picture, settings.multiple)
         if mask.dtype != np.bool_ or mask.shape != picture.shape[:2]:
@@ -82,7 +95,12 @@ class Redrawing:
         solver: Solver | None = None,
         on_step: OnStep | None = None,
     ) -> StageResult:
-        """One draft. Arguments and errors: as of `regenerate`."""
+        """One draft.
+
+        Drafts of a seed, numbered from 0, differ in their noise alone. steps, solver: the manifest's when None; a draft
+        makes int(steps * strength) UNet calls, and `on_step` is called after each. Raises OptionError for steps that
+        the solver cannot make, Cancelled, BundleError and DeviceError.
+        """
         settings = self._settings
         rows = table(
             settings.schedule,
@@ -112,55 +130,3 @@ class Redrawing:
         decoder = self._bundle.engine("inpaint_decode")
         image = finite("inpaint_decode", tiled_decode(decoder, latent, settings.tile, cancel=self._cancel))
         return StageResult(np.clip(image, 0, 1), latent, rows.calls)
-
-
-def regenerate(
-    bundle: Bundle,
-    picture: Floats,
-    mask: Mask,
-    prompt: str,
-    *,
-    strength: float,
-    seed: int,
-    steps: int | None = None,
-    solver: Solver | None = None,
-    guidance: float | Sequence[float] | None = None,
-    interval: Sequence[float] | None = None,
-    rescale: float | None = None,
-    frame: tuple[int, int, int, int] | None = None,
-    negative: str = "",
-    draft: int = 0,
-    on_step: OnStep | None = None,
-    cancel: Cancels | None = None,
-) -> StageResult:
-    """Redraw the pixels of `picture` inside `mask` to fit `prompt`.
-
-    picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `inpaint.multiple`. mask: bool (H,
-    W), True where to redraw. prompt: may hold weights. strength: in [0, 1]; makes int(steps * strength) UNet
-    calls. steps, solver, guidance, interval, rescale: the manifest's when None; guidance may be one value a UNet
-    call, else it applies to the share `interval` of them, and a call at 1 costs one UNet pass instead of two.
-    rescale: see `Inpaint`. frame: where `picture` is a crop, (height, width, top, left) of the whole picture at the
-    same scale and of the crop in it; a UNet with size ids is told. negative: what calls that are guided draw away from;
-    may hold weights; "" for the manifest's way to say nothing. draft: 0 or more; drafts of a seed differ in
-    their noise alone.
-
-    A UNet with an input for the mask sees what surrounds it. One without (`blended`) gets the surroundings of
-    each step from the picture, noised as far as the step is.
-
-    The pixels outside the mask come back changed too, by the decoder: paste them back. Raises OptionError for
-    arguments that do not fit, Cancelled, BundleError and DeviceError.
-    """
-    redrawing = Redrawing(
-        bundle,
-        picture,
-        mask,
-        prompt,
-        strength=strength,
-        guidance=guidance,
-        interval=interval,
-        rescale=rescale,
-        frame=frame,
-        negative=negative,
-        cancel=cancel,
-    )
-    return redrawing.draw(seed=seed, draft=draft, steps=steps, solver=solver, on_step=on_step)
