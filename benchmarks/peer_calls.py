@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionXLInpaintPipeline
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
@@ -38,7 +37,6 @@ from grefine_rt.models.bundle import Bundle
 from grefine_rt.models.warm_up import PROMPT
 
 STEPS, STRENGTH, GUIDANCE, SEED = 10, 0.99, 7.5, 0
-Floats = NDArray[np.float32]
 
 
 @dataclass

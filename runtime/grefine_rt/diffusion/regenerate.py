@@ -9,9 +9,9 @@ from grefine_rt.arrays import Floats, Mask
 from grefine_rt.cancel import Cancels
 from grefine_rt.contract import Solver
 from grefine_rt.diffusion.conditioning import condition
-from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size
+from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size, with_given
 from grefine_rt.diffusion.noise import gaussian, step_noise
-from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.solver import rows_of
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.finite import finite
 from grefine_rt.errors import OptionError
@@ -54,16 +54,13 @@ class Redrawing:
         picture. negative: what guided calls draw away from; may hold weights; "" for the manifest's way to say nothing.
         Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
         """
-        settings = bundle.manifest.stage1
+        settings = with_given(bundle.manifest.stage1, guidance=guidance, interval=interval, rescale=rescale)
         size = latent_size(picture, settings.multiple)
         if mask.dtype != np.bool_ or mask.shape != picture.shape[:2]:
             raise OptionError(
                 f"The mask must be bool {picture.shape[:2]}, like the image, but is {mask.dtype} {mask.shape}."
             )
         self._bundle, self._settings, self._cancel, self._strength = bundle, settings, cancel, strength
-        self._guidance = settings.guidance if guidance is None else guidance
-        self._interval = settings.interval if interval is None else interval
-        self._rescale = settings.rescale if rescale is None else rescale
         self._shape = (1, settings.latent_channels, *size)
         self._constants = {"mask": to_latent(mask, size)[None, None]}
         signed = picture * np.float32(2) - np.float32(1)
@@ -79,7 +76,7 @@ class Redrawing:
 
         # A bundle may stand for "no negative prompt" by zeros; one that says something is always encoded.
         encoded = settings.negative == "encoded" or bool(negative.strip())
-        guided = encoded and bool(np.any(np.asarray(self._guidance) != 1))
+        guided = encoded and bool(np.any(np.asarray(settings.guidance) != 1))
         self._conditioning = condition(bundle, "inpaint_text", prompt, negative if guided else None)
         if settings.time_ids:
             # Original size, upper left corner of the crop, target size.
@@ -101,17 +98,8 @@ class Redrawing:
         makes int(steps * strength) UNet calls, and `on_step` is called after each. Raises OptionError for steps that
         the solver cannot make, Cancelled, BundleError and DeviceError.
         """
-        settings = self._settings
-        rows = table(
-            settings.schedule,
-            settings.solver if solver is None else solver,
-            settings.steps if steps is None else steps,
-            self._strength,
-            settings.prediction,
-            self._guidance,
-            self._interval,
-            self._rescale,
-        )
+        settings = with_given(self._settings, steps=steps, solver=solver)
+        rows = rows_of(settings, self._strength)
         stream = NOISE_STREAM + draft * NEXT_DRAFT
         noise = gaussian(seed, stream, self._shape)
         blended = {"original": self._latent, "original_noise": noise} if settings.blended else {}
