@@ -345,16 +345,10 @@ def refusals(verdicts: Sequence[Verdict]) -> str:
     return ", ".join(dict.fromkeys(told))
 
 
-def is_lower(
-    after: Assessment, before: Assessment, quality: bool, matching: bool, tolerance: float = 0.0
-) -> bool:
-    """Whether the scores fell, of p (`quality`) and a (`matching`) those that are looked at.
-
-    Their mean must not fall, and neither of them by more than the tolerance: where a missing thing is drawn into a
-    perfect picture, a rises by far and p may fall by a little. With a tolerance of 0 neither falls at all.
-    """
+def is_lower(after: Assessment, before: Assessment, quality: bool, matching: bool) -> bool:
+    """Whether a score fell, of p (`quality`) and a (`matching`) those that are looked at."""
     rises = [after.perceptual - before.perceptual] * quality + [after.alignment - before.alignment] * matching
-    return min(rises) < -tolerance or sum(rises) < 0
+    return min(rises) < 0
 
 
 def mixed(before: Assessment, after: Assessment, cells: Mask) -> Assessment:

@@ -306,7 +306,7 @@ def _last_word(plan: RefinePlan, redrawn: bool, steps: Sequence[Step]) -> tuple[
         if plan.keep_good and not redrawn and after.perceptual < before.perceptual:
             return steps[0], (f"Stage 2 {_fall(before, after)}, so the picture is given back as it was.",)
         return steps[-1], ()
-    rule = plan.settings.quality, plan.settings.matching, plan.settings.tolerance
+    rule = plan.settings.quality, plan.settings.matching
     if not is_lower(after, before, *rule):
         return steps[-1], ()
     for picture, seen in reversed(steps[1:-1]):
