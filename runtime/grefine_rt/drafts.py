@@ -112,7 +112,7 @@ Rule = Callable[[Rgb, Assessment], Accepted]
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What became of the drafts of stage 1.
+    """The outcome of the drafts of stage 1.
 
     picture: uint8 (H, W, 3), the draft that is kept, as far as it is; None where none is better than the picture
     itself. seen: the assessment of the draft, None where nobody looked. accepted: what was kept of it, None for all.

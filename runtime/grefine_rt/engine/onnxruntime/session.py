@@ -75,7 +75,7 @@ def has_cuda() -> bool:
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """How a graph runs on ONNX Runtime CUDA.
+    """The settings of a graph on ONNX Runtime CUDA.
 
     shrink: give the memory of activations back after every `run`, for graphs that need much of it, but seldom; loops
         (`bind`) keep theirs. Then a process needs the largest of such graphs, not the sum.
@@ -117,7 +117,7 @@ def cuda_settings(index: int, options: CudaOptions, stream: int | None = None) -
 
 
 class Memory(Protocol):
-    """Where a session's tensors lie."""
+    """The memory that a session's tensors lie in."""
 
     def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Any: ...
 
@@ -275,7 +275,7 @@ class OnnxBinding:
 
 
 def specs_of(graph: str, session: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """What a session takes and gives, by name. BundleError, with the graph's name, for an unknown kind of tensor."""
+    """Inputs and outputs of a session, by name. BundleError, with the graph's name, for an unknown kind of tensor."""
 
     def spec(argument: Any) -> TensorSpec:
         if argument.type not in _DTYPES:
