@@ -97,6 +97,7 @@ class _Builder(Climber):
                     bare and all(self.is_bare(item) for item in segments[end] if item.kind == "NP")
                 )
                 closes = kinds[:2] == ["CC", "NP"] or (bare and kinds[:3] == ["NP", "CC", "NP"])
+                closes = closes or (worn and kinds[:3] == ["NP", "CC", "V"])  # "a hat and holding a cane"
                 if closes:
                     found.update(range(number + 1, end + 1))
                 if closes or kinds != ["NP"]:
@@ -115,6 +116,8 @@ class _Builder(Climber):
                 self.tree.hang(item.words[0], head)
             items = items[items.index(first) + 1 :]
             state.root = state.noun = state.governor = state.preposition_governor = head
+            if [item.kind for item in items[:2]] == ["CC", "V"]:  # "wearing boots, a hat and holding a cane"
+                state.root = self.tree.parent[self.list_above]
         else:
             self.list_above = None
         for position, item in enumerate(items):
@@ -235,7 +238,7 @@ class _Builder(Climber):
         if state.root is not None and (state.conjunction is not None or finite):
             above = state.root  # "a bird perched on a branch is singing"
         elif above is not None and above == state.noun:
-            carried = self.tree.links.get(above, [-1])[0]
+            carried = self.tree.links.get(self.first_conjunct.get(above, above), [-1])[0]
             posture = carried >= 0 and self.lower[carried] in ("with", "in") and self._is_deed(word)
             acts = acts and self._is_deed(word)  # "people around a fire roasting chestnuts"
             if posture or acts or self.lower[word] in lexicon.DEEDS or state.infinitive:
@@ -313,6 +316,9 @@ class _Builder(Climber):
         """The verb that "at" or "to" belongs to: "a fox peeks from behind a tree at a rabbit"."""
         verbs = lexicon.AIMED.get(self.lower[preposition])
         verb = state.latest_verb
+        if self.lower[preposition] == "by" and verb is not None and self.tree.tags[verb] == "VBN":
+            stays = self.lower[verb] in lexicon.STAYS  # "a car parked on a hill by a church"
+            return None if stays else verb  # "a boat propelled on water by oars"
         return verb if verbs and verb is not None and words.verb_of(self.lower[verb]) in verbs else None
 
     def _goes_on(self, state: _Segment, item: Chunk) -> bool:

@@ -9,7 +9,7 @@ from grefine_rt.assess.prompt.leaf import EDGE, NEGATION, POSSESSOR, SETTLED, Le
 from grefine_rt.assess.prompt.words import word_set
 
 _NUMBERS = word_set("one two three four five six seven eight nine ten half multi")
-_CLOSED = word_set("IN CC DT PDT TO PRP PRP$ WP WP$ WDT WRB EX MD CD SYM POS RP")
+_CLOSED = word_set("IN CC DT PDT TO PRP PRP$ WP WP$ WDT WRB EX MD POS RP")
 
 
 def known_tag(leaf: Leaf) -> str:
@@ -47,9 +47,11 @@ def known_tag(leaf: Leaf) -> str:
 def _english_tag(leaf: Leaf) -> str:
     """The tag as far as WordNet leaves one choice, else the tagger's."""
     text, tag = leaf.text, leaf.tag
+    if tag in _CLOSED and text not in lexicon.CLOSED:
+        tag = noun_tag(leaf)  # "neon", "booth", "bbc": the tagger's guess for what it has not seen
     if tag == "CD" and text.rsplit("-", 1)[-1] in lexicon.COLOURS:
         return "JJ"  # "blue-green"
-    if tag in _CLOSED:
+    if tag in _CLOSED or tag in ("CD", "SYM"):
         return tag
     noun, adjective, verb = words.is_noun(text), words.is_adjective(text), words.verb_of(text)
     if text.isdecimal():

@@ -147,6 +147,20 @@ PREPOSITION_PHRASES = phrase_table(
     "covered by,filled with,full of,made of,made from,dressed in,lit by,hidden by,atop of,up to,down to,"
     "face to face with,side by side with,back to back with"
 )
+# All that the tagger may take for a preposition, determiner, pronoun, conjunction, particle or modal verb.
+CLOSED = (
+    PREPOSITIONS
+    | PRONOUNS
+    | word_set(
+        "about after alongside although amidst and another any are around as aside aboard away back because "
+        "before behind between both but by can could despite down during each either every except for forth "
+        "forward half herself himself his how if its itself like ll many may might minus mine must my neither "
+        "no nor off onto opposite or ought our ours out outside over past per plus shall should since so some "
+        "such than that the their theirs themselves then there these this those throughout till to together "
+        "unless unlike until unto up versus via vs what whatever when whenever where wherever whether which "
+        "whichever while who whom whose why will worth would yet your yours a all an of her hers"
+    )
+)
 # "at the top of", "on the left side of", "out of the middle of": a place noun between prepositions is no thing.
 PLACES = word_set(
     "left right side top bottom front back rear middle center centre corner edge end foot base midst "
@@ -189,6 +203,11 @@ AIMED = {
     "at": word_set("look stare gaze peek peer glance point shoot bark smile wave laugh shout aim glare"),
     "to": word_set("give throw hand pass read offer bring toss show feed sing talk speak"),
 }
+# Past participles of what is somewhere: "by" tells the place, not who did it.
+STAYS = word_set(
+    "parked seated located situated perched placed set laid left moored docked anchored stationed positioned lined "
+    "tied hidden gathered built planted crouched curled sprawled nestled stranded lost"
+)
 # What other things stand on, hang on or lie in: "a table with a cup on a saucer".
 GROUNDS = word_set(
     "room table wall desk shelf tree house building bookshelf floor ceiling stage island square scene tray bed "

@@ -19,8 +19,10 @@ from grefine_rt.assess.prompt.leaf import (
     noun_tag,
 )
 from grefine_rt.assess.prompt.names import GIVEN_NAMES
+from grefine_rt.assess.prompt.verbs import tag_verbs
 
 _MOST_ADJECTIVES = 12  # on each side of a comma
+_BEFORE_ADJECTIVES = words.word_set("post hyper ultra semi neo pre anti non mid super")
 _NO_NOUNS = lexicon.ADJECTIVES | {"well"}
 
 
@@ -44,6 +46,7 @@ def mend(found: list[Leaf]) -> None:
         if leaf.index >= 0 and not settled:
             leaf.tag = _tag_in_place(before, leaf, after)
     _join_subjects(found)
+    tag_verbs(found, joined | fixed)
     for before, leaf, after in _neighbours(found):
         if leaf.text in lexicon.PROPERTY_ENDINGS and after.text in ("like", "as", "in") and before.index >= 0:
             leaf.tag = "VBN"  # "a knocker shaped like a wolf"
@@ -156,6 +159,8 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
     text = leaf.text
     if text == "close" and after.text == "close-up":
         return "JJ"
+    if text in _BEFORE_ADJECTIVES and after.tag == "JJ":
+        return "JJ"  # "post apocalyptic"
     if text in ("left", "right") and after.tag.startswith("NN"):
         return "JJ"
     if text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT and before.tag != BREAK:

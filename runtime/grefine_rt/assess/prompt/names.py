@@ -95,7 +95,7 @@ _LATE = word_set(
     "reef dune glacier iceberg crater ridge peak summit plain prairie savanna tundra grove wood thicket "
     "undergrowth foliage canopy trunk stump log twig thorn pollen spore firefly ember ash dust debris rubble "
     "toy doll puppet balloon confetti gift cake letter envelope scroll parchment newspaper notebook quill pen "
-    "globe telescope microscope compass hourglass potion flask cauldron crystal orb throne altar coffin tomb "
+    "paint globe telescope microscope compass hourglass potion flask cauldron crystal orb throne altar coffin tomb "
     "grave tombstone cross chandelier lamp torch bonfire fireplace furnace stove oven refrigerator sink "
     "bathtub shower toilet towel rug cushion stool armchair bookcase bookshelf drawer cabinet closet dresser "
     "television tv monitor keyboard radio robot droid poster sign billboard vending crowd passerby"
@@ -174,6 +174,8 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
     part = bool(before) and words.is_seen(before)  # "power lines", "newspaper clippings"
     if one in style_words.PUBLICATIONS:
         return True  # "food magazine"
+    if one == "paint" and before and before not in style_words.MEDIA:
+        return False  # "war paint"
     if (head in style_words.LIST_STYLE or one in style_words.LIST_STYLE) and not part:
         return True  # "fine line"
     if head.endswith(_TERM_ENDINGS) and not (words.is_known(head) and not head.endswith("ism")):

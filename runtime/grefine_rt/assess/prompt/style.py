@@ -108,6 +108,8 @@ class Style(Exclusions):
             return True
         if len(members) in (3, 4) and texts[1] == "on" and texts[0] in style_words.MEDIA:
             return texts[-1] in style_words.GROUNDS  # "ink on rice paper"
+        if self.things_before and self._tells_tools(members, texts):
+            return True
         capitals = [word in self.capitals for word in members]
         if self.artists and all(capitals) and 2 <= len(members) <= 4:
             return True  # "by kilian eng, Olly Moss"
@@ -127,6 +129,11 @@ class Style(Exclusions):
             and texts[-1] not in lexicon.LAYOUT
             and len(items) > 1
         )
+
+    def _tells_tools(self, members: Sequence[int], texts: Sequence[str]) -> bool:
+        """Whether a segment tells what the picture was made with: "shot on iPhone 14 Pro", "rendered in octane"."""
+        made = len(texts) > 2 and texts[0] in style_words.TAKEN and texts[1] in style_words.TAKEN_WITH
+        return made and not any(self.tags[word] in ("DT", "PRP$") for word in members)
 
     def _cut_likenesses(self, items: Sequence[Chunk]) -> None:
         """Leave the meadow of "a ghibli style meadow"."""
@@ -245,6 +252,10 @@ class Style(Exclusions):
             return False
         nouns = [self.lower[word] for word in item.nouns]
         before = texts[-2] if len(texts) > 1 else ""
+        if len(texts) == 1 and texts[0] in style_words.GROUNDS:
+            return self.turned  # "..., ink, parchment"
+        if item.words[0] in self.capitals and words.singular(nouns[-1]) in style_words.LIST_STYLE:
+            return True  # "Lee filters"
         late = self.turned and self._is_doubtful(item)
         return late or names.may_be_name(texts, lenient=False) or names.is_term(nouns, before)
 
@@ -260,6 +271,8 @@ class Style(Exclusions):
             return True
         if "-" in head and head.rsplit("-", 1)[-1] in style_words.CARRIERS:
             return bare or item.kind == "NP"
+        if len(item.words) == 2 and self.tags[item.words[0]] == "CD" and one in style_words.UNITS:
+            return True  # "1/1000 sec"
         if len(head) == 1 and head.isalpha() and head.isascii():
             return True  # "8 k", "3 d", "f / 2. 8"
         if head in style_words.STYLE_OR_THING or one in style_words.STYLE_OR_THING:

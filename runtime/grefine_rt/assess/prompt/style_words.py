@@ -15,13 +15,21 @@ CARRIERS = word_set(
     "sketch render rendering shot artwork poster watercolor watercolour selfie snapshot depiction still "
     "cartoon collage art fanart logo icon sticker screenshot print visual etching engraving "
     "lithograph woodcut linocut doodle panorama headshot screencap footage infographic blueprint diagram "
-    "mockup gouache emoji photocopy"
+    "mockup gouache emoji photocopy polaroid daguerreotype tintype caricature x-ray clipart thumbnail postcard "
+    "mugshot timelapse"
 )
 HANGS = word_set("hang hangs hanging hung")
 MADE = word_set(
     "art artwork painting painted photo photograph photographed illustration illustrated drawn drawing "
     "image concept digital directed created made designed inspired render style work poster"
 )
+# "shot on iphone 14 pro", "rendered in octane", "trending on artstation".
+TAKEN = word_set(
+    "shot filmed taken captured photographed rendered drawn trending featured posted published printed developed "
+    "illustrated modeled modelled sculpted scanned animated recorded edited processed graded"
+)
+TAKEN_WITH = word_set("on with in using for at via through")
+UNITS = word_set("sec second mm cm fps dpi ppi px pixel megapixel mp hz stop bit k iso min ev kelvin watt")
 SHOWN = word_set("is are viewed seen shown taken shot made created drawn painted rendered")
 CARRIER_VERBS = word_set("showing depicting featuring containing")
 # Quality, camera and layout words: never centres, and left out of the phrases' texts.
@@ -56,7 +64,7 @@ LIST_STYLE = word_set(
     "storyboard moodboard template layout typography font scanline lut stipple contour gradient scheme "
     "panel spread collection exhibition exhibit catalog catalogue magazine lookbook editorial campaign "
     "episode franchise remake sequel trilogy cutscene cinematic gameplay concept lumen nanite "
-    "masterwork showcase series edition portfolio commission reference turnaround cutout decal print "
+    "cycle masterwork showcase series edition portfolio commission reference turnaround cutout decal print "
     "backlight keylight fisheye crop framing viewpoint viewfinder sculpt retouch shoot photoshoot"
 )
 # What is printed and read: style as an item of a list, whatever it is about ("food magazine").
@@ -84,7 +92,7 @@ LIST_STYLE_PAIRS = phrase_table(
     "loading screen,start screen,title screen,box art,body shot,hero shot,product shot,studio shot,"
     "rough edge,sharp edge,clean edge,hard edge,soft edge,bold outline,thick outline,white outline,"
     "black outline,white border,black border,traditional tattoo,old master,dutch master,high fashion,"
-    "haute couture,street style,street wear,pattern design,tile pattern,seamless pattern,seamless tile"
+    "light leak,epic scale,grand scale,massive scale,large scale,huge scale,haute couture,street style,street wear,pattern design,tile pattern,seamless pattern,seamless tile"
 )
 STYLE_ADJECTIVES = word_set(
     "realistic photorealistic hyperrealistic photo-realistic cinematic intricate sharp trending "
@@ -129,7 +137,7 @@ STYLE_NAMES = word_set(
     "canon nikon sony leica fujifilm fuji kodak hasselblad olympus pentax panasonic lumix zeiss gopro "
     "iphone dji arri arriflex pixar disney dreamworks marvel artstation deviantart pixiv ghibli aardman "
     "nintendo playstation keyshot adobe photoshop illustrator procreate wacom unreal unity blender "
-    "octane redshift zbrush cinema4d vray corona lumion midjourney"
+    "octane redshift zbrush cinema4d vray corona lumion midjourney bbc hbo netflix a24 nvidia getty reuters"
 )
 # Makers of cameras, films and renderers: a whole item of a list that has one is style ("canon eos 5d mark iv").
 BRANDS = STYLE_NAMES - word_set(

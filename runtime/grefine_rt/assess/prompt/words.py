@@ -160,6 +160,11 @@ def verb_of(word: str) -> str | None:
     return None
 
 
+def is_mostly_verb(word: str) -> bool:
+    """Whether a lower-case word is a form of a verb that is used more often than the noun of the same form."""
+    return verb_of(word) in _lists()["mostly verbs"]
+
+
 def is_known(word: str) -> bool:
     """Whether a lower-case word is in any of the lists, in any of its forms."""
     return is_noun(word) or is_adjective(word) or is_name(word) or verb_of(word) is not None

@@ -1,0 +1,79 @@
+"""Finite verbs that the tagger takes for nouns: "a lantern casts long shadows", "the leaves contrast with the sky"."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+
+from grefine_rt.assess.prompt import words
+from grefine_rt.assess.prompt.leaf import BREAK, EDGE, SETTLED, Leaf
+from grefine_rt.assess.prompt.words import word_set
+
+_ONE = word_set("a an one another each every this that")
+_FINITE = ("VBZ", "VBP", "VBD", "MD")
+_STARTS_NOUN_PHRASE = ("DT", "PDT", "PRP$", "PRP")
+_GOES_ON = ("IN", "TO", "RB", "RP")
+
+
+def tag_verbs(found: Sequence[Leaf], fixed: Container[int]) -> None:
+    """Tag as verbs what can be no noun where it stands. fixed: positions of words that keep their tags."""
+    start = 0
+    for end in range(len(found) + 1):
+        if end == len(found) or found[end].tag == BREAK:
+            for at in range(start + 1, end):
+                if at not in fixed:
+                    _tag(found, start, at, found[at + 1] if at + 1 < end else EDGE)
+            start = end + 1
+
+
+def _tag(found: Sequence[Leaf], start: int, at: int, after: Leaf) -> None:
+    before, leaf = found[at - 1], found[at]
+    base = words.verb_of(leaf.text)
+    noun = leaf.is_noun or leaf.tag == "JJ"
+    if not noun or base is None or not before.is_noun or leaf.tag in SETTLED or leaf.text.endswith("ing"):
+        return
+    if words.is_compound(before.text, leaf.text) or leaf.capital:
+        return
+    if after.tag in _STARTS_NOUN_PHRASE:  # "a mug and a notebook share the desk"
+        leaf.tag = _form(leaf, base)
+    elif leaf.text == base:
+        if _is_done_by_many(found, start, at, after):
+            leaf.tag = "VBP"
+    elif leaf.tag == "NNS" and before.tag != "NNS" and _is_done_by_one(found, start, at, after):
+        leaf.tag = "VBZ"
+
+
+def _form(leaf: Leaf, base: str) -> str:
+    if leaf.text == base:
+        return "VBP"
+    return "VBZ" if leaf.text.endswith("s") else "VBD"
+
+
+def _is_done_by_one(found: Sequence[Leaf], start: int, at: int, after: Leaf) -> bool:
+    """Whether a form in -s is a singular noun's verb, and no plural."""
+    likely = words.is_mostly_verb(found[at].text)
+    if after.is_noun:
+        return likely  # "the dog chases cats"
+    first = at - 1
+    while first > start and (found[first - 1].is_noun or found[first - 1].tag == "JJ"):
+        first -= 1
+    if first > start and found[first - 1].text in _ONE:
+        return True  # "a lantern casts long shadows": an article of one has no plural
+    beyond = found[at + 2] if at + 2 < len(found) else EDGE
+    return after.tag == "JJ" and (likely or beyond.is_noun)  # "the lantern casts long shadows"
+
+
+def _is_done_by_many(found: Sequence[Leaf], start: int, at: int, after: Leaf) -> bool:
+    """Whether a plain form is the verb of a plural or of nouns that "and" joins."""
+    leaf, before = found[at], found[at - 1]
+    earlier = found[start:at]
+    if any(other.tag in _FINITE for other in earlier):
+        return False
+    likely = words.is_mostly_verb(leaf.text)
+    if before.tag == "NNS":
+        return likely and (after.is_noun or after.tag in (*_GOES_ON, "JJ", BREAK))  # "two players shake hands"
+    subject = next((other for other in earlier if other.is_noun), EDGE)
+    many = subject.tag == "NNS" or any(other.text == "and" for other in earlier)
+    sentence = earlier[0].tag in ("DT", "CD", "PRP$")
+    if not (many and sentence and after.tag in _GOES_ON and after.text != "of"):
+        return False
+    return likely or not words.is_seen(leaf.text)  # "the leaves of the maple contrast with the trunk"
