@@ -235,7 +235,8 @@ class _Builder(Climber):
         attach = self.tree.parent
         above = state.governor
         finite = self._finite(word) and not state.relative and state.verb is None
-        if state.root is not None and (state.conjunction is not None or finite):
+        while_doing = state.subordinate and self.tree.tags[word] == "VBG"  # "texts on a phone while waiting"
+        if state.root is not None and (state.conjunction is not None or finite or while_doing):
             above = state.root  # "a bird perched on a branch is singing"
         elif above is not None and above == state.noun:
             carried = self.tree.links.get(self.first_conjunct.get(above, above), [-1])[0]

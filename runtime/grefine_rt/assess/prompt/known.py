@@ -56,6 +56,8 @@ def _english_tag(leaf: Leaf) -> str:
     noun, adjective, verb = words.is_noun(text), words.is_adjective(text), words.verb_of(text)
     if text.isdecimal():
         return "CD"
+    if tag == "JJ" and words.is_thing(text) and not adjective and not _looks_adjective(text):
+        return noun_tag(leaf)  # "a hive swarming with bees"
     if tag in ("JJR", "JJS") and not noun:
         return tag
     if "-" in text and not noun:
@@ -85,6 +87,10 @@ def _english_tag(leaf: Leaf) -> str:
     if leaf.name and tag != "JJ":
         return "NNP"
     return tag
+
+
+def _looks_adjective(text: str) -> bool:
+    return len(text) > 5 and text.endswith(lexicon.ADJECTIVE_LOOK)
 
 
 def _may_be_style(leaf: Leaf) -> bool:

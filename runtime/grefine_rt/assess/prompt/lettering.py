@@ -9,7 +9,7 @@ from grefine_rt.assess.prompt.words import word_set
 
 _SAYS = word_set("says saying say said spells spelling spell")
 _NAMES = word_set("reads reading read titled labeled labelled captioned named called lettered")
-_TEXTS = word_set("word words text phrase letters caption slogan title message inscription lettering letter name")
+TEXTS = word_set("word words text phrase letters caption slogan title message inscription lettering letter name")
 _CUTS = word_set(
     "in on at with above below under over behind beside near next inside outside by from against around through "
     "while and"
@@ -33,7 +33,7 @@ def unquoted(texts: Sequence[str], capitals: Sequence[bool], breaks: Sequence[bo
             found.update(range(start, _end_of_saying(texts, capitals, breaks, start)))
         elif text in _NAMES and capitals[start] and not capitals[at]:  # "a book titled Moby Dick"
             found.update(range(start, _end_of_capitals(texts, capitals, breaks, start)))
-        elif text in _TEXTS and at and texts[at - 1] in ("the", "a", "with", "big", "large", "single"):
+        elif text in TEXTS and at and texts[at - 1] in ("the", "a", "with", "big", "large", "single"):
             found.update(range(start, _end_of_text(texts, capitals, breaks, start)))
     return found
 

@@ -132,7 +132,7 @@ VERBS = word_set(
     "climb fall grow burn bloom flow crash roar howl bark hunt chase follow guard face point reach swing "
     "sail soar perch loom tower argue glide gallop march kneel pray meditate hover orbit descend emerge "
     "flee hide wander stroll travel drive pull push throw catch kick cast pour cook feed fight attack "
-    "mend peer lurk relax lounge graze nibble huddle gather squat cower bask doze nap bounce "
+    "text mend peer lurk relax lounge graze nibble huddle gather squat cower bask doze nap bounce "
     "roll slide balance crawl creep dive splash pose salute bow wrestle race compete stride"
 )
 PREPOSITIONS = word_set(

@@ -18,7 +18,7 @@ from grefine_rt.assess.prompt.leaf import (
     Leaf,
     noun_tag,
 )
-from grefine_rt.assess.prompt.names import GIVEN_NAMES
+from grefine_rt.assess.prompt.names import GIVEN_NAMES, TERM_ENDINGS
 from grefine_rt.assess.prompt.verbs import tag_verbs
 
 _MOST_ADJECTIVES = 12  # on each side of a comma
@@ -161,6 +161,10 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
         return "JJ"
     if text in _BEFORE_ADJECTIVES and after.tag == "JJ":
         return "JJ"  # "post apocalyptic"
+    if before.text in GIVEN_NAMES and leaf.tag == "JJ" and not noun_follows and after.tag != "CC":
+        return "NN"  # "tom hardy"
+    if text.endswith(TERM_ENDINGS) and after.tag == "JJ" and not words.is_known(text):
+        return "JJ"  # "a vaporwave greek statue"
     if text in ("left", "right") and after.tag.startswith("NN"):
         return "JJ"
     if text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT and before.tag != BREAK:

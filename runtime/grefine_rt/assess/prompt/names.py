@@ -61,7 +61,7 @@ _LATIN = "\u0250"  # the first letter that no European alphabet has
 _STROKES = str.maketrans(
     {"ł": "l", "ø": "o", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss", "ð": "d", "þ": "th"}
 )
-_TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
+TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
 # Things that are asked for after the style has begun, beside those of `lexicon`.
 _LATE = word_set(
     "syringe trident shrine monastery mosque synagogue cathedral chapel pyramid sphinx obelisk monument memorial arena "
@@ -101,6 +101,7 @@ _LATE = word_set(
     "television tv monitor keyboard radio robot droid poster sign billboard vending crowd passerby"
 )
 _SMALL = word_set("the of a an and in on at to for with from is no")  # small in titles
+_ROMAN = word_set("ii iii iv vi vii viii ix xi xii xiii xiv xv xvi")
 _PARTICLES = word_set("van von de da di del della der den du la le el al bin the")
 
 
@@ -178,7 +179,7 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
         return False  # "war paint"
     if (head in style_words.LIST_STYLE or one in style_words.LIST_STYLE) and not part:
         return True  # "fine line"
-    if head.endswith(_TERM_ENDINGS) and not (words.is_known(head) and not head.endswith("ism")):
+    if head.endswith(TERM_ENDINGS) and not (words.is_known(head) and not head.endswith("ism")):
         return head not in ("prism", "organism")  # "vaporwave", "pointillism"
     visible = any(
         one[at:] in style_words.VISIBLE or one[at:] in lexicon.NOUNS for at in (0, *range(3, len(one) - 2))
@@ -188,9 +189,14 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
     return words.is_abstract(head) and not part and (len(nouns) > 1 or head == one)
 
 
-def is_common(noun: str) -> bool:
-    """Whether a bare lower-case noun is one of those that prompts ask for, also late: "red hair", "campfire"."""
+def is_common(noun: str, whole: bool = False) -> bool:
+    """Whether a bare lower-case noun is one of those that prompts ask for, also late: "red hair", "campfire".
+
+    whole: its end alone will not do: no "hearthstone".
+    """
     one = words.singular(noun)
+    if words.is_wanted(one) and not (whole and words.is_name(one)):
+        return True
     common = (
         lexicon.NOUNS,
         lexicon.ANIMATES,
@@ -199,7 +205,8 @@ def is_common(noun: str) -> bool:
         lexicon.ING_NOUNS,
         _LATE,
     )
-    return any(one[at:] in nouns for nouns in common for at in (0, *range(3, len(one) - 2)))
+    starts = (0,) if whole else (0, *range(3, len(one) - 2))
+    return any(one[at:] in nouns for nouns in common for at in starts)
 
 
 def _plain(text: str) -> str:
@@ -215,6 +222,8 @@ def is_title(texts: Sequence[str], capitals: Sequence[bool]) -> bool:
 
     capitals: whether each began with a capital, in a prompt of small letters.
     """
+    if len(texts) > 1 and texts[-1] in _ROMAN:
+        return True  # "world war ii", "final fantasy xiv"
     if len(texts) == 1:
         return capitals[0] and not words.is_known(texts[0]) and words.singular(texts[0]) not in lexicon.NOUNS
     own = [capital for text, capital in zip(texts, capitals, strict=True) if text not in _SMALL]

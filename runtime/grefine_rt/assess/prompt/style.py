@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from grefine_rt.assess.prompt import lexicon, names, style_words, words
+from grefine_rt.assess.prompt import lettering, lexicon, names, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk
 from grefine_rt.assess.prompt.exclusions import Exclusions
 from grefine_rt.assess.prompt.leaf import DETERMINERS
@@ -44,6 +44,7 @@ class Style(Exclusions):
         self.artists = False  # the segment before ended with one
         self.doubtful: list[Chunk] = []  # the latest segments, as far as their nouns may be style
         self.turned = False  # from things to style: few things come later
+        self.run = 0  # segments of style since the latest thing
 
     def sorted(self, items: list[Chunk]) -> list[Chunk]:
         """The items of a segment with their style, carriers and exclusions marked.
@@ -54,7 +55,9 @@ class Style(Exclusions):
         items = self._sorted(items)
         if not things_before:
             return items
-        if not any(item.nouns for item in items):
+        seen = any(item.nouns for item in items)
+        self.run = 0 if seen else self.run + 1
+        if not seen:
             for item in self.doubtful if self.turned else ():
                 item.style = True
                 self._plain_words([item])
@@ -71,7 +74,7 @@ class Style(Exclusions):
         if self._is_seen(item):
             return False
         single = self.tags[item.nouns[-1]] != "NNS" and words.singular(head) == head
-        return item.kind == "NP" and single and self.is_bare(item) and not names.is_common(head)
+        return item.kind == "NP" and single and self.is_bare(item) and not names.is_common(head, whole=self.run > 2)
 
     def _is_seen(self, item: Chunk) -> bool:
         """Whether a colour or a material makes a noun a thing: "red gown", "marble countertop"."""
@@ -219,7 +222,7 @@ class Style(Exclusions):
             else:
                 by_artist = False
                 made = before is not None and before.kind == "V" and self._is_made(item)
-                styled = not made and (self._styled(item) or self._placed(item))
+                styled = not made and (self._styled(item) or self._placed(item) or self._is_lettering(item))
                 of = manner and link == ["of"]
                 item.style = item.style or styled or of
                 named = of and self.is_bare(item) and names.may_be_name(self._texts(item), lenient=True)
@@ -259,6 +262,12 @@ class Style(Exclusions):
         late = self.turned and self._is_doubtful(item)
         return late or names.may_be_name(texts, lenient=False) or names.is_term(nouns, before)
 
+    def _is_lettering(self, item: Chunk) -> bool:
+        """Whether a noun phrase only leads to what is to be read: "with the words good morning"."""
+        after = item.words[-1] + 1
+        read = after < len(self.tags) and self.tags[after] == "QUOTED"
+        return read and words.singular(self.lower[item.words[-1]]) in lettering.TEXTS
+
     def _styled(self, item: Chunk) -> bool:
         """Whether a noun phrase names a style, a camera and the like."""
         last = item.nouns[-1]
@@ -273,6 +282,8 @@ class Style(Exclusions):
             return bare or item.kind == "NP"
         if len(item.words) == 2 and self.tags[item.words[0]] == "CD" and one in style_words.UNITS:
             return True  # "1/1000 sec"
+        if len(item.words) > 1 and self.tags[item.words[0]] == "CD" and self.lower[item.words[1]] in ("d", "k"):
+            return True  # "2 d game character"
         if len(head) == 1 and head.isalpha() and head.isascii():
             return True  # "8 k", "3 d", "f / 2. 8"
         if head in style_words.STYLE_OR_THING or one in style_words.STYLE_OR_THING:

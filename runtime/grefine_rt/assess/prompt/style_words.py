@@ -37,7 +37,7 @@ STYLE = word_set(
     "masterpiece quality resolution res detail detailed hd uhd hdr artstation deviantart pixiv octane "
     "unreal bokeh focus lighting style aesthetic composition wallpaper realism photorealism surrealism "
     "photography cgi 3d 2d raw dslr sony canon nikon iso dof exposure aperture mm grain color colour "
-    "colors tone vibe mood atmosphere background foreground distance left right middle center centre "
+    "colors tone vibe mood atmosphere background backdrop foreground distance left right middle center centre "
     "side top bottom front solo score_9 score_8_up vray blender rtx nsfw sfw grading contrast angle "
     "vector perspective asset watermark signature cryengine screenprint linocut risograph outrun "
     "turnaround occlusion hatching illumination scattering styling impressionism expressionism cubism "
@@ -64,6 +64,7 @@ LIST_STYLE = word_set(
     "storyboard moodboard template layout typography font scanline lut stipple contour gradient scheme "
     "panel spread collection exhibition exhibit catalog catalogue magazine lookbook editorial campaign "
     "episode franchise remake sequel trilogy cutscene cinematic gameplay concept lumen nanite "
+    "highlight caustic refraction era century period age dynasty movie film show saga sitcom videogame musical "
     "cycle masterwork showcase series edition portfolio commission reference turnaround cutout decal print "
     "backlight keylight fisheye crop framing viewpoint viewfinder sculpt retouch shoot photoshoot"
 )
@@ -92,7 +93,8 @@ LIST_STYLE_PAIRS = phrase_table(
     "loading screen,start screen,title screen,box art,body shot,hero shot,product shot,studio shot,"
     "rough edge,sharp edge,clean edge,hard edge,soft edge,bold outline,thick outline,white outline,"
     "black outline,white border,black border,traditional tattoo,old master,dutch master,high fashion,"
-    "light leak,epic scale,grand scale,massive scale,large scale,huge scale,haute couture,street style,street wear,pattern design,tile pattern,seamless pattern,seamless tile"
+    "game character,christmas card,birthday card,holiday card,valentine card,tarot card,coloring book,"
+    "colouring book,pop-up book,light leak,epic scale,grand scale,massive scale,large scale,huge scale,haute couture,street style,street wear,pattern design,tile pattern,seamless pattern,seamless tile"
 )
 STYLE_ADJECTIVES = word_set(
     "realistic photorealistic hyperrealistic photo-realistic cinematic intricate sharp trending "
@@ -106,7 +108,7 @@ STYLE_ADJECTIVES = word_set(
 STYLE_PHRASES = phrase_table(
     "substance painter,substance designer,marvelous designer,after effects,clip studio paint,paint tool sai,"
     "corel painter,affinity designer,speed tree,world machine,3 ds max,3ds max,adobe illustrator,"
-    "path tracing,day of the dead,hand drawn,hand painted,hand made,electron microscope,photo real,"
+    "harper's bazaar,vanity fair,rolling stone,new yorker,saturday evening post,time magazine,life magazine,path tracing,day of the dead,hand drawn,hand painted,hand made,electron microscope,photo real,"
     "die cut,metal gear solid,metal gear,attack on titan,game of thrones,breath of the wild,"
     "spirited away,wallace and gromit,studio ghibli,sub surface,medium format,"
     "large format,heavy metal magazine,rembrandt lighting,f number,"

@@ -10,6 +10,7 @@ from grefine_rt.assess.prompt import lexicon, style_words, tagger, words
 from grefine_rt.assess.prompt.leaf import BREAK, HIDDEN, QUOTED, Leaf
 from grefine_rt.assess.prompt.lettering import unquoted
 from grefine_rt.assess.prompt.mend import mend
+from grefine_rt.assess.prompt.names import GIVEN_NAMES
 
 _COLON = re.compile(r"\s*:")
 _OPENS = re.compile(r"(?:^|\s)['‘]")
@@ -43,6 +44,8 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
         if index and gap == " - " and found[-1].text in style_words.PREFIXES:
             gap = " "
             joined.update((index - 1, index))
+        elif index and gap == " - " and found[-1].text in GIVEN_NAMES:
+            gap = " "  # "jean - baptiste monge"
         if index and _separates(gap, found[-1], 0 <= opens < last):
             found.append(Leaf("," if "," in gap else ".", BREAK, -1))
         if word == "up" and found and found[-1].text == "close":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 
-from grefine_rt.assess.prompt import words
+from grefine_rt.assess.prompt import lexicon, words
 from grefine_rt.assess.prompt.leaf import BREAK, EDGE, SETTLED, Leaf
 from grefine_rt.assess.prompt.words import word_set
 
@@ -27,7 +27,7 @@ def tag_verbs(found: Sequence[Leaf], fixed: Container[int]) -> None:
 
 def _tag(found: Sequence[Leaf], start: int, at: int, after: Leaf) -> None:
     before, leaf = found[at - 1], found[at]
-    base = words.verb_of(leaf.text)
+    base = words.verb_of(leaf.text) or (leaf.text[:-1] if lexicon.is_verb_in_s(leaf.text) else None)
     noun = leaf.is_noun or leaf.tag == "JJ"
     if not noun or base is None or not before.is_noun or leaf.tag in SETTLED or leaf.text.endswith("ing"):
         return
@@ -69,7 +69,8 @@ def _is_done_by_many(found: Sequence[Leaf], start: int, at: int, after: Leaf) ->
     if any(other.tag in _FINITE for other in earlier):
         return False
     likely = words.is_mostly_verb(leaf.text)
-    if before.tag == "NNS":
+    counted = any(other.tag == "CD" and other.text != "one" and other.text.isalpha() for other in found[max(at - 3, start) : at])
+    if before.tag == "NNS" or counted or before.key == "people":  # "seven sheep graze"
         return likely and (after.is_noun or after.tag in (*_GOES_ON, "JJ", BREAK))  # "two players shake hands"
     subject = next((other for other in earlier if other.is_noun), EDGE)
     many = subject.tag == "NNS" or any(other.text == "and" for other in earlier)

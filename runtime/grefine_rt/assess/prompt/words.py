@@ -160,6 +160,12 @@ def verb_of(word: str) -> str | None:
     return None
 
 
+def is_wanted(word: str) -> bool:
+    """Whether a lower-case noun, singular or plural, names an animal, a garment, a building, a dish and the like."""
+    wanted = _lists()["wanted"]
+    return word in wanted or singular(word) in wanted
+
+
 def is_mostly_verb(word: str) -> bool:
     """Whether a lower-case word is a form of a verb that is used more often than the noun of the same form."""
     return verb_of(word) in _lists()["mostly verbs"]
