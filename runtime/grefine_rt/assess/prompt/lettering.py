@@ -9,7 +9,9 @@ from grefine_rt.assess.prompt.words import word_set
 
 _SAYS = word_set("says saying say said spells spelling spell")
 _NAMES = word_set("reads reading read titled labeled labelled captioned named called lettered")
-TEXTS = word_set("word words text phrase letters caption slogan title message inscription lettering letter name")
+TEXTS = word_set(
+    "word words text phrase letters caption slogan title message inscription lettering letter name"
+)
 _CUTS = word_set(
     "in on at with above below under over behind beside near next inside outside by from against around through "
     "while and"
@@ -50,7 +52,9 @@ def _end_of_saying(texts: Sequence[str], capitals: Sequence[bool], breaks: Seque
     return end
 
 
-def _end_of_capitals(texts: Sequence[str], capitals: Sequence[bool], breaks: Sequence[bool], start: int) -> int:
+def _end_of_capitals(
+    texts: Sequence[str], capitals: Sequence[bool], breaks: Sequence[bool], start: int
+) -> int:
     """Up to the last of "Welcome to Las Vegas" that begins with a capital."""
     end = start + 1
     for at in range(start + 1, min(len(texts), start + 8)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from grefine_rt.assess.prompt import lexicon, style_words, words
+from grefine_rt.assess.prompt.given_names import GIVEN_NAMES
 from grefine_rt.assess.prompt.known import compounds, known_tag, place_phrases
 from grefine_rt.assess.prompt.leaf import (
     BE,
@@ -18,7 +19,7 @@ from grefine_rt.assess.prompt.leaf import (
     Leaf,
     noun_tag,
 )
-from grefine_rt.assess.prompt.names import GIVEN_NAMES, TERM_ENDINGS
+from grefine_rt.assess.prompt.names import TERM_ENDINGS
 from grefine_rt.assess.prompt.verbs import tag_verbs
 
 _MOST_ADJECTIVES = 12  # on each side of a comma
@@ -45,6 +46,7 @@ def mend(found: list[Leaf]) -> None:
         settled = position in joined or position in fixed or leaf.tag in SETTLED
         if leaf.index >= 0 and not settled:
             leaf.tag = _tag_in_place(before, leaf, after)
+    _name_makers(found)
     _join_subjects(found)
     tag_verbs(found, joined | fixed)
     for before, leaf, after in _neighbours(found):
@@ -61,6 +63,20 @@ def mend(found: list[Leaf]) -> None:
     for position, leaf in enumerate(found):
         if leaf.text == "," and leaf.index < 0 and _joins_adjectives(found, position):
             leaf.tag = ","
+
+
+def _name_makers(found: Sequence[Leaf]) -> None:
+    """Tag "drew struzan" of "by drew struzan" and "in the style of drew struzan", which the tagger takes for verbs."""
+    for at, leaf in enumerate(found[:-1]):
+        manner = leaf.text == "of" and at > 0 and found[at - 1].key in style_words.MANNERS
+        if not (leaf.text == "by" or manner) or found[at + 1].text not in GIVEN_NAMES:
+            continue
+        end = at + 1
+        while end < len(found) and found[end].index >= 0 and found[end].text not in lexicon.CLOSED:
+            end += 1
+        if end - at <= 4 and (end == len(found) or found[end].tag in (BREAK, "CC")):
+            for name in found[at + 1 : end]:
+                name.tag = "NNP"
 
 
 def _join_subjects(found: Sequence[Leaf]) -> None:

@@ -74,7 +74,12 @@ class Style(Exclusions):
         if self._is_seen(item):
             return False
         single = self.tags[item.nouns[-1]] != "NNS" and words.singular(head) == head
-        return item.kind == "NP" and single and self.is_bare(item) and not names.is_common(head, whole=self.run > 2)
+        return (
+            item.kind == "NP"
+            and single
+            and self.is_bare(item)
+            and not names.is_common(head, whole=self.run > 2)
+        )
 
     def _is_seen(self, item: Chunk) -> bool:
         """Whether a colour or a material makes a noun a thing: "red gown", "marble countertop"."""
@@ -237,6 +242,8 @@ class Style(Exclusions):
         if not self.is_bare(item):
             return False
         texts = [self.lower[word] for word in item.words]
+        if texts[-1] == "artists":
+            return True
         if names.may_be_name(texts, lenient=True) or any(self.tags[word] == "NNP" for word in item.nouns):
             return True
         return len(item.nouns) > 1 and (before is None or before.style or by_artist)
@@ -282,8 +289,19 @@ class Style(Exclusions):
             return bare or item.kind == "NP"
         if len(item.words) == 2 and self.tags[item.words[0]] == "CD" and one in style_words.UNITS:
             return True  # "1/1000 sec"
-        if len(item.words) > 1 and self.tags[item.words[0]] == "CD" and self.lower[item.words[1]] in ("d", "k"):
+        if (
+            len(item.words) > 1
+            and self.tags[item.words[0]] == "CD"
+            and self.lower[item.words[1]] in ("d", "k")
+        ):
             return True  # "2 d game character"
+        if (
+            self.things_before
+            and bare
+            and item.kind == "NP"
+            and self.lower[item.words[0]] in ("2d", "3d", "2.5d")
+        ):
+            return True  # "3d model"
         if len(head) == 1 and head.isalpha() and head.isascii():
             return True  # "8 k", "3 d", "f / 2. 8"
         if head in style_words.STYLE_OR_THING or one in style_words.STYLE_OR_THING:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from grefine_rt.assess.prompt import lexicon, style_words, tagger, words
+from grefine_rt.assess.prompt.given_names import GIVEN_NAMES
 from grefine_rt.assess.prompt.leaf import BREAK, HIDDEN, QUOTED, Leaf
 from grefine_rt.assess.prompt.lettering import unquoted
 from grefine_rt.assess.prompt.mend import mend
-from grefine_rt.assess.prompt.names import GIVEN_NAMES
 
 _COLON = re.compile(r"\s*:")
 _OPENS = re.compile(r"(?:^|\s)['‘]")
@@ -44,7 +44,7 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
         if index and gap == " - " and found[-1].text in style_words.PREFIXES:
             gap = " "
             joined.update((index - 1, index))
-        elif index and gap == " - " and found[-1].text in GIVEN_NAMES:
+        elif index and gap == " - " and (found[-1].text in GIVEN_NAMES or not words.is_known(found[-1].text)):
             gap = " "  # "jean - baptiste monge"
         if index and _separates(gap, found[-1], 0 <= opens < last):
             found.append(Leaf("," if "," in gap else ".", BREAK, -1))

@@ -69,9 +69,14 @@ def _is_done_by_many(found: Sequence[Leaf], start: int, at: int, after: Leaf) ->
     if any(other.tag in _FINITE for other in earlier):
         return False
     likely = words.is_mostly_verb(leaf.text)
-    counted = any(other.tag == "CD" and other.text != "one" and other.text.isalpha() for other in found[max(at - 3, start) : at])
+    counted = any(
+        other.tag == "CD" and other.text != "one" and other.text.isalpha()
+        for other in found[max(at - 3, start) : at]
+    )
     if before.tag == "NNS" or counted or before.key == "people":  # "seven sheep graze"
-        return likely and (after.is_noun or after.tag in (*_GOES_ON, "JJ", BREAK))  # "two players shake hands"
+        return likely and (
+            after.is_noun or after.tag in (*_GOES_ON, "JJ", BREAK)
+        )  # "two players shake hands"
     subject = next((other for other in earlier if other.is_noun), EDGE)
     many = subject.tag == "NNS" or any(other.text == "and" for other in earlier)
     sentence = earlier[0].tag in ("DT", "CD", "PRP$")
