@@ -12,6 +12,7 @@ The file is one zlib stream of text: a line for each list, its name, a tab, and 
     adjectives  words whose adjective senses are used at least as often as their noun senses
     verbs       plain forms of verbs
     mostly verbs    those of them that are used more often so than as nouns ("share", "cast")
+    only verbs      those that are used so, and never as nouns ("curl")
     irregular nouns, irregular verbs    "plural singular" and "past verb" pairs
     names       words of people's names ("claude", "monet") that are no common words
 """
@@ -115,6 +116,8 @@ def lists(folder: Path) -> dict[str, list[str]]:
     for lemma, _ in index(folder, "verb"):
         if _PLAIN.match(lemma):
             found["verbs"].add(lemma)
+            if used.get((lemma, "verb"), 0) and not used.get((lemma, "noun"), 0):
+                found["only verbs"].add(lemma)
             if used.get((lemma, "verb"), 0) > used.get((lemma, "noun"), 0):
                 found["mostly verbs"].add(lemma)
     nouns = found["things"] | found["mixed"] | found["abstract"]

@@ -49,6 +49,8 @@ class _Segment:
     conjunction: int | None = None
     latest_preposition: int | None = None
     relative: bool = False
+    object_clause: bool = False  # "which the puppy" has come, and not its verb
+    pronoun: bool = False  # the word before is "which" or "that"
     infinitive: bool = False  # the word before is "to"
     subordinate: bool = False
     finite: bool = False  # a finite verb has come
@@ -124,6 +126,7 @@ class _Builder(Climber):
             follower = items[position + 1] if position + 1 < len(items) else None
             if item.nouns:
                 state.link = []
+            state.pronoun = state.pronoun and item.kind == "NP"
             if item.kind == "CC":
                 if state.conjunction is not None:
                     state.pending.append(state.conjunction)
@@ -156,6 +159,9 @@ class _Builder(Climber):
         state.preposition_governor = head
         if whose and state.noun is not None:  # "a temple whose roof is golden"
             self.tree.hang(head, state.noun)
+        elif state.pronoun and state.noun is not None:  # "the toy which the puppy chewed"
+            self.tree.hang(head, state.noun)
+            state.object_clause = True
         elif state.subordinate and state.root is not None:  # "a man sleeps while a dog watches"
             self.tree.hang(head, state.root)
             state.root = head
@@ -182,7 +188,7 @@ class _Builder(Climber):
         for word in state.pending:
             self.tree.hang(word, head)
         state.pending, state.conjunction, state.verb = [], None, None
-        state.relative, state.subordinate = whose, False
+        state.relative, state.subordinate, state.pronoun = whose, False, False
         state.governor = state.noun = head
         state.root = head if state.root is None else state.root
 
@@ -244,6 +250,8 @@ class _Builder(Climber):
             acts = acts and self._is_deed(word)  # "people around a fire roasting chestnuts"
             if posture or acts or self.lower[word] in lexicon.DEEDS or state.infinitive:
                 above = self.agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
+            elif carried >= 0 and self.lower[carried] == "made":
+                above = attach[carried]  # "a tornado made of tigers crashing into a tower"
             elif self.lower[word] in style_words.HANGS:  # "a painting of a ship hanging above a bed"
                 above = self.whole(above)
         state.latest_verb = word
@@ -262,7 +270,8 @@ class _Builder(Climber):
             state.verb = word
         else:
             self.tree.hang(word, above)
-            state.verb = word
+            state.verb = None if state.object_clause else word  # "the toy which the puppy chewed is red"
+            state.object_clause = False
         state.governor = state.preposition_governor = word
 
     def _note_own_link(self, state: _Segment, item: Chunk) -> None:
@@ -281,6 +290,7 @@ class _Builder(Climber):
             state.governor = state.root = state.preposition_governor = self.last_noun  # "..., which is red"
         text = self.lower[item.words[0]]
         state.relative = state.relative or self.tree.tags[item.words[0]] in ("WDT", "WP", "WRB")
+        state.pronoun = self.tree.tags[item.words[0]] in ("WDT", "WP")
         state.infinitive = text == "to"
         if item.style:
             self._close(item)

@@ -180,7 +180,7 @@ LAYOUT = word_set(
 # Adjective and noun that name another thing than the noun alone.
 COMPOUNDS = phrase_table(
     "hot dog,hot pot,soft drink,hot chocolate,black hole,potted plant,red wine,white wine,green tea,"
-    "dry ice,wild boar,red panda,giant panda,golden retriever,french fry,ice cream,grand piano,"
+    "milky way,dry ice,wild boar,red panda,giant panda,golden retriever,french fry,ice cream,grand piano,"
     "stuffed animal"
 )
 # Prepositions of what a thing has or is made of; any other one tells a place or a way.
@@ -261,7 +261,10 @@ GROUPS = word_set(
     "flight thousand stack pile row herd flock crowd swarm heap cluster"
 )
 # What makes the noun before it a property: "rainbow colored", "heart shaped".
-PROPERTY_ENDINGS = word_set("colored coloured shaped themed sized patterned flavored flavoured")
+PROPERTY_ENDINGS = word_set(
+    "headed eyed haired legged faced tailed skinned footed toothed bodied inspired themed infused powered "
+    "colored coloured shaped themed sized patterned flavored flavoured"
+)
 # Past participles that English also has as nouns.
 CUTS = word_set("cut set put built made shot caught split cast hung")
 DEPTHS = word_set("foreground background distance")

@@ -167,6 +167,8 @@ def _colour(before: Leaf, leaf: Leaf, after: Leaf, starts: bool, noun_follows: b
     if before.text in GIVEN_NAMES and not noun_follows:
         return "NN"  # "walter white"
     alone = not noun_follows and after.tag != "CC"
+    if alone and text in ("lavender", "orange", "violet") and before.tag == "IN" and before.text != "in":
+        return "NN"  # "a bee on lavender"
     return "NN" if alone and (before.tag in DETERMINERS or (text == "orange" and starts)) else "JJ"
 
 

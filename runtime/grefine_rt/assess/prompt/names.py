@@ -98,7 +98,8 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
         return False
     if len(own) == 1:
         known = words.is_known(words.singular(own[0])) or is_common(own[0])
-        common = own[0] in GIVEN_NAMES or (_is_plural(own[0]) and known and not words.is_name(own[0]))
+        plural = _is_plural(own[0]) and (words.is_noun(own[0]) or (known and not words.is_name(own[0])))
+        common = own[0] in GIVEN_NAMES or plural
         return _is_nameish(own[0]) and (lenient or len(texts) > 1 or not common)
     first, last = own[0], own[-1]
     if _is_plural(last) and words.is_noun(last) and not lenient:
@@ -145,6 +146,8 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
     """
     head = nouns[-1]
     one = words.singular(head)
+    if tuple(nouns[-2:]) in lexicon.COMPOUNDS.get(nouns[0], ()):
+        return False  # "milky way"
     if head in style_words.FRANCHISES:
         return True
     genres = style_words.GENRES | style_words.PUBLICATIONS

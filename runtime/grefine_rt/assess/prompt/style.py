@@ -38,7 +38,8 @@ class Style(Exclusions):
         super().__init__(lower, tags, dropped)
         self.capitals = capitals
         self.layouts: list[list[int]] = []
-        self.phrases = words.positions_of(style_words.STYLE_PHRASES, lower)
+        joined = ["and" if text == "&" else text for text in lower]
+        self.phrases = words.positions_of(style_words.STYLE_PHRASES, joined)
         self.words = {word for word, text in enumerate(lower) if style_words.is_style(text)} | self.phrases
         self.things_before = False  # in an earlier segment
         self.artists = False  # the segment before ended with one

@@ -117,7 +117,7 @@ STYLE_ADJECTIVES = word_set(
 STYLE_PHRASES = phrase_table(
     "substance painter,substance designer,marvelous designer,after effects,clip studio paint,paint tool sai,"
     "corel painter,affinity designer,speed tree,world machine,3 ds max,3ds max,adobe illustrator,"
-    "genshin impact,apex legends,half life,star trek,the matrix,call of duty,grand theft auto,baldur's gate,"
+    "wizards of the coast,monster manual,sports illustrated,gold foil,silver foil,foil stamp,genshin impact,apex legends,half life,star trek,the matrix,call of duty,grand theft auto,baldur's gate,"
     "monster hunter,assassin's creed,god of war,stardew valley,animal crossing,pacific rim,stranger things,"
     "demon slayer,one piece,chainsaw man,jujutsu kaisen,my hero academia,sailor moon,death note,"
     "cinema 4 d,ligne claire,awe inspiring,mid century modern,on location,behind the scenes,text free,"

@@ -29,6 +29,16 @@ def _tag(found: Sequence[Leaf], start: int, at: int, after: Leaf) -> None:
     before, leaf = found[at - 1], found[at]
     base = words.verb_of(leaf.text) or (leaf.text[:-1] if lexicon.is_verb_in_s(leaf.text) else None)
     noun = leaf.is_noun or leaf.tag == "JJ"
+    goes_on = (
+        before.tag == "CC" and leaf.text != base and any(other.tag == "VBZ" for other in found[start:at])
+    )
+    if (
+        goes_on
+        and noun
+        and words.is_mostly_verb(leaf.text)
+        and after.tag in (*_GOES_ON, *_STARTS_NOUN_PHRASE)
+    ):
+        leaf.tag = _form(leaf, base or "")  # "the archer draws his bow and aims at the target"
     if not noun or base is None or not before.is_noun or leaf.tag in SETTLED or leaf.text.endswith("ing"):
         return
     if words.is_compound(before.text, leaf.text) or leaf.capital:
@@ -58,6 +68,11 @@ def _is_done_by_one(found: Sequence[Leaf], start: int, at: int, after: Leaf) -> 
         first -= 1
     if first > start and found[first - 1].text in _ONE:
         return True  # "a lantern casts long shadows": an article of one has no plural
+    told = first > start and found[first - 1].tag in ("DT", "PRP$")
+    if told and after.tag in _GOES_ON and after.text != "of" and (likely or after.text in lexicon.PARTICLES):
+        return True  # "the staircase spirals up to an attic"
+    if words.is_only_verb(found[at].text) and after.tag in _GOES_ON and after.text != "of":
+        return True  # "steam curls from a bowl"
     beyond = found[at + 2] if at + 2 < len(found) else EDGE
     return after.tag == "JJ" and (likely or beyond.is_noun)  # "the lantern casts long shadows"
 

@@ -171,6 +171,11 @@ def is_mostly_verb(word: str) -> bool:
     return verb_of(word) in _lists()["mostly verbs"]
 
 
+def is_only_verb(word: str) -> bool:
+    """Whether the verb of a lower-case word is used, and the noun of the same form is not."""
+    return verb_of(word) in _lists()["only verbs"]
+
+
 def is_known(word: str) -> bool:
     """Whether a lower-case word is in any of the lists, in any of its forms."""
     return is_noun(word) or is_adjective(word) or is_name(word) or verb_of(word) is not None
