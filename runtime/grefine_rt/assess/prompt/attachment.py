@@ -250,8 +250,8 @@ class _Builder(Climber):
             acts = acts and self._is_deed(word)  # "people around a fire roasting chestnuts"
             if posture or acts or self.lower[word] in lexicon.DEEDS or state.infinitive:
                 above = self.agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
-            elif carried >= 0 and self.lower[carried] == "made":
-                above = attach[carried]  # "a tornado made of tigers crashing into a tower"
+            elif carried >= 0 and self.lower[carried] in ("made", "like"):
+                above = self.likened(carried)  # "a tornado made of tigers crashing into a tower"
             elif self.lower[word] in style_words.HANGS:  # "a painting of a ship hanging above a bed"
                 above = self.whole(above)
         state.latest_verb = word

@@ -12,6 +12,7 @@ _NAMES = word_set("reads reading read titled labeled labelled captioned named ca
 TEXTS = word_set(
     "word words text phrase letters caption slogan title message inscription lettering letter name"
 )
+_WRITTEN = word_set("written printed engraved embroidered stitched stenciled spelled")
 _CUTS = word_set(
     "in on at with above below under over behind beside near next inside outside by from against around through "
     "while and"
@@ -27,6 +28,11 @@ def unquoted(texts: Sequence[str], capitals: Sequence[bool], breaks: Sequence[bo
     punctuation.
     """
     found: set[int] = set()
+    for at, text in enumerate(texts):
+        start = at
+        while text in _WRITTEN and start > 1 and capitals[start - 1] and not breaks[start]:
+            start -= 1
+        found.update(range(start, at) if start > 1 else ())  # "a wall with Hello World written on it"
     for at, text in enumerate(texts[:-1]):
         start = at + 1
         if breaks[start]:

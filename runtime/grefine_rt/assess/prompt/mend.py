@@ -179,6 +179,8 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
         return "JJ"
     if text in _BEFORE_ADJECTIVES and after.tag == "JJ":
         return "JJ"  # "post apocalyptic"
+    if text in GIVEN_NAMES and leaf.tag.startswith("VB") and before.tag in (BREAK, "CC") and after.is_noun:
+        return "NNP"  # "harry potter in a forest"
     if before.text in GIVEN_NAMES and leaf.tag == "JJ" and not noun_follows and after.tag != "CC":
         return "NN"  # "tom hardy"
     if text.endswith(TERM_ENDINGS) and after.tag == "JJ" and not words.is_known(text):
@@ -287,6 +289,8 @@ def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
             return noun_tag(leaf)  # "..., presents, ..."
     if before.tag in ("DT", "PRP$") and ends and words.is_thing(text) and text not in _NO_NOUNS:
         return noun_tag(leaf)
+    if before.tag == after.tag == BREAK and leaf.tag in ("UH", "FW") and words.is_noun(text):
+        return noun_tag(leaf)  # "..., yarn, ..."
     if ends and leaf.tag in ("VB", "VBP", "VBZ", "VBD", "RB", "JJ", "JJS", "FW", "UH"):
         after_article = before.tag in ("DT", "PRP$", POSSESSOR) and text not in lexicon.ADJECTIVES
         after_adjective = before.tag in ("JJ", "CD") and leaf.tag.startswith("VB")

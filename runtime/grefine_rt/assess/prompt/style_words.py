@@ -156,7 +156,7 @@ STYLE_NAMES = word_set(
     "iphone dji arri arriflex pixar disney dreamworks marvel artstation deviantart pixiv ghibli aardman "
     "nintendo playstation keyshot adobe photoshop illustrator procreate wacom unreal unity blender "
     "octane redshift zbrush cinema4d vray corona lumion midjourney cinestill ilford agfa lomo velvia "
-    "ektar ektachrome portra provia bbc hbo netflix a24 nvidia getty reuters"
+    "ektar ektachrome portra provia bbc hbo netflix a24 nasa dnd d&d mtg nvidia getty reuters"
 )
 # Makers of cameras, films and renderers: a whole item of a list that has one is style ("canon eos 5d mark iv").
 BRANDS = STYLE_NAMES - word_set(

@@ -9,6 +9,7 @@ from grefine_rt.assess.prompt.leaf import BREAK, EDGE, SETTLED, Leaf
 from grefine_rt.assess.prompt.words import word_set
 
 _ONE = word_set("a an one another each every this that")
+_ALIKE = word_set("fish sheep deer moose bison salmon trout squid people")  # as plurals
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
 _STARTS_NOUN_PHRASE = ("DT", "PDT", "PRP$", "PRP")
 _GOES_ON = ("IN", "TO", "RB", "RP")
@@ -88,13 +89,18 @@ def _is_done_by_many(found: Sequence[Leaf], start: int, at: int, after: Leaf) ->
         other.tag == "CD" and other.text != "one" and other.text.isalpha()
         for other in found[max(at - 3, start) : at]
     )
-    if before.tag == "NNS" or counted or before.key == "people":  # "seven sheep graze"
-        return likely and (
-            after.is_noun or after.tag in (*_GOES_ON, "JJ", BREAK)
-        )  # "two players shake hands"
+    alike = before.text in _ALIKE and earlier[0].text not in _ONE
+    if before.tag == "NNS" or counted or alike:  # "seven sheep graze"
+        if likely and (after.is_noun or after.tag in ("JJ", BREAK)):
+            return True  # "two players shake hands"
+        return (
+            likely or before.key in lexicon.ANIMATES
+        ) and after.tag in _GOES_ON  # "six women wave at boys"
     subject = next((other for other in earlier if other.is_noun), EDGE)
     many = subject.tag == "NNS" or any(other.text == "and" for other in earlier)
     sentence = earlier[0].tag in ("DT", "CD", "PRP$")
+    if likely and many and sentence and after.tag == "NNS":
+        return True  # "an alien and an astronaut shake hands"
     if not (many and sentence and after.tag in _GOES_ON and after.text != "of"):
         return False
     return likely or not words.is_seen(leaf.text)  # "the leaves of the maple contrast with the trunk"
