@@ -29,6 +29,16 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Requests that run at the same time.")] = 1,
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; others get 429.")] = 16,
+    together: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            help="Waiting assessments made in one run of a graph. Default: 8 where the bundle gives the bits of one "
+            "alone then, which is tried at the start; else 1.",
+            show_default=False,
+        ),
+    ] = None,
     max_mib: Annotated[float, typer.Option(min=0.01, help="MiB of a body.", rich_help_panel=_LIMITS)] = 32,
     max_megapixels: Annotated[
         float, typer.Option(min=0.01, help="Million pixels of a picture.", rich_help_panel=_LIMITS)
@@ -69,6 +79,7 @@ def serve(
         seconds=time_limit,
         waiting=queue,
         workers=workers,
+        together=together,
     )
     with Refiner.load(bundle, device, threads) as refiner:
         app = build(refiner, limits, token, warm_up)

@@ -38,10 +38,16 @@ class Metrics:
         )
         self._parts = Histogram(
             "grefine_part_seconds",
-            "Parts of the work, as RefineResult.timings names them.",
+            "Parts of the work, as RefineResult.timings names them, and `assess` of an assessment.",
             ("part",),
             registry=self._registry,
             buckets=_SECONDS,
+        )
+        self._together = Histogram(
+            "grefine_assessed_together",
+            "Assessments in one run of the graphs.",
+            registry=self._registry,
+            buckets=(1, 2, 4, 8, 16),
         )
         self._gauge("grefine_queue_waiting", "Accepted requests that wait.", lambda: queue.waiting)
         self._gauge("grefine_queue_running", "Requests that a worker runs.", lambda: queue.running)
@@ -64,6 +70,10 @@ class Metrics:
         """The parts of a call, in milliseconds."""
         for part, milliseconds in timings_ms.items():
             self._parts.labels(part).observe(milliseconds / 1000)
+
+    def together(self, count: int) -> None:
+        """Assessments that one run made."""
+        self._together.observe(count)
 
     def text(self) -> bytes:
         return generate_latest(self._registry)
