@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 
+import httpx
 import numpy as np
 import pytest
 
 from benchmarks import serve
 from grefine_rt import Refiner
+from grefine_rt.service.limits import ServiceLimits
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,8 @@ def test_every_kind_of_request_is_answered_as_the_library_answers(refiner, asked
     assert {request.status for request in some} == {200, 413, 422}
     seen = serve.Seen()
     with (
-        serve.running(refiner, serve.ServiceLimits(together=8)) as address,
-        serve.httpx.Client(base_url=address, timeout=60) as client,
+        serve.running(refiner, ServiceLimits(together=8)) as address,
+        httpx.Client(base_url=address, timeout=60) as client,
     ):
         for request in [*left, *some]:
             serve.ask(client, request, seen)

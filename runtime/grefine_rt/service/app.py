@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -54,10 +55,10 @@ _PAGE = {
 class Service:
     """What the routes share: a loaded refiner, the queue before it, and counters."""
 
-    def __init__(self, refiner: Refiner, limits: ServiceLimits) -> None:
+    def __init__(self, refiner: Refiner, limits: ServiceLimits, replica: str = "") -> None:
         self.refiner, self.limits = refiner, limits
         self.queue = WorkQueue(limits)
-        self.metrics = Metrics(self.queue, answers.device_of(refiner))
+        self.metrics = Metrics(self.queue, answers.device_of(refiner), replica)
         self.assessing: Gathering[Asked, work.Answer] = Gathering(
             self._assess, limits.together or 1, lambda asked: asked.pixels, limits.pixels
         )
@@ -113,11 +114,37 @@ async def _gone(request: Request) -> None:
         pass
 
 
+@dataclass(frozen=True)
+class Replica:
+    """What one process of the service loads, and whom and what it lets in. bundle, device, threads: as in
+    `Refiner.load`. token: as in `build`. warm_up: whether every model is loaded before the first request."""
+
+    bundle: str
+    device: str = "auto"
+    threads: int | None = None
+    limits: ServiceLimits = field(default_factory=ServiceLimits)
+    token: str | None = field(default=None, repr=False)
+    warm_up: bool = True
+
+    def load(self) -> Refiner:
+        """Raises BundleError, DeviceError and OptionError."""
+        return Refiner.load(self.bundle, self.device, self.threads)
+
+    def app(self, refiner: Refiner, name: str = "") -> ASGIApp:
+        """The application around what `load` gave; name: of this replica, where there are several."""
+        return build(refiner, self.limits, self.token, self.warm_up, name)
+
+
 def build(
-    refiner: Refiner, limits: ServiceLimits | None = None, token: str | None = None, warm_up: bool = True
+    refiner: Refiner,
+    limits: ServiceLimits | None = None,
+    token: str | None = None,
+    warm_up: bool = True,
+    replica: str = "",
 ) -> ASGIApp:
-    """The application. token: what clients must send as `Authorization: Bearer`, or None."""
-    service = Service(refiner, limits or ServiceLimits())
+    """The application. token: what clients must send as `Authorization: Bearer`, or None. replica: its name where
+    there are several, a label of all metrics then."""
+    service = Service(refiner, limits or ServiceLimits(), replica)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:

@@ -51,6 +51,11 @@ class ServiceLimits:
         """Bodies that may be on their way at the same time, so that slow clients hold a bounded memory."""
         return 4 * (self.waiting + self.workers)
 
+    @property
+    def connections(self) -> int:
+        """Requests of every kind at the same time."""
+        return 8 * self.uploads
+
 
 class Refused(Exception):
     """A request that gets no result. status: of HTTP. reason: one word, by which refusals are counted."""
