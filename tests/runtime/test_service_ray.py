@@ -39,11 +39,11 @@ def monkeypatch_module():
 
 @pytest.fixture(scope="module")
 def client(process):
-    said = ""
-    while "serves" not in said:
-        said = process.stderr.readline()
-        assert said, "it ended before it served"
-    address = re.search(r"http://127\.0\.0\.1:\d+", said).group(0)
+    said = []
+    while not (said and "serves" in said[-1]):
+        said.append(process.stderr.readline())
+        assert said[-1], said
+    address = re.search(r"http://127\.0\.0\.1:\d+", said[-1]).group(0)
     headers = {"authorization": f"Bearer {TOKEN}"}
     with httpx.Client(base_url=address, headers=headers, timeout=300) as client:
         until(lambda: len(metrics(client)) == REPLICAS, seconds=120)

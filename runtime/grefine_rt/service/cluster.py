@@ -8,7 +8,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import ray
 from ray import serve
@@ -34,8 +34,8 @@ def deployed(
     no replica starts.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # a cluster that is started here tells Ray's makers nothing
-    # Ray kills and starts anew what is not ready within 5 s, on busy machines for ever.
-    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", "60")
+    # Ray kills and starts anew a proxy that is not ready within 5 s, on busy machines for ever.
+    os.environ.setdefault("RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S", str(_PATIENCE))
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     own = address is None
     try:
@@ -47,8 +47,10 @@ def deployed(
         raise OptionError(f"There is no Ray cluster at '{address}': {_first_line(error)}") from None
     try:
         port = port or _free_port(host)
-        serve.start(http_options={"host": host, "port": port}, logging_config=_QUIET)
+        _start(host, port)
         _run(replica, replicas)
+        if own:
+            _wait_for(host, port)
         yield port
     finally:
         _withdraw()
@@ -57,7 +59,27 @@ def deployed(
         ray.shutdown()
 
 
+_PATIENCE = 600
+"""Seconds in which the HTTP server of a cluster that is started here must be there."""
 _QUIET = {"log_level": "ERROR", "enable_access_log": False}
+
+
+def _start(host: str, port: int) -> None:
+    try:
+        serve.start(http_options={"host": host, "port": port}, logging_config=_QUIET)
+    except TimeoutError:  # a busy machine: Ray waits a minute for its HTTP server, which then comes later
+        serve.start()
+
+
+def _wait_for(host: str, port: int) -> None:
+    """Returns once the HTTP server takes connections. Raises GRefineError."""
+    end = time.monotonic() + _PATIENCE
+    while time.monotonic() < end:
+        with suppress(OSError):
+            socket.create_connection((host, port), timeout=5).close()
+            return
+        time.sleep(0.2)
+    raise GRefineError(f"The HTTP server of Ray Serve did not start within {_PATIENCE} s.")
 
 
 def _run(replica: Replica, replicas: int) -> None:
