@@ -44,7 +44,9 @@ def serve(
 
     Example: grefine-rt serve --port 8642
     """
-    from grefine_rt.cli.output import Terminated, say
+    from grefine_rt.cli.output import Terminated, say, status
+
+    status("Starting the service")
     from grefine_rt.errors import HERE, OptionError
     from grefine_rt.service.limits import ServiceLimits, check_exposure
 
