@@ -11,7 +11,7 @@ import typer
 from grefine_rt.assess.options import AssessOptions
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.method import takes
-from grefine_rt.cli.output import console, print_json, progress, say_notes
+from grefine_rt.cli.output import console, print_json, progress, say_notes, status
 from grefine_rt.evaluation.names import Dataset, Split
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def evaluate(
     options: AssessOptions,
 ) -> None:
     """Score a published database of rated pictures and compare with the opinions, beside the papers' figures."""
+    status(f"Reading {root}")
     from grefine_rt.assessor import Assessor
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
