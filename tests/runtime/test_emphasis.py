@@ -2,13 +2,17 @@
 
 import re
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grefine_rt.assess.indicator import check_prompt
 from grefine_rt.assess.prompt import prompt_phrases, prompt_words
+from grefine_rt.assess.scorers.base import Batch
+from grefine_rt.bundle.sections import TokenizerSpec
 from grefine_rt.errors import PromptError
 from grefine_rt.text.emphasis import (
     MAX_WEIGHT,
@@ -89,6 +93,23 @@ def test_weights_beyond_all_bounds_stay_numbers():
 
 def test_plain_text_joins_the_pieces():
     assert plain_text("a (red car:1.2), [old] <lora:a:1> house") == "a red car, old house"
+
+
+@pytest.mark.parametrize("reading", ["plain", "raw"])
+@pytest.mark.parametrize(
+    ("prompt", "read"),
+    [
+        ("a cat (asleep) on [a] sofa", "a cat (asleep) on [a] sofa"),
+        ("a cat (asleep:1.2) on [a] sofa", "a cat asleep on a sofa"),
+    ],
+)
+def test_indicators_and_scorers_read_brackets_unless_weights_are_used(prompt, read, reading):
+    """CLIP's whole prompt, and those of IP-IQA and ImageReward ("raw") as of a metric that reads plain texts."""
+    assert check_prompt(prompt) == read
+    specs = [TokenizerSpec("t.json", "ids", 77, prompts=reading)]
+    bundle = SimpleNamespace(manifest=SimpleNamespace(tokenizers={"text": specs}))
+    batch = Batch([], [check_prompt(prompt)], [prompt], np.zeros((0, 3, 8, 8), np.float32))
+    assert list(batch.texts(bundle, "text")) == [read]
 
 
 @given(SYNTAX)
