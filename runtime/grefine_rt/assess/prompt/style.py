@@ -46,6 +46,7 @@ class Style(Exclusions):
         self.doubtful: list[Chunk] = []  # the latest segments, as far as their nouns may be style
         self.turned = False  # from things to style: few things come later
         self.run = 0  # segments of style since the latest thing
+        self.signed = False  # one of them tells an artist
 
     def sorted(self, items: list[Chunk]) -> list[Chunk]:
         """The items of a segment with their style, carriers and exclusions marked.
@@ -58,6 +59,7 @@ class Style(Exclusions):
             return items
         seen = any(item.nouns for item in items)
         self.run = 0 if seen else self.run + 1
+        self.signed = self.run > 0 and (self.signed or self.artists)
         if not seen:
             for item in self.doubtful if self.turned else ():
                 item.style = True
@@ -75,12 +77,10 @@ class Style(Exclusions):
         if self._is_seen(item):
             return False
         single = self.tags[item.nouns[-1]] != "NNS" and words.singular(head) == head
-        return (
-            item.kind == "NP"
-            and single
-            and self.is_bare(item)
-            and not names.is_common(head, whole=self.run > 2)
-        )
+        if not (item.kind == "NP" and single and self.is_bare(item)):
+            return False
+        late = self.signed and self.run > 1 and len(item.words) == 1  # "by wlop, artstation, alien"
+        return late or not names.is_common(head, whole=self.run > 2)
 
     def _is_seen(self, item: Chunk) -> bool:
         """Whether a colour or a material makes a noun a thing: "red gown", "marble countertop"."""
@@ -141,6 +141,8 @@ class Style(Exclusions):
 
     def _tells_tools(self, members: Sequence[int], texts: Sequence[str]) -> bool:
         """Whether a segment tells what the picture was made with: "shot on iPhone 14 Pro", "rendered in octane"."""
+        if tuple(texts[-3:]) in style_words.AWARDS:
+            return True  # "wildlife photographer of the year"
         made = len(texts) > 2 and texts[0] in style_words.TAKEN and texts[1] in style_words.TAKEN_WITH
         return made and not any(self.tags[word] in ("DT", "PRP$") for word in members)
 
