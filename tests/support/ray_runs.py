@@ -12,7 +12,7 @@ from tests.support import fake_bundle
 
 @dataclass(frozen=True)
 class Slow:
-    """Loads the fake bundle; every picture takes at least `seconds`, and is a line in the process's own file in `log`."""
+    """Loads the fake bundle; every picture takes `seconds` more, and is a line in the process's own file in `log`."""
 
     log: str
     seconds: float = 0.0

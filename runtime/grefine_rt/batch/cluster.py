@@ -121,7 +121,8 @@ def _check_reachable(address: str) -> None:
 def pool_for(ray: Any, device: str, actors: int | None, threads: int, exact: bool = True) -> tuple[Pool, str]:
     """The pool, and the device of its actors, for a cluster as it is now.
 
-    actors: None for as many as fit. exact: whether fewer will not do. Raises OptionError for more than fit, DeviceError for a GPU where there is none.
+    actors: None for as many as fit. exact: whether fewer will not do. Raises OptionError where they do not fit,
+    DeviceError for a GPU where there is none.
     """
     kind = parse(device).kind
     gpus = 0 if kind == "cpu" else room_for(ray, Pool(1, 1, 1))
