@@ -50,12 +50,14 @@ def deployed(
     try:
         port = port or _free_port(host)
         _start(host, port)
-        _run(replica, replicas)
-        if own:
-            _wait_for(host, port)
-        yield port
+        try:
+            _run(replica, replicas)
+            if own:
+                _wait_for(host, port)
+            yield port
+        finally:
+            _withdraw()
     finally:
-        _withdraw()
         if own:
             serve.shutdown()
         ray.shutdown()
