@@ -88,6 +88,9 @@ def serve(
 
     Example: grefine-rt serve --port 8642
     """
+    from grefine_rt.cli.output import status
+
+    status("Starting the service")
     from grefine_rt.service.limits import ServiceLimits, check_exposure
 
     if engine is Engine.local and (address or replicas):
