@@ -6,8 +6,9 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class Row:
     prompt: None where the picture's side file or the picture itself may have one.
     image_id: as given, or None.
     seed: None for the run's own. options: what the row sets differently, see `settings.with_values`.
-    error: one sentence where the row cannot be used.
+    error: one sentence where the row cannot be used. repeat: above 1 for a row that is there already, see `numbered`.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Row:
     seed: int | None = None
     options: Mapping[str, Any] | None = None
     error: str = ""
+    repeat: int = 1
 
     def read(self) -> bytes:
         """The bytes of the picture's file. Raises ImageError."""
@@ -74,6 +76,21 @@ def id_of(row: Row, data: bytes) -> str:
         said.update(repr(part).encode("utf-8", "surrogatepass") + b"\0")
     said.update(data)
     return said.hexdigest()[:24]
+
+
+def numbered(rows: Iterable[Row]) -> Iterator[Row]:
+    """The same rows; one whose id an earlier row has is told by its `repeat`, without reading a picture.
+
+    Rows without an id have equal ids where all that they say is equal: equal paths hold equal bytes.
+    """
+    seen: set[str] = set()
+    for row in rows:
+        said = key = id_of(row, row.data or b"")
+        if key in seen:
+            number, said = next((n, name) for n in count(2) if (name := f"{key}~{n}") not in seen)
+            row = replace(row, repeat=number)
+        seen.add(said)
+        yield row
 
 
 def file_stem(image_id: str) -> str:

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, count, islice, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 from grefine_rt.assessor import Assessor
 from grefine_rt.batch.records import Record, Records
-from grefine_rt.batch.rows import Row
+from grefine_rt.batch.rows import Row, numbered
 from grefine_rt.batch.settings import BatchOptions
 from grefine_rt.batch.work import Done, Ready, finish, prepare, read_row, work_all
 from grefine_rt.cancel import CancelToken
@@ -64,10 +64,9 @@ def run_rows(
     BundleError, Cancelled, and what `write` raises; DeviceError after five rows in a row that failed by it.
     """
     cancel = cancel or CancelToken()
-    reader = _Reader(batch, skip)
 
     def begin(group: Sequence[Row]) -> tuple[list[Ready | str], Future[list[Done]]]:
-        read = [reader.read(row) for row in group]
+        read = [_read(row, batch, skip) for row in group]
         ready = [item for item in read if isinstance(item, Ready)]
         return read, working.submit(work_all, assessor, ready, batch, cancel)
 
@@ -80,7 +79,7 @@ def run_rows(
         waiting: deque[Future[list[Record | str]]] = deque()
         lost = 0
         try:
-            for group in chain(_groups(rows, batch.together), repeat(None)):
+            for group in chain(_groups(numbered(rows), batch.together), repeat(None)):
                 if group is not None:
                     waiting.append(writing.submit(store, reading.submit(begin, group)))
                 elif not waiting:
@@ -94,25 +93,12 @@ def run_rows(
             raise
 
 
-class _Reader:
-    """Reads rows one after the other, and knows which ids it has seen."""
-
-    def __init__(self, batch: BatchOptions, skip: Callable[[str], bool]) -> None:
-        self._batch, self._skip = batch, skip
-        self._seen: set[str] = set()
-
-    def read(self, row: Row) -> Ready | str:
-        """The row, ready to be worked on, or its id where that is done already."""
-        if row.image_id is not None and row.image_id not in self._seen and self._skip(row.image_id):
-            self._seen.add(row.image_id)
-            return row.image_id  # its picture is not even read
-        image_id, data = read_row(row)
-        if image_id in self._seen:
-            given = f'The id "{image_id}" stands twice in the input.'
-            data = OptionError(given if row.image_id else "This row repeats another one.")
-            image_id = next(name for n in count(2) if (name := f"{image_id}~{n}") not in self._seen)
-        self._seen.add(image_id)
-        return image_id if self._skip(image_id) else prepare(row, data, image_id, self._batch)
+def _read(row: Row, batch: BatchOptions, skip: Callable[[str], bool]) -> Ready | str:
+    """The row, ready to be worked on, or its id where that is done already."""
+    if row.image_id is not None and row.repeat == 1 and skip(row.image_id):
+        return row.image_id  # its picture is not even read
+    read = read_row(row)
+    return read.image_id if skip(read.image_id) else prepare(read, batch)
 
 
 def _store(done: Done, batch: BatchOptions, write: Callable[[str, bytes], None]) -> Record:

@@ -12,6 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from grefine_rt.errors import HERE
+
 PROVIDER = "capi/libonnxruntime_providers_cuda.so"
 _SECTION = b".nv_fatbin"
 _MAGIC = 0xBA55ED50
@@ -43,7 +45,7 @@ def missing_for(gpu: str, package: Path) -> str | None:
     known = ", ".join(f"sm{capability}" for capability in sorted({capability for _, capability in found}))
     return (
         f"the installed ONNX Runtime has no kernels for the GPU here, which is {gpu}, only for {known}: run 'pip "
-        f"install --upgrade onnxruntime-gpu', or use the device 'tensorrt' or 'cpu'"
+        f"install --upgrade .[gpu]' {HERE}, or use the device 'tensorrt' or 'cpu'"
     )
 
 
