@@ -30,7 +30,13 @@ from grefine_rt.engine.onnxruntime import kernels
 NAME = "luggage.tar.xz"
 MOST = 64 << 20
 """Bytes that travel to the machine in a call: the tracked files and what is carried beside them."""
-PACKAGES = ("onnxruntime-gpu==1.31.1", "diffusers==0.42.1", "cuda-core==1.2.2", "cuda-bindings==13.5.0")
+PACKAGES = (
+    "onnxruntime-gpu==1.31.1",
+    "diffusers==0.42.1",
+    "cuda-core==1.2.2",
+    "cuda-bindings==13.5.0",
+    "cuda-pathfinder==1.9.1",
+)
 """As in `constraints.txt` and `tests.support.stub_cuda`; the machine has the rest."""
 PLATFORMS = ("2_28", "2_27", "2_24", "2_17")
 

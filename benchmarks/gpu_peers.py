@@ -59,7 +59,8 @@ def loaded(graph: Path, width: float) -> nn.Module:
     found = joined(parameters(graph))
     with torch.device("meta"):
         unet: nn.Module = models(width).unet()
-    state = {name: torch.from_numpy(np.array(array)) for name, array in found.items()}
+    # Contiguous as diffusers has them: a transposed matrix would be multiplied by another kernel.
+    state = {name: torch.from_numpy(np.array(array, order="C")) for name, array in found.items()}
     if missing := unet.state_dict().keys() ^ state.keys():
         raise ValueError(f"'{min(missing)}' is not both in the graph and in the module")
     unet.load_state_dict(state, assign=True)

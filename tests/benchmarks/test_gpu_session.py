@@ -105,6 +105,25 @@ def test_every_part_is_a_command_that_is_understood(monkeypatch):
     assert {options.side for options in ran[len(parts) :]} == {128}
 
 
+def test_a_session_gives_its_parts_the_luggage_first(tmp_path, monkeypatch):
+    luggage, out = tmp_path / "luggage", tmp_path / "out"
+    (luggage / "site").mkdir(parents=True)
+    (luggage / "luggage.json").write_text('{"capability": 90}')
+    (luggage / "site/onnx.py").write_text("here = True\n")
+    code = "import json, os, sys, onnx, grefine_rt; names = 'CUDA_MODULE_LOADING', 'GREFINE_SESSION_LUGGAGE';"
+    code += "found = [onnx.here, *map(os.environ.get, names)]; json.dump(found, open(sys.argv[1], 'w'))"
+    parts = [Part("one", python(code), 10), Part("two", python("raise SystemExit(1)"), 10)]
+    monkeypatch.setattr(gpu_session, "parts", lambda graphs, rehearse: parts)
+    arguments = ["--luggage", str(luggage), "--out", str(out), "--patience", "10"]
+    assert gpu_session.main(arguments) == 1
+    found = json.loads((out / "session.json").read_text())
+    assert (found["capability"], found["rehearsal"]) == (90, False)
+    assert found["parts"]["one"]["found"] == [True, "LAZY", str(luggage)]
+    assert found["parts"]["two"]["state"] == "failed"
+    assert gpu_session.main([*arguments, "--only", "on"]) == 0
+    assert [*json.loads((out / "session.json").read_text())["parts"]] == ["one"]
+
+
 def test_luggage_that_is_not_there_is_one_sentence(tmp_path, capsys):
     assert gpu_session.main(["--luggage", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
