@@ -68,7 +68,7 @@ def evaluate(
     from grefine_rt.assessor import Assessor
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
-    from grefine_rt.evaluation.published import published, remarks
+    from grefine_rt.evaluation.published import published
     from grefine_rt.files import check_writable
 
     if csv is not None:
