@@ -263,16 +263,6 @@ def test_a_bad_mask_file_is_one_sentence(run, fake, picture, tmp_path):
 # Files that are kept
 
 
-def test_reports_are_written_anew_and_other_files_are_kept(run, fake, picture, tmp_path):
-    report = tmp_path / "report.html"
-    for _ in range(2):
-        assert run("assess", picture, "--report", report).exit_code == 0
-    report.write_text("<!doctype html><p>my own page")
-    done = run("assess", picture, "--report", report)
-    assert (done.exit_code, "exists already" in done.stderr) == (1, True)
-    assert report.read_text().endswith("my own page")
-
-
 @UNIX
 def test_the_mode_of_a_file_that_is_replaced_is_kept(run, fake, picture, tmp_path):
     out = tmp_path / "out.png"
@@ -354,24 +344,7 @@ def test_files_of_others_are_never_cleaned(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-# Several pictures, and streams
-
-
-def test_several_pictures_in_one_process(run, fake, picture, tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"no picture")
-    second = tmp_path / "second.png"
-    second.write_bytes(picture.read_bytes())
-    done = run("refine", picture, tmp_path / "bad.png", second, "-o", tmp_path / "out", "--json")
-    assert done.exit_code == 1
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["input"] for line in lines] == [str(picture), str(second)]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["scene.png", "second.png"]
-    assert "bad.png" in done.stderr
-    assert "1 of 3 pictures failed" in done.stderr
-    assert len(fake.loaded) == 1
-    assert run("refine", picture, second).exit_code == 0
-    assert (tmp_path / "second.refined.png").is_file()
-    assert run("refine", picture, second, "--report", tmp_path / "r.html").exit_code == 2
+# Streams
 
 
 def test_standard_input_and_output(picture, tmp_path):

@@ -15,6 +15,7 @@ from grefine_rt.cli.output import (
     print_json,
     progress,
     say_notes,
+    status,
 )
 from grefine_rt.engine.devices import Flavour
 
@@ -76,6 +77,7 @@ def build(
 
     Needs no GPU, only the extra [tensorrt].
     """
+    status(f"Reading {bundle}")
     from grefine_rt.bundle.store import find, read_manifest
     from grefine_rt.cancel import CancelToken
     from grefine_rt.engine.tensorrt.build import EngineBuilder

@@ -11,7 +11,7 @@ import typer
 from grefine_rt.assess.options import AssessOptions
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.method import takes
-from grefine_rt.cli.output import console, print_json, progress, say_notes
+from grefine_rt.cli.output import console, print_json, progress, say_notes, status
 from grefine_rt.evaluation.names import Dataset, Split
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def evaluate(
     options: AssessOptions,
 ) -> None:
     """Score a published database of rated pictures and compare with the opinions, beside the papers' figures."""
+    status(f"Reading {root}")
     from grefine_rt.assessor import Assessor
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
@@ -111,6 +112,8 @@ def _json(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from grefine_rt.evaluation.published import remarks
+
     return {
         "dataset": dataset,
         "split": split,
@@ -120,18 +123,19 @@ def _json(
         "failed": [{"picture": row.picture, "error": row.error} for row in failed],
         "agreement": [asdict(row) for row in found],
         "published": [asdict(row) for row in papers],
+        "remarks": remarks(papers),
     }
 
 
 def _show(found: Sequence[Agreement], papers: Sequence[Published]) -> None:
-    from grefine_rt.evaluation.published import REMARK
+    from grefine_rt.evaluation.published import remarks
 
     out = console()
     for opinion in dict.fromkeys(row.opinion for row in found):
         out.print(_side_by_side(opinion, found, papers))
     out.print("fitted: PLCC after the four-parameter logistic")
-    if any(row.table.startswith("IP-IQA") for row in papers):
-        out.print(REMARK)
+    for remark in remarks(papers):
+        out.print(remark)
 
 
 def _failures(failed: Sequence[Scored]) -> tuple[str, ...]:
