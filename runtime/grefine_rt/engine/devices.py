@@ -55,7 +55,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def parse(name: str) -> Device:
+def parse_device(name: str) -> Device:
     """The device that a name stands for: "auto", "cpu", "cuda", "tensorrt" or "rtx", the last three perhaps with ":N".
 
     Raises DeviceError for another name.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse
+from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse_device
 from grefine_rt.engine.onnxruntime import kernels, plugin
 from grefine_rt.engine.onnxruntime.session import (
     NO_CUDA,
@@ -69,7 +69,7 @@ class Selection:
         self._folder, self._manifest, self._threads = folder, manifest, threads
         self._cuda_graphs = cuda_graphs
         self._name = name or str(folder)
-        self._wanted = parse(device)
+        self._wanted = parse_device(device)
         self._loaded: set[Path] = set()
         self._shared: Any = None
         self._guard = threading.Lock()
@@ -280,4 +280,4 @@ class Selection:
 
 def _first(backend: Backend) -> Device:
     """The first device of a backend."""
-    return parse(next(kind for kind, other in BACKENDS.items() if other == backend))
+    return parse_device(next(kind for kind, other in BACKENDS.items() if other == backend))

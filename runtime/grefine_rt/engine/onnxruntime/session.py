@@ -17,7 +17,7 @@ import numpy.typing as npt
 from grefine_rt.arrays import Array
 from grefine_rt.engine import nvidia
 from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run, declared
-from grefine_rt.engine.devices import Device, parse
+from grefine_rt.engine.devices import Device, parse_device
 from grefine_rt.engine.onnxruntime import plugin
 from grefine_rt.engine.onnxruntime.gate import Gate
 from grefine_rt.errors import HERE, BundleError, DeviceError, OptionError
@@ -167,7 +167,7 @@ class OnnxEngine:
     ) -> None:
         if threads is not None and threads < 1:
             raise OptionError(f"The number of threads must be at least 1, but got {threads}.")
-        wanted = parse(device)
+        wanted = parse_device(device)
         if wanted.kind not in ("cpu", "cuda", "rtx"):
             raise DeviceError(f"'{wanted}' is no device of ONNX Runtime: use 'cpu', 'cuda' or 'rtx'.")
         self.name = path.stem
