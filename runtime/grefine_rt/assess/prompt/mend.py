@@ -135,8 +135,10 @@ def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
 
 def _function_word(before: Leaf, leaf: Leaf, after: Leaf, noun_follows: bool) -> str | None:
     text = leaf.text
-    if text == "can" and before.tag in ("DT", "JJ"):
-        return "NN"
+    if text == "can" and (
+        before.tag in ("DT", "JJ") or (before.is_noun and after.tag in (BREAK, "IN", "CC"))
+    ):
+        return "NN"  # "a spray can"
     if text == "dozen" and noun_follows:
         return "CD"
     if text in lexicon.PARTICLES and after.tag in DETERMINERS:
@@ -289,6 +291,9 @@ def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
             return noun_tag(leaf)  # "..., presents, ..."
     if before.tag in ("DT", "PRP$") and ends and words.is_thing(text) and text not in _NO_NOUNS:
         return noun_tag(leaf)
+    plain = words.is_noun(text) and not words.is_adjective(text) and text not in _NO_NOUNS
+    if leaf.tag == "JJ" and before.is_noun and after.tag == BREAK and plain and not text.endswith("ed"):
+        return noun_tag(leaf)  # "a viking funeral"
     if before.tag == after.tag == BREAK and leaf.tag in ("UH", "FW") and words.is_noun(text):
         return noun_tag(leaf)  # "..., yarn, ..."
     if ends and leaf.tag in ("VB", "VBP", "VBZ", "VBD", "RB", "JJ", "JJS", "FW", "UH"):

@@ -76,6 +76,10 @@ class Style(Exclusions):
         single = self.tags[item.nouns[-1]] != "NNS" and words.singular(head) == head
         if not (item.kind == "NP" and single and self.is_bare(item)):
             return False
+        if tuple(self.lower[word] for word in item.words[-2:]) in lexicon.COMPOUNDS.get(
+            self.lower[item.words[0]], ()
+        ):
+            return False  # "milky way"
         late = self.signed and self.run > 1 and len(item.words) == 1  # "by wlop, artstation, alien"
         return late or not names.is_common(head, whole=self.run > 2)
 

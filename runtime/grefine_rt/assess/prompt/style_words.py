@@ -103,7 +103,8 @@ LIST_STYLE_PAIRS = phrase_table(
     "character concept,liminal space,acid trip,mushroom trip,fairy tale,volumetric fog,volumetric cloud,"
     "crepuscular ray,playing card,magical girl,school poster,lolita fashion,art informel,game character,"
     "christmas card,birthday card,holiday card,valentine card,tarot card,coloring book,"
-    "colouring book,pop-up book,gold leaf,silver leaf,light leak,epic scale,grand scale,massive scale,"
+    "colouring book,pop-up book,glam rock,punk rock,hard rock,indie rock,classic rock,gold leaf,silver leaf,"
+    "light leak,epic scale,grand scale,massive scale,"
     "large scale,huge scale,"
     "haute couture,street style,street wear,pattern design,tile pattern,seamless pattern,seamless tile"
 )
@@ -119,7 +120,8 @@ STYLE_ADJECTIVES = word_set(
 STYLE_PHRASES = phrase_table(
     "substance painter,substance designer,marvelous designer,after effects,clip studio paint,paint tool sai,"
     "corel painter,affinity designer,speed tree,world machine,3 ds max,3ds max,adobe illustrator,"
-    "world war,cold war,civil war,wizards of the coast,monster manual,sports illustrated,gold foil,"
+    "naughty dog,riot games,square enix,cd projekt,supergiant games,industrial light and magic,"
+    "rockstar games,world war,cold war,civil war,wizards of the coast,monster manual,sports illustrated,gold foil,"
     "silver foil,foil stamp,genshin impact,apex legends,half life,star trek,the matrix,call of duty,"
     "grand theft auto,baldur's gate,"
     "monster hunter,assassin's creed,god of war,stardew valley,animal crossing,pacific rim,stranger things,"
@@ -172,12 +174,14 @@ FRANCHISES = word_set(
     "overwatch hearthstone fallout borderlands minecraft starcraft skyrim fortnite bloodborne roblox bioshock "
     "dishonored sekiro valorant persona pokemon digimon naruto berserk akira evangelion tron warcraft diablo "
     "destiny witcher undertale terraria subnautica outlast zelda metroid castlevania warframe runescape oblivion "
-    "morrowind neuromancer westworld futurama simpsons gotham"
+    "morrowind uncharted fantasia ubisoft capcom konami bioware fromsoftware bethesda neuromancer westworld "
+    "futurama simpsons gotham"
 )
 MEDIA = word_set(
     "oil acrylic ink charcoal pencil crayon watercolor watercolour pastel pen chalk gouache tempera "
     "graphite oils"
 )
+PAINTS = MEDIA | word_set("digital matte thick loose speed impasto wet")
 GROUNDS = word_set("canvas paper board panel wood linen parchment silk cardboard vellum")
 # First halves of words that some write with blanks round the hyphen: "hyper - realistic".
 PREFIXES = word_set(

@@ -51,7 +51,11 @@ def _tag(found: Sequence[Leaf], start: int, at: int, after: Leaf) -> None:
     elif leaf.text == base:
         if _is_done_by_many(found, start, at, after):
             leaf.tag = "VBP"
-    elif leaf.tag == "NNS" and before.tag != "NNS" and _is_done_by_one(found, start, at, after):
+    elif leaf.tag == before.tag == "NNS":
+        grouped = any(other.key in lexicon.GROUPS for other in found[start:at])
+        if grouped and words.is_mostly_verb(leaf.text) and after.tag in _GOES_ON:
+            leaf.tag = "VBZ"  # "a pair of boots dries by the fire"
+    elif leaf.tag == "NNS" and _is_done_by_one(found, start, at, after):
         leaf.tag = "VBZ"
 
 
@@ -96,7 +100,7 @@ def _is_done_by_many(found: Sequence[Leaf], start: int, at: int, after: Leaf) ->
     alike = before.text in _ALIKE and earlier[0].text not in _ONE
     if before.tag == "NNS" or counted or alike:  # "seven sheep graze"
         told = after.tag != BREAK or before.key in lexicon.ANIMATES
-        if likely and told and (after.is_noun or after.tag in ("JJ", BREAK)):
+        if likely and told and (after.is_noun or after.tag in ("JJ", "CD", BREAK)):
             return True  # "two players shake hands"
         return (
             likely or before.key in lexicon.ANIMATES
