@@ -34,7 +34,8 @@ _STROKES = str.maketrans(
 TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
 # Things that are asked for after the style has begun, beside those of `lexicon`.
 _LATE = word_set(
-    "syringe trident shrine monastery mosque synagogue cathedral chapel pyramid sphinx obelisk monument memorial arena "
+    "syringe trident shrine monastery mosque synagogue cathedral chapel pyramid sphinx obelisk monument "
+    "memorial arena "
     "amphitheater theater theatre cinema hotel motel inn tavern pub diner bakery pharmacy store mall plaza "
     "boulevard avenue lane bazaar playground carousel greenhouse terrace porch deck veranda aqueduct dam canal "
     "lagoon bay cove oasis moor bog geyser skull corpse carcass egg nest web cocoon hive cage trap net hook "
@@ -65,7 +66,8 @@ _LATE = word_set(
     "reef dune glacier iceberg crater ridge peak summit plain prairie savanna tundra grove wood thicket "
     "undergrowth foliage canopy trunk stump log twig thorn pollen spore firefly ember ash dust debris rubble "
     "toy doll puppet balloon confetti gift cake letter envelope scroll parchment newspaper notebook quill pen "
-    "glass savannah cemetery graveyard studio paint globe telescope microscope compass hourglass potion flask cauldron crystal orb throne altar coffin tomb "
+    "glass savannah cemetery graveyard studio paint globe telescope microscope compass hourglass potion "
+    "flask cauldron crystal orb throne altar coffin tomb "
     "grave tombstone cross chandelier lamp torch bonfire fireplace furnace stove oven refrigerator sink "
     "bathtub shower toilet towel rug cushion stool armchair bookcase bookshelf drawer cabinet closet dresser "
     "television tv monitor keyboard radio robot droid poster sign billboard vending crowd passerby"
