@@ -191,6 +191,8 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
         return "JJ"
     if text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT and before.tag != BREAK:
         return "JJ"  # "the top left corner"
+    if text in ("giant", "human", "adult", "alien") and before.tag == "JJ" and ends:
+        return "NN"  # "a sleeping giant"
     if text in lexicon.NOUN_TOO and before.tag in ("DT", "PRP$", POSSESSOR) and ends:
         return "NN"
     if after.text in lexicon.PROPERTY_ENDINGS and text.isalpha() and leaf.is_noun:
@@ -215,6 +217,8 @@ def _past_participle(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
         return "VBN"  # "a cat hidden by leaves"
     if text in lexicon.CUTS and before.is_noun and after.tag == "IN" and after.text != "of":
         return "VBN"  # "a pear cut into pieces"
+    if text in lexicon.CUTS and leaf.tag in ("VBN", "VBD") and before.is_noun and after.tag in ("CC", BREAK):
+        return "NN"  # "a chess set and a bottle"
     noun = text in lexicon.ING_NOUNS and after.tag not in DETERMINERS
     if text.endswith("ing") and before.text in BE and not noun:
         return "VBG"  # "is painting a wall"

@@ -62,7 +62,7 @@ class Style(Exclusions):
                 item.style = True
                 self._plain_words([item])
             self.doubtful = []
-        elif len(items) == 1 and self._is_doubtful(items[0]):
+        elif len(items) == 1 and self._is_doubtful(items[0]) and not self._is_described(items[0]):
             self.doubtful.append(items[0])
         else:
             self.doubtful = []
@@ -82,6 +82,10 @@ class Style(Exclusions):
             return False  # "milky way"
         late = self.signed and self.run > 1 and len(item.words) == 1  # "by wlop, artstation, alien"
         return late or not names.is_common(head, whole=self.run > 2)
+
+    def _is_described(self, item: Chunk) -> bool:
+        """Whether an adjective that is no style's makes a noun a thing: "empty stage"."""
+        return any(self.tags[word] == "JJ" and word not in self.words for word in item.words)
 
     def _is_seen(self, item: Chunk) -> bool:
         """Whether a colour or a material makes a noun a thing: "red gown", "marble countertop"."""

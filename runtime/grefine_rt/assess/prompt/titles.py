@@ -9,7 +9,8 @@ from __future__ import annotations
 from grefine_rt.assess.prompt.words import phrase_table
 
 TITLES = phrase_table(
-    "naughty dog,blizzard entertainment,riot games,square enix,rockstar games,supergiant games,framestore,"
+    "le mans,grand prix,formula one,naughty dog,blizzard entertainment,riot games,square enix,"
+    "rockstar games,supergiant games,framestore,"
     "blur studio,"
     "digital domain,industrial light and magic,good smile company,sideshow collectibles,hot toys,"
     "kickstarter,valve,"
