@@ -72,7 +72,9 @@ def _name_makers(found: Sequence[Leaf]) -> None:
         if not (leaf.text == "by" or manner) or found[at + 1].text not in GIVEN_NAMES:
             continue
         end = at + 1
-        while end < len(found) and found[end].index >= 0 and found[end].text not in lexicon.CLOSED:
+        while (
+            end < min(len(found), at + 6) and found[end].index >= 0 and found[end].text not in lexicon.CLOSED
+        ):
             end += 1
         if end - at <= 4 and (end == len(found) or found[end].tag in (BREAK, "CC")):
             for name in found[at + 1 : end]:
@@ -252,6 +254,7 @@ def _participle(before: Leaf, leaf: Leaf, after: Leaf, starts: bool, noun_follow
     if text.endswith("ing") and before.tag.startswith(("NN", "CD")) and after.tag in ("DT", "PRP$"):
         return "VBG"  # "a girl painting a wall"
     ing = text.endswith("ing") and text not in lexicon.ING_NOUNS and len(text) > 4
+    ing = ing and not (leaf.key in style_words.CARRIERS and after.tag == BREAK)  # "wood engraving"
     made = text in ("painting", "drawing") and before.key not in lexicon.ANIMATES  # "oil painting in ..."
     if (
         text in lexicon.ING_DEEDS

@@ -121,7 +121,11 @@ class Style(Exclusions):
         if not self.things_before:
             return False
         tags = [self.tags[word] for word in members]
-        styled = len(items) > 1 and credits.ends_in_style(texts, tags)
+        told = [
+            word in self.words or text in style_words.GENRES
+            for word, text in zip(members, texts, strict=True)
+        ]
+        styled = len(items) > 1 and (all(told) or credits.ends_in_style(texts, tags))  # "pulp sci - fi"
         return styled or credits.are_credits(texts, tags, capitals, self.artists)
 
     def _cut_likenesses(self, items: Sequence[Chunk]) -> None:
