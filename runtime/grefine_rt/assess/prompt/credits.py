@@ -48,7 +48,7 @@ def ends_in_style(texts: Sequence[str], tags: Sequence[str]) -> bool:
 
 def _tells_tools(texts: Sequence[str], tags: Sequence[str]) -> bool:
     """Whether a segment tells what the picture was made with: "shot on iPhone 14 Pro", "rendered in octane"."""
-    if tuple(texts[-3:]) in style_words.AWARDS:
+    if tuple(texts[-3:]) in style_words.AWARDS["of"]:
         return True  # "wildlife photographer of the year"
     made = len(texts) > 2 and texts[0] in style_words.TAKEN and texts[1] in style_words.TAKEN_WITH
     return made and "DT" not in tags and "PRP$" not in tags

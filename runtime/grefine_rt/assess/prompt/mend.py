@@ -193,8 +193,9 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
         return "JJ"
     if text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT and before.tag != BREAK:
         return "JJ"  # "the top left corner"
-    if text in ("giant", "human", "adult", "alien") and before.tag == "JJ" and ends:
-        return "NN"  # "a sleeping giant"
+    described = before.tag == "JJ" or before.is_noun
+    if text in ("giant", "human", "adult", "alien") and described and ends:
+        return "NN"  # "a sleeping giant", "a stone giant"
     if text in lexicon.NOUN_TOO and before.tag in ("DT", "PRP$", POSSESSOR) and ends:
         return "NN"
     if after.text in lexicon.PROPERTY_ENDINGS and text.isalpha() and leaf.is_noun:

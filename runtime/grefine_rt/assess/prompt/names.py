@@ -72,6 +72,7 @@ _LATE = word_set(
     "bathtub shower toilet towel rug cushion stool armchair bookcase bookshelf drawer cabinet closet dresser "
     "television tv monitor keyboard radio robot droid poster sign billboard vending crowd passerby"
 )
+_HUES = word_set("reds blues greens yellows pinks purples browns blacks whites grays greys teals")
 _SMALL = word_set("the of a an and in on at to for with from is no")  # small in titles
 _ROMAN = word_set("ii iii iv vi vii viii ix xi xii xiii xiv xv xvi")
 _PARTICLES = word_set("van von de da di del della der den du la le el al bin the")
@@ -150,6 +151,8 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
     one = words.singular(head)
     if tuple(nouns[-2:]) in lexicon.COMPOUNDS.get(nouns[0], ()):
         return False  # "milky way"
+    if head in _HUES:
+        return True  # "muted greens"
     if head in style_words.FRANCHISES:
         return True
     genres = style_words.GENRES | style_words.PUBLICATIONS

@@ -20,6 +20,7 @@ _SEEN = (
         "neon wooden wood marble glass stone leather silk velvet lace crystal iron brass ceramic wool"
     )
 )
+_MEASURES = style_words.UNITS | {"d"}
 _FUNCTION_TAGS = {"IN", "TO", "PRP"}
 
 
@@ -277,9 +278,9 @@ class Style(Exclusions):
         if (
             len(item.words) > 1
             and self.tags[item.words[0]] == "CD"
-            and self.lower[item.words[1]] in ("d", "k")
+            and self.lower[item.words[1]] in _MEASURES
         ):
-            return True  # "2 d game character"
+            return True  # "2 d game character", "100 mm macro"
         if (
             self.things_before
             and bare
@@ -295,8 +296,10 @@ class Style(Exclusions):
             return (bare and not part) or (styled and not owned)
         if head in lexicon.LAYOUT and head not in lexicon.DEPTHS:
             return not owned and all(self._is_place_word(word) for word in item.words if word != last)
-        if last in self.words:
-            return True
+        if last in self.words or (
+            bare and one in ("light", "shadow") and self.phrases.intersection(item.words)
+        ):
+            return True  # "high key shadows"
         if names.is_model(head) and not (before and words.is_thing(before[0]) and not bare):
             return True
         likened = len(item.words) > 1 and self.lower[item.words[-2]] == "style" and words.is_thing(head)
@@ -323,6 +326,8 @@ class Style(Exclusions):
             or self.lower[item.prepositions[-1]] not in lexicon.PLACE_LINKS
         ):
             return False
+        if self.tags[item.words[0]] == "PRP$" and self.lower[item.words[-1]] == "back":
+            return False  # "a turtle with a city on its back"
         texts = [self.lower[word] for word in item.words if self.tags[word] not in (*DETERMINERS, "CD")]
         own = [text for text in texts if text not in lexicon.PLACE_MODIFIERS]
         head = words.singular(self.lower[item.nouns[-1]])

@@ -29,8 +29,8 @@ TAKEN = word_set(
     "illustrated modeled modelled sculpted scanned animated recorded edited processed graded"
 )
 TAKEN_WITH = word_set("on with in using for at via through")
-AWARDS = frozenset(("of", "the", span) for span in ("year", "month", "week", "day"))
-UNITS = word_set("sec second mm cm fps dpi ppi px pixel megapixel mp hz stop bit k iso min ev kelvin watt")
+AWARDS = phrase_table("of the year,of the month,of the week,of the day")
+UNITS = word_set("sec mm cm fps dpi ppi px pixel megapixel mp hz bit k iso ev kelvin watt")
 SHOWN = word_set("is are viewed seen shown taken shot made created drawn painted rendered")
 CARRIER_VERBS = word_set("showing depicting featuring containing")
 # Quality, camera and layout words: never centres, and left out of the phrases' texts.

@@ -11,6 +11,7 @@ from grefine_rt.assess.prompt.words import word_set
 
 _ONE = word_set("a an one another each every this that")
 _ALIKE = word_set("fish sheep deer moose bison salmon trout squid people")  # as plurals
+_DOERS = lexicon.ANIMATES | word_set("crowd team band class army choir orchestra")
 _FLOWS = word_set("sunlight moonlight steam smoke ivy moss fog mist lava lightning daylight")
 _THROUGH = word_set("through across over into onto down along past between around")
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
@@ -24,7 +25,9 @@ class _Seen:
 
     first: Leaf = field(default_factory=lambda: EDGE)
     subject: Leaf = field(default_factory=lambda: EDGE)  # the first noun
-    before: Leaf = field(default_factory=lambda: EDGE)  # the nouns and adjectives right before: "a" of "a big red"
+    before: Leaf = field(
+        default_factory=lambda: EDGE
+    )  # the nouns and adjectives right before: "a" of "a big red"
     finite: bool = False
     third: bool = False  # a verb in -s
     joined: bool = False  # "and"
@@ -91,6 +94,8 @@ def _form(leaf: Leaf, base: str) -> str:
 def _is_done_by_one(found: Sequence[Leaf], at: int, after: Leaf, seen: _Seen) -> bool:
     """Whether a form in -s is a singular noun's verb, and no plural."""
     likely = words.is_mostly_verb(found[at].text)
+    if after.is_noun and seen.before.tag == "DT" and after.tag == "NNS" and found[at - 1].key in _DOERS:
+        return True  # "the crowd waves flags"
     if after.is_noun:
         return likely  # "the dog chases cats"
     if seen.before.text in _ONE:
