@@ -9,7 +9,8 @@ from __future__ import annotations
 from grefine_rt.assess.prompt.words import phrase_table
 
 TITLES = phrase_table(
-    "forgotten realms,red bull,red bull illume,coca cola,burning man,comic con,fashion week,new wave,indiana jones,james bond,"
+    "forgotten realms,red bull,red bull illume,coca cola,burning man,comic con,fashion week,new wave,"
+    "indiana jones,james bond,"
     "le mans,grand prix,formula one,naughty dog,blizzard entertainment,riot games,square enix,"
     "rockstar games,supergiant games,framestore,"
     "blur studio,"
