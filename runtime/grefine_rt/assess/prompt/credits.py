@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from grefine_rt.assess.prompt import lexicon, names, style_words
+from grefine_rt.assess.prompt.given_names import GIVEN_NAMES
 from grefine_rt.assess.prompt.leaf import DETERMINERS
 from grefine_rt.assess.prompt.titles import TITLES
 
@@ -26,9 +27,18 @@ def are_credits(texts: Sequence[str], tags: Sequence[str], capitals: Sequence[bo
         return True
     if tuple("and" if text == "&" else text for text in texts) in TITLES.get(texts[0], ()):
         return True  # "the last of us"
+    if texts[0] in GIVEN_NAMES and _is_called_after_a_place(texts):
+        return True
     if len(texts) > 6 or not _SENTENCE_TAGS.isdisjoint(tags):
         return False
     return names.may_be_name(texts, lenient=artists) or not style_words.BRANDS.isdisjoint(texts)
+
+
+def _is_called_after_a_place(texts: Sequence[str]) -> bool:
+    """ "pieter bruegel the elder", "joseph wright of derby"."""
+    return len(texts) in (3, 4) and (
+        texts[-2:] in (["the", "elder"], ["the", "younger"]) or texts[2:3] == ["of"]
+    )
 
 
 def are_credits_anywhere(texts: Sequence[str], capitals: Sequence[bool], artists: bool) -> bool:

@@ -208,6 +208,15 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
         if text in style_words.STYLE_ADJECTIVES or ending or deed or coloured:
             return "JJ"
     known = text in lexicon.ADJECTIVES or words.is_adjective(text) or "-" in text
+    doer = words.is_thing(text) and text not in lexicon.ADJECTIVES and "-" not in text
+    if (
+        leaf.tag == "JJ"
+        and doer
+        and before.tag == BREAK
+        and after.tag == "IN"
+        and after.text in ("with", "in")
+    ):
+        return "NN"  # "spartan with a spear"
     if leaf.tag == "JJ" and not known and before.tag == BREAK and after.tag == "VBG":
         return "NN"  # "mandalorian holding a baby"
     return None
@@ -318,6 +327,8 @@ def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
         and after.tag in ("VBG", "VBN", "IN")
     ):
         return "NNS" if not text.endswith(("ss", "ous")) else leaf.tag
+    if leaf.tag == "VBZ" and before.tag == after.tag == BREAK and words.is_noun(text) and text not in BE:
+        return "NNS"  # "..., diamonds, ..."
     # A verb on its own between commas is a list item.
     if leaf.tag in ("VB", "VBP", "VBD", "FW") and before.tag == after.tag == BREAK:
         return "NN" if not text.endswith("ed") or text.endswith("eed") else leaf.tag
