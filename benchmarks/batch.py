@@ -95,7 +95,7 @@ def main() -> int:
 def pictures(count: int) -> list[Job]:
     """The examples over and over, each time with another seed."""
     examples = [
-        (path, path.with_suffix(".txt").read_text().strip()) for path in sorted(EXAMPLES.glob("*.png"))
+        (path.with_suffix(".png"), path.read_text().strip()) for path in sorted(EXAMPLES.glob("*.txt"))
     ]
     return [(*item, seed) for seed, item in enumerate(itertools.islice(itertools.cycle(examples), count))]
 

@@ -69,7 +69,7 @@ def running(client):
 
 
 def examples():
-    return [(path, path.with_suffix(".txt").read_text()) for path in sorted(EXAMPLES.glob("*.png"))]
+    return [(path.with_suffix(".png"), path.read_text()) for path in sorted(EXAMPLES.glob("*.txt"))]
 
 
 def refine(client, path, prompt, seed):
