@@ -112,7 +112,7 @@ def test_work_is_cancelled_when_the_client_leaves(client):
     }  # seconds of work
     with pytest.raises(httpx.ReadTimeout):
         client.post("/v1/refine", files={"image": path.read_bytes()}, data=data, timeout=1)
-    left = re.compile(r'grefine_requests_total\{path="/v1/refine",status="499",')
+    left = re.compile(r'grefine_requests_total\{path="/v1/refine",replica="[^"]+",status="499"')
     until(lambda: any(left.search(text) for text in metrics(client).values()), seconds=60)
     until(lambda: running(client) == 0, seconds=60)
 
