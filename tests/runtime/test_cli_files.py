@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_a_negative_prompt_reaches_both_stages(fake, monkeypatch):
         assert ("inpaint_text", "fog, (rain:1.2)") in asked
         # This bundle's stage 2 is not guided, so it reads none.
         assert ("restore_text", None) in asked
-        monkeypatch.setattr(restore, "table", guided(restore.table))  # type: ignore[attr-defined]
+        monkeypatch.setattr(restore, "rows_of", guided(restore.rows_of))  # type: ignore[attr-defined]
         refiner.refine(scene(POOR), PROMPT, options=options)
         assert ("restore_text", "fog, (rain:1.2), blurry") in asked
         asked.clear()
@@ -130,11 +131,8 @@ def test_a_negative_prompt_reaches_both_stages(fake, monkeypatch):
         PlanOptions(negative=3)
 
 
-def guided(table):
-    def with_guidance(*arguments):
-        return table(*arguments[:5], 2.0, *arguments[6:])
-
-    return with_guidance
+def guided(rows_of):
+    return lambda stage, strength: rows_of(replace(stage, guidance=2.0), strength)
 
 
 # What comes out
