@@ -5,7 +5,9 @@ import io
 import re
 
 import pytest
+import typer
 
+from grefine_rt.cli import app
 from tests.support.paths import ROOT
 
 DOCS = ROOT / "docs"
@@ -50,11 +52,34 @@ def test_the_code_of_the_concepts_runs(mini, monkeypatch):
     assert all(phrase.text in said.getvalue() for phrase in result.before.phrases)
 
 
-def test_options_and_files_that_the_new_pages_name_exist(run):
-    helped = run("refine", "--help-all").stdout + run("batch", "--help-all").stdout
-    for page in ("concepts.md", "choosing.md", "embedding.md", "files.md"):
-        text = (DOCS / page).read_text("utf-8")
-        for option in re.findall(r"grefine-rt (?:refine|batch)[^\n`]*?(--[a-z-]+)", text):
-            assert option in helped, (page, option)
-        for path in re.findall(r"`((?:examples|tests|engines)/[\w./-]+)`", text):
+def commands(text):
+    """Every `grefine-rt ...` of a text, as words; a line that goes on ends with a backslash."""
+    text = text.replace("\\\n", " ")
+    for found in re.finditer(r"(?<![\w./-])grefine-rt ((?:[a-z]+ ?){1,2}[^`\n#|']*)", text):
+        yield found.group(1).split()
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_commands_that_a_page_shows_have_their_options(page):
+    top = typer.main.get_command(app)
+    for words in commands(page.read_text("utf-8")):
+        command = top.commands.get(words[0])
+        if command is None:
+            continue  # a sentence about the package
+        if hasattr(command, "commands") and len(words) > 1:
+            command = command.commands.get(words[1], command)
+        known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+        asked = {word.split("=")[0] for word in words if re.match(r"-{1,2}[a-z]", word)}
+        assert {flag.rstrip(".,;:)]") for flag in asked} <= known | {"--help", "-h"}, words
+
+
+def test_commands_of_pages_are_found():
+    said = [words for page in PAGES for words in commands(page.read_text("utf-8"))]
+    assert len(said) > 60
+    assert ["refine", "a.png", "-p", '"..."', "--mask", "mask.png"] in said
+
+
+def test_files_that_pages_name_exist():
+    for page in ("concepts.md", "choosing.md", "embedding.md", "files.md", "expected.md", "comfyui.md"):
+        for path in re.findall(r"`((?:examples|tests|engines)/[\w./-]+)`", (DOCS / page).read_text("utf-8")):
             assert (ROOT / path).exists(), (page, path)
