@@ -91,7 +91,8 @@ def test_every_part_is_a_command_that_is_understood(monkeypatch):
     names = [part.name for part in parts]
     assert names[:3] == ["cuda.core", "onnxruntime", "fill"]
     assert names.index("inpaint_step.plain plain") == 3  # what the others are compared with
-    assert names[3:11] == [f"inpaint_step.{k} {e}" for k in ("plain", "fused") for e in gpu_session.ENGINES]
+    assert names[3:6] == [f"inpaint_step.plain {engine}" for engine in ("plain", "graphs", "nhwc")]
+    assert names[6:10] == [f"inpaint_step.fused {engine}" for engine in gpu_session.ENGINES]
     ordered = ["restore_step.plain graphs", "vae_decode.plain", "torch", "peak", "profile inpaint_step.fused"]
     assert sorted(ordered, key=names.index) == ordered
     assert len({*names}) == len(names)
@@ -298,7 +299,15 @@ def test_a_filled_skeleton_computes_what_its_module_does(skeleton, tmp_path):
     sample = np.random.default_rng(0).standard_normal((1, 4, 6, 8)).astype(np.float32)
     engine = OnnxEngine(graph, "cpu")
     expected = module.float()(torch.from_numpy(sample)).detach().numpy()
-    assert gpu_parts.apart(engine.run({"sample": sample})["next"], expected) < 5e-3
+    found = gpu_parts.apart(engine.run({"sample": sample})["next"], expected)
+    assert found is not None
+    assert found < 5e-3
+
+
+def test_what_is_no_number_is_no_distance():
+    assert gpu_parts.apart(np.ones(2), np.array([2.0, 1.0])) == 0.5
+    assert gpu_parts.apart(np.array([1, np.nan]), np.ones(2)) is None
+    assert gpu_parts.apart(np.ones(2), np.zeros(2)) is None
 
 
 def test_weights_are_the_seeds(skeleton, tmp_path):
@@ -398,3 +407,17 @@ def test_names_of_kernels_are_read_from_zstandard(tmp_path):
     data = header + code + bytes(3)
     entry = kernels.Entry(kernels.MACHINE_CODE, 90, 0, 64, len(code) + 3)
     assert gpu_luggage.kernel_names(data, entry) == {"_Z4convv"}
+
+
+@pytest.mark.slow
+def test_diffusers_on_the_weights_of_a_skeleton_gives_what_our_step_gives(tmp_path, monkeypatch):
+    monkeypatch.setenv("GREFINE_SESSION_LUGGAGE", str(tmp_path))
+    monkeypatch.setenv("GREFINE_SESSION_WORK", str(tmp_path))
+    told = ["make", str(tmp_path / "skeletons"), "--width", "0", "--only", "inpaint_step.plain"]
+    assert skeletons.main(told) == 0
+    small = ["--json", str(tmp_path / "part.json"), "--device", "cpu", "--side", "64", "--runs", "1"]
+    gpu_parts.main(["step", "--graph", "inpaint_step.plain", *small])
+    gpu_parts.main(["torch", *small])
+    found = json.loads((tmp_path / "part.json").read_text())
+    assert 0 < found["difference"] < 5e-3
+    assert skeletons.main([*told[:2], "--width", "1", *told[4:]]) == 1  # others lie there
