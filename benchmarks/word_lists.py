@@ -37,7 +37,8 @@ WANTED = {
     "animal": 0, "clothing": 0, "footwear": 0, "headdress": 0, "jewelry": 0, "structure": 0, "room": 0,
     "vehicle": 0, "furniture": 0, "musical_instrument": 0, "weapon": 0, "tool": 0, "container": 0, "food": 1,
     "geological_formation": 0, "body_of_water": 0, "body_part": 0, "garment": 0, "decoration": 0, "covering": 0,
-    "baked_goods": 0, "device": 0, "implement": 0, "conveyance": 0, "equipment": 0, "thread": 0, "dish": 1, "beverage": 0,
+    "baked_goods": 0, "device": 0, "implement": 0, "conveyance": 0, "equipment": 0, "thread": 0, "dish": 1,
+    "beverage": 0,
 }  # fmt: skip
 _PLAIN = re.compile(r"[a-z][a-z'-]+\Z")
 _PLAIN_COMPOUND = re.compile(r"[a-z'-]+(_[a-z'-]+){1,2}\Z")

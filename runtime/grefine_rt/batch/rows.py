@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from typing import Any
 
+from grefine_rt.batch.store import Place, place, reason_of
 from grefine_rt.errors import ImageError, OptionError, shown
 from grefine_rt.imaging.files_in import MAX_BYTES
 
@@ -40,7 +40,7 @@ class Row:
     """
 
     name: str
-    path: Path | None = None
+    path: Place | None = None
     data: bytes | None = None
     prompt: str | None = None
     image_id: str | None = None
@@ -62,8 +62,7 @@ class Row:
         except FileNotFoundError:
             raise ImageError(f'There is no image "{self.name}"; check the path.') from None
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ImageError(f'The image "{self.name}" cannot be read: {reason}.') from None
+            raise ImageError(f'The image "{self.name}" cannot be read: {reason_of(error)}.') from None
 
 
 def id_of(row: Row, data: bytes) -> str:
@@ -104,7 +103,7 @@ def _canonical(options: Mapping[str, Any] | None) -> str:
     return json.dumps(options, sort_keys=True, default=repr) if options else ""
 
 
-def row_of(cells: Mapping[str, Any], where: str, base: Path | None) -> Row:
+def row_of(cells: Mapping[str, Any], where: str, base: Place | None) -> Row:
     """A row of a table, a metadata file or a sample's JSON.
 
     where: what messages call it, such as: Row 3 of "table.csv". base: the folder of its paths; None where the picture's
@@ -134,7 +133,7 @@ def _first(cells: Mapping[str, Any], kind: str) -> Any:
     return None
 
 
-def _picture(image: Any, base: Path | None, where: str) -> tuple[str, Path | None, bytes | None]:
+def _picture(image: Any, base: Place | None, where: str) -> tuple[str, Place | None, bytes | None]:
     if base is None:
         return where, None, None
     name, data = image, None
@@ -146,7 +145,10 @@ def _picture(image: Any, base: Path | None, where: str) -> tuple[str, Path | Non
         return (name if isinstance(name, str) and name else where), None, data
     if not isinstance(name, str) or not name or not _encodable(name):
         raise OptionError(f"{where} names no picture: its column 'image' must hold a path or bytes.")
-    return name, base / name, None
+    try:
+        return name, place(name) if "://" in name else base / name, None
+    except OptionError as error:
+        raise OptionError(f"{where} names a picture that cannot be read: {error}") from None
 
 
 def _text(value: Any, column: str, where: str) -> str | None:

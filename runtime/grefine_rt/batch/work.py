@@ -210,7 +210,7 @@ def read_row(row: Row) -> Read:
         image_id = f"{image_id}~{row.repeat}"
     if row.prompt is None and row.path is not None and isinstance(data, bytes):
         try:
-            beside = read_side_file(side_file(row.path))
+            beside = read_side_file(side_file(row.path))  # type: ignore[arg-type]  # all that it asks of a path
         except PromptError as error:
             return Read(row, image_id, data, error)
     return Read(row, image_id, data, beside)

@@ -112,6 +112,8 @@ def _json(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
+    from grefine_rt.evaluation.published import remarks
+
     return {
         "dataset": dataset,
         "split": split,
@@ -121,18 +123,19 @@ def _json(
         "failed": [{"picture": row.picture, "error": row.error} for row in failed],
         "agreement": [asdict(row) for row in found],
         "published": [asdict(row) for row in papers],
+        "remarks": remarks(papers),
     }
 
 
 def _show(found: Sequence[Agreement], papers: Sequence[Published]) -> None:
-    from grefine_rt.evaluation.published import REMARK
+    from grefine_rt.evaluation.published import remarks
 
     out = console()
     for opinion in dict.fromkeys(row.opinion for row in found):
         out.print(_side_by_side(opinion, found, papers))
     out.print("fitted: PLCC after the four-parameter logistic")
-    if any(row.table.startswith("IP-IQA") for row in papers):
-        out.print(REMARK)
+    for remark in remarks(papers):
+        out.print(remark)
 
 
 def _failures(failed: Sequence[Scored]) -> tuple[str, ...]:

@@ -97,6 +97,10 @@ def serve(
         raise OptionError("The options --address and --replicas are for --engine ray.")
     token = _token(token_file)
     check_exposure(host, token)
+    if address is not None and token is None:
+        raise OptionError(
+            "A cluster may serve other machines: give --token-file FILE, or set GREFINE_TOKEN, with --address."
+        )
     limits = ServiceLimits(
         body_bytes=int(max_mib * 2**20),
         pixels=int(max_megapixels * 1e6),

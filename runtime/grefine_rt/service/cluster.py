@@ -43,17 +43,21 @@ def deployed(
             ray.init("local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError) as error:
+    except Exception as error:  # of every kind, and none with a name of its own
+        if own:
+            raise GRefineError(f"Ray did not start on this machine: {_first_line(error)}") from None
         raise OptionError(f"There is no Ray cluster at '{address}': {_first_line(error)}") from None
     try:
         port = port or _free_port(host)
         _start(host, port)
-        _run(replica, replicas)
-        if own:
-            _wait_for(host, port)
-        yield port
+        try:
+            _run(replica, replicas)
+            if own:
+                _wait_for(host, port)
+            yield port
+        finally:
+            _withdraw()
     finally:
-        _withdraw()
         if own:
             serve.shutdown()
         ray.shutdown()

@@ -70,6 +70,7 @@ def _english_tag(leaf: Leaf) -> str:
         if leaf.name:
             return "NNP"
         look = tag.startswith(("JJ", "VB")) and text.endswith(lexicon.ADJECTIVE_LOOK)
+        look = look and not (tag in ("VBN", "VBD") and text.endswith("en"))  # "kraken"
         return tag if look else noun_tag(leaf)  # "cyberpunk city"
     if tag.startswith("NN") and not noun and not leaf.name:
         if adjective:

@@ -52,7 +52,7 @@ def _end_of_saying(texts: Sequence[str], capitals: Sequence[bool], breaks: Seque
         return _end_of_capitals(texts, capitals, breaks, start)
     end = start + 1
     while end < len(texts) and not breaks[end]:
-        if texts[end] in _CUTS and end + 1 < len(texts) and texts[end + 1] in _STARTS:
+        if texts[end] in _CUTS and end + 1 < len(texts) and texts[end + 1] in (*_STARTS, "to", "of"):
             break
         end += 1
     return end

@@ -208,7 +208,7 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
 
 def _past_participle(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
     text = leaf.text
-    regular = text.endswith(("ed", "en")) and words.verb_of(text) is not None
+    regular = text.endswith(("ed", "en")) and words.verb_of(text) not in (None, text)  # no "garden"
     if regular and before.is_noun and after.text in ("by", "with", "in", "from", "under", "behind", "to"):
         return "VBN"  # "a cat hidden by leaves"
     if text in lexicon.CUTS and before.is_noun and after.tag == "IN" and after.text != "of":

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from grefine_rt.assess.prompt import lettering, lexicon, names, style_words, words
+from grefine_rt.assess.prompt import credits, lettering, lexicon, names, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk
 from grefine_rt.assess.prompt.exclusions import Exclusions
 from grefine_rt.assess.prompt.leaf import DETERMINERS
@@ -20,9 +20,6 @@ _SEEN = (
         "neon wooden wood marble glass stone leather silk velvet lace crystal iron brass ceramic wool"
     )
 )
-_SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"} - {
-    "CD"
-}
 _FUNCTION_TAGS = {"IN", "TO", "PRP"}
 
 
@@ -46,6 +43,7 @@ class Style(Exclusions):
         self.doubtful: list[Chunk] = []  # the latest segments, as far as their nouns may be style
         self.turned = False  # from things to style: few things come later
         self.run = 0  # segments of style since the latest thing
+        self.signed = False  # one of them tells an artist
 
     def sorted(self, items: list[Chunk]) -> list[Chunk]:
         """The items of a segment with their style, carriers and exclusions marked.
@@ -58,6 +56,7 @@ class Style(Exclusions):
             return items
         seen = any(item.nouns for item in items)
         self.run = 0 if seen else self.run + 1
+        self.signed = self.run > 0 and (self.signed or self.artists)
         if not seen:
             for item in self.doubtful if self.turned else ():
                 item.style = True
@@ -75,12 +74,10 @@ class Style(Exclusions):
         if self._is_seen(item):
             return False
         single = self.tags[item.nouns[-1]] != "NNS" and words.singular(head) == head
-        return (
-            item.kind == "NP"
-            and single
-            and self.is_bare(item)
-            and not names.is_common(head, whole=self.run > 2)
-        )
+        if not (item.kind == "NP" and single and self.is_bare(item)):
+            return False
+        late = self.signed and self.run > 1 and len(item.words) == 1  # "by wlop, artstation, alien"
+        return late or not names.is_common(head, whole=self.run > 2)
 
     def _is_seen(self, item: Chunk) -> bool:
         """Whether a colour or a material makes a noun a thing: "red gown", "marble countertop"."""
@@ -107,42 +104,17 @@ class Style(Exclusions):
         return items
 
     def _is_name_or_style(self, items: Sequence[Chunk]) -> bool:
-        """Whether a whole segment after the first is a name or ends in a word of style: "wes anderson, food styling".
-
-        The tagger sees verbs and adjectives in both, so their chunks tell little.
-        """
+        """Whether a whole segment is a name or ends in a word of style: "wes anderson, food styling"."""
         members = sorted(word for item in items for word in (*item.prepositions, *item.words))
         texts = [self.lower[word] for word in members]
-        if names.are_makers(texts):
-            return True
-        if len(members) in (3, 4) and texts[1] == "on" and texts[0] in style_words.MEDIA:
-            return texts[-1] in style_words.GROUNDS  # "ink on rice paper"
-        if self.things_before and self._tells_tools(members, texts):
-            return True
         capitals = [word in self.capitals for word in members]
-        if self.artists and all(capitals) and 2 <= len(members) <= 4:
-            return True  # "by kilian eng, Olly Moss"
-        if self.things_before and names.is_title(texts, capitals):
+        if credits.are_credits_anywhere(texts, capitals, self.artists):
             return True
-        if (
-            not self.things_before
-            or len(members) > 6
-            or any(self.tags[word] in _SENTENCE_TAGS for word in members)
-        ):
+        if not self.things_before:
             return False
-        if names.may_be_name(texts, lenient=self.artists) or not style_words.BRANDS.isdisjoint(texts):
-            return True
-        return (
-            len(members) < 5
-            and texts[-1] in style_words.STYLE
-            and texts[-1] not in lexicon.LAYOUT
-            and len(items) > 1
-        )
-
-    def _tells_tools(self, members: Sequence[int], texts: Sequence[str]) -> bool:
-        """Whether a segment tells what the picture was made with: "shot on iPhone 14 Pro", "rendered in octane"."""
-        made = len(texts) > 2 and texts[0] in style_words.TAKEN and texts[1] in style_words.TAKEN_WITH
-        return made and not any(self.tags[word] in ("DT", "PRP$") for word in members)
+        tags = [self.tags[word] for word in members]
+        styled = len(items) > 1 and credits.ends_in_style(texts, tags)
+        return styled or credits.are_credits(texts, tags, capitals, self.artists)
 
     def _cut_likenesses(self, items: Sequence[Chunk]) -> None:
         """Leave the meadow of "a ghibli style meadow"."""

@@ -29,6 +29,7 @@ TAKEN = word_set(
     "illustrated modeled modelled sculpted scanned animated recorded edited processed graded"
 )
 TAKEN_WITH = word_set("on with in using for at via through")
+AWARDS = frozenset(("of", "the", span) for span in ("year", "month", "week", "day"))
 UNITS = word_set("sec second mm cm fps dpi ppi px pixel megapixel mp hz stop bit k iso min ev kelvin watt")
 SHOWN = word_set("is are viewed seen shown taken shot made created drawn painted rendered")
 CARRIER_VERBS = word_set("showing depicting featuring containing")
@@ -64,7 +65,7 @@ LIST_STYLE = word_set(
     "storyboard moodboard template layout typography font scanline lut stipple contour gradient scheme "
     "panel spread collection exhibition exhibit catalog catalogue magazine lookbook editorial campaign "
     "episode franchise remake sequel trilogy cutscene cinematic gameplay concept lumen nanite "
-    "anatomy proportion year drip highlight caustic refraction era century period age dynasty movie film "
+    "archive anatomy proportion year drip highlight caustic refraction era century period age dynasty movie film "
     "show saga sitcom videogame musical "
     "cycle masterwork showcase series edition portfolio commission reference turnaround cutout decal print "
     "backlight keylight fisheye crop framing viewpoint viewfinder sculpt retouch shoot photoshoot"
@@ -102,7 +103,8 @@ LIST_STYLE_PAIRS = phrase_table(
     "character concept,liminal space,acid trip,mushroom trip,fairy tale,volumetric fog,volumetric cloud,"
     "crepuscular ray,playing card,magical girl,school poster,lolita fashion,art informel,game character,"
     "christmas card,birthday card,holiday card,valentine card,tarot card,coloring book,"
-    "colouring book,pop-up book,light leak,epic scale,grand scale,massive scale,large scale,huge scale,"
+    "colouring book,pop-up book,gold leaf,silver leaf,light leak,epic scale,grand scale,massive scale,"
+    "large scale,huge scale,"
     "haute couture,street style,street wear,pattern design,tile pattern,seamless pattern,seamless tile"
 )
 STYLE_ADJECTIVES = word_set(
@@ -117,7 +119,9 @@ STYLE_ADJECTIVES = word_set(
 STYLE_PHRASES = phrase_table(
     "substance painter,substance designer,marvelous designer,after effects,clip studio paint,paint tool sai,"
     "corel painter,affinity designer,speed tree,world machine,3 ds max,3ds max,adobe illustrator,"
-    "wizards of the coast,monster manual,sports illustrated,gold foil,silver foil,foil stamp,genshin impact,apex legends,half life,star trek,the matrix,call of duty,grand theft auto,baldur's gate,"
+    "world war,cold war,civil war,wizards of the coast,monster manual,sports illustrated,gold foil,"
+    "silver foil,foil stamp,genshin impact,apex legends,half life,star trek,the matrix,call of duty,"
+    "grand theft auto,baldur's gate,"
     "monster hunter,assassin's creed,god of war,stardew valley,animal crossing,pacific rim,stranger things,"
     "demon slayer,one piece,chainsaw man,jujutsu kaisen,my hero academia,sailor moon,death note,"
     "cinema 4 d,ligne claire,awe inspiring,mid century modern,on location,behind the scenes,text free,"

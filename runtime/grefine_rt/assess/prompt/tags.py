@@ -12,6 +12,7 @@ from grefine_rt.assess.prompt.leaf import BREAK, HIDDEN, QUOTED, Leaf
 from grefine_rt.assess.prompt.lettering import unquoted
 from grefine_rt.assess.prompt.mend import mend
 
+_NO_BRACKETS = str.maketrans("()[]", "    ")
 _COLON = re.compile(r"\s*:")
 _OPENS = re.compile(r"(?:^|\s)['‘]")
 _OBJECT = re.compile(r"\s+(?:me|an?|the)\s")
@@ -24,8 +25,11 @@ _MODEL_TAG = re.compile(r"\b(?:score|source|rating)(?:_[a-z0-9]+)+", re.IGNORECA
 _PARAMETERS = re.compile(r"(?:^|\s)(?:--|—)\Z")
 
 
-def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
-    """The words at `spans` with separators between them where the text has punctuation, all tagged."""
+def leaves(text: str, spans: Sequence[tuple[int, int]], aside: bool = False) -> list[Leaf]:
+    """The words at `spans` with separators between them where the text has punctuation, all tagged.
+
+    aside: brackets are punctuation. They are not where they may as well be meant for weights: "a (red) car".
+    """
     letters = [text[start] for start, _ in spans if text[start].isalpha()]
     small_letters = sum(letter.islower() for letter in letters) * 2 >= len(letters)
     found: list[Leaf] = []
@@ -37,7 +41,7 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
     parameters = False
     last = 0
     for index, (start, end) in enumerate(spans):
-        gap = text[last:start]
+        gap = text[last:start] if aside else text[last:start].translate(_NO_BRACKETS)
         word = text[start:end].lower().replace("’", "'")
         if index in quoted or index - 1 in quoted:
             gap = gap.strip("\"“”'‘’ ") or " "

@@ -10,6 +10,8 @@ from grefine_rt.assess.prompt.words import word_set
 
 _ONE = word_set("a an one another each every this that")
 _ALIKE = word_set("fish sheep deer moose bison salmon trout squid people")  # as plurals
+_FLOWS = word_set("sunlight moonlight steam smoke ivy moss fog mist lava lightning daylight")
+_THROUGH = word_set("through across over into onto down along past between around")
 _FINITE = ("VBZ", "VBP", "VBD", "MD")
 _STARTS_NOUN_PHRASE = ("DT", "PDT", "PRP$", "PRP")
 _GOES_ON = ("IN", "TO", "RB", "RP")
@@ -61,7 +63,7 @@ def _form(leaf: Leaf, base: str) -> str:
 
 def _is_done_by_one(found: Sequence[Leaf], start: int, at: int, after: Leaf) -> bool:
     """Whether a form in -s is a singular noun's verb, and no plural."""
-    likely = words.is_mostly_verb(found[at].text)
+    likely, before = words.is_mostly_verb(found[at].text), found[at - 1]
     if after.is_noun:
         return likely  # "the dog chases cats"
     first = at - 1
@@ -72,6 +74,8 @@ def _is_done_by_one(found: Sequence[Leaf], start: int, at: int, after: Leaf) -> 
     told = first > start and found[first - 1].tag in ("DT", "PRP$")
     if told and after.tag in _GOES_ON and after.text != "of" and (likely or after.text in lexicon.PARTICLES):
         return True  # "the staircase spirals up to an attic"
+    if before.text in _FLOWS and after.text in _THROUGH:
+        return True  # "sunlight streams through a window"
     if words.is_only_verb(found[at].text) and after.tag in _GOES_ON and after.text != "of":
         return True  # "steam curls from a bowl"
     beyond = found[at + 2] if at + 2 < len(found) else EDGE
@@ -91,7 +95,8 @@ def _is_done_by_many(found: Sequence[Leaf], start: int, at: int, after: Leaf) ->
     )
     alike = before.text in _ALIKE and earlier[0].text not in _ONE
     if before.tag == "NNS" or counted or alike:  # "seven sheep graze"
-        if likely and (after.is_noun or after.tag in ("JJ", BREAK)):
+        told = after.tag != BREAK or before.key in lexicon.ANIMATES
+        if likely and told and (after.is_noun or after.tag in ("JJ", BREAK)):
             return True  # "two players shake hands"
         return (
             likely or before.key in lexicon.ANIMATES
