@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grefine_export.choices import Precision
+from grefine_export.choices import Operators, Precision
 from grefine_rt.contract import Prediction, Solver, Spacing
 
 
@@ -71,6 +71,13 @@ def inpaint(
     tile: Annotated[
         int, typer.Option(help="Side in pixels above which the autoencoder works in tiles; 0 for never.")
     ] = 1024,
+    operators: Annotated[
+        Operators,
+        typer.Option(
+            help="portable: for every backend; onnxruntime-cuda: attention and group norms as ONNX Runtime's own CUDA "
+            "operators, for no other backend."
+        ),
+    ] = "portable",
     origin: Annotated[str, typer.Option(help="Origin of the weights, for the manifest.")] = "",
     license: Annotated[
         str, typer.Option(help="Licence of the weights; by default that of SDXL.")
@@ -101,6 +108,7 @@ def inpaint(
             interval=interval,
             drafts=drafts,
             tile=tile,
+            operators=operators,
             origin=origin,
             license=license,
         )

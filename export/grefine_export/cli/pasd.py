@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grefine_export.choices import Precision
+from grefine_export.choices import Operators, Precision
 from grefine_rt.solvers import PathSolver
 
 
@@ -48,6 +48,13 @@ def pasd(
     tokenizer: Annotated[
         str, typer.Option(help="Tokenizer's folder or file, for a base that is a single file.")
     ] = "",
+    operators: Annotated[
+        Operators,
+        typer.Option(
+            help="portable: for every backend; onnxruntime-cuda: attention and group norms as ONNX Runtime's own CUDA "
+            "operators, for no other backend."
+        ),
+    ] = "portable",
     origin: Annotated[str, typer.Option(help="What the weights are, for the manifest.")] = "",
     license: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
 ) -> None:
@@ -69,6 +76,7 @@ def pasd(
         guidance=guidance,
         conditioning_scale=conditioning_scale,
         tile=tile,
+        operators=operators,
         origin=origin,
         license=license,
     )

@@ -16,7 +16,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from grefine_export.choices import Weights
+from grefine_export.choices import Operators, Weights
+from grefine_export.onnx.cuda_operators import OPSET, fuse_norms
 
 EXTERNAL_DATA_BYTES = 1 << 30
 """Weights above this go into a second file, NAME.onnx.data: one protobuf can not pass 2 GiB."""
@@ -33,6 +34,7 @@ def export(
     path: str | os.PathLike[str],
     opset: int = 20,
     weights: Weights = "fp32",
+    operators: Operators = "portable",
 ) -> Path:
     """Write `module` as `path` (ending in .onnx) and return the path.
 
@@ -48,6 +50,8 @@ def export(
         dynamic_axes: for each input with free axes, axis -> its name. Axes with the same name are equal.
         weights: "fp32", or "fp16" to store the weight matrices in half precision and compute in single
             precision (see `halve_weights`).
+        operators: see `choices.Operators`; attention is then the module's own (`models.fused_attention`), and the
+            opset at least that which has it.
 
     The file holds no doc strings and no metadata (torch writes paths of source files there), and exporting
     the same module twice gives the same bytes. Raises ValueError when the names do not fit the module.
@@ -70,7 +74,7 @@ def export(
             },
             input_names=[*example_inputs],
             output_names=[*outputs],
-            opset_version=opset,
+            opset_version=opset if operators == "portable" else max(opset, OPSET),
             optimize=True,
             verbose=False,
         )
@@ -80,6 +84,8 @@ def export(
     _name_axes(model.graph, shapes)
     _single_precision_edges(model.graph)
     _strip(model)
+    if operators == "onnxruntime-cuda":
+        fuse_norms(model)
     if weights == "fp16":
         halve_weights(model)
     _save(model, path)

@@ -21,6 +21,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TypeProto, helper, numpy
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
+from grefine_export.onnx.cuda_operators import DOMAIN
 from grefine_rt.bundle.manifest import Cost, Manifest
 from grefine_rt.bundle.store import read_manifest, write
 from grefine_rt.contract import HIDDEN, LATENT_SCALE, OTHERS
@@ -190,6 +191,10 @@ class _Graph:
             raise ValueError(f"it has the branch or loop '{node.op_type}'")
         inputs = [name for name in node.input if name]
         types = {name: self.types[name] for name in inputs}
+        if (node.domain, node.op_type) == (DOMAIN, "GroupNorm"):  # ONNX has no schema of it
+            self.types[node.output[0]] = types[node.input[0]]
+            self.derived.add(node.output[0])
+            return
         known = {name: self.values[name] for name in inputs if name in self.values}
         if node.op_type == "Shape":  # of its input it takes no element
             known = {name: np.broadcast_to(np.float32(0), self.shape(name)) for name in inputs}
