@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.checkpoints import public_name
-from grefine_export.choices import Operators, Precision
+from grefine_export.choices import Operators, Precision, VaePrecision
 from grefine_export.models.clip_tokenizer import read_tokenizer
 from grefine_export.models.fused_attention import fuse_attention
 from grefine_export.models.gates import split_gates
@@ -34,6 +34,7 @@ from grefine_export.onnx.component import (
 from grefine_export.onnx.step import BlendedStep, InpaintStep
 from grefine_export.sampling import Sampling, differences, sampling
 from grefine_export.stage_bundle import TEXT_LENGTH, Say, StageBundle, made_of, multiple_of
+from grefine_export.vae_component import precision_of
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS
 from grefine_rt.contract import Prediction, Solver, Spacing
 
@@ -48,17 +49,18 @@ class InpaintOptions:
     """How stage 1 is made. None and "" stand for what the checkpoint says.
 
     unet_precision, text_precision, vae_precision: see `component.Precision`; SDXL's own autoencoder overflows in half
-    precision. operators: see `choices.Operators`. unet, vae: checkpoints whose UNet or autoencoder takes the place of the checkpoint's own. loras: (file,
-    folder or hub id; scale), fused in this order. tokenizer: folder or file, for a checkpoint that is a single file;
-    the bundle's own CLIP tokenizer where none is given. embedded_guidance: the guidance that a latent consistency model
-    is told of, a constant of the graph. origin: of the weights, for the manifest. The others: see
+    precision, and is exported in fp32 unless another takes its place. operators: see `choices.Operators`. unet, vae:
+    checkpoints whose UNet or autoencoder takes the place of the checkpoint's own. loras: (file, folder or hub id;
+    scale), fused in this order. tokenizer: folder or file, for a checkpoint that is a single file; the bundle's own
+    CLIP tokenizer where none is given. embedded_guidance: the guidance that a latent consistency model is told of, a
+    constant of the graph. origin: of the weights, for the manifest. The others: see
     `grefine_rt.bundle.manifest.Inpaint`; attention is cut up for work pictures up to the larger of `resolution` and
     `tile`, about square.
     """
 
     unet_precision: Precision = "fp16"
     text_precision: Precision = "fp16"
-    vae_precision: Precision = "fp32"
+    vae_precision: VaePrecision = "auto"
     unet: str = ""
     vae: str = ""
     loras: tuple[tuple[str, float], ...] = ()
@@ -126,7 +128,7 @@ def add_inpaint(
     errors |= stage.export_vae(
         source.vae,
         source.files("vae"),
-        options.vae_precision,
+        precision_of(options.vae_precision, options.unet_precision, source.vae, "fp32", upcast=True),
         side,
         bool(options.tile),
         options.operators,

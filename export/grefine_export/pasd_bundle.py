@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.checkpoints import public_name
-from grefine_export.choices import Operators, Precision
+from grefine_export.choices import Operators, Precision, VaePrecision
 from grefine_export.models.fused_attention import fuse_attention
 from grefine_export.models.gates import split_gates
 from grefine_export.models.inpaint import TextEncoder
@@ -31,6 +31,7 @@ from grefine_export.onnx.component import (
 from grefine_export.onnx.step import RestoreStep
 from grefine_export.sampling import sampling
 from grefine_export.stage_bundle import TEXT_LENGTH, Say, StageBundle, made_of, multiple_of
+from grefine_export.vae_component import precision_of
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Restore
 from grefine_rt.contract import Solver
 
@@ -53,17 +54,17 @@ class RestoreOptions:
     the latent once, to the level of its first step, and makes the last int(steps * delta) of `steps` UNet calls. UniPC
     has no table in the runtime; dpm++2m is of its order.
 
-    unet_precision, text_precision, vae_precision: see `component.Precision`. operators: see `choices.Operators`. personalised: the base's UNet weights take
-    the place of PASD's own of the same names, as the authors do for other styles. tokenizer: folder or file, for a base
-    that is a single file; the bundle's own CLIP tokenizer where none is given. resolution, steps, delta, solver,
-    guidance, conditioning_scale, prompt_suffix, negative_prompt, decoding, color_fix, rescale, interval, tile: see
-    `grefine_rt.bundle.manifest.Restore`; the graphs are made for work pictures up to the larger of `resolution` and
-    `tile`, about square. origin: of the weights, for the manifest.
+    unet_precision, text_precision, vae_precision: see `component.Precision`. operators: see `choices.Operators`.
+    personalised: the base's UNet weights take the place of PASD's own of the same names, as the authors do for other
+    styles. tokenizer: folder or file, for a base that is a single file; the bundle's own CLIP tokenizer where none is
+    given. resolution, steps, delta, solver, guidance, conditioning_scale, prompt_suffix, negative_prompt, decoding,
+    color_fix, rescale, interval, tile: see `grefine_rt.bundle.manifest.Restore`; the graphs are made for work pictures
+    up to the larger of `resolution` and `tile`, about square. origin: of the weights, for the manifest.
     """
 
     unet_precision: Precision = "fp16"
     text_precision: Precision = "fp16"
-    vae_precision: Precision = "fp16-storage"
+    vae_precision: VaePrecision = "auto"
     personalised: bool = False
     tokenizer: str = ""
     resolution: int = 1024
@@ -121,7 +122,7 @@ def add_restore(
     errors |= stage.export_vae(
         sd15.vae,
         sd15.files("vae"),
-        options.vae_precision,
+        precision_of(options.vae_precision, options.unet_precision, sd15.vae, "fp16-storage", upcast=False),
         side,
         bool(options.tile),
         options.operators,

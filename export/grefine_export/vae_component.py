@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from grefine_export.choices import Operators, Precision
+from grefine_export.choices import Operators, Precision, VaePrecision
 from grefine_export.models.fused_attention import fuse_attention
 from grefine_export.models.pasd_attention import chunk_vae
 from grefine_export.models.vae import Vae
@@ -30,6 +30,26 @@ _FP16_LIMIT = 65504.0
 _REMEDY = "give --vae-precision fp32 (vae_precision in a recipe), or for stage 1 an FP16-safe autoencoder with --vae"
 
 Load = Callable[[], AutoencoderKL]
+
+
+def precision_of(
+    wanted: VaePrecision, unet: Precision, load: Load, otherwise: Precision, upcast: bool
+) -> Precision:
+    """`wanted`, and for "auto" "fp16" beside a UNet in half precision where the weights are safe for it, else
+    `otherwise`.
+
+    upcast: whether the checkpoint's own pipeline runs such autoencoders in single precision unless their configuration
+    says otherwise, as SDXL's does: `force_upcast` is true in its own and false in those mended for half precision.
+    Whatever is declared, the decoder's activations must stay below the limit of half precision.
+    """
+    if wanted != "auto":
+        return wanted
+    if unet != "fp16":
+        return otherwise
+    kl = load()
+    if upcast and kl.config.get("force_upcast", True):
+        return otherwise
+    return "fp16" if peak_activation(Decode(as_vae(kl))) < _FP16_LIMIT else otherwise
 
 
 def encode_job(

@@ -26,6 +26,7 @@ from grefine_rt.assess.options import AssessOptions
 from grefine_rt.assessor import Assessor
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.cancel import Cancels
+from grefine_rt.diffusion.restore import EncodedPicture
 from grefine_rt.engine.devices import Choice
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.encode import PLAIN, Encoding, save
@@ -211,6 +212,7 @@ class Refiner(Assessor):
             limits.weight(picture.rgb.shape),
             assess,
             cancel,
+            EncodedPicture(self.bundle, cancel),
         )
         with run.part("assess_before"):
             before = assess(picture.rgb)

@@ -172,6 +172,34 @@ def test_decodings(bundle, picture):
     np.testing.assert_array_equal(run("quality", keep=np.zeros_like(keep)).image, plain.image)
 
 
+@pytest.mark.parametrize("decoding", ["quality", "difference"])
+def test_a_picture_s_own_decoding_is_made_once_and_before_any_step(bundle, picture, monkeypatch, decoding):
+    done = []
+
+    def noted(name):
+        plain = getattr(stage2, name)
+
+        def call(*arguments, **options):
+            done.append(name)
+            return plain(*arguments, **options)
+
+        monkeypatch.setattr(stage2, name, call)
+
+    def run(picture, **options):
+        keep = np.full(picture.shape[:2], 0.5, np.float32)
+        return restore(bundle, picture, "", seed=1, decoding=decoding, keep=keep, **options).image
+
+    alone = [run(picture), run(1 - picture)]
+    for name in ("tiled_encode", "tiled_decode", "denoise"):
+        noted(name)
+    seen = stage2.EncodedPicture(bundle)
+    shared = [run(each, source=seen) for each in (picture, picture.copy(), 1 - picture)]
+    first = ["tiled_encode", "tiled_decode", "denoise", "tiled_decode"]
+    assert done == [*first, *first[2:], *first]
+    for one, other in zip(shared, (alone[0], *alone), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_difference_of_nothing_is_the_picture_bit_by_bit(bundle, picture):
     result = restore(bundle, picture, "cat", seed=1, delta=0.05, decoding="difference", color_fix="off")
     assert result.calls == 0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grefine_export.choices import Operators, Precision
+from grefine_export.choices import Operators, Precision, VaePrecision
 from grefine_rt.contract import Prediction, Solver, Spacing
 
 
@@ -43,8 +43,12 @@ def inpaint(
     ] = "fp16",
     text_precision: Annotated[Precision, typer.Option(help="As --unet-precision.")] = "fp16",
     vae_precision: Annotated[
-        Precision, typer.Option(help="As --unet-precision; fp16 for FP16-safe autoencoders alone.")
-    ] = "fp32",
+        VaePrecision,
+        typer.Option(
+            help="As --unet-precision; auto: fp16 beside an fp16 UNet for autoencoders that declare themselves safe "
+            "(force_upcast false), else fp32."
+        ),
+    ] = "auto",
     solver: Annotated[
         Solver | None,
         typer.Option(help="The checkpoint's own by default."),

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grefine_export.choices import Operators, Precision
+from grefine_export.choices import Operators, Precision, VaePrecision
 from grefine_rt.solvers import PathSolver
 
 
@@ -44,7 +44,9 @@ def pasd(
         typer.Option(help="fp16: half precision, for GPUs; fp16-storage: half on disk, single in use; fp32."),
     ] = "fp16",
     text_precision: Annotated[Precision, typer.Option(help="Likewise, of the text encoder.")] = "fp16",
-    vae_precision: Annotated[Precision, typer.Option(help="Likewise, of the autoencoder.")] = "fp16-storage",
+    vae_precision: Annotated[
+        VaePrecision, typer.Option(help="auto: fp16 beside an fp16 UNet where the weights allow it.")
+    ] = "auto",
     tokenizer: Annotated[
         str, typer.Option(help="Tokenizer's folder or file, for a base that is a single file.")
     ] = "",

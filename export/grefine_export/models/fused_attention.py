@@ -1,7 +1,8 @@
 """Attention as one operator of the graph, `ai.onnx` Attention (opset 23), for ONNX Runtime CUDA.
 
-Its kernel keeps no score matrix, so nothing is cut into chunks and no size is a limit. It takes tokens as the layers make
-them, (n, tokens, heads * width): with heads on an axis of their own ONNX Runtime 1.31 transposes in two more kernels.
+Its kernel keeps no score matrix, so nothing is cut into chunks and no size is a limit. It takes tokens as the layers
+make them, (n, tokens, heads * width): with heads on an axis of their own ONNX Runtime 1.31 transposes in two more
+kernels.
 """
 
 from __future__ import annotations

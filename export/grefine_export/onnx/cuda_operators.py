@@ -1,6 +1,6 @@
 """Group norms as one operator of the graph, `com.microsoft` GroupNorm, for ONNX Runtime CUDA.
 
-Its kernel wants channels last and computes a SiLU behind it at once. Elsewhere it has no kernel: `on_cpu` gives the same
+Its kernel wants channels last and computes a SiLU behind it at once. Other backends have none: `on_cpu` gives the same
 graph with the operator's definition, in double precision, in its place.
 """
 

@@ -1,7 +1,6 @@
 """Stage 2: restore the whole image mildly, with PASD or a smaller model of its kind (G-Refine 3.3)."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
@@ -25,6 +24,39 @@ from grefine_rt.models.bundle import Bundle
 NOISE_STREAM = 1
 
 
+class EncodedPicture:
+    """A picture as stage 2's autoencoder has it, remembered until another one comes: for one refine call, in which
+    stage 2 may work on the same picture twice.
+
+    D(E(picture)) follows right on E(picture), before any step has taken memory.
+    """
+
+    def __init__(self, bundle: Bundle, cancel: Cancels | None = None) -> None:
+        self._bundle, self._cancel = bundle, cancel
+        self._picture: Floats | None = None
+        self._tile = 0
+        self._latent: Floats | None = None
+        self._own: Floats | None = None
+
+    def encoded(self, picture: Floats, tile: int) -> Floats:
+        """The latent of `picture`, float32 (1, c, h, w)."""
+        same = self._picture is not None and tile == self._tile and np.array_equal(picture, self._picture)
+        if not same or self._latent is None:
+            encoder = self._bundle.engine("restore_encode")
+            signed = picture * np.float32(2) - np.float32(1)
+            latent = finite("restore_encode", tiled_encode(encoder, signed, tile, cancel=self._cancel))
+            self._picture, self._tile, self._latent, self._own = picture.copy(), tile, latent, None
+        return self._latent
+
+    def decoded(self, picture: Floats, tile: int) -> Floats:
+        """The autoencoder's own version of `picture`, float32 (H, W, 3), not clipped."""
+        latent = self.encoded(picture, tile)
+        if self._own is None:
+            decoder = self._bundle.engine("restore_decode")
+            self._own = finite("restore_decode", tiled_decode(decoder, latent, tile, cancel=self._cancel))
+        return self._own
+
+
 def restore(
     bundle: Bundle,
     picture: Floats,
@@ -44,6 +76,7 @@ def restore(
     color_fix: ColorFix | None = None,
     on_step: OnStep | None = None,
     cancel: Cancels | None = None,
+    source: EncodedPicture | None = None,
 ) -> StageResult:
     """The whole of `picture` restored, guided by itself and by `prompt`.
 
@@ -66,6 +99,8 @@ def restore(
       "quality"  as far as `keep` says: what makes a picture poor is often its colour, which should not come back
       "off"      nowhere
 
+    source: remembers E(picture) and D(E(picture)) between calls; one of this call's own when None.
+
     Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
     """
     settings = bundle.manifest.stage2
@@ -86,10 +121,9 @@ def restore(
         settings.rescale if rescale is None else rescale,
     )
     tile = _tile(settings.tile if tile is None else tile, settings.multiple)
-    signed = picture * np.float32(2) - np.float32(1)
-    source = finite(
-        "restore_encode", tiled_encode(bundle.engine("restore_encode"), signed, tile, cancel=cancel)
-    )
+    source = EncodedPicture(bundle, cancel) if source is None else source
+    encoded = source.encoded(picture, tile)
+    own = None if decoding == "plain" else source.decoded(picture, tile)
     step: Engine = bundle.engine("restore_step")
     if not fits(picture.shape[0], picture.shape[1], tile):
         tiles = step_tiles(picture.shape[0], picture.shape[1], tile, settings.multiple)
@@ -100,24 +134,22 @@ def restore(
     latent = denoise(
         step,
         rows,
-        source,
-        gaussian(seed, NOISE_STREAM, source.shape),
+        encoded,
+        gaussian(seed, NOISE_STREAM, encoded.shape),
         {"control": to_planes(picture)},
         condition(bundle, "restore_text", wanted, unwanted if rows.guided else None),
         on_step,
         cancel,
-        lambda index: step_noise(seed, NOISE_STREAM, index, source.shape),
+        lambda index: step_noise(seed, NOISE_STREAM, index, encoded.shape),
     )
     finite("restore_step", latent)
-    decode = partial(tiled_decode, bundle.engine("restore_decode"), tile=tile, cancel=cancel)
-    image = finite("restore_decode", decode(latent))
-    if decoding == "difference":
+    decoder = bundle.engine("restore_decode")
+    image = finite("restore_decode", tiled_decode(decoder, latent, tile, cancel=cancel))
+    if own is not None and decoding == "difference":
         # This order: equal decodings cancel exactly, and the picture comes back bit by bit.
-        image = picture + (image - finite("restore_decode", decode(source)))
-    elif keep is not None and decoding == "quality":
-        image = image + keep[..., None].astype(np.float32) * (
-            picture - finite("restore_decode", decode(source))
-        )
+        image = picture + (image - own)
+    elif own is not None and keep is not None and decoding == "quality":
+        image = image + keep[..., None].astype(np.float32) * (picture - own)
     color_fix = settings.color_fix if color_fix is None else color_fix
     if color_fix not in ("quality", "whole", "off"):
         raise OptionError(f"Unknown colour fix '{color_fix}': use 'quality', 'whole' or 'off'.")

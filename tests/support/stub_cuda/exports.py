@@ -72,7 +72,7 @@ def fused(folder: Path) -> None:
 
 
 def write(folder: Path) -> None:
-    """Write all graphs as `folder/PRECISION/NAME.onnx`, those for ONNX Runtime CUDA alone as `folder/fused/NAME.onnx`."""
+    """Write all graphs as `folder/PRECISION/NAME.onnx`, and those for ONNX Runtime CUDA alone into `folder/fused`."""
     torch.set_num_threads(1)
     fused(folder / "fused")
     for precision in ("fp32", "fp16"):
