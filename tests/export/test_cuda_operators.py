@@ -71,7 +71,8 @@ def test_a_step_has_one_node_an_attention_and_a_norm_and_computes_what_its_modul
     assert found.count("Attention") == layers(module, Attention)
     norms = [kind for kind in found if kind.startswith(f"{DOMAIN}:GroupNorm")]
     assert len(norms) == layers(module, nn.GroupNorm)
-    assert not {"Softmax", "InstanceNormalization", "GroupNormalization"} & set(found)
+    assert found.count(f"{DOMAIN}:NhwcConv") == layers(module, nn.Conv2d)
+    assert not {"Softmax", "InstanceNormalization", "GroupNormalization", "Conv"} & set(found)
     # Every norm but those in front of transformers has a SiLU behind it; of those that stay, one is the time's.
     transformers = len(norms) - norms.count(f"{DOMAIN}:GroupNorm[1]")
     assert 0 < transformers < len(norms) / 2

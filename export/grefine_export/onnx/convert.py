@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from grefine_export.choices import Operators, Weights
-from grefine_export.onnx.cuda_operators import OPSET, fuse_norms
+from grefine_export.onnx.cuda_operators import OPSET, use_cuda_operators
 
 EXTERNAL_DATA_BYTES = 1 << 30
 """Weights above this go into a second file, NAME.onnx.data: one protobuf can not pass 2 GiB."""
@@ -56,7 +56,23 @@ def export(
     The file holds no doc strings and no metadata (torch writes paths of source files there), and exporting
     the same module twice gives the same bytes. Raises ValueError when the names do not fit the module.
     """
+    model = traced(module, example_inputs, outputs, dynamic_axes, opset, operators)
+    if weights == "fp16":
+        halve_weights(model)
     path = Path(path)
+    _save(model, path)
+    return path
+
+
+def traced(
+    module: nn.Module,
+    example_inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+    opset: int = 20,
+    operators: Operators = "portable",
+) -> ir.Model:
+    """The graph that `export` writes, whose weights are still the module's. Arguments and errors are `export`'s."""
     parameters = inspect.signature(module.forward).parameters.values()
     arguments = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
     if [*example_inputs] != arguments:
@@ -85,11 +101,8 @@ def export(
     _single_precision_edges(model.graph)
     _strip(model)
     if operators == "onnxruntime-cuda":
-        fuse_norms(model)
-    if weights == "fp16":
-        halve_weights(model)
-    _save(model, path)
-    return path
+        use_cuda_operators(model)
+    return model
 
 
 def _save(model: ir.Model, path: Path) -> None:

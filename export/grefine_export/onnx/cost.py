@@ -98,6 +98,33 @@ def cost_at(model: ModelProto, axes: Mapping[str, int]) -> GraphCost:
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class NodeCost:
+    """One run of a node: floating-point operations, and bytes that it reads (weights, too) and writes, each tensor
+    once."""
+
+    node: NodeProto
+    flops: int
+    read: int
+    written: int
+
+
+def nodes_at(model: ModelProto, axes: Mapping[str, int]) -> list[NodeCost]:
+    """What each node of `model` computes and moves that works on activations, without those whose output is their
+    input's memory. Arguments and errors are those of `cost_at`."""
+    graph = _Graph(model, axes)
+    return [
+        NodeCost(
+            node,
+            2 * _multiply_adds(node, graph),
+            sum(graph.bytes(name) for name in dict.fromkeys(node.input) if name),
+            sum(graph.bytes(name) for name in node.output if name),
+        )
+        for node in model.graph.node
+        if node.op_type not in _ALIASES and node.output[0] in graph.derived
+    ]
+
+
 def _count(model: ModelProto, length: int) -> Cost:
     names = {
         axis.dim_param
@@ -191,9 +218,8 @@ class _Graph:
             raise ValueError(f"it has the branch or loop '{node.op_type}'")
         inputs = [name for name in node.input if name]
         types = {name: self.types[name] for name in inputs}
-        if (node.domain, node.op_type) == (DOMAIN, "GroupNorm"):  # ONNX has no schema of it
-            self.types[node.output[0]] = types[node.input[0]]
-            self.derived.add(node.output[0])
+        if node.domain == DOMAIN:  # ONNX has no schemas of these
+            self._follow_channels_last(node)
             return
         known = {name: self.values[name] for name in inputs if name in self.values}
         if node.op_type == "Shape":  # of its input it takes no element
@@ -218,6 +244,22 @@ class _Graph:
         elif self.derived.intersection(inputs):
             self.derived.update(outputs)
 
+    def _follow_channels_last(self, node: NodeProto) -> None:
+        """GroupNorm and NhwcConv on (n, h, w, channels)."""
+        kind = TypeProto()
+        kind.CopyFrom(self.types[node.input[0]])
+        if node.op_type == "NhwcConv":  # weight (out, *kernel, in)
+            told = {attribute.name: attribute.ints for attribute in node.attribute}
+            out, *kernel, _ = self.shape(node.input[1])
+            axes = kind.tensor_type.shape.dim
+            for index, size in enumerate(kernel):
+                reach = told["dilations"][index] * (size - 1) + 1
+                free = axes[1 + index].dim_value + told["pads"][index] + told["pads"][2 + index] - reach
+                axes[1 + index].dim_value = free // told["strides"][index] + 1
+            axes[3].dim_value = out
+        self.types[node.output[0]] = kind
+        self.derived.add(node.output[0])
+
     def _is_known(self, name: str) -> bool:
         kind = self.types[name].tensor_type if name in self.types else None
         return (
@@ -235,7 +277,9 @@ def _multiply_adds(node: NodeProto, graph: _Graph) -> int:
     shapes = [graph.shape(name) if name else () for name in node.input]
     size = math.prod(graph.shape(node.output[0]))
     match node.op_type:
-        case "Conv":  # weight (out, in / group, *kernel)
+        case (
+            "Conv" | "NhwcConv"
+        ):  # weight (out, in / group, *kernel), or with channels last (out, *kernel, in)
             return size * math.prod(shapes[1][1:])
         case "ConvTranspose":  # weight (in, out / group, *kernel): each input element reaches so many outputs
             return math.prod(shapes[0]) * math.prod(shapes[1][1:])

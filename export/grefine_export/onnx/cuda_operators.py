@@ -1,13 +1,16 @@
-"""Group norms as one operator of the graph, `com.microsoft` GroupNorm, for ONNX Runtime CUDA.
+"""Group norms and convolutions with channels last, as `com.microsoft` GroupNorm and NhwcConv, for ONNX Runtime CUDA.
 
-Its kernel wants channels last and computes a SiLU behind it at once. Other backends have none: `on_cpu` gives the same
-graph with the operator's definition, in double precision, in its place.
+GroupNorm's kernel wants channels last and computes a SiLU behind it at once; cuDNN's convolutions in half precision
+want them so, too. ONNX Runtime's own way there, `prefer_nhwc`, moves all arithmetic on sizes to the GPU and copies
+between the two (release 1.31). Other backends have neither: `on_cpu` gives the same graph with definitions in their
+place, that of the norm in double precision.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +23,8 @@ from grefine_export.onnx.nodes import Nodes
 OPSET = 23
 """The first with Attention; group norms are then written as GroupNormalization."""
 DOMAIN = "com.microsoft"
+LAST, FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+"""Where channels go: behind the axes of a picture, and back."""
 
 _STATED = "stated"
 _HEAD = f"""<domain: "{_STATED}", opset_import: ["" : {OPSET}]>
@@ -53,9 +58,8 @@ NAME <epsilon, groups> (x, gamma, beta) => (y) {{
     result = Add (scaled, shift)
 """
 _DEFINITIONS = {
-    0: ("GroupNorm", _HEAD + "    y = CastLike (result, x)\n}"),
-    1: (
-        "GroupNormSilu",
+    "GroupNorm": _HEAD + "    y = CastLike (result, x)\n}",
+    "GroupNormSilu": (
         _HEAD
         + """    unit = Constant <value_float: float = 1.0> ()
     unit_exact = Cast <to: int = 11> (unit)
@@ -64,38 +68,82 @@ _DEFINITIONS = {
     denominator = Add (unit_exact, power)
     active = Div (result, denominator)
     y = CastLike (active, x)
-}""",
+}"""
     ),
+    "NhwcConv": f"""<domain: "{_STATED}", opset_import: ["" : {OPSET}]>
+NAME <dilations, group, pads, strides> (x, weight, bias) => (y) {{
+    first = Transpose <perm: ints = {FIRST}> (x)
+    own = Transpose <perm: ints = {FIRST}> (weight)
+    made = Conv <dilations: ints = @dilations, group: int = @group, pads: ints = @pads, strides: ints = @strides> (
+        first, own, bias)
+    y = Transpose <perm: ints = {LAST}> (made)
+}}""",
 }
-"""By activation: the operator's definition on (n, h, w, channels), and its name."""
+"""Operators on (n, h, w, channels) in ONNX's own."""
 
 
-def fuse_norms(model: ir.Model) -> int:
-    """Put a GroupNorm with channels last, and a Transpose before and behind it, in the place of every
-    GroupNormalization of `model`, with the SiLU that alone reads it; in place. Returns how many there are.
+def use_cuda_operators(model: ir.Model) -> None:
+    """Put a GroupNorm, with the SiLU that alone reads it, in the place of every GroupNormalization of `model`, and an
+    NhwcConv in that of every convolution of one group over pictures, each between two Transposes; in place.
 
-    ONNX Runtime takes Transposes away where one meets its opposite. Raises ValueError for a norm whose factors are not
-    constant.
+    ONNX Runtime takes Transposes away where one meets its opposite. Raises ValueError for factors or weights that are
+    no constants.
     """
     graph = model.graph
-    norms = [node for node in graph if node.op_type == "GroupNormalization"]
-    for index, norm in enumerate(norms):
-        _fuse(graph, norm, index)
-    if norms:
-        model.opset_imports[DOMAIN] = 1
-    return len(norms)
+    for index, node in enumerate(list(graph)):
+        if node.op_type == "GroupNormalization":
+            _fuse(graph, node, index)
+        elif (
+            node.op_type == "Conv"
+            and node.attributes["group"].as_int() == 1
+            and len(_constant(node, 1).shape) == 4
+        ):
+            _turn(graph, node, index)
+    model.opset_imports[DOMAIN] = 1
+
+
+def _constant(node: ir.Node, index: int) -> ir.TensorProtocol:
+    value = node.inputs[index]
+    if value is None or value.const_value is None:
+        raise ValueError(f"the weights of '{node.name}' are no constants")
+    return value.const_value
+
+
+def _turn(graph: ir.Graph, conv: ir.Node, index: int) -> None:
+    new = Nodes(graph, f"conv_{index}")
+    x, weight, *bias = conv.inputs
+    assert weight is not None
+    kernel = _constant(conv, 1)
+    turned = ir.Value(
+        name=f"{weight.name}.last",
+        shape=ir.Shape([kernel.shape[axis] for axis in LAST]),
+        type=ir.TensorType(kernel.dtype),
+    )
+    turned.const_value = ir.LazyTensor(partial(_turned, kernel), kernel.dtype, turned.shape, name=turned.name)
+    graph.register_initializer(turned)
+    names = ("dilations", "group", "pads", "strides")
+    told = {name: conv.attributes[name].value for name in names if name in conv.attributes}
+    inside = new("NhwcConv", new("Transpose", x, perm=LAST), turned, *bias, domain=DOMAIN, **told)
+    result = new("Transpose", inside, perm=FIRST)
+    graph.insert_before(conv, new.nodes)
+    ir.convenience.replace_all_uses_with(conv.outputs[0], result)
+    graph.remove(conv, safe=True)
+    if not weight.uses() and weight.name in graph.initializers:
+        del graph.initializers[weight.name]
+
+
+def _turned(kernel: ir.TensorProtocol) -> ir.Tensor:
+    """Made when it is written, so that not all weights are in memory twice."""
+    return ir.Tensor(np.ascontiguousarray(kernel.numpy().transpose(LAST)))
 
 
 def _fuse(graph: ir.Graph, norm: ir.Node, index: int) -> None:
     new = Nodes(graph, f"norm_{index}")
-    x, *factors = norm.inputs
-    if any(factor is None or factor.const_value is None for factor in factors):
-        raise ValueError(f"the factors of the group norm '{norm.name}' are no constants")
-    gamma, beta = (new.const(factor.const_value.numpy(), np.float32) for factor in factors if factor)
+    gamma, beta = (new.const(_constant(norm, place).numpy(), np.float32) for place in (1, 2))
     silu = _silu(norm.outputs[0])
     inside = new(
         "GroupNorm",
-        new("Transpose", x, perm=[0, 2, 3, 1]),
+        new("Transpose", norm.inputs[0], perm=LAST),
         gamma,
         beta,
         domain=DOMAIN,
@@ -104,7 +152,7 @@ def _fuse(graph: ir.Graph, norm: ir.Node, index: int) -> None:
         activation=1 if silu else 0,
         channels_last=1,
     )
-    result = new("Transpose", inside, perm=[0, 3, 1, 2])
+    result = new("Transpose", inside, perm=FIRST)
     graph.insert_before(norm, new.nodes)
     replaced = [norm, *silu]
     ir.convenience.replace_all_uses_with(replaced[-1].outputs[0], result)
@@ -124,10 +172,9 @@ def _silu(value: ir.Value) -> list[ir.Node]:
 @contextmanager
 def on_cpu(path: Path) -> Iterator[Path]:
     """A graph that computes the same and has kernels on a CPU: `path` itself, or while this lasts a file beside it in
-    which the definition of GroupNorm takes its place. Weights in a file of their own are shared."""
+    which definitions take the place of such operators. Weights in a file of their own are shared."""
     model = onnx.load(path, load_external_data=False)
-    norms = [node for node in model.graph.node if (node.domain, node.op_type) == (DOMAIN, "GroupNorm")]
-    if not norms:
+    if not any(node.domain == DOMAIN for node in model.graph.node):
         yield path
         return
     state(model)
@@ -141,16 +188,18 @@ def on_cpu(path: Path) -> Iterator[Path]:
 
 
 def state(model: onnx.ModelProto) -> None:
-    """Put the definition of GroupNorm in the place of its nodes; in place."""
+    """Put definitions in the place of GroupNorm and NhwcConv; in place."""
     used = set()
     for node in model.graph.node:
-        if (node.domain, node.op_type) == (DOMAIN, "GroupNorm"):
-            values = {attribute.name: attribute for attribute in node.attribute}
-            used.add(values["activation"].i)
-            node.domain, node.op_type = _STATED, _DEFINITIONS[values["activation"].i][0]
+        if node.domain != DOMAIN:
+            continue
+        values = {attribute.name: attribute for attribute in node.attribute}
+        if node.op_type == "GroupNorm":
+            node.op_type = "GroupNormSilu" if values["activation"].i else "GroupNorm"
             del node.attribute[:]
             node.attribute.extend([values["epsilon"], values["groups"]])
+        node.domain = _STATED
+        used.add(node.op_type)
     model.opset_import.append(onnx.helper.make_opsetid(_STATED, 1))
-    for activation in sorted(used):
-        name, text = _DEFINITIONS[activation]
-        model.functions.append(onnx.parser.parse_function(text.replace("NAME", name)))
+    for name in sorted(used):
+        model.functions.append(onnx.parser.parse_function(_DEFINITIONS[name].replace("NAME", name)))
