@@ -98,33 +98,6 @@ def cost_at(model: ModelProto, axes: Mapping[str, int]) -> GraphCost:
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class NodeCost:
-    """One run of a node: floating-point operations, and bytes that it reads (weights, too) and writes, each tensor
-    once."""
-
-    node: NodeProto
-    flops: int
-    read: int
-    written: int
-
-
-def nodes_at(model: ModelProto, axes: Mapping[str, int]) -> list[NodeCost]:
-    """What each node of `model` computes and moves that works on activations, without those whose output is their
-    input's memory. Arguments and errors are those of `cost_at`."""
-    graph = _Graph(model, axes)
-    return [
-        NodeCost(
-            node,
-            2 * _multiply_adds(node, graph),
-            sum(graph.bytes(name) for name in dict.fromkeys(node.input) if name),
-            sum(graph.bytes(name) for name in node.output if name),
-        )
-        for node in model.graph.node
-        if node.op_type not in _ALIASES and node.output[0] in graph.derived
-    ]
-
-
 def _count(model: ModelProto, length: int) -> Cost:
     names = {
         axis.dim_param

@@ -369,6 +369,11 @@ def _unopened(path: Path, device: Device, error: Exception) -> Exception:
             f"{path.stem}: ONNX Runtime cannot open it on '{device}' ({_first_line(error)}); see 'grefine-rt doctor', "
             f"or use the device 'cpu'."
         )
+    if "NOT_IMPLEMENTED" in str(error):
+        return DeviceError(
+            f"{path.stem}: it has operators without a kernel for CPUs, as graphs have that are exported for ONNX "
+            f"Runtime CUDA alone: use the device 'cuda', or export it again with '--operators portable'."
+        )
     return BundleError(
         f"Model file '{path}' cannot be loaded by ONNX Runtime ({_first_line(error)}): run "
         f"'grefine-rt bundle verify' on its bundle, or fetch it again with 'grefine-rt bundle fetch'."
