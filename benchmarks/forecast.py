@@ -126,7 +126,7 @@ class Recorder(TorchDispatchMode):
         elif kind == "attention" or "Attention" in kind:
             query, key = given[:2]
             self._add("Attention", 4 * math.prod(query.shape) * key.shape[1], moved)
-        elif kind in _PLAIN and not _by_number(kind, args):
+        elif kind in _PLAIN and not _disappears(kind, args):
             self._add(kind, 0, moved)
             if kind == "upsample_nearest2d" and self._own:
                 self._add("Transpose", 0, 2 * _bytes(given[0]))
@@ -145,9 +145,9 @@ def _tensors(args: Sequence[Any]) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _by_number(kind: str, args: Sequence[Any]) -> bool:
-    """A factor of a matrix product, which ONNX Runtime takes into it."""
-    return kind == "mul" and not isinstance(args[1], Tensor)
+def _disappears(kind: str, args: Sequence[Any]) -> bool:
+    """A factor of a matrix product, which ONNX Runtime takes into it; one tensor joined to nothing."""
+    return (kind == "mul" and not isinstance(args[1], Tensor)) or (kind == "cat" and len(args[0]) == 1)
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -23,7 +23,7 @@ FORMS = {"portable": "fp16", "onnxruntime-cuda": "fused"}
 GRAPHS = (*STEPS, "encode", "decode")
 SIDE = 16
 OWN = ("com.microsoft:GroupNorm", "com.microsoft:NhwcConv", "Attention")
-PARTS = ("InstanceNormalization", "GroupNormalization", "Softmax", "Conv", "com.microsoft:FusedMatMul")
+PARTS = ("InstanceNormalization", "GroupNormalization", "Softmax", "Conv")
 
 
 @pytest.fixture(scope="module")

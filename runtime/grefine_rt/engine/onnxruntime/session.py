@@ -79,8 +79,9 @@ class CudaOptions:
 
     shrink: give the memory of activations back after every `run`, for graphs that need much of it, but seldom; loops
         (`bind`) keep theirs. Then a process needs the largest of such graphs, not the sum.
-    nhwc: rewrite convolutions to the layout that cuDNN's FP16 kernels want. Off by default, for between them ONNX
-        Runtime transposes every decomposed group norm; which weighs more was not measured for want of a GPU.
+    nhwc: let ONNX Runtime rewrite convolutions to the layout that cuDNN's FP16 kernels want. Off by default: release
+        1.31 then also moves arithmetic on sizes to the GPU and copies between the two, and transposes around every
+        decomposed group norm. Graphs exported with the operators "onnxruntime-cuda" have that layout already.
     """
 
     shrink: bool = False
