@@ -2,9 +2,9 @@
 
     python -m benchmarks.guidance --bundle mini --limit 24 --threads 1 --json guidance.json
 
-A guided call costs two passes of the UNet, a plain one costs one. Stage 1 draws as the SDXL recipes have it, one draft with
-all its steps, and nothing of it is refused, so that what is measured is the drawing. Every interval draws the same
-pictures from the same noise; changes are told against the first, which is guided throughout, with their standard error.
+A guided call costs two passes of the UNet, a plain one costs one. Stage 1 draws as the SDXL recipes have it, one draft
+with all its steps, and nothing of it is refused, so that what is measured is the drawing. Every interval draws the same
+pictures from the same noise; changes are told against guidance throughout, with their standard error.
 """
 
 from __future__ import annotations

@@ -30,6 +30,20 @@ def rmse(a: ArrayLike, b: ArrayLike, mask: NDArray[np.bool_] | None = None) -> f
     return float(np.sqrt(np.mean(difference**2)))
 
 
+def gradient(rgb: ArrayLike, mask: NDArray[np.bool_]) -> float:
+    """Mean magnitude of the change from one pixel of a picture (H, W, 3) to the next, within `mask` (H, W) that is not
+    empty; 0 where it has no two neighbours."""
+    picture = np.asarray(rgb, np.float64)
+    steps = []
+    for axis in (0, 1):
+        both = np.take(mask, range(1, mask.shape[axis]), axis) & np.take(
+            mask, range(mask.shape[axis] - 1), axis
+        )
+        steps.append(np.abs(np.diff(picture, axis=axis)).mean(axis=2)[both])
+    all_steps = np.concatenate(steps)
+    return float(all_steps.mean()) if all_steps.size else 0.0
+
+
 def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
     """Peak signal-to-noise ratio of two uint8 pictures, dB; inf when they are equal."""
     error = rmse(a, b)

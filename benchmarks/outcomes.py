@@ -7,12 +7,12 @@ variants that read it alike, and each picture is made once for all variants whos
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from benchmarks.judge import Judge
-from benchmarks.metrics import psnr, rmse, roc_auc
+from benchmarks.metrics import gradient, psnr, rmse, roc_auc
 from grefine_export.mini.heldout import Sample, names_wanted
 from grefine_export.mini.world import alike
 from grefine_rt import (
@@ -25,8 +25,11 @@ from grefine_rt import (
     Refiner,
     RefineResult,
 )
+from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
+from grefine_rt.imaging.image import to_float
 
 EQUAL_DB = 100.0  # stands for the infinite PSNR of equal pictures
+FEWEST_DRAWN = 64  # pixels
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,8 @@ class Seen:
 
     perceptual, alignment: p and a. map_auc: how well 1 - P finds the defect's pixels (local defects only).
     first_phrase, worst_phrase: the first phrase with a defect, or the one of the lowest score, is the wrong
-    thing's (samples with a wrong thing only).
+    thing's (samples with a wrong thing only). round_trip_db: PSNR of a clean picture that went through stage 1's
+    autoencoder, dB.
     """
 
     perceptual: float
@@ -43,6 +47,7 @@ class Seen:
     map_auc: float | None
     first_phrase: bool | None
     worst_phrase: bool | None
+    round_trip_db: float | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class Repair:
     truth) / RMSE(input, truth) inside the defect (local defects only). present_before, present: the judge
     finds the wanted thing (wrong things only). others, others_kept: the prompt's other things that the judge
     found before, and those of them it finds afterwards. outside_identical: stage 1 left every pixel without
-    weight as it was; None where no such pixel is left or stage 1 did not run. seconds: of the whole call.
+    weight as it was; None where no such pixel is left or stage 1 did not run. gradients: mean gradient, in levels
+    of 255, of what stage 1 drew where something else should be, and of the truth there. seconds: of the whole call.
     """
 
     perceptual: float
@@ -66,6 +72,7 @@ class Repair:
     others_kept: int
     outside_identical: bool | None
     seconds: float
+    gradients: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,10 +117,14 @@ def try_variants(
     repaired: dict[tuple[object, ...], Repair] = {}
     found = {}
     for name, variant in variants.items():
-        options = variant.options
+        # What the bundle can do is measured; what it refuses is counted by `benchmarks.harm`.
+        options = replace(variant.options, outside="refine")
         if options.assess not in assessed:
             assessment = refiner.assess(sample.image, sample.prompt, options.assess)
-            assessed[options.assess] = assessment, seen(sample, assessment)
+            facts = seen(sample, assessment)
+            if sample.category == "clean":
+                facts = replace(facts, round_trip_db=round_trip_db(refiner, sample.image))
+            assessed[options.assess] = assessment, facts
         assessment, what = assessed[options.assess]
         if (options.assess, options.plan) not in planned:
             planned[options.assess, options.plan] = refiner.plan(assessment, options=options.plan)
@@ -174,13 +185,36 @@ def repair_of(sample: Sample, result: RefineResult, judge: Judge) -> Repair:
         others_kept=sum(kept),
         outside_identical=_outside_identical(sample, result),
         seconds=result.timings["total"] / 1000,
+        gradients=_gradients(sample, result),
     )
+
+
+def round_trip_db(refiner: Refiner, rgb: np.ndarray) -> float:
+    """PSNR of a picture uint8 (H, W, 3) that went through stage 1's autoencoder and back, dB."""
+    bundle = refiner.bundle
+    tile = bundle.manifest.stage1.tile
+    latent = tiled_encode(
+        bundle.engine("inpaint_encode"), to_float(rgb) * np.float32(2) - np.float32(1), tile
+    )
+    back = np.clip(tiled_decode(bundle.engine("inpaint_decode"), latent, tile), 0, 1)
+    return min(psnr((back * 255).round().astype(np.uint8), rgb), EQUAL_DB)
 
 
 def same_twice(refiner: Refiner, sample: Sample, seed: int) -> bool:
     """Whether the same seed gives the same bytes twice, between the stages and at the end."""
     one, two = (refiner.refine(sample.image, sample.prompt, seed) for _ in range(2))
     return one.image.tobytes() == two.image.tobytes() and one.stage1.tobytes() == two.stage1.tobytes()
+
+
+def _gradients(sample: Sample, result: RefineResult) -> tuple[float, float] | None:
+    # A missing thing may be drawn where the truth has a plain meadow.
+    if sample.misaligned == "missing":
+        return None
+    stage1, found = (np.asarray(picture.convert("RGB")) for picture in (result.stage1, result.found))
+    drawn = (stage1 != found).any(axis=2)
+    if drawn.sum() < FEWEST_DRAWN:
+        return None
+    return gradient(stage1, drawn), gradient(sample.truth, drawn)
 
 
 def _names_wanted(sample: Sample, wrong: list[PhraseScore]) -> bool | None:

@@ -52,13 +52,13 @@ READINGS: dict[str, Reading] = {
         "Eq. 6",
         {name: _planned(joining=name) for name in ("union", "product")},
         lambda m: m.plan.joining,
-        ("clean_skip_rate", "refine_alignment_success", "others_kept"),
+        ("clean_skip_rate", "refine_alignment_success", "refine_others_kept"),
     ),
     "missing_region": Reading(
         "Eq. 6",
         {name: _planned(missing_region=name) for name in ("ancestor", "printed", "free")},
         lambda m: m.plan.missing_region,
-        ("refine_alignment_success", "others_kept"),
+        ("refine_alignment_success", "refine_others_kept"),
     ),
     "strength_rule": Reading(
         "Eq. 9",

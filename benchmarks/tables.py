@@ -45,10 +45,12 @@ def _tables(results: Mapping[str, Any]) -> list[Table]:
     return tables
 
 
-def in_words(value: float | bool | None) -> str:
+def in_words(value: float | bool | tuple[float, float] | None) -> str:
     """A cell of a table; "-" for None."""
     if value is None:
         return "-"
+    if isinstance(value, tuple):
+        return " to ".join(map(in_words, value))
     return ("yes" if value else "no") if isinstance(value, bool) else f"{value:.3f}"
 
 

@@ -18,9 +18,10 @@ SECONDS_PER_GIGABYTE = 100.0
 BYTES_PER_SECOND = 12.5e6
 """Of a download: 100 Mbit/s, an assumption."""
 
-_PEAKS = {"clip": 4, "ip_iqa": 2, "inpaint": 18, "restore": 11}
-"""GiB of memory that the export of a stage takes at its peak, about: SDXL's step was measured at 18, seven times the
-parameters' number in bytes; the others follow from theirs."""
+PEAKS = {"clip": 4, "ip_iqa": 2, "inpaint": 18, "restore": 13}
+"""GiB of memory that the export of a stage takes at its peak, about. SDXL's and PASD's are those of their steps, which
+take the most of their stages: 17.7 and 12.5 GiB measured (docs/full_size.log). CLIP's and IP-IQA's are not measured:
+they follow from SDXL's seven bytes a parameter."""
 
 _GRAPHS = {"clip": 2, "ip_iqa": 3, "inpaint": 4, "restore": 4}
 
@@ -87,7 +88,7 @@ def estimate(recipe: Recipe, done: int = 0) -> Estimate:
     else:
         graphs = sum(count for stage, count in _GRAPHS.items() if getattr(recipe, stage) is not None)
         export = SECONDS_PER_GRAPH * graphs + SECONDS_PER_GIGABYTE * recipe.graph_bytes / 1e9
-    peaks = [peak for stage, peak in _PEAKS.items() if getattr(recipe, stage) is not None]
+    peaks = [peak for stage, peak in PEAKS.items() if getattr(recipe, stage) is not None]
     bundle = max(0, recipe.graph_bytes - done)
     return Estimate(downloads, counted, bundle, export, max(peaks, default=0) << 30)
 

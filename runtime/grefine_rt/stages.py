@@ -26,8 +26,9 @@ from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import ColorFix, Decoding
 from grefine_rt.cancel import Cancels
+from grefine_rt.diffusion.encoded import EncodedPicture
 from grefine_rt.diffusion.loop import OnStep
-from grefine_rt.diffusion.restore import EncodedPicture, restore
+from grefine_rt.diffusion.restore import restore
 from grefine_rt.drafts import Drafts, Rule, at_work_size, best
 from grefine_rt.imaging.image import resize
 from grefine_rt.imaging.paste import add_difference

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import quality
-from benchmarks.figures import FIGURES, details, passes
+from benchmarks.figures import FIGURES, STRANGE, details, passes
 from benchmarks.judge import Judge
 from benchmarks.outcomes import Outcome, Repair, Seen, Variant, repair_of, seen, try_variants
 from benchmarks.readings import ABLATION_FIGURES, ABLATIONS, READINGS, variants
@@ -17,13 +17,27 @@ from grefine_rt import PlanOptions, RefineOptions, Refiner, with_mask
 from tests.support import fake_bundle
 
 KEYS = {
-    "perceptual_srcc": 0.85,
-    "perceptual_map_auc": 0.85,
-    "alignment_auc": 0.90,
-    "alignment_phrase_accuracy": 0.80,
-    "refine_rmse_reduction": 0.40,
-    "refine_alignment_success": 0.60,
-    "clean_skip_rate": 0.90,
+    "autoencoder_psnr_db": 34,
+    "autoencoder_psnr_db_unseen": None,
+    "redrawn_sharpness": (0.85, 1.1),
+    "perceptual_srcc": 0.88,
+    "perceptual_srcc_unseen": None,
+    "perceptual_map_auc": 0.96,
+    "perceptual_map_auc_unseen": 0.94,
+    "alignment_auc": 0.985,
+    "alignment_auc_unseen": 0.95,
+    "alignment_phrase_accuracy": 0.93,
+    "alignment_phrase_accuracy_unseen": None,
+    "refine_rmse_reduction": 0.55,
+    "refine_rmse_reduction_unseen": 0.40,
+    "refine_rmse_reduction_worst": 0.30,
+    "refine_alignment_success": 0.85,
+    "refine_alignment_success_unseen": None,
+    "refine_alignment_success_missing": 0.80,
+    "refine_others_kept": 0.99,
+    "refine_others_kept_unseen": None,
+    "clean_skip_rate": 0.97,
+    "clean_skip_rate_unseen": None,
     "clean_psnr_db": 32,
     "outside_mask_identical": True,
     "deterministic": True,
@@ -54,8 +68,10 @@ def first(category):
     return next(one for one in some() if one.category == category)
 
 
-def see(perceptual=1.0, alignment=1.0, map_auc=None, first_phrase=None, worst_phrase=None):
-    return Seen(perceptual, alignment, map_auc, first_phrase, worst_phrase)
+def see(
+    perceptual=1.0, alignment=1.0, map_auc=None, first_phrase=None, worst_phrase=None, round_trip_db=None
+):
+    return Seen(perceptual, alignment, map_auc, first_phrase, worst_phrase, round_trip_db)
 
 
 def repair(**facts):
@@ -65,8 +81,8 @@ def repair(**facts):
     return Repair(**(plain | {"psnr": 40.0, "others": 0, "others_kept": 0} | facts))
 
 
-def outcome(category, what=None, done=None, mos=5.0, misaligned=None, redraws=False):
-    return Outcome(0, category, "", misaligned, mos, what or see(), redraws, done)
+def outcome(category, what=None, done=None, mos=5.0, misaligned=None, redraws=False, defect="", unseen=()):
+    return Outcome(0, category, defect, misaligned, mos, what or see(), redraws, done, frozenset(unseen))
 
 
 def value(key, outcomes):
@@ -162,14 +178,35 @@ def test_repair_figures():
     done = [repair(present=p, others=2, others_kept=k) for p, k in ((True, 2), (False, 1))]
     found = [outcome("alignment", done=one) for one in done]
     assert value("refine_alignment_success", found) == 0.5
-    assert value("others_kept", found) == 0.75
+    assert value("refine_others_kept", found) == 0.75
     clean = [outcome("clean", done=repair(psnr=p), redraws=p < 30) for p in (20.0, 33.0, 50.0)]
     assert value("clean_psnr_db", clean) == 33
+    drawn = [outcome("local", done=repair(gradients=pair)) for pair in ((4.0, 8.0), (5.0, 2.0), None)]
+    assert value("redrawn_sharpness", drawn) == pytest.approx(0.9)
+    assert passes(0.9, (0.85, 1.1))
+    assert not passes(1.2, (0.85, 1.1))
+    trips = [outcome("clean", see(round_trip_db=db)) for db in (30.0, 34.0, 35.0)]
+    assert value("autoencoder_psnr_db", trips) == 34
     assert value("clean_skip_rate", clean) == pytest.approx(2 / 3)
     told = [outcome("local", done=repair(outside_identical=same)) for same in (True, None, False)]
     assert value("outside_mask_identical", told) is False
     assert value("outside_mask_identical", told[:2]) is True
     assert value("outside_mask_identical", told[1:2]) is None
+
+
+def test_what_training_never_saw_is_counted_apart():
+    usual = [outcome("local", done=repair(rmse_reduction=r), defect="blur") for r in (0.5, 0.6)]
+    hard = [outcome("local", done=repair(rmse_reduction=0.2), defect="noise")]
+    strange = [
+        outcome("local", done=repair(rmse_reduction=r), defect="smear", unseen=["damage"]) for r in (0.0, 0.1)
+    ]
+    reworded = [outcome("local", done=repair(rmse_reduction=0.7), defect="blur", unseen=["prompt"])]
+    everything = [*usual, *hard, *strange, *reworded]
+    assert value("refine_rmse_reduction", everything) == pytest.approx(0.55)
+    assert value("refine_rmse_reduction_worst", everything) == 0.2
+    assert value("refine_rmse_reduction_unseen", everything) == pytest.approx(0.05)
+    assert details(everything)["refine_rmse_reduction_unseen/style"]["value"] is None
+    assert {name.removesuffix("_unseen") for name in FIGURES if name.endswith("_unseen")} == set(STRANGE)
 
 
 def test_details_know_the_ceiling_of_tied_scores():

@@ -1,93 +1,90 @@
 """Graphs that several tests use are exported once a session: tracing takes seconds even for tiny models."""
 
-import os
-
 import pytest
 import torch
 
 from grefine_export.models.vae_graphs import Decode, Encode
-from grefine_export.onnx.convert import export
+from grefine_export.onnx import convert
 from tests.support import graph_store, tiny_models
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _trace_once(tmp_path_factory):
+def store(tmp_path_factory):
     """All workers of this run share one folder of traced graphs."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graph-store"
-    folder.mkdir(exist_ok=True)
+    folder = graph_store.of_run(tmp_path_factory)
     with graph_store.shared(folder):
-        yield
+        yield folder
 
 
 @pytest.fixture(scope="module")
 def own_traces():
-    """Every graph of this module is traced, whatever the store holds."""
+    """Every graph that this module exports is traced, whatever the store holds."""
     with graph_store.bypassed():
         yield
 
 
 @pytest.fixture(scope="session")
-def graphs(tmp_path_factory):
-    return tmp_path_factory.mktemp("graphs")
+def export(store, tmp_path_factory):
+    """Exports into a folder of the session, through the store even beside a module with `own_traces`."""
+    folder = tmp_path_factory.mktemp("graphs")
+
+    def through_the_store(module, inputs, outputs, axes, name):
+        with graph_store.shared(store):
+            return convert.export(module, inputs, outputs, axes, folder / name)
+
+    return through_the_store
 
 
 @pytest.fixture(scope="session")
-def inpaint_graph(graphs):
+def inpaint_graph(export):
     """(module, path) of a tiny stage 1 step, float32."""
     step = tiny_models.inpaint_step()
     inputs = tiny_models.step_inputs(step, rows=2, height=8, width=12)
-    return step, export(
-        step, inputs, ["next", "clean"], tiny_models.INPAINT_AXES, graphs / "inpaint_step.onnx"
-    )
+    return step, export(step, inputs, ["next", "clean"], tiny_models.INPAINT_AXES, "inpaint_step.onnx")
 
 
 @pytest.fixture(scope="session")
-def half_graph(graphs):
+def half_graph(export):
     """The path of that step with its UNet in half precision."""
     step = tiny_models.inpaint_step(torch.float16)
     inputs = tiny_models.step_inputs(step, rows=2, height=8, width=12)
-    return export(step, inputs, ["next", "clean"], tiny_models.INPAINT_AXES, graphs / "half_step.onnx")
+    return export(step, inputs, ["next", "clean"], tiny_models.INPAINT_AXES, "half_step.onnx")
 
 
 @pytest.fixture(scope="session")
-def blended_graph(graphs):
+def blended_graph(export):
     """(module, path) of a tiny stage 1 step whose UNet knows no mask, float32."""
     step = tiny_models.blended_step()
     inputs = tiny_models.step_inputs(step, rows=2, height=8, width=12)
-    return step, export(
-        step, inputs, ["next", "clean"], tiny_models.BLENDED_AXES, graphs / "blended_step.onnx"
-    )
+    return step, export(step, inputs, ["next", "clean"], tiny_models.BLENDED_AXES, "blended_step.onnx")
 
 
 @pytest.fixture(scope="session")
-def restore_graph(graphs):
+def restore_graph(export):
     """(module, path) of a tiny stage 2 step, float32."""
     step = tiny_models.restore_step()
     inputs = tiny_models.step_inputs(step, rows=2, height=8, width=12)
-    return step, export(
-        step, inputs, ["next", "clean"], tiny_models.RESTORE_AXES, graphs / "restore_step.onnx"
-    )
+    return step, export(step, inputs, ["next", "clean"], tiny_models.RESTORE_AXES, "restore_step.onnx")
 
 
 @pytest.fixture(scope="session")
-def text_graph(graphs):
+def text_graph(export):
     """(module, path) of a tiny pair of text encoders."""
     pair = tiny_models.text_pair()
     inputs = {"ids": tiny_models.token_ids(1, rows=2), "ids_2": tiny_models.token_ids(2, rows=2)}
     axes = {"ids": {0: "n"}, "ids_2": {0: "n"}}
-    return pair, export(pair, inputs, ["context", "pooled"], axes, graphs / "inpaint_text.onnx")
+    return pair, export(pair, inputs, ["context", "pooled"], axes, "inpaint_text.onnx")
 
 
 @pytest.fixture(scope="session")
-def vae_graphs(graphs):
+def vae_graphs(export):
     """(autoencoder, path of the encoder, path of the decoder), tiny, float32."""
     vae = tiny_models.vae()
     image, latent = {"image": torch.randn(1, 3, 64, 96)}, {"latent": torch.randn(1, 4, 8, 12)}
     return (
         vae,
-        export(Encode(vae), image, ["latent"], {"image": {2: "H", 3: "W"}}, graphs / "encode.onnx"),
-        export(Decode(vae), latent, ["image"], {"latent": {2: "h", 3: "w"}}, graphs / "decode.onnx"),
+        export(Encode(vae), image, ["latent"], {"image": {2: "H", 3: "W"}}, "encode.onnx"),
+        export(Decode(vae), latent, ["image"], {"latent": {2: "h", 3: "w"}}, "decode.onnx"),
     )
 
 

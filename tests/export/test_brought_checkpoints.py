@@ -151,23 +151,11 @@ def test_a_unet_alone_under_any_prefix(model, folder, tmp_path, prefix, names):
     assert_same(source.unet(), model.unet)
 
 
-def old_attention(state):
-    """What diffusers called an autoencoder's attention before 0.18."""
-    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
-    renamed = {}
-    for name, value in state.items():
-        for new, old in names.items():
-            name = name.replace(f"attentions.0.{new}.", f"attentions.0.{old}.")
-        renamed[name] = value
-    assert renamed.keys() != state.keys()
-    return renamed
-
-
 @pytest.mark.parametrize("prefix", ["", "vae.", "first_stage_model."])
 @pytest.mark.parametrize("names", ["original", "diffusers", "old"])
 def test_a_vae_under_any_name(model, folder, tmp_path, prefix, names):
     make = {"original": lambda: tiny_sdxl.original_vae(model.vae), "diffusers": model.vae.state_dict}
-    state = make[names]() if names in make else old_attention(model.vae.state_dict())
+    state = make[names]() if names in make else tiny_pasd.old_attention(model.vae.state_dict())
     save_file(
         {prefix + name: value.contiguous() for name, value in state.items()}, tmp_path / "v.safetensors"
     )
@@ -322,26 +310,8 @@ def test_settings_of_stable_diffusion_written_out_are_fine(tmp_path):
     PasdCheckpoint.find(str(folder)).load()
 
 
-def published_base(folder):
-    """Stable Diffusion 1.5 as it is on hubs: the outer name `text_model.`, old names in the VAE, half precision."""
-    tiny_pasd.save_base(folder)
-    for part, stem, rename in (
-        ("vae", "diffusion_pytorch_model", old_attention),
-        (
-            "text_encoder",
-            "model",
-            lambda state: {f"text_model.{n.removeprefix('text_model.')}": v for n, v in state.items()},
-        ),
-    ):
-        file = folder / part / f"{stem}.safetensors"
-        state = {name: value.half() for name, value in rename(load_file(file)).items()}
-        save_file(state, folder / part / f"{stem}.fp16.safetensors")
-        file.unlink()
-    return folder
-
-
 def test_a_base_in_the_published_layout(tmp_path):
-    base = Sd15.find(str(published_base(tmp_path / "sd15")))
+    base = Sd15.find(str(tiny_pasd.published_base(tmp_path / "sd15")))
     for got, expected in ((base.vae(), tiny_pasd.vae()), (base.text_encoder(), tiny_pasd.text_encoder())):
         wanted = expected.state_dict()
         for name, value in got.state_dict().items():
@@ -351,7 +321,7 @@ def test_a_base_in_the_published_layout(tmp_path):
 
 def test_of_a_hub_half_precision_comes_where_there_is_nothing_else(tmp_path, monkeypatch):
     hub = FakeHub(monkeypatch, tmp_path / "hub", tmp_path / "cache")
-    published_base(hub.root / "o" / "sd15")
+    tiny_pasd.published_base(hub.root / "o" / "sd15")
     base = Sd15.find("o/sd15", say=lambda line: None)
     assert "vae/diffusion_pytorch_model.fp16.safetensors" in hub.fetched
     assert base.text_encoder().config.vocab_size == tiny_pasd.VOCABULARY

@@ -1,14 +1,17 @@
 """What a bundle will cost, told before anything is fetched."""
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from grefine_export.estimate import describe, estimate
+from grefine_export.estimate import PEAKS, describe, estimate
 from grefine_export.hub import Refused, Unreachable
 from grefine_export.recipes import load, with_checkpoints
 from tests.support.fake_hub import FakeHub
+
+FULL_SIZE = Path(__file__).resolve().parents[2] / "docs" / "full_size.log"
 
 
 @pytest.fixture
@@ -24,6 +27,15 @@ def test_the_peak_of_memory_is_that_of_sdxls_step(hub):
     assert "memory: about 18 GiB at the peak" in describe(costs, trained=False)
     alone = dataclasses.replace(load("sdxl-pasd"), inpaint=None, restore=None)
     assert estimate(alone).memory < costs.memory / 4
+
+
+@pytest.mark.parametrize("stage", ["inpaint", "restore"])
+def test_the_peaks_of_the_stages_are_the_measured_ones(stage):
+    rows = [line.split("|")[1:-1] for line in FULL_SIZE.read_text().splitlines() if line.startswith("| ")]
+    column = [name.strip() for name in rows[0]].index("peak (GiB)")
+    measured = [float(row[column]) for row in rows if row[0].strip().startswith(f"{stage}_")]
+    assert len(measured) == 4
+    assert max(measured) <= PEAKS[stage] < max(measured) + 1
 
 
 def test_what_is_there_is_taken_off(hub):

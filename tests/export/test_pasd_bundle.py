@@ -178,6 +178,37 @@ def test_the_texts_and_the_autoencoder_are_those_of_the_base(folder, sources):
         np.testing.assert_allclose(engines[name].run(given)[output], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_the_command_takes_a_base_in_the_published_layout(tmp_path, sources):
+    """`text_model.`, old names in the VAE and half precision: the graphs compute what torch does with these weights."""
+    bundle = assess_bundle.save(tmp_path / "b")
+    base = tiny_pasd.published_base(tmp_path / "sd15", "flat")
+    fp32 = [part for name in ("unet", "text", "vae") for part in (f"--{name}-precision", "fp32")]
+    given = ["--checkpoint", str(sources[0]), "--base", str(base), "--bundle", str(bundle), "--personalised"]
+    app = typer.Typer()
+    app.command()(pasd)
+    result = CliRunner().invoke(app, [*given, *fp32, "--resolution", "64", "--tile", "0", "--delta", "0.5"])
+    assert result.exit_code == 0, result.output
+    assert {*COMPONENTS} <= store.verify(bundle).components.keys()
+
+    vae, text = tiny_pasd.vae().half().float(), tiny_pasd.text_encoder().half().float()
+    torch.manual_seed(1)
+    ids, image = torch.randint(0, tiny_pasd.VOCABULARY, (1, 77)), torch.rand(1, 3, 64, 32) * 2 - 1
+    with torch.no_grad():
+        latent = vae.encode(image).latent_dist.mean * 0.18215
+        wanted = {
+            "restore_text": ({"ids": ids}, "context", text(ids).last_hidden_state),
+            "restore_encode": ({"image": image}, "latent", latent),
+            "restore_decode": ({"latent": latent}, "image", vae.decode(latent / 0.18215).sample),
+        }
+    for name, (inputs, output, expected) in wanted.items():
+        engine = OnnxEngine(bundle / "components" / f"{name}.onnx", "cpu", threads=1)
+        got = engine.run({key: value.numpy() for key, value in inputs.items()})[output]
+        np.testing.assert_allclose(got, expected.numpy(), rtol=1e-3, atol=1e-4)
+    image = restore(opened(bundle), picture(), "a cat", seed=3).image
+    assert np.isfinite(image).all()
+    assert np.abs(image - picture()).mean() > 1e-3
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

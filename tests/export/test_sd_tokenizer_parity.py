@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 from grefine_export.models.clip_tokenizer import BOS, EOS, normalizer, splitter
 from grefine_export.models.sd_tokenizer import SDXL_PADS, read_sd_tokenizer
 from grefine_rt.diffusion.conditioning import condition
-from grefine_rt.text.emphasis import parse_weights, plain_text
+from grefine_rt.text.emphasis import emphasise, parse_weights, plain_text, uses_weights
 from grefine_rt.text.tokenizer import PromptTokenizer
 
 PROMPTS, LENGTH, WIDTH, SEED = 1000, 77, 16, 7
@@ -113,6 +113,45 @@ def test_ids_equal_transformers(tokenizers, which):
         ).input_ids
         ids, _ = ours.encode_weighted(parse_weights(prompt))
         assert ids.tolist() == expected, repr(prompt)
+
+
+SENTENCES = [
+    "a cat (asleep) on [a] sofa",
+    "(masterpiece), a red (not blue) house",
+    "A CAT AND A DOG (big)",
+    "a (red",
+]
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_prompts_without_weights_are_fed_as_they_were_written(tokenizers, which):
+    ours, theirs = tokenizers[which]
+    raw = [prompt for prompt in [*SENTENCES, *prompts()] if not uses_weights(prompt)]
+    assert raw[: len(SENTENCES)] == SENTENCES
+    assert sum("(" in prompt or "[" in prompt for prompt in raw) > 30
+    for prompt in raw:
+        expected = theirs(prompt, padding="max_length", max_length=LENGTH, truncation=True).input_ids
+        ids, weights = ours.encode_weighted(parse_weights(prompt))
+        assert ids.tolist() == expected, repr(prompt)
+        assert (weights == 1).all()
+
+
+@pytest.mark.parametrize("component", ["inpaint_text", "restore_text"])
+@pytest.mark.parametrize("prompt", SENTENCES)
+def test_both_stages_feed_brackets_to_their_encoders(tokenizers, component, prompt):
+    """SDXL's and PASD's: what diffusers computes from the same prompt, no token scaled."""
+    embedding = np.random.default_rng(SEED).standard_normal((2000, WIDTH)).astype(np.float32)
+    ours, theirs = tokenizers[0]
+    bundle = SimpleNamespace(
+        manifest=SimpleNamespace(tokenizers={component: [SimpleNamespace(input="ids")]}),
+        tokenizer=lambda component: [ours],
+        engine=lambda component: SimpleNamespace(run=lambda arrays: {"context": embedding[arrays["ids"]]}),
+    )
+    wanted = theirs(prompt, padding="max_length", max_length=LENGTH, truncation=True).input_ids
+    # What stage 1 and 2 are told when nothing is defective (Eq. 7 with no phrase), and the prompt itself.
+    for told in (prompt, emphasise(prompt, [])):
+        context = condition(bundle, component, told, None)["context"]
+        np.testing.assert_array_equal(context[1], embedding[wanted])
 
 
 def test_the_prompts_are_varied(tokenizers):

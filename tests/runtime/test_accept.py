@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from grefine_rt import OptionError, PlanOptions, RefineOptions, Refiner, plan_costs, with_mask
 from grefine_rt.accept import (
     GRID,
+    TOLD,
     Look,
     accept_drawing,
     accept_restoration,
@@ -220,14 +221,13 @@ def scores(perceptual, alignment):
     return dataclasses.make_dataclass("Scores", ["perceptual", "alignment"])(perceptual, alignment)
 
 
-def test_neither_score_falls_but_for_a_greater_rise_of_the_other():
+def test_no_score_may_fall_however_far_the_other_rises():
     before = scores(0.8, 0.5)
-    assert is_lower(scores(0.79, 0.5), before, True, True, 0.05)
-    assert not is_lower(scores(0.78, 0.9), before, True, True, 0.05)
-    assert is_lower(scores(0.7, 0.9), before, True, True, 0.05)
     assert is_lower(scores(0.78, 0.9), before, True, True)
     assert not is_lower(scores(0.8, 0.4), before, True, False)
     assert not is_lower(before, before, True, True)
+    assert not is_lower(scores(0.9, 0.4996), before, True, True)
+    assert is_lower(scores(0.9, 0.4994), before, True, True)
 
 
 def test_a_missing_thing_is_drawn_only_where_there_is_room():
@@ -361,15 +361,12 @@ def test_no_result_scores_below_its_input():
     for colour in COLOURS:
         for rows in (POOR, GOOD, CORNERS):
             bundle = Bundle()
-            bundle.manifest = dataclasses.replace(
-                bundle.manifest, plan=dataclasses.replace(bundle.manifest.plan, tolerance=0.0)
-            )
             painting(bundle, colour)
             result = Refiner(bundle).refine(
                 scene(rows), "a house, the sea, a tree", options=options(min_area=0)
             )
-            assert result.after.perceptual >= result.before.perceptual
-            assert result.after.alignment >= result.before.alignment
+            assert result.after.perceptual > result.before.perceptual - TOLD
+            assert result.after.alignment > result.before.alignment - TOLD
 
 
 def test_a_mask_by_hand_is_redrawn_whatever_the_indicators_say():

@@ -2,13 +2,17 @@
 
 import re
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grefine_rt.assess.indicator import check_prompt
 from grefine_rt.assess.prompt import prompt_phrases, prompt_words
+from grefine_rt.assess.scorers.base import Batch
+from grefine_rt.bundle.sections import TokenizerSpec
 from grefine_rt.errors import PromptError
 from grefine_rt.text.emphasis import (
     MAX_WEIGHT,
@@ -39,9 +43,12 @@ def weighted_words(prompt: str) -> list[tuple[str, float]]:
     ("prompt", "expected"),
     [
         ("a cat", [("a cat", 1.0)]),
-        ("(cat)", [("cat", 1.1)]),
+        ("(cat)", [("(cat)", 1.0)]),
         ("((cat))", [("cat", 1.21)]),
-        ("[cat]", [("cat", 0.9091)]),
+        ("[cat]", [("[cat]", 1.0)]),
+        ("(a) (cat:1.3)", [("a", 1.1), (" ", 1.0), ("cat", 1.3)]),
+        ("[a] (cat:1.3)", [("a", 0.9091), (" ", 1.0), ("cat", 1.3)]),
+        ("a cat (asleep) on [a] sofa", [("a cat (asleep) on [a] sofa", 1.0)]),
         ("(cat:1.3)", [("cat", 1.3)]),
         ("(cat : 1.3 )", [("cat ", 1.3)]),
         ("(cat:.5)", [("cat", 0.5)]),
@@ -52,18 +59,22 @@ def weighted_words(prompt: str) -> list[tuple[str, float]]:
         (r"(cat \(wild\):1.2)", [("cat (wild)", 1.2)]),
         (r"a\\b", [(r"a\b", 1.0)]),
         (r"a\b", [(r"a\b", 1.0)]),
-        ("(cat:one)", [("cat:one", 1.1)]),
-        ("(cat:1.2.3)", [("cat:1.2.3", 1.1)]),
+        ("((cat:one))", [("cat:one", 1.21)]),
+        ("((cat:1.2.3))", [("cat:1.2.3", 1.21)]),
+        ("(cat:one)", [("(cat:one)", 1.0)]),
         ("(cat:9)", [("cat", MAX_WEIGHT)]),
         ("(cat:-1)", [("cat", 0.0)]),
         ("a (cat", [("a (cat", 1.0)]),
         ("cat) x", [("cat) x", 1.0)]),
         ("([cat)]", [("(", 1.0), ("cat)", 0.9091)]),
-        ("()", []),
+        ("()", [("()", 1.0)]),
+        ("(())", []),
         ("", []),
         ("a <lora:style_v2:0.8> cat", [("a cat", 1.0)]),
         ("<lora:x:1>", []),
         ("a cat BREAK a dog AND a fish", [("a cat, a dog, a fish", 1.0)]),
+        ("A CAT AND (A DOG)", [("A CAT AND (A DOG)", 1.0)]),
+        ("a cat AND (a dog)", [("a cat, ", 1.0), ("a dog", 1.1)]),
         ("a <3 cat", [("a <3 cat", 1.0)]),
     ],
 )
@@ -82,6 +93,23 @@ def test_weights_beyond_all_bounds_stay_numbers():
 
 def test_plain_text_joins_the_pieces():
     assert plain_text("a (red car:1.2), [old] <lora:a:1> house") == "a red car, old house"
+
+
+@pytest.mark.parametrize("reading", ["plain", "raw"])
+@pytest.mark.parametrize(
+    ("prompt", "read"),
+    [
+        ("a cat (asleep) on [a] sofa", "a cat (asleep) on [a] sofa"),
+        ("a cat (asleep:1.2) on [a] sofa", "a cat asleep on a sofa"),
+    ],
+)
+def test_indicators_and_scorers_read_brackets_unless_weights_are_used(prompt, read, reading):
+    """CLIP's whole prompt, and those of IP-IQA and ImageReward ("raw") as of a metric that reads plain texts."""
+    assert check_prompt(prompt) == read
+    specs = [TokenizerSpec("t.json", "ids", 77, prompts=reading)]
+    bundle = SimpleNamespace(manifest=SimpleNamespace(tokenizers={"text": specs}))
+    batch = Batch([], [check_prompt(prompt)], [prompt], np.zeros((0, 3, 8, 8), np.float32))
+    assert list(batch.texts(bundle, "text")) == [read]
 
 
 @given(SYNTAX)
@@ -130,7 +158,8 @@ def test_phrases_of_the_parser_can_be_emphasised(prompt):
         ("red car, red house", (2, 3), "red car, (red house:1.1)"),
         ("a Red Car", (1, 2), "a (Red Car:1.1)"),
         (r"cat \(wild\)", (0, 1), r"(cat \(wild:1.1)\)"),
-        ("[old] car", (0,), "(old:1.0091) car"),
+        ("[old] (car:1.2)", (0,), "(old:1.0091) (car:1.2)"),
+        ("a cat (asleep) here", (1, 2), r"a (cat \(asleep:1.1)\) here"),
         ("(car:0.9)", (0,), "car"),
         ("(car:2.95)", (0,), "(car:3)"),
     ],

@@ -181,7 +181,9 @@ def test_a_graph_for_onnx_runtime_cuda_alone_says_so_on_a_cpu(tmp_path):
         domains=("com.microsoft",),
     )
     onnx.save(graph, tmp_path / "step.onnx")
-    with pytest.raises(DeviceError, match=r"step: .*CUDA alone: use the device 'cuda'.*'--operators portable'\.$") as error:
+    with pytest.raises(
+        DeviceError, match=r"step: .*CUDA alone: use the device 'cuda'.*'--operators portable'\.$"
+    ) as error:
         OnnxEngine(tmp_path / "step.onnx", "cpu")
     assert "\n" not in str(error.value)
 

@@ -14,7 +14,7 @@ from grefine_rt import Assessor, OptionError, OutputError
 from grefine_rt.evaluation import correlation
 from grefine_rt.evaluation.databases import DATASETS, Rated
 from grefine_rt.evaluation.evaluate import Agreement, Scored, agreements, score_all, thin_out
-from grefine_rt.evaluation.published import published
+from grefine_rt.evaluation.published import REMARK, published, remarks
 from tests.support import assess_bundle as small
 from tests.support import fake_bundle
 
@@ -201,6 +201,7 @@ def test_the_command_compares_with_opinions_and_papers(run, fake, database, tmp_
     assert found["alignment", "alignment"]["plcc_fitted"] > 0.99
     assert found["perceptual", "quality"]["pictures"] == COUNT - 3
     assert len(result["published"]) == 37
+    assert result["remarks"] == [REMARK]
 
     lines = table(out)
     assert [line["picture"] for line in lines] == [f"{index}.png" for index in range(COUNT)]
@@ -215,7 +216,16 @@ def test_the_command_compares_with_opinions_and_papers(run, fake, database, tmp_
     assert "Agreement with the opinions on alignment" in told.stdout
     assert "perceptual (PQ-Map)" in told.stdout
     assert "0.7303" in told.stdout
+    assert REMARK in " ".join(told.stdout.split())  # lines are as wide as the terminal
     assert "4.png was left out: The file" in told.stderr
+
+
+def test_ip_iqas_own_figures_carry_their_remark():
+    assert "best epoch on the test side" in REMARK
+    for dataset, own in (("agiqa-1k", True), ("agiqa-3k", True), ("aigiqa-20k", False)):
+        rows = published(dataset)
+        assert any(row.table.startswith("IP-IQA") for row in rows) is own
+        assert remarks(rows) == ((REMARK,) if own else ())
 
 
 def test_a_run_goes_on_where_it_was_cut_off(run, fake, database, tmp_path):

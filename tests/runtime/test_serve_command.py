@@ -34,11 +34,29 @@ def test_a_missing_package_is_one_sentence(run, fake, monkeypatch):
     assert ".[serve]" in done.stderr
 
 
+def test_ray_is_asked_for_in_full_and_told_where_it_is_missing(run, fake, monkeypatch):
+    monkeypatch.delenv("GREFINE_TOKEN", raising=False)
+    for option in (("--address", "auto"), ("--replicas", 2)):
+        done = run("serve", *option)
+        assert (done.exit_code, "--engine ray" in done.stderr) == (2, True)
+    done = run("serve", "--engine", "ray", "--address", "auto")
+    assert (done.exit_code, "--token-file" in done.stderr) == (2, True)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "grefine_rt.service.cluster", raising=False)
+    done = run("serve", "--engine", "ray")
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert ".[serve,ray]" in done.stderr
+    assert not fake.loaded
+
+
 def test_limits_are_checked():
     from grefine_rt.service.limits import ServiceLimits
 
     with pytest.raises(OptionError, match="pixels"):
         ServiceLimits(pixels=0)
+    with pytest.raises(OptionError, match="together"):
+        ServiceLimits(together=0)
     with pytest.raises(OptionError, match="waiting"):
         ServiceLimits(waiting=-1)
 

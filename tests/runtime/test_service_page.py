@@ -51,6 +51,26 @@ def test_a_picture_is_dropped_refined_compared_and_drawn_on(tmp_path, width):
         assert not page.errors
 
 
+def test_words_typed_while_the_prompt_is_read_stay(tmp_path):
+    path = tmp_path / "scene.png"
+    path.write_bytes(made.png({"parameters": TEXT}, Image.fromarray(fake_bundle.scene(ROWS))))
+    with serving() as client, chromium(tmp_path / "profile") as page:
+        page.open(f"http://127.0.0.1:{client.port}/")
+        page.run(
+            "globalThis.first = new Promise((go) => { globalThis.go = go; });"
+            "globalThis.plain = fetch;"
+            "fetch = async (...given) => { await first; return plain(...given); }; 0"
+        )
+        page.choose_file("#file", path)
+        page.wait("!document.getElementById('refine').disabled")
+        page.run("document.getElementById('prompt').value = 'a tree'")
+        page.run("go()")
+        page.wait("document.getElementById('source').textContent")
+        assert page.run("document.getElementById('prompt').value") == "a tree"
+        assert page.run("document.getElementById('negative').value") == "fog"
+        assert not page.errors
+
+
 CHANGED = """
 (async () => {
   const after = document.getElementById('after');

@@ -22,7 +22,8 @@ from filelock import FileLock
 @contextlib.contextmanager
 def shared(folder: Path):
     """Within it, `torch.onnx.export` asks the store in `folder` first; processes may share the folder."""
-    trace = torch.onnx.export
+    before = torch.onnx.export
+    trace = getattr(before, "trace", before)
 
     def export(module, args, **options):
         key = _key(module, args, options)
@@ -43,7 +44,15 @@ def shared(folder: Path):
     try:
         yield
     finally:
-        torch.onnx.export = trace
+        torch.onnx.export = before
+
+
+def of_run(factory):
+    """The folder that all workers of this run share, from pytest's `tmp_path_factory`."""
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "graph-store"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _load(file):

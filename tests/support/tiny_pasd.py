@@ -4,7 +4,7 @@ import json
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, Transformer2DModel, UNet2DConditionModel
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from tests.support.clip_files import small_tokenizer_files
@@ -161,4 +161,35 @@ def save_base(folder, size="sd15"):
     text_encoder().save_pretrained(folder / "text_encoder")
     base_unet(size).save_pretrained(folder / "unet")
     small_tokenizer_files(folder / "tokenizer", VOCABULARY)
+    return folder
+
+
+def old_attention(state):
+    """What diffusers called an autoencoder's attention before 0.18."""
+    names = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}
+    renamed = {}
+    for name, value in state.items():
+        for new, old in names.items():
+            name = name.replace(f"attentions.0.{new}.", f"attentions.0.{old}.")
+        renamed[name] = value
+    assert renamed.keys() != state.keys()
+    return renamed
+
+
+def published_base(folder, size="sd15"):
+    """Stable Diffusion 1.5 as it is on hubs: the outer name `text_model.`, old names in the VAE, half precision."""
+    save_base(folder, size)
+    for part, stem, rename in (
+        ("vae", "diffusion_pytorch_model", old_attention),
+        ("unet", "diffusion_pytorch_model", dict),
+        (
+            "text_encoder",
+            "model",
+            lambda state: {f"text_model.{n.removeprefix('text_model.')}": v for n, v in state.items()},
+        ),
+    ):
+        file = folder / part / f"{stem}.safetensors"
+        state = {name: value.half() for name, value in rename(load_file(file)).items()}
+        save_file(state, folder / part / f"{stem}.fp16.safetensors")
+        file.unlink()
     return folder

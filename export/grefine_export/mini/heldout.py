@@ -96,12 +96,6 @@ def names_wanted(sample: Sample, phrase: str) -> bool:
     return set(sample.nouns[sample.thing].lower().split()) <= set(phrase.lower().split())
 
 
-def scene_key(scene: Scene) -> tuple[object, ...]:
-    """What makes two scenes the same picture: place and things; style, texture and hills aside."""
-    things = ((t.kind, t.colour, t.size, round(t.x), round(t.y), t.flip, t.variant) for t in scene.things)
-    return (scene.setting, tuple(sorted(things)))
-
-
 @dataclass(frozen=True)
 class _Row:
     """What a sample is to be. `detail`: a kind of damage or of `ALIGNMENT`; `unseen`: one of `UNSEEN`, or "" (unseen
@@ -144,9 +138,6 @@ def _plan(split: int) -> tuple[_Row, ...]:
 def size_of(split: int) -> int:
     """How many samples a split has."""
     return len(_plan(split))
-
-
-SIZE_OF_SET = size_of(TEST)
 
 
 def misalign(scene: Scene, index: int, how: str, rng: np.random.Generator) -> Scene:

@@ -39,11 +39,6 @@ _TEXT = {
 }
 
 
-def is_published(path: Path) -> bool:
-    """Whether the file at `path` has the names of the authors' code. Raises as `checkpoints.read_tensors`."""
-    return _MARK in read_tensors(path)
-
-
 def load_published(path: Path, clip: ResNetClip) -> tuple[IpIqa, int]:
     """(model in evaluation mode, side of the pictures that it was trained on) of the authors' checkpoint at `path`.
 

@@ -152,11 +152,6 @@ class PasdUNet(nn.Module):
                 hidden = upsampler(hidden)
         return unet.conv_out(unet.conv_act(unet.conv_norm_out(hidden)))
 
-    def copy_encoder(self) -> None:
-        """Give the ControlNet the UNet's time embedding, input convolution, down path and middle block."""
-        for name in ("time_embedding", "conv_in", "down_blocks", "mid_block"):
-            getattr(self.controlnet, name).load_state_dict(getattr(self.unet, name).state_dict())
-
     def load_published(self, unet: Mapping[str, Tensor], controlnet: Mapping[str, Tensor]) -> None:
         """Load the two state dicts of a published PASD checkpoint (folders `unet` and `controlnet`).
 

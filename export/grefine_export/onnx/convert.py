@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from grefine_export.choices import Operators, Weights
 from grefine_export.onnx.cuda_operators import OPSET, use_cuda_operators
+from grefine_export.onnx.quick_rules import quick_rules
 
 EXTERNAL_DATA_BYTES = 1 << 30
 """Weights above this go into a second file, NAME.onnx.data: one protobuf can not pass 2 GiB."""
@@ -80,7 +81,7 @@ def traced(
     if unknown := dynamic_axes.keys() - example_inputs.keys():
         raise ValueError(f"axes are given for {sorted(unknown)}, but the inputs are {arguments}")
     shapes = {name: dict(dynamic_axes.get(name, {})) or None for name in example_inputs}
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), quick_rules():
         program = torch.onnx.export(
             module.eval(),
             tuple(example_inputs.values()),

@@ -6,22 +6,24 @@
     OUTDIR/records/open.jsonl          records of rows since the last part, one line as soon as each row is done
 
 A record is written after its picture is whole on the disk. What a kill leaves is therefore a picture without a record,
-which the next run makes once more with the same bits, and perhaps a line cut off, which it drops.
+which the next run makes once more with the same bits, and perhaps a line cut off, which it drops. In an object store,
+which cannot append, open.jsonl is written anew, at most every ten seconds.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from grefine_rt.batch.store import Place, StorePath, place, reason_of, write_whole
 from grefine_rt.batch.tables import parquet
 from grefine_rt.errors import OptionError, OutputError
-from grefine_rt.files import write_whole
 
 Record = dict[str, Any]
 Kind = Literal["text", "real", "whole", "flag", "texts", "json"]
@@ -72,13 +74,18 @@ COLUMNS: Mapping[str, Kind] = {
 it may have more than 64 bits. "json" columns are objects or lists in JSONL and their JSON text in Parquet."""
 
 
+STORE_EVERY = 10.0
+"""Seconds between two writings of open.jsonl in an object store."""
+
+
 class Records:
     """The records in one folder, open for a single run."""
 
-    def __init__(self, folder: Path, partition: int = 1000) -> None:
+    def __init__(self, folder: Place, partition: int = 1000) -> None:
         """`partition` is the number of rows of a part. Use `opened`."""
         self.folder, self._partition = folder, partition
-        self._parts = sorted(folder.glob("part-*.jsonl"))
+        self._written = time.monotonic()
+        self._parts: list[Any] = sorted(folder.glob("part-*.jsonl"))
         self._journal = folder / "open.jsonl"
         self.done = {
             record["image_id"]: record["status"] != "failed"
@@ -93,16 +100,12 @@ class Records:
 
     def add(self, record: Record) -> None:
         """Keep a record, at once and for good. Raises OutputError."""
-        line = _line(record)
-        try:
-            with self._journal.open("ab") as file:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise OutputError(f'"{self._journal}" cannot be written: {error.strerror}.') from None
         self._open.append(record)
         self.done[record["image_id"]] = record["status"] != "failed"
+        if not isinstance(self._journal, StorePath):
+            _append(self._journal, _line(record))
+        elif time.monotonic() - self._written > STORE_EVERY:
+            self._rewrite()
         self._close_full_part()
 
     def close_part(self) -> None:
@@ -138,7 +141,12 @@ class Records:
         yield from (record for part in self._parts for record in _lines(part))
         yield from self._open
 
-    def _write_part(self, path: Path, records: Sequence[Record]) -> Path:
+    def keep(self) -> None:
+        """See that every record is kept now, in a store too."""
+        if isinstance(self._journal, StorePath) and self._open:
+            self._rewrite()
+
+    def _write_part(self, path: Place, records: Sequence[Record]) -> Place:
         # A Parquet file that does not fit its part is never seen: it goes first.
         path.with_suffix(".parquet").unlink(missing_ok=True)
         write_whole(path, b"".join(map(_line, records)))
@@ -152,15 +160,24 @@ class Records:
 
     def _rewrite(self) -> None:
         write_whole(self._journal, b"".join(map(_line, self._open)))
+        self._written = time.monotonic()
 
 
 @contextmanager
-def opened(outdir: Path, run: Mapping[str, Any], partition: int = 1000) -> Iterator[Records]:
+def opened(outdir: Place, run: Mapping[str, Any], partition: int = 1000) -> Iterator[Records]:
     """The records of a run in a folder, which is made or gone on with.
 
     Raises OptionError where the folder holds the results of another run, or another process works in it, and
     OutputError where it cannot be written.
     """
+    if isinstance(outdir, StorePath):
+        _check_run(outdir, run)
+        records = Records(outdir / "records", partition)
+        try:
+            yield records
+        finally:
+            records.keep()
+        return
     try:
         (outdir / "images").mkdir(parents=True, exist_ok=True)
         (outdir / "records").mkdir(exist_ok=True)
@@ -173,9 +190,9 @@ def opened(outdir: Path, run: Mapping[str, Any], partition: int = 1000) -> Itera
         yield Records(outdir / "records", partition)
 
 
-def read(outdir: str | os.PathLike[str]) -> Iterator[Record]:
+def read(outdir: str | os.PathLike[str] | StorePath) -> Iterator[Record]:
     """The records of a folder in their order, also while a run goes on and after it was killed."""
-    folder, seen = Path(outdir) / "records", set()
+    folder, seen = (outdir if isinstance(outdir, StorePath) else place(outdir)) / "records", set()
     for path in (*sorted(folder.glob("part-*.jsonl")), folder / "open.jsonl"):
         for record in _lines(path):
             if record["image_id"] not in seen:
@@ -183,13 +200,15 @@ def read(outdir: str | os.PathLike[str]) -> Iterator[Record]:
                 yield record
 
 
-def _check_run(outdir: Path, run: Mapping[str, Any]) -> None:
+def _check_run(outdir: Place, run: Mapping[str, Any]) -> None:
     path = outdir / "run.json"
     try:
         former = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
         write_whole(path, (json.dumps(dict(run), indent=2) + "\n").encode())
         return
+    except OSError as error:
+        raise OptionError(f'"{path}" cannot be read: {reason_of(error)}.') from None
     except ValueError:
         raise OptionError(f'"{path}" is no file of this command: choose another folder.') from None
     differing = [name for name, value in run.items() if former.get(name) != value]
@@ -217,7 +236,17 @@ def _line(record: Record) -> bytes:
     return (json.dumps(record, allow_nan=False, default=float) + "\n").encode("ascii")
 
 
-def _lines(path: Path) -> Iterator[Record]:
+def _append(path: Path, line: bytes) -> None:
+    try:
+        with path.open("ab") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OutputError(f'"{path}" cannot be written: {error.strerror}.') from None
+
+
+def _lines(path: Place) -> Iterator[Record]:
     """The records of a file; a last line that was cut off is none. Raises OptionError for any other damage."""
     try:
         data = path.read_bytes()
@@ -234,7 +263,7 @@ def _lines(path: Path) -> Iterator[Record]:
         yield record
 
 
-def _write_parquet(path: Path, records: Sequence[Record]) -> None:
+def _write_parquet(path: Place, records: Sequence[Record]) -> None:
     pq = parquet()
     import pyarrow as pa
 

@@ -11,11 +11,11 @@ import io
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
-from pathlib import Path
 
 from PIL import Image
 
 from grefine_rt.batch.records import Record
+from grefine_rt.batch.store import Place
 from grefine_rt.batch.summary import BINS, SCORES, Histogram, Summary, summarise
 from grefine_rt.errors import GRefineError
 from grefine_rt.imaging.image import load
@@ -26,7 +26,7 @@ _MOST_REASONS = 50
 _WIDTH, _HEIGHT = 400, 120
 
 
-def render(records: Iterable[Record], outdir: Path, source: Path) -> str:
+def render(records: Iterable[Record], outdir: Place, source: Place) -> str:
     """The page as text. `source` is the folder to which the names of the pictures are relative."""
     found = summarise(records)
     style = resources.files(__package__).joinpath("report.css").read_text("utf-8")
@@ -91,14 +91,14 @@ def _curve(when: str, histogram: Histogram, most: int) -> str:
     return f"<path class={when} d='M0 {_HEIGHT}{steps}V{_HEIGHT}Z'/>"
 
 
-def _gallery(title: str, records: Sequence[Record], outdir: Path, source: Path) -> str:
+def _gallery(title: str, records: Sequence[Record], outdir: Place, source: Place) -> str:
     if not records:
         return ""
     cards = "".join(_card(record, outdir, source) for record in records)
     return f"<section><h2>{title}</h2><div class=gallery>{cards}</div></section>"
 
 
-def _card(record: Record, outdir: Path, source: Path) -> str:
+def _card(record: Record, outdir: Place, source: Place) -> str:
     output = record.get("output")
     pictures = _thumbnail(source / record["image"], "before") + (
         _thumbnail(outdir / output, "after") if output else ""
@@ -115,13 +115,13 @@ def _card(record: Record, outdir: Path, source: Path) -> str:
     )
 
 
-def _thumbnail(path: Path, words: str) -> str:
+def _thumbnail(path: Place, words: str) -> str:
     """The picture as data, or nothing where it cannot be read: those of shards and of tables with bytes."""
-    if not path.is_file():
-        return ""
     try:
-        image = Image.fromarray(load(path).rgb)
-    except GRefineError:
+        if not path.is_file():
+            return ""
+        image = Image.fromarray(load(path.read_bytes()).rgb)
+    except (GRefineError, OSError):
         return ""
     image.thumbnail((_SIDE, _SIDE))
     buffer = io.BytesIO()

@@ -6,11 +6,12 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
+from grefine_rt.batch.store import Place, place, reason_of
 from grefine_rt.errors import ImageError, OptionError, shown
 from grefine_rt.imaging.files_in import MAX_BYTES
 
@@ -35,17 +36,18 @@ class Row:
     prompt: None where the picture's side file or the picture itself may have one.
     image_id: as given, or None.
     seed: None for the run's own. options: what the row sets differently, see `settings.with_values`.
-    error: one sentence where the row cannot be used.
+    error: one sentence where the row cannot be used. repeat: above 1 for a row that is there already, see `numbered`.
     """
 
     name: str
-    path: Path | None = None
+    path: Place | None = None
     data: bytes | None = None
     prompt: str | None = None
     image_id: str | None = None
     seed: int | None = None
     options: Mapping[str, Any] | None = None
     error: str = ""
+    repeat: int = 1
 
     def read(self) -> bytes:
         """The bytes of the picture's file. Raises ImageError."""
@@ -60,8 +62,7 @@ class Row:
         except FileNotFoundError:
             raise ImageError(f'There is no image "{self.name}"; check the path.') from None
         except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise ImageError(f'The image "{self.name}" cannot be read: {reason}.') from None
+            raise ImageError(f'The image "{self.name}" cannot be read: {reason_of(error)}.') from None
 
 
 def id_of(row: Row, data: bytes) -> str:
@@ -76,6 +77,21 @@ def id_of(row: Row, data: bytes) -> str:
     return said.hexdigest()[:24]
 
 
+def numbered(rows: Iterable[Row]) -> Iterator[Row]:
+    """The same rows; one whose id an earlier row has is told by its `repeat`, without reading a picture.
+
+    Rows without an id have equal ids where all that they say is equal: equal paths hold equal bytes.
+    """
+    seen: set[str] = set()
+    for row in rows:
+        said = key = id_of(row, row.data or b"")
+        if key in seen:
+            number, said = next((n, name) for n in count(2) if (name := f"{key}~{n}") not in seen)
+            row = replace(row, repeat=number)
+        seen.add(said)
+        yield row
+
+
 def file_stem(image_id: str) -> str:
     """A name for the files of an id: the id itself where every file system takes it, else its hash."""
     if _PLAIN_ID.fullmatch(image_id):
@@ -87,7 +103,7 @@ def _canonical(options: Mapping[str, Any] | None) -> str:
     return json.dumps(options, sort_keys=True, default=repr) if options else ""
 
 
-def row_of(cells: Mapping[str, Any], where: str, base: Path | None) -> Row:
+def row_of(cells: Mapping[str, Any], where: str, base: Place | None) -> Row:
     """A row of a table, a metadata file or a sample's JSON.
 
     where: what messages call it, such as: Row 3 of "table.csv". base: the folder of its paths; None where the picture's
@@ -117,7 +133,7 @@ def _first(cells: Mapping[str, Any], kind: str) -> Any:
     return None
 
 
-def _picture(image: Any, base: Path | None, where: str) -> tuple[str, Path | None, bytes | None]:
+def _picture(image: Any, base: Place | None, where: str) -> tuple[str, Place | None, bytes | None]:
     if base is None:
         return where, None, None
     name, data = image, None
@@ -129,7 +145,10 @@ def _picture(image: Any, base: Path | None, where: str) -> tuple[str, Path | Non
         return (name if isinstance(name, str) and name else where), None, data
     if not isinstance(name, str) or not name or not _encodable(name):
         raise OptionError(f"{where} names no picture: its column 'image' must hold a path or bytes.")
-    return name, base / name, None
+    try:
+        return name, place(name) if "://" in name else base / name, None
+    except OptionError as error:
+        raise OptionError(f"{where} names a picture that cannot be read: {error}") from None
 
 
 def _text(value: Any, column: str, where: str) -> str | None:

@@ -7,22 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain, count, islice, repeat
-from pathlib import Path
+from itertools import chain, islice, repeat
+from typing import TypeVar
 
 from grefine_rt.assessor import Assessor
 from grefine_rt.batch.records import Record, Records
-from grefine_rt.batch.rows import Row
+from grefine_rt.batch.rows import Row, numbered
 from grefine_rt.batch.settings import BatchOptions
-from grefine_rt.batch.work import Done, Ready, finish, prepare, read_row, work_all
+from grefine_rt.batch.store import Place, write_whole
+from grefine_rt.batch.work import Done, Read, Ready, finish, prepare, read_row, work_all
 from grefine_rt.cancel import CancelToken
-from grefine_rt.errors import DeviceError, OptionError
-from grefine_rt.files import write_whole
+from grefine_rt.errors import DeviceError
 from grefine_rt.refiner import Refiner
 
 _AHEAD = 2
 """Rows that are read before their turn; each holds a decoded picture."""
-_LOST = 5
+LOST = 5
 """So many rows that fail in a row by the device mean that it is lost."""
 
 
@@ -39,6 +39,7 @@ class Tally:
     failed: int = 0
 
 
+T = TypeVar("T")
 OnRow = Callable[[Record | None], None]
 """Called for each row in order with its new record; None for a row that a former run did."""
 
@@ -57,17 +58,30 @@ def run_rows(
     jobs: int = 1,
     cancel: CancelToken | None = None,
 ) -> Iterator[Record | str]:
+    """`work_rows` of rows, the repeated ones told from others."""
+    return work_rows(assessor, numbered(rows), batch, skip, write, jobs, cancel)
+
+
+def work_rows(
+    assessor: Assessor,
+    rows: Iterable[Row | Read | str],
+    batch: BatchOptions,
+    skip: Callable[[str], bool] = lambda image_id: False,
+    write: Callable[[str, bytes], None] = lambda output, data: None,
+    jobs: int = 1,
+    cancel: CancelToken | None = None,
+) -> Iterator[Record | str]:
     """The records of rows in their order, or the ids of those that are skipped.
 
+    rows: not yet read, read, or ids that are passed on.
     skip: says of an image_id whether it is done already. write: takes a result's name and bytes, before its record is
     given. jobs: rows, or batches of them, that are worked on at a time; it changes nothing but the time. Raises
     BundleError, Cancelled, and what `write` raises; DeviceError after five rows in a row that failed by it.
     """
     cancel = cancel or CancelToken()
-    reader = _Reader(batch, skip)
 
-    def begin(group: Sequence[Row]) -> tuple[list[Ready | str], Future[list[Done]]]:
-        read = [reader.read(row) for row in group]
+    def begin(group: Sequence[Row | Read | str]) -> tuple[list[Ready | str], Future[list[Done]]]:
+        read = [_read(row, batch, skip) for row in group]
         ready = [item for item in read if isinstance(item, Ready)]
         return read, working.submit(work_all, assessor, ready, batch, cancel)
 
@@ -94,25 +108,14 @@ def run_rows(
             raise
 
 
-class _Reader:
-    """Reads rows one after the other, and knows which ids it has seen."""
-
-    def __init__(self, batch: BatchOptions, skip: Callable[[str], bool]) -> None:
-        self._batch, self._skip = batch, skip
-        self._seen: set[str] = set()
-
-    def read(self, row: Row) -> Ready | str:
-        """The row, ready to be worked on, or its id where that is done already."""
-        if row.image_id is not None and row.image_id not in self._seen and self._skip(row.image_id):
-            self._seen.add(row.image_id)
-            return row.image_id  # its picture is not even read
-        image_id, data = read_row(row)
-        if image_id in self._seen:
-            given = f'The id "{image_id}" stands twice in the input.'
-            data = OptionError(given if row.image_id else "This row repeats another one.")
-            image_id = next(name for n in count(2) if (name := f"{image_id}~{n}") not in self._seen)
-        self._seen.add(image_id)
-        return image_id if self._skip(image_id) else prepare(row, data, image_id, self._batch)
+def _read(row: Row | Read | str, batch: BatchOptions, skip: Callable[[str], bool]) -> Ready | str:
+    """The row, ready to be worked on, or its id where that is done already."""
+    if isinstance(row, str):
+        return row
+    if isinstance(row, Row) and row.image_id is not None and row.repeat == 1 and skip(row.image_id):
+        return row.image_id  # its picture is not even read
+    read = row if isinstance(row, Read) else read_row(row)
+    return read.image_id if skip(read.image_id) else prepare(read, batch)
 
 
 def _store(done: Done, batch: BatchOptions, write: Callable[[str, bytes], None]) -> Record:
@@ -122,7 +125,7 @@ def _store(done: Done, batch: BatchOptions, write: Callable[[str, bytes], None])
     return done.record
 
 
-def _groups(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
+def _groups(rows: Iterable[T], size: int) -> Iterator[list[T]]:
     left = iter(rows)
     while group := list(islice(left, size)):
         yield group
@@ -132,19 +135,26 @@ def run_batch(
     assessor: Assessor,
     rows: Iterable[Row],
     records: Records,
-    outdir: Path,
+    outdir: Place,
     batch: BatchOptions,
     jobs: int = 1,
     cancel: CancelToken | None = None,
     on_row: OnRow = lambda record: None,
 ) -> Tally:
     """Do every row that has no record yet, and keep its record; what became of the rows."""
-    tally = Tally()
 
     def write(output: str, data: bytes) -> None:
         write_whole(outdir / output, data)
 
-    for item in run_rows(assessor, rows, batch, records.done.__contains__, write, jobs, cancel):
+    return keep_all(
+        run_rows(assessor, rows, batch, records.done.__contains__, write, jobs, cancel), records, on_row
+    )
+
+
+def keep_all(items: Iterable[Record | str], records: Records, on_row: OnRow) -> Tally:
+    """Keep the records among what `run_rows` gives, whose results are whole already; what became of the rows."""
+    tally = Tally()
+    for item in items:
         if isinstance(item, str):
             tally.former += 1
             tally.failed += not records.done[item]
@@ -159,12 +169,13 @@ def run_batch(
     return tally
 
 
-def to_repeat(records: Records, outdir: Path, failures: bool) -> set[str]:
+def to_repeat(records: Records, outdir: Place, failures: bool) -> set[str]:
     """Ids of rows whose result is no longer there, and with `failures` of those that failed."""
+    there = {f"images/{path.name}" for path in (outdir / "images").iterdir()}
     return {
         record["image_id"]
         for record in records
-        if (record["status"] == "refined" and not (outdir / record["output"]).is_file())
+        if (record["status"] == "refined" and record["output"] not in there)
         or (failures and record["status"] == "failed")
     }
 
@@ -174,8 +185,8 @@ def _still_there(record: Record | str, lost: int) -> int:
     if isinstance(record, str):
         return lost
     lost = lost + 1 if record.get("error_kind") == DeviceError.__name__ else 0
-    if lost >= _LOST:
-        raise DeviceError(f"{_LOST} rows in a row failed by the device, the last one so: {record['error']}")
+    if lost >= LOST:
+        raise DeviceError(f"{LOST} rows in a row failed by the device, the last one so: {record['error']}")
     return lost
 
 

@@ -7,10 +7,10 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from grefine_rt.batch.rows import Row, row_of
+from grefine_rt.batch.store import Place, reason_of
 from grefine_rt.imaging.files_in import MAX_BYTES
 from grefine_rt.imaging.prompts.found import MAX_FIELD
 
@@ -22,7 +22,7 @@ PICTURES = (
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
 
 
-def shard_rows(shard: Path) -> Iterator[Row]:
+def shard_rows(shard: Place) -> Iterator[Row]:
     """A row for each sample that has a picture, in the order of the archive.
 
     The prompt is the sample's `.txt`, or `prompt`, `text` or `caption` of its `.json`, which may also have `id`, `seed`
@@ -32,7 +32,7 @@ def shard_rows(shard: Path) -> Iterator[Row]:
     key = ""
     parts: dict[str, bytes | str] = {}
     try:
-        with tarfile.open(shard, "r:*") as archive:
+        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
             for member in archive:
                 if not member.isfile():
                     continue
@@ -49,7 +49,7 @@ def shard_rows(shard: Path) -> Iterator[Row]:
     except _DAMAGE as error:
         if parts:
             yield from _sample(shard, key, parts)
-        reason = " ".join(str(error).split()).rstrip(".")[:200] or type(error).__name__
+        reason = reason_of(error)[:200]
         text = f'The shard "{shard.name}" is damaged ({reason}): what follows in it was left out.'
         yield Row(f"{shard.name}/", error=text)
         return
@@ -57,10 +57,10 @@ def shard_rows(shard: Path) -> Iterator[Row]:
         yield from _sample(shard, key, parts)
 
 
-def shard_length(shard: Path) -> int | None:
+def shard_length(shard: Place) -> int | None:
     """How many files look like pictures; None for a damaged shard."""
     try:
-        with tarfile.open(shard, "r:*") as archive:
+        with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
             return sum(_is_picture("." + name.lower()) for name in archive.getnames())
     except _DAMAGE:
         return None
@@ -81,7 +81,7 @@ def _is_picture(suffix: str) -> bool:
     return suffix.endswith(PICTURES)
 
 
-def _sample(shard: Path, key: str, parts: dict[str, bytes | str]) -> Iterator[Row]:
+def _sample(shard: Place, key: str, parts: dict[str, bytes | str]) -> Iterator[Row]:
     name = f"{shard.name}/{key}"
     pictures = [suffix for suffix in parts if _is_picture(suffix)]
     if not pictures:

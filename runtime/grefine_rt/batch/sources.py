@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 from grefine_rt.batch.rows import Row
 from grefine_rt.batch.shards import PICTURES, shard_length, shard_rows
+from grefine_rt.batch.store import Place, StorePath, reason_of
 from grefine_rt.batch.tables import TABLES, table_length, table_rows
 from grefine_rt.errors import OptionError
 
@@ -23,8 +25,8 @@ class SourceRows:
     input: a folder, a shard, or a table. without: a folder below it that is left out, for results.
     """
 
-    input: Path
-    without: Path | None = None
+    input: Place
+    without: Place | None = None
 
     def __post_init__(self) -> None:
         """Raises OptionError for what is none of these, and for an empty folder."""
@@ -67,27 +69,30 @@ class SourceRows:
             return shard_length(self.input)
         return table_length(self.input)
 
-    def _shards(self) -> list[Path]:
+    def _shards(self) -> list[Place]:
         """The shards in the folder; none where it has pictures beside them."""
-        files = sorted(path for path in self.input.iterdir() if path.is_file())
+        folder = self.input
+        if isinstance(folder, StorePath):
+            files: list[Any] = [path for path, below in folder.listing() if not below]
+        else:
+            files = sorted(path for path in folder.iterdir() if path.is_file())
         shards = [path for path in files if path.name.lower().endswith(_SHARDS)]
         others = any(path.suffix.lower() in PICTURES or path.name in _METADATA for path in files)
         return [] if others else shards
 
 
-def _rows_of(path: Path) -> Iterator[Row]:
+def _rows_of(path: Place) -> Iterator[Row]:
     return shard_rows(path) if path.name.lower().endswith(_SHARDS) else table_rows(path)
 
 
-def _folder_rows(root: Path, without: Path | None) -> Iterator[Row]:
+def _folder_rows(root: Place, without: Place | None) -> Iterator[Row]:
     """Pictures in the folder and below it, folder by folder and by name; what a metadata file says of one holds.
 
     A picture that a metadata file names and that is not there is a row, too.
     """
     left_out = None if without is None else without.resolve()
     named: set[str] = set()
-    for folder, below, files in os.walk(root, onerror=_cannot_list):
-        here = Path(folder)
+    for here, below, files in _walk(root):
         below[:] = sorted(
             name for name in below if not name.startswith(".") and (here / name).resolve() != left_out
         )
@@ -95,7 +100,7 @@ def _folder_rows(root: Path, without: Path | None) -> Iterator[Row]:
         pictures = {
             name for name in files if Path(name).suffix.lower() in PICTURES and not name.startswith(".")
         }
-        prefix = here.relative_to(root)
+        prefix = PurePosixPath(here.relative_to(root).as_posix())
         for name in sorted(pictures | told.keys()):
             row = told.get(name) or Row(name, here / name)
             whole = (prefix / name).as_posix()
@@ -107,11 +112,22 @@ def _folder_rows(root: Path, without: Path | None) -> Iterator[Row]:
             yield replace(row, name=(prefix / row.name).as_posix())
 
 
+def _walk(root: Place) -> Iterator[tuple[Any, list[str], list[str]]]:
+    if isinstance(root, StorePath):
+        try:
+            yield from root.walk()
+        except OSError as error:
+            raise OptionError(f'The folder "{root}" cannot be read: {reason_of(error)}.') from None
+        return
+    for folder, below, files in os.walk(root, onerror=_cannot_list):
+        yield Path(folder), below, files
+
+
 def _cannot_list(error: OSError) -> None:
     raise OptionError(f'The folder "{error.filename}" cannot be read: {error.strerror}.') from None
 
 
-def _metadata(folder: Path, files: list[str]) -> tuple[dict[str, Row], list[Row]]:
+def _metadata(folder: Place, files: list[str]) -> tuple[dict[str, Row], list[Row]]:
     """The rows of a folder's metadata file by the name of the picture, and those that cannot be used."""
     told: dict[str, Row] = {}
     broken: list[Row] = []

@@ -14,10 +14,20 @@ from grefine_rt.batch.records import SCORES, Record
 from grefine_rt.batch.rows import Row, file_stem, id_of
 from grefine_rt.batch.settings import BatchOptions, with_values
 from grefine_rt.cancel import Cancels, stop_if_cancelled
-from grefine_rt.errors import BundleError, Cancelled, DomainError, GRefineError, ImageError, OptionError
+from grefine_rt.errors import (
+    BundleError,
+    Cancelled,
+    DomainError,
+    GRefineError,
+    ImageError,
+    OptionError,
+    PromptError,
+)
 from grefine_rt.imaging.encode import FORMATS, encode, suffix_for
 from grefine_rt.imaging.image import Picture, load
-from grefine_rt.imaging.prompts.find import find_prompt
+from grefine_rt.imaging.prompts.find import read_side_file, side_file
+from grefine_rt.imaging.prompts.found import FoundPrompt
+from grefine_rt.imaging.prompts.read import read_prompt
 from grefine_rt.plan.costs import TERA, plan_costs
 from grefine_rt.plan.graph_costs import assess_flops
 from grefine_rt.plan.options import RefineOptions
@@ -29,6 +39,17 @@ STOPS = (Cancelled, BundleError)
 
 _BYTES = "The image data"
 """What messages call a picture that came as bytes."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """A row with all that its files say, so that nothing more is read for it. data: the bytes of its picture, or why
+    there are none. beside: the prompt in the file beside it, where it has one, or why it cannot be read."""
+
+    row: Row
+    image_id: str
+    data: bytes | GRefineError = field(repr=False)
+    beside: FoundPrompt | GRefineError | None = None
 
 
 @dataclass(frozen=True)
@@ -50,18 +71,16 @@ class Done:
     made: Any = field(default=None, repr=False)
 
 
-def prepare(row: Row, data: bytes | GRefineError, image_id: str, batch: BatchOptions) -> Ready:
+def prepare(read: Read, batch: BatchOptions) -> Ready:
     """Decode the picture, find the prompt, check the options. Raises nothing that is a matter of this row."""
-    start = time.perf_counter()
-    record: Record = {"image_id": image_id, "image": row.name, "status": "failed", "error": ""}
+    start, row = time.perf_counter(), read.row
+    record: Record = {"image_id": read.image_id, "image": row.name, "status": "failed", "error": ""}
     try:
-        if row.error:
-            raise OptionError(row.error)
-        if isinstance(data, GRefineError):
-            raise data
-        picture = _load(data, row.name)
+        if isinstance(read.data, GRefineError):
+            raise read.data
+        picture = _load(read.data, row.name)
         record |= {"width": picture.size[0], "height": picture.size[1]}
-        prompt, negative, source = _prompt(row, picture)
+        prompt, negative, source = _prompt(read, picture)
         record |= {"prompt": prompt, "prompt_source": source, "options": dict(row.options or {})}
         found = {"negative": negative} if negative and not batch.options.plan.negative else {}
         options = with_values(batch.options, {**found, **(row.options or {})})
@@ -181,15 +200,27 @@ def failed(record: Record, error: Exception) -> Record:
     return {**record, "status": "failed", "error": " ".join(text.split()), "error_kind": kind}
 
 
-def read_row(row: Row) -> tuple[str, bytes | GRefineError]:
-    """The id of a row, and the bytes of its picture or why there are none."""
-    if row.error:
-        return id_of(row, b""), OptionError(row.error)
+def read_row(row: Row) -> Read:
+    """The row's id and bytes, and the prompt beside its picture. Raises nothing."""
+    data, beside = _bytes(row), None
+    image_id = id_of(row, data if isinstance(data, bytes) else b"")
+    if row.repeat > 1:
+        given = f'The id "{image_id}" stands twice in the input.'
+        data = OptionError(given if row.image_id else "This row repeats another one.")
+        image_id = f"{image_id}~{row.repeat}"
+    if row.prompt is None and row.path is not None and isinstance(data, bytes):
+        try:
+            beside = read_side_file(side_file(row.path))  # type: ignore[arg-type]  # all that it asks of a path
+        except PromptError as error:
+            return Read(row, image_id, data, error)
+    return Read(row, image_id, data, beside)
+
+
+def _bytes(row: Row) -> bytes | GRefineError:
     try:
-        data = row.read()
+        return OptionError(row.error) if row.error else row.read()
     except GRefineError as error:
-        return id_of(row, b""), error
-    return id_of(row, data), data
+        return error
 
 
 def _load(data: bytes, name: str) -> Picture:
@@ -203,10 +234,12 @@ def _load(data: bytes, name: str) -> Picture:
     return replace(picture, name=called, notes=notes)
 
 
-def _prompt(row: Row, picture: Picture) -> tuple[str, str, str]:
-    if row.prompt is not None:
-        return row.prompt, "", ""
-    found = find_prompt(row.path, picture.metadata.fields())
+def _prompt(read: Read, picture: Picture) -> tuple[str, str, str]:
+    if read.row.prompt is not None:
+        return read.row.prompt, "", ""
+    if isinstance(read.beside, GRefineError):
+        raise read.beside
+    found = read.beside or read_prompt(picture.metadata.fields())
     if found is None:
         raise OptionError(
             "There is no prompt for this picture: give the table a column 'prompt', write a .txt file beside the "

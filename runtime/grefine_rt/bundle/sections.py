@@ -47,7 +47,7 @@ class Plan:
     """From maps to a plan: threshold tau of the map, strength range (Eq. 9), readings of the paper; `grow`
     and `feather` in latent cells, `min_area` as a fraction of the image. `p_bound`: a picture whose p is
     higher is good, and its P marks nothing. `redraw`: what P marks for stage 1, see `PlanOptions`. `tolerance`: by how
-    much P of a sound place, or one of the scores, may fall for a change to be kept, see `accept`."""
+    much P of a sound place may fall for a change to be kept, see `accept`."""
 
     tau: float
     strength_min: float

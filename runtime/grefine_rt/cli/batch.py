@@ -2,37 +2,42 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.method import takes
-from grefine_rt.cli.output import FAILED, cancelled_by_ctrl_c, console, print_json, say
+from grefine_rt.cli.output import FAILED, cancelled_by_ctrl_c, console, print_json, say, status
 from grefine_rt.errors import OptionError
 from grefine_rt.plan.options import RefineOptions
 
 if TYPE_CHECKING:
+    from grefine_rt.batch.records import Record, Records
     from grefine_rt.batch.runner import Tally
     from grefine_rt.batch.sources import SourceRows
+    from grefine_rt.batch.store import Place
+    from grefine_rt.cancel import CancelToken
 
 
 _Input = Annotated[
-    Path,
+    str,
     typer.Argument(
         metavar="INPUT",
-        help="A folder of pictures or of .tar shards, one .tar shard, or a .csv, .jsonl or .parquet table.",
+        help="A folder of pictures or of .tar shards, one .tar shard, or a .csv, .jsonl or .parquet table; also in an "
+        "object store, such as s3://bucket/folder.",
         show_default=False,
     ),
 ]
 _Outdir = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         "--output",
         "-o",
         metavar="OUTDIR",
-        help="Folder of the results and records; one that was begun is gone on with.",
+        help="Folder of the results and records, also in an object store; one that was begun is gone on with.",
         show_default=False,
     ),
 ]
@@ -62,6 +67,26 @@ _Together = Annotated[
         "differ by rounding from those of a picture alone.",
     ),
 ]
+_Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="ray: over the GPUs or cores of a Ray cluster; needs the extra [ray]."),
+]
+_Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="With --engine ray: the cluster's head, or auto. Default: $RAY_ADDRESS, else this machine alone.",
+        show_default=False,
+    ),
+]
+_Actors = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="With --engine ray: actors, each with one GPU or --threads cores (1 by default). Default: as many as fit.",
+        show_default=False,
+    ),
+]
 
 
 @takes(RefineOptions)
@@ -81,6 +106,9 @@ def batch(
     bundle: shared.Bundle = "mini",
     device: shared.Device = "auto",
     threads: shared.Threads = None,
+    engine: _Engine = "local",
+    address: _Address = None,
+    actors: _Actors = None,
     as_json: shared.Json = False,
     *,
     options: RefineOptions,
@@ -92,19 +120,30 @@ def batch(
 
     Example: grefine-rt batch pictures/ -o refined/ --report
     """
+    status(f"Reading {source}")
     from grefine_rt.assessor import Assessor
-    from grefine_rt.batch.runner import worker
+    from grefine_rt.batch.runner import run_batch, worker
     from grefine_rt.batch.settings import BatchOptions, Mode
     from grefine_rt.batch.sources import SourceRows
+    from grefine_rt.batch.store import place
     from grefine_rt.imaging.encode import Encoding
 
     if output is None and not dry_run:
         raise OptionError("Give a folder for the results: -o OUTDIR.")
-    rows = SourceRows(source, without=output)
+    outdir = None if output is None else place(output)
+    rows = SourceRows(place(source), without=outdir)
     mode: Mode = "assess" if assess_only or dry_run else "refine"
     settings = BatchOptions(
         mode, options, seed, Encoding(form, quality, provenance), together if mode == "assess" else 1
     )
+    if engine == "ray":
+        if dry_run or outdir is None or jobs not in (None, 1):
+            raise OptionError("--engine ray goes with neither --dry-run nor --jobs.")
+        cluster = Cluster(bundle, device, threads or 1, address, actors)
+        _tell(_run_on_ray(cluster, rows, settings, outdir, retry_failed, report), outdir, as_json)
+        return
+    if address or actors:
+        raise OptionError("--address and --actors need --engine ray.")
     with Assessor.load(bundle, device, threads) as loaded:
         manifest = loaded.bundle.manifest
         if not manifest.refines and (dry_run or not assess_only):
@@ -113,14 +152,15 @@ def batch(
         if jobs is None:
             jobs = 2 if loaded.bundle.engine("perceptual").device == "cpu" else 1
         if dry_run:
-            _foresee(assessor, rows, settings, jobs, output, as_json)
+            _foresee(assessor, rows, settings, jobs, outdir, as_json)
             return
-        assert output is not None
-        tally = _run(assessor, rows, settings, jobs, output, retry_failed, report)
-    _tell(tally, output, as_json)
+        assert outdir is not None
+        with _records(manifest, rows, settings, outdir, retry_failed, report) as (records, token, on_row):
+            tally = run_batch(assessor, rows, records, outdir, settings, jobs, token, on_row)
+    _tell(tally, outdir, as_json)
 
 
-def _tell(tally: "Tally", output: Path, as_json: bool) -> None:
+def _tell(tally: "Tally", output: "Place", as_json: bool) -> None:
     """What became of the rows; exit code 1 where some failed."""
     rows = tally.new + tally.former
     if as_json:
@@ -134,39 +174,74 @@ def _tell(tally: "Tally", output: Path, as_json: bool) -> None:
         raise typer.Exit(FAILED)
 
 
-def _run(
-    assessor: Any,
-    rows: "SourceRows",
-    settings: Any,
-    jobs: int,
-    output: Path,
-    retry_failed: bool,
-    report: bool,
+@dataclass(frozen=True)
+class Cluster:
+    """Where a run on Ray works, and with what: options of the command."""
+
+    bundle: str
+    device: str
+    threads: int
+    address: str | None
+    actors: int | None
+
+
+def _run_on_ray(
+    cluster: Cluster, rows: "SourceRows", settings: Any, output: "Place", retry_failed: bool, report: bool
 ) -> "Tally":
+    from grefine_rt.batch.cluster import Loading, connected, get_ready, pool_for, ray_module
+    from grefine_rt.batch.spread import Spread, spread_batch
+    from grefine_rt.batch.store import StorePath
+    from grefine_rt.bundle.store import find, read_manifest
+
+    ray_module()
+    if not isinstance(rows.input, StorePath):
+        rows = replace(rows, input=rows.input.absolute())
+    manifest = read_manifest(find(cluster.bundle))
+    if settings.mode == "refine":
+        manifest.check_refines()
+    # Other processes have other working folders.
+    bundle = str(Path(cluster.bundle).absolute()) if Path(cluster.bundle).is_dir() else cluster.bundle
+
+    first = [True]  # later there may be fewer nodes
+
+    @contextmanager
+    def connect() -> Iterator[tuple[Any, Spread]]:
+        with connected(cluster.address) as ray:
+            pool, device = pool_for(ray, cluster.device, cluster.actors, cluster.threads, first == [True])
+            first[0] = False
+            load = Loading(bundle, device, cluster.threads)
+            get_ready(ray, load, pool, manifest.checksum)
+            yield ray, Spread(load, settings, pool, output if isinstance(output, StorePath) else None)
+
+    with _records(manifest, rows, settings, output, retry_failed, report) as (records, token, on_row):
+        return spread_batch(connect, rows, records, output, token, on_row)
+
+
+@contextmanager
+def _records(
+    manifest: Any, rows: "SourceRows", settings: Any, output: "Place", retry_failed: bool, report: bool
+) -> "Iterator[tuple[Records, CancelToken, Callable[[Record | None], None]]]":
+    """Records to be added to; a token that Ctrl-C sets; what counts rows. After the block the page is written."""
     from grefine_rt.batch import records as kept
     from grefine_rt.batch.report import render
-    from grefine_rt.batch.runner import run_batch, to_repeat
+    from grefine_rt.batch.runner import to_repeat
+    from grefine_rt.batch.store import write_whole
     from grefine_rt.cancel import CancelToken
-    from grefine_rt.files import write_whole
 
     token = CancelToken()
-    with (
-        kept.opened(output, settings.run_of(assessor.bundle.manifest)) as records,
-        cancelled_by_ctrl_c(token),
-    ):
+    with kept.opened(output, settings.run_of(manifest)) as records, cancelled_by_ctrl_c(token):
         records.forget(to_repeat(records, output, retry_failed))
         with _progress(rows) as on_row:
-            tally = run_batch(assessor, rows, records, output, settings, jobs, token, lambda _: on_row())
+            yield records, token, lambda _: on_row()
         if not records.complete():
             say("note: pyarrow is not installed, so the records are in JSONL alone.")
         if report:
             base = rows.input if rows.input.is_dir() else rows.input.parent
             write_whole(output / "report.html", render(records, output, base).encode("utf-8"))
-    return tally
 
 
 def _foresee(
-    assessor: Any, rows: "SourceRows", settings: Any, jobs: int, output: Path | None, as_json: bool
+    assessor: Any, rows: "SourceRows", settings: Any, jobs: int, output: "Place | None", as_json: bool
 ) -> None:
     """Assess all and say what refining them would take."""
     from dataclasses import asdict

@@ -101,6 +101,12 @@ def published(dataset: Dataset) -> tuple[Published, ...]:
     return tuple(row for row in _rows() if row.dataset == dataset)
 
 
+def remarks(rows: Sequence[Published]) -> tuple[str, ...]:
+    """What has to be said wherever these rows stand: `REMARK` if one of them is IP-IQA's own."""
+    own = any(row.table.startswith("IP-IQA") for row in rows)
+    return (REMARK,) if own else ()
+
+
 def _rows() -> Iterator[Published]:
     # The one opinion of AIGIQA-20K serves both of G-Refine's tables.
     for table, rows, opinion in (("6", _G_REFINE_6, "quality"), ("7", _G_REFINE_7, "alignment")):

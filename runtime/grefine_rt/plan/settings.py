@@ -21,7 +21,6 @@ class Settings:
     quality, matching: whether the perceptual and the alignment indicator are looked at. stage1, stage2: whether the
     stage may run; a stage 2 whose strength leaves no step may not, for it would only pass the picture through the
     autoencoder. redraw: "poor" without a stage 2 that could do the rest. grow, feather: in latent cells.
-    tolerance: see the manifest's `Plan`.
     """
 
     quality: bool
@@ -45,7 +44,6 @@ class Settings:
     restore_first: bool
     keep_good: bool
     accept: Accept
-    tolerance: float
     stage1_steps: int
     sketch_steps: int
     drafts: int
@@ -92,7 +90,6 @@ def settings_of(options: PlanOptions, manifest: Manifest) -> Settings:
         restore_first=options.restore_first,
         keep_good=options.keep_good,
         accept=options.accept,
-        tolerance=own.tolerance,
         stage1_steps=_choose(options.stage1_steps, inpaint.steps),
         sketch_steps=_choose(options.sketch_steps, inpaint.sketch_steps),
         drafts=_choose(options.drafts, inpaint.drafts),

@@ -2,8 +2,12 @@
 
 Syntax: ``(x)`` is 1.1, ``((x))`` 1.21, ``[x]`` 1/1.1, ``(x:1.3)`` 1.3; weights of nested brackets multiply.
 ``\\(``, ``\\)``, ``\\[``, ``\\]`` and ``\\\\`` are literal characters. A bracket without its partner and a
-weight that is no number are literal text. ``<lora:...>`` and its relatives are removed; the upper-case words
-``BREAK`` and ``AND`` separate and become a comma. Nothing the user types raises an exception.
+weight that is no number are literal text. ``<lora:...>`` and its relatives are removed; the words ``BREAK`` and
+``AND`` amid small letters separate and become a comma. Nothing the user types raises an exception.
+
+Brackets are syntax only in a prompt that uses it unmistakably (`uses_weights`), as ``(a (red) car:1.2)`` does. In any
+other one they are text, as in "a cat (asleep) on a sofa": the authors of SDXL, PASD, CLIP, ImageReward and IP-IQA feed
+their encoders prompts as people wrote them, brackets too, and so do we.
 """
 
 from __future__ import annotations
@@ -27,10 +31,13 @@ _WEIGHT_SUFFIX = re.compile(r":\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*\Z", re.ASCII)
 _DIGITS = 4
 _HUGE = 1e30
 _EXTRA_NETWORK = re.compile(r"<(?:lora|lyco|lycoris|hypernet|embedding)\s*:[^<>]*>", re.IGNORECASE)
+_SMALL_LETTER = re.compile(r"[a-z]")
 _SEPARATOR = re.compile(r"[\s,]{0,8}\b(?:BREAK|AND)\b[\s,]{0,8}")
 _BLANKS = re.compile(r"[^\S\n]{2,}")
-_WEIGHT = re.compile(r":\s*[+-]?(?:\d+\.?\d*|\.\d+)\)", re.ASCII)
-_TOOL_SYNTAX = re.compile(rf"\\[()\[\]]|{_EXTRA_NETWORK.pattern}", re.IGNORECASE)
+_WEIGHT = re.compile(r":\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)", re.ASCII)
+_TOOL_SYNTAX = re.compile(
+    rf"\\[()\[\]\\]|[(\[]{{2}}[^()\[\]]*[)\]]{{2}}|{_EXTRA_NETWORK.pattern}", re.IGNORECASE
+)
 
 # A word is a run of characters that are neither space, control character nor punctuation (so letters of any
 # script with their combining marks, digits and emoji); hyphens and apostrophes join two runs, a full stop
@@ -62,16 +69,22 @@ def plain_text(prompt: str) -> str:
     return _parse(prompt)[0]
 
 
-def as_written(prompt: str) -> str:
-    """The prompt for an encoder that is fed prompts raw: unchanged, brackets too, unless it uses the syntax of weights
-    unmistakably, then `plain_text(prompt)`.
+def uses_weights(prompt: str) -> bool:
+    """Whether a prompt uses the syntax of weights unmistakably, so that its brackets are no text.
 
-    Unmistakable are a number behind a colon in round brackets, an escaped bracket and an extra-network tag; brackets
-    alone are not, for people write them in sentences.
+    Unmistakable are a number behind a colon in round brackets, doubled brackets (``((x))``), an escaped bracket or
+    backslash, an extra-network tag, and ``BREAK`` or ``AND`` amid small letters. Single brackets are not, for people
+    write them in sentences.
     """
     weight = _WEIGHT.search(prompt)
-    weighted = weight is not None and "(" in prompt[: weight.start()]
-    return plain_text(prompt) if weighted or _TOOL_SYNTAX.search(prompt) else prompt
+    if weight is not None and "(" in prompt[: weight.start()]:
+        return True
+    return bool(_TOOL_SYNTAX.search(prompt) or (_SEPARATOR.search(prompt) and _SMALL_LETTER.search(prompt)))
+
+
+def as_written(prompt: str) -> str:
+    """The prompt for an encoder that is fed raw ones: unchanged unless it `uses_weights`, then `plain_text(prompt)`."""
+    return plain_text(prompt) if uses_weights(prompt) else prompt
 
 
 def emphasise(prompt: str, phrases: Sequence[Sequence[int]], amount: float = 0.1) -> str:
@@ -119,7 +132,8 @@ def _parse(prompt: str) -> tuple[str, list[float]]:
     while True:
         before = characters
         characters, weights = _without_networks(characters, weights)
-        for pattern, replacement in ((_SEPARATOR, ", "), (_BLANKS, " ")):
+        separators = ((_SEPARATOR, ", "),) if _SMALL_LETTER.search(characters) else ()
+        for pattern, replacement in (*separators, (_BLANKS, " ")):
             characters, weights = _replace(characters, weights, pattern, replacement)
         leading = len(characters) - len(characters.lstrip())
         characters, weights = characters[leading:], weights[leading:]
@@ -151,7 +165,7 @@ def _without_networks(characters: str, weights: list[float]) -> tuple[str, list[
 
 
 def _read_brackets(prompt: str) -> tuple[str, list[float]]:
-    if not any(character in prompt for character in "()[]\\"):
+    if not uses_weights(prompt) or not any(character in prompt for character in "()[]\\"):
         return prompt, [1.0] * len(prompt)
     tokens: list[tuple[str, bool]] = []  # character, whether it may be syntax
     position = 0

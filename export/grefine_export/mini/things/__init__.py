@@ -47,7 +47,6 @@ VARIANTS: dict[str, list[list[Shape]]] = {
     kind: [fitted(shapes, kind not in SKY_KINDS) for shapes in draw()] for kind, draw in _DRAW.items()
 }
 SHAPES: dict[str, list[Shape]] = {kind: variants[0] for kind, variants in VARIANTS.items()}
-MOST_VARIANTS = max(map(len, VARIANTS.values()))
 # Where a thing ends at the bottom, in its unit box: it stands there.
 FOOT: dict[str, float] = {
     kind: max(float(shape.points[:, 1].max()) for shapes in variants for shape in shapes)

@@ -43,7 +43,7 @@ from grefine_rt.assess.prompt.tags import leaves
 from grefine_rt.assess.prompt.tree import Tree
 from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.errors import PromptError
-from grefine_rt.text.emphasis import WORD, plain_text
+from grefine_rt.text.emphasis import WORD, plain_text, uses_weights
 
 MAX_CHARACTERS = 10_000
 """A longer prompt is refused."""
@@ -150,7 +150,7 @@ def _phrases(prompt: str, token: _Token) -> tuple[Phrase, ...]:
         return ()
     token.check()
     found = [text[start:end] for start, end in spans]
-    tree = build(leaves(text, spans), token.check)
+    tree = build(leaves(text, spans, aside=uses_weights(prompt)), token.check)
     if not tree.nouns:
         whole = " ".join(found)
         every = tuple(range(len(found)))

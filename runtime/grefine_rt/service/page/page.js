@@ -65,13 +65,15 @@ async function take(chosen) {
   say("");
   $("source").textContent = "";
   const number = ++reading;
+  const former = { prompt: $("prompt").value, negative: $("negative").value };
   const form = new FormData();
   form.append("image", file);
   try {
     const found = await ask("/v1/prompt", form);
     if (number !== reading) return;
-    $("prompt").value = found.prompt ?? "";
-    $("negative").value = found.negative ?? "";
+    for (const name of ["prompt", "negative"]) {  // unless someone has typed meanwhile
+      if ($(name).value === former[name]) $(name).value = found[name] ?? "";
+    }
     $("source").textContent = found.prompt_source
       ? `Read from ${found.prompt_source}`
       : "The picture's file holds no prompt: say what it should show.";
