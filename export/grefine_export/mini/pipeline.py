@@ -63,10 +63,10 @@ class Budget:
     scenes: int = 24_000
     rated: int = 8_000
     vae: int = 12_000
-    decoder: int = 2_000
+    decoder: int = 4_000
     clip: int = 6_000
     t_p_epochs: int = 50
-    inpaint: int = 29_400
+    inpaint: int = 16_000
     restore_vae: int = 3_600
     removal: int = 15_000
     restore: int = 9_900

@@ -146,7 +146,9 @@ def train_inpaint(
         return loss, {}
 
     source = partial(batches, pool, latents, tokenizer)
-    schedule = Schedule(steps, 1e-3, warmup=min(200, steps // 5 + 1), average=0.999, compiled=("unet",))
+    schedule = Schedule(
+        steps, 1e-3, warmup=min(200, steps // 5 + 1), average=0.999, compiled=("unet",), muon=2e-3
+    )
     trained = fit("inpaint", model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, TextConditionedUNet)
     return trained
