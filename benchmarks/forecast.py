@@ -83,7 +83,7 @@ class Forecast:
     milliseconds: Mapping[str, float]
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[misc]
     """Notes the nodes of everything that runs while it is active."""
 
     def __init__(self, operators: Operators) -> None:
@@ -151,7 +151,7 @@ def _disappears(kind: str, args: Sequence[Any]) -> bool:
 
 
 def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
+    return int(tensor.numel() * tensor.element_size())
 
 
 def forecast(nodes: Sequence[Node]) -> Forecast:
