@@ -1,6 +1,6 @@
 """The models of the real sizes on a CUDA GPU, random weights in half precision, against diffusers and transformers.
 
-    pip install 'grefine-rt[gpu]' torch diffusers transformers onnx onnxscript
+    pip install '.[gpu]' torch diffusers transformers onnx onnxscript
     python -m benchmarks.cuda_full_size --json cuda.json [--part sdxl] [--part pasd] [--part clip] [--graphs DIR]
 
     sdxl   stage 1 with SDXL-Inpainting's UNet and autoencoder: 10 steps at strength 0.99, guidance 7.5, 1024 x 1024

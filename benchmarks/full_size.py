@@ -68,7 +68,7 @@ class Random:
         blocks = {"cross_attention_dim": 768, "block_out_channels": self._channels(320, 640, 1280, 1280)}
         model = PasdUNet(blocks, blocks)
         for parameter in model.parameters():
-            if not parameter.any():  # where training starts from zeros
+            if not parameter.is_meta and not parameter.any():  # where training starts from zeros
                 nn.init.normal_(parameter, std=0.02)
         return model
 
@@ -109,6 +109,56 @@ class Random:
     def text_encoder(self) -> Any:
         """Stable Diffusion 1.5's."""
         return self.text_encoders()[0]
+
+
+class Shallow:
+    """Stands for `Random` where seconds count: modules of the same kinds with a few narrow layers."""
+
+    def __init__(self, width: float) -> None:
+        del width
+        self._blocks = {"block_out_channels": (32, 32), "layers_per_block": 1, "attention_head_dim": 1}
+
+    def unet(self) -> Any:
+        """SDXL-Inpainting's."""
+        from grefine_export.models.inpaint import inpaint_unet
+
+        return inpaint_unet(
+            {
+                **self._blocks,
+                "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+                "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+                "cross_attention_dim": 64,
+                "pooled_dim": 1280,
+            }
+        )
+
+    def pasd(self) -> Any:
+        """PASD's."""
+        from torch import nn
+
+        from grefine_export.models.pasd import PasdUNet
+
+        levels = {
+            **self._blocks,
+            "cross_attention_dim": 64,
+            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+        }
+        model = PasdUNet({**levels, "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}, levels)
+        for parameter in model.parameters():
+            if not parameter.is_meta and not parameter.any():
+                nn.init.normal_(parameter, std=0.02)
+        return model
+
+    def vae(self) -> Any:
+        """Stable Diffusion's."""
+        from diffusers import AutoencoderKL
+
+        return AutoencoderKL(
+            block_out_channels=(32, 32, 32, 32),
+            layers_per_block=1,
+            down_block_types=("DownEncoderBlock2D",) * 4,
+            up_block_types=("UpDecoderBlock2D",) * 4,
+        ).eval()
 
 
 def job(component: str, width: float) -> tuple[Any, str]:

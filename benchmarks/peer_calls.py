@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionXLInpaintPipeline
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPModel, CLIPTokenizer
@@ -28,16 +27,16 @@ from grefine_export.models.clip_surgery import MEAN, STD
 from grefine_export.models.pasd_loading import PasdCheckpoint, Sd15
 from grefine_export.pasd_bundle import RestoreOptions
 from grefine_rt import Assessor
+from grefine_rt.arrays import Floats
 from grefine_rt.bench import middle, picture
 from grefine_rt.diffusion.noise import gaussian
-from grefine_rt.diffusion.regenerate import regenerate
+from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.diffusion.restore import NOISE_STREAM, restore
 from grefine_rt.engine.base import Engine
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.models.warm_up import PROMPT
 
 STEPS, STRENGTH, GUIDANCE, SEED = 10, 0.99, 7.5, 0
-Floats = NDArray[np.float32]
 
 
 @dataclass
@@ -76,19 +75,13 @@ def dtype_on(device: str) -> torch.dtype:
 
 def our_stage1(bundle: Bundle, side: int) -> Timed:
     """From picture, mask and prompt to the picture (H, W, 3)."""
-    work = partial(
-        regenerate,
-        bundle,
-        picture(side).astype(np.float32) / 255,
-        middle(side),
-        PROMPT,
-        strength=STRENGTH,
-        seed=SEED,
-        steps=STEPS,
-        solver="euler",
-        guidance=GUIDANCE,
-    )
-    return Timed(lambda: work().image, engines(bundle, "inpaint"))
+    pixels, mask = picture(side).astype(np.float32) / 255, middle(side)
+
+    def work() -> Floats:
+        drawing = Redrawing(bundle, pixels, mask, PROMPT, strength=STRENGTH, guidance=GUIDANCE)
+        return drawing.draw(seed=SEED, steps=STEPS, solver="euler").image
+
+    return Timed(work, engines(bundle, "inpaint"))
 
 
 def diffusers_stage1(

@@ -125,7 +125,10 @@ def sentences() -> list[str]:
 
 
 def judge_sentence(numbered: str) -> Verdict:
-    """Whether every thing heads a phrase and hangs on the written ancestor ("ancestors"), nothing else is a thing."""
+    """Whether every thing heads a phrase and hangs on the written ancestor ("ancestors"), nothing else is a thing.
+
+    A noun with the number 0 may be a thing or not.
+    """
     prompt, expected = "", {}
     last = 0
     for found in _NUMBERED.finditer(numbered):
@@ -137,9 +140,10 @@ def judge_sentence(numbered: str) -> Verdict:
     phrases = prompt_phrases(prompt)
     starts = [phrase.noun_span[0] for phrase in phrases]
     number = {start: expected[start][0] for start in starts if start in expected}
-    right = all(start in expected for start in starts) and all(start in starts for start in expected)
+    things = [start for start, (told, _) in expected.items() if told]
+    right = all(start in expected for start in starts) and all(start in starts for start in things)
     for index, (start, phrase) in enumerate(zip(starts, phrases, strict=True)):
-        if start in expected:
+        if start in expected and expected[start][0]:
             above = "-" if phrase.ancestor == index else str(number.get(starts[phrase.ancestor]))
             right = right and above in (expected[start][1] or "-").split("/")
     return Verdict(prompt, {"ancestors": right})

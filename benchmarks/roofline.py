@@ -35,6 +35,7 @@ from grefine_rt.arrays import Array
 from grefine_rt.engine.devices import ORDER, Choice
 from grefine_rt.engine.onnxruntime import plugin
 from grefine_rt.engine.onnxruntime.session import OnnxEngine, has_cuda
+from grefine_rt.errors import HERE
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.models.warm_up import example_inputs
 from grefine_rt.plan import graph_costs as costs
@@ -125,7 +126,7 @@ def measuring_device(choices: Sequence[Choice]) -> str:
         return f"cuda:{index}"
     if fastest.backend == "onnxruntime-rtx" or plugin.installed():
         return f"rtx:{index}"
-    sys.exit("error: the device's peak is measured with ONNX Runtime: run 'pip install grefine-rt[gpu]'.")
+    sys.exit(f"error: the device's peak is measured with ONNX Runtime: run 'pip install .[gpu]' {HERE}.")
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,14 @@
 The file is one zlib stream of text: a line for each list, its name, a tab, and its words with tabs between them.
 
     things      nouns whose most frequent sense can be seen: animals, artefacts, bodies, food, plants, people ...
+    wanted      those of them that are asked for one by one: animals, buildings, clothes, food, furniture, vehicles ...
     compounds   the same of two or three words where one before the last is no plain noun ("dining table")
     mixed       nouns whose most frequent sense cannot, and another one can
     abstract    nouns without a sense that can be seen
     adjectives  words whose adjective senses are used at least as often as their noun senses
     verbs       plain forms of verbs
+    mostly verbs    those of them that are used more often so than as nouns ("share", "cast")
+    only verbs      those that are used so, and never as nouns ("curl")
     irregular nouns, irregular verbs    "plural singular" and "past verb" pairs
     names       words of people's names ("claude", "monet") that are no common words
 """
@@ -20,7 +23,8 @@ import re
 import sys
 import zlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from grefine_rt.files import write_whole
@@ -28,6 +32,13 @@ from grefine_rt.files import write_whole
 OUTPUT = Path(__file__).resolve().parents[1] / "runtime/grefine_rt/assess/prompt/data/words.zlib"
 SEEN = {5, 6, 8, 13, 17, 18, 19, 20, 27}  # animal artifact body food object person phenomenon plant substance
 SEEN_TOO = {14, 15, 25}  # group location shape: seen when they are used as often as "crowd" or "park"
+# Lemma and number of the sense of what the "wanted" are kinds of.
+WANTED = {
+    "animal": 0, "clothing": 0, "footwear": 0, "headdress": 0, "jewelry": 0, "structure": 0, "room": 0,
+    "vehicle": 0, "furniture": 0, "musical_instrument": 0, "weapon": 0, "tool": 0, "container": 0, "food": 1,
+    "geological_formation": 0, "body_of_water": 0, "body_part": 0, "garment": 0, "decoration": 0, "covering": 0,
+    "baked_goods": 0, "device": 0, "implement": 0, "conveyance": 0, "equipment": 0, "thread": 0, "dish": 1, "beverage": 0,
+}  # fmt: skip
 _PLAIN = re.compile(r"[a-z][a-z'-]+\Z")
 _PLAIN_COMPOUND = re.compile(r"[a-z'-]+(_[a-z'-]+){1,2}\Z")
 
@@ -40,13 +51,30 @@ def index(folder: Path, part: str) -> Iterator[tuple[str, list[str]]]:
             yield fields[0], fields[-int(fields[2]) :]
 
 
-def synsets(folder: Path, part: str) -> Iterator[tuple[str, int, list[str], bool]]:
-    """Offset, number of the lexicographer's file, words as they are written, whether it is a single one's name."""
+def synsets(folder: Path, part: str) -> Iterator[tuple[str, int, list[str], bool, list[str]]]:
+    """Offset, lexicographer's file, words as they are written, whether it is a single one's name, kinds it is of."""
     for line in (folder / f"data.{part}").read_text().splitlines():
         if not line.startswith(" "):
             fields = line.split("|")[0].split()
             count = int(fields[3], 16)
-            yield fields[0], int(fields[1]), fields[4 : 4 + 2 * count : 2], "@i" in fields
+            kinds = [after for sign, after in pairwise(fields[4 + 2 * count :]) if sign == "@"]
+            yield fields[0], int(fields[1]), fields[4 : 4 + 2 * count : 2], "@i" in fields, kinds
+
+
+def wanted(above: Mapping[str, Sequence[str]], senses: Mapping[str, Sequence[str]]) -> set[str]:
+    """Offsets of what is of one of the kinds in `WANTED`. above: offset -> the kinds that it is of."""
+    below: dict[str, list[str]] = defaultdict(list)
+    for offset, kinds in above.items():
+        for kind in kinds:
+            below[kind].append(offset)
+    rest = [senses[lemma][number] for lemma, number in WANTED.items()]
+    found: set[str] = set()
+    while rest:
+        offset = rest.pop()
+        if offset not in found:
+            found.add(offset)
+            rest += below[offset]
+    return found
 
 
 def uses(folder: Path) -> dict[tuple[str, str], int]:
@@ -64,11 +92,13 @@ def lists(folder: Path) -> dict[str, list[str]]:
     found: dict[str, set[str]] = defaultdict(set)
     sense: dict[str, tuple[int, list[str]]] = {}
     people: set[str] = set()
-    for offset, file, words, single in synsets(folder, "noun"):
-        sense[offset] = (file, words)
+    above: dict[str, list[str]] = {}
+    for offset, file, words, single, kinds in synsets(folder, "noun"):
+        sense[offset], above[offset] = (file, words), kinds
         if single and file == 18:
             people.update(word for name in words for word in name.lower().split("_"))
     used = uses(folder)
+    asked_for = wanted(above, dict(index(folder, "noun")))
     for lemma, senses in index(folder, "noun"):
         common = [offset for offset in senses if lemma in sense[offset][1]]  # in small letters
         file = sense[common[0]][0] if common else 0
@@ -78,12 +108,18 @@ def lists(folder: Path) -> dict[str, list[str]]:
         elif common and _PLAIN.match(lemma):
             later = any(sense[offset][0] in SEEN | {14, 15} for offset in common)
             found["things" if seen else "mixed" if later else "abstract"].add(lemma)
+            if common and common[0] in asked_for:
+                found["wanted"].add(lemma)
     for lemma, _ in index(folder, "adj"):
         if _PLAIN.match(lemma) and used.get((lemma, "adj"), 0) >= used.get((lemma, "noun"), 0):
             found["adjectives"].add(lemma)
     for lemma, _ in index(folder, "verb"):
         if _PLAIN.match(lemma):
             found["verbs"].add(lemma)
+            if used.get((lemma, "verb"), 0) and not used.get((lemma, "noun"), 0):
+                found["only verbs"].add(lemma)
+            if used.get((lemma, "verb"), 0) > used.get((lemma, "noun"), 0):
+                found["mostly verbs"].add(lemma)
     nouns = found["things"] | found["mixed"] | found["abstract"]
     plain = nouns - found["adjectives"]
     found["compounds"] = {

@@ -13,7 +13,7 @@ from functools import partial
 
 import numpy as np
 
-from grefine_rt.accept import GAIN, Accepted, refusals
+from grefine_rt.accept import GAIN, Accepted, is_lower, refusals
 from grefine_rt.arrays import FloatMap, Floats, Mask, Rgb
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.cancel import Cancels
@@ -128,12 +128,13 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class _Draft:
-    """A draft as it was judged."""
+    """A draft as it was judged. lowers: p or a of it is below the picture's own, and counts (`accept`)."""
 
     picture: Rgb
     seen: Assessment
     score: float
     accepted: Accepted | None
+    lowers: bool
 
     @property
     def whole(self) -> bool:
@@ -150,14 +151,20 @@ def best(
     """The draft with the highest score, where that is above the score of the picture itself, assessed as `before`.
 
     The score is the mean of a and of what the plan judges drafts by; of a draft that the `rule` keeps in part, so much
-    of its gain. After a draft in which nothing is left to redraw no more are made, unless the plan wants them all. The
-    best sketch is drawn again with all steps, if it is above the picture itself; what scores higher of the two is kept.
-    A single draft is kept as far as the rule has it, and without a rule as it is, as in Eq. 10.
+    of its gain. With a rule a draft that lowers neither p nor a goes before one that does, which is likely to be taken
+    back in the end. After a draft in which nothing is left to redraw no more are made, unless the plan wants them all.
+    The best sketch is drawn again with all steps, if it is above the picture itself; the better of the two is kept. A
+    single draft is kept as far as the rule has it, and without a rule as it is, as in Eq. 10.
     """
     if plan.drafts == 1 and rule is None:
         return Choice(drafts.draw(0, sketch=False), Drawn(0, 1))
     own = _score(before, plan)
-    judged = partial(_judged, plan=plan, own=own, assess=assess, rule=rule)
+    enough = own + (GAIN if rule else 0)  # what is drawn anew must be better by more than chance
+    judged = partial(_judged, plan=plan, before=before, own=own, assess=assess, rule=rule)
+
+    def rank(draft: _Draft) -> tuple[bool, float]:
+        return draft.score > enough and not draft.lowers, draft.score
+
     if plan.drafts == 1:
         draft = judged(drafts.draw(0, sketch=False))
         return _choice(draft if _kept(draft) else None, Drawn(0, 1), _refused([draft]))
@@ -166,12 +173,16 @@ def best(
     while len(made) < plan.drafts and not stopped:
         made.append(draft := judged(drafts.draw(len(made), plan.sketches)))
         sound = _quality(draft.seen, plan) > plan.manifest.plan.p_bound
-        flawless = draft.whole and sound and not any(phrase.defect for phrase in draft.seen.phrases)
+        flawless = (
+            draft.whole
+            and sound
+            and not draft.lowers
+            and not any(phrase.defect for phrase in draft.seen.phrases)
+        )
         stopped = flawless and draft.score > own and not plan.all_drafts
     drawn = Drawn(len(made), 0) if plan.sketches else Drawn(0, len(made))
-    top = max(made, key=lambda draft: draft.score)
-    # What is drawn anew must be better by more than chance.
-    if top.score <= own + (GAIN if rule else 0):
+    top = max(made, key=rank)
+    if top.score <= enough:
         why = (
             f"None of the {len(made)} drafts of stage 1 scored above the picture itself ({own:.2f} of 1), so stage 1 "
             f"changed nothing."
@@ -181,30 +192,38 @@ def best(
     of = f" of {len(made)}" if len(made) == plan.drafts else ""
     if plan.sketches and not stopped:
         finished, drawn = judged(drafts.draw(number - 1, sketch=False)), Drawn(len(made), 1)
-        if finished.score > top.score:
+        if rank(finished) > rank(top):
             top, again = finished, f", drawn again with {plan.stage1_steps} steps,"
     looks = "how good it looks" if plan.judged == "perceptual" else "how sound its shapes are"
     scores = (
         f"it scores {top.score:.2f} of 1 (mean of {looks} and how well it shows the prompt), the picture itself "
         f"{own:.2f}"
     )
-    enough = (
+    fewer = (
         ""
         if of or plan.all_drafts
         else f" Nothing is left to redraw in it, so no more than {len(made)} of {plan.drafts} were made."
     )
-    return _choice(top, drawn, (f"Draft {number}{of}{again} was chosen: {scores}.{enough}", *_refused([top])))
+    return _choice(top, drawn, (f"Draft {number}{of}{again} was chosen: {scores}.{fewer}", *_refused([top])))
 
 
 def _judged(
-    picture: Rgb, *, plan: RefinePlan, own: float, assess: Callable[[Rgb], Assessment], rule: Rule | None
+    picture: Rgb,
+    *,
+    plan: RefinePlan,
+    before: Assessment,
+    own: float,
+    assess: Callable[[Rgb], Assessment],
+    rule: Rule | None,
 ) -> _Draft:
+    """`own` is the score of the picture itself, assessed as `before`."""
     seen = assess(picture)
     score = _score(seen, plan)
     if rule is None:
-        return _Draft(picture, seen, score, None)
+        return _Draft(picture, seen, score, None, False)
     accepted = rule(picture, seen)
-    return _Draft(picture, seen, own + accepted.share * (score - own), accepted)
+    lowers = is_lower(seen, before, plan.settings.quality, plan.settings.matching)
+    return _Draft(picture, seen, own + accepted.share * (score - own), accepted, lowers)
 
 
 def _kept(draft: _Draft) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -196,81 +196,41 @@ class Refiner(Assessor):
         PromptError, OptionError (also for a plan or mask of another picture size), MemoryLimitError when it cannot
         fit into this machine, DomainError for a picture outside the domain, Cancelled, BundleError and DeviceError.
         """
-        check_prompt(prompt)
-        run, manifest = Run(on_progress, cancel), self.bundle.manifest
-        assess = _Eyes(self.bundle, prompt, options.assess, cancel)
+        run = Run(on_progress, cancel)
         with run.part("load"):
-            picture = load(image)
-            limits = limits_of(mask, protect, picture.rgb.shape)
-        means = stages.Means(
-            self.bundle,
-            seed,
-            options.decoding,
-            options.color_fix,
-            options.match_rim,
-            limits.weight(picture.rgb.shape),
-            assess,
-            cancel,
-        )
+            call = _Call.begin(self.bundle, image, prompt, seed, options, mask, protect, cancel)
         with run.part("assess_before"):
-            before = assess(picture.rgb)
+            before = call.assess(call.picture.rgb)
             marks = domain.check(before.domain, options.outside)
         with run.part("plan"):
-            plan = limits.plan(make_plan(before, manifest, options.plan) if plan is None else plan)
-            check_plan(plan, prompt, picture.size, manifest)
+            plan = call.limits.plan(self.plan(before, options=options.plan) if plan is None else plan)
+            check_plan(plan, prompt, call.picture.size, self.bundle.manifest)
             check_plan_memory(plan, self.bundle)
             seen = before = shown(before, plan)
-        found, restored = stages.unchanged(picture.rgb, before)
+        found, restored = stages.unchanged(call.picture.rgb, before)
         if plan.restore_first or plan.restored:
             with run.part("restore_first") as on_step:
-                found, restored = stages.restore_picture(found, plan, seen, restored, means, on_step)
-                seen = shown(assess(found), plan) if restored.changed else before
-                plan = limits.plan(replan(plan, seen)) if plan.restore_first else plan
+                found, restored = stages.restore_picture(found, plan, seen, restored, call.means, on_step)
+                seen = shown(call.assess(found), plan) if restored.changed else before
+                plan = call.limits.plan(replan(plan, seen)) if plan.restore_first else plan
                 check_plan_memory(plan, self.bundle)
         stage1, drawing = stages.unchanged(found, seen)
         with run.part("regenerate") as on_step:
             if plan.regenerate:
-                stage1, drawing = stages.regenerate_regions(found, plan, seen, means, on_step)
+                stage1, drawing = stages.regenerate_regions(found, plan, seen, call.means, on_step)
         stage2, restoring = stages.unchanged(stage1, drawing.seen)
         with run.part("restore") as on_step:
             if plan.restore:
-                stage2, restoring = stages.restore_picture(stage1, plan, seen, drawing, means, on_step)
+                stage2, restoring = stages.restore_picture(stage1, plan, seen, drawing, call.means, on_step)
         with run.part("assess_after"):
-            after = shown(assess(stage2), plan) if drawing.changed or restoring.changed else seen
-            between = [(stage1, drawing.seen)] if drawing.changed and drawing.exact else []
-            steps = [(picture.rgb, before), (found, seen), *between, (stage2, after)]
-            (result, after), lowered = _last_word(plan, drawing.changed, steps)
+            after = shown(call.assess(stage2), plan) if drawing.changed or restoring.changed else seen
+            steps = [_Step(call.picture.rgb, before), _Step(found, seen, False, restored.changed)]
+            if drawing.changed and drawing.exact:
+                steps.append(_Step(stage1, drawing.seen, True, restored.changed))
+            steps.append(_Step(stage2, after, drawing.changed, restored.changed or restoring.changed))
+            last, lowered = _last_word(plan, steps)
         happened = restored, drawing, restoring
-        return RefineResult(
-            image=picture.to_pil(result),
-            found=picture.to_pil(found),
-            stage1=picture.to_pil(stage1),
-            before=before,
-            after=after,
-            plan=plan,
-            timings=run.timings(),
-            seed=seed,
-            notes=(
-                *picture.notes,
-                *before.notes,
-                *marks,
-                *(n for did in happened for n in did.notes),
-                *lowered,
-            ),
-            costs=plan_costs(plan, drawing.drawn, options.decoding, assess.looks),
-            backends=self.bundle.choices,
-            metadata=picture.metadata,
-            run=run_id(picture, prompt, seed, options, manifest, limits),
-            summary=summary(
-                plan,
-                before,
-                after,
-                redrawn=drawing.changed and (result is stage1 or result is stage2),
-                restored=(restored.changed and result is not picture.rgb)
-                or (restoring.changed and result is stage2),
-                share=float((result != picture.rgb).any(axis=2).mean()),
-            ),
-        )
+        return call.result(plan, before, last, (found, stage1), happened, (marks, lowered), run.timings())
 
 
 class _Eyes:
@@ -290,32 +250,118 @@ class _Eyes:
         return assessment
 
 
-Step = tuple[Rgb, Assessment]
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """One refine call: what was asked for, and what its stages work with."""
+
+    picture: Picture
+    prompt: str
+    options: RefineOptions
+    limits: Limits
+    assess: _Eyes
+    means: stages.Means
+
+    @classmethod
+    def begin(
+        cls,
+        bundle: Bundle,
+        image: Source,
+        prompt: str,
+        seed: int,
+        options: RefineOptions,
+        mask: MaskSource | None,
+        protect: MaskSource | None,
+        cancel: Cancels | None,
+    ) -> _Call:
+        """The picture read, masks too. Raises PromptError, ImageError, OptionError and BundleError."""
+        check_prompt(prompt)
+        assess = _Eyes(bundle, prompt, options.assess, cancel)
+        picture = load(image)
+        limits = limits_of(mask, protect, picture.rgb.shape)
+        open_to = limits.weight(picture.rgb.shape)
+        own = options.decoding, options.color_fix, options.match_rim
+        return cls(
+            picture,
+            prompt,
+            options,
+            limits,
+            assess,
+            stages.Means(bundle, seed, *own, open_to, assess, cancel),
+        )
+
+    def result(
+        self,
+        plan: RefinePlan,
+        before: Assessment,
+        last: _Step,
+        between: tuple[Rgb, Rgb],
+        happened: Sequence[stages.Happened],
+        notes: tuple[Sequence[str], Sequence[str]],
+        timings: dict[str, float],
+    ) -> RefineResult:
+        """What the call made: `last` is given back, `between` are the pictures before and after
+        stage 1; `notes` come before and after those of the stages."""
+        picture, bundle, seed = self.picture, self.means.bundle, self.means.seed
+        found, stage1 = (picture.to_pil(rgb) for rgb in between)
+        changed = float((last.picture != picture.rgb).any(axis=2).mean())
+        said = (note for did in happened for note in did.notes)
+        drawn = happened[1].drawn
+        return RefineResult(
+            image=picture.to_pil(last.picture),
+            found=found,
+            stage1=stage1,
+            before=before,
+            after=last.seen,
+            plan=plan,
+            timings=timings,
+            seed=seed,
+            notes=(*picture.notes, *before.notes, *notes[0], *said, *notes[1]),
+            costs=plan_costs(plan, drawn, self.options.decoding, self.assess.looks),
+            backends=bundle.choices,
+            metadata=picture.metadata,
+            run=run_id(picture, self.prompt, seed, self.options, bundle.manifest, self.limits),
+            summary=summary(plan, before, last.seen, last.redrawn, last.restored, changed),
+        )
 
 
-def _last_word(plan: RefinePlan, redrawn: bool, steps: Sequence[Step]) -> tuple[Step, tuple[str, ...]]:
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """A picture that a call went through, uint8 (H, W, 3), and its assessment.
+
+    redrawn, restored: whether it has something of stage 1, of stage 2.
+    """
+
+    picture: Rgb
+    seen: Assessment
+    redrawn: bool = False
+    restored: bool = False
+
+
+def _last_word(plan: RefinePlan, steps: Sequence[_Step]) -> tuple[_Step, tuple[str, ...]]:
     """The picture that is given back of those the call went through, the input first; and a sentence if not the last.
 
     With `accept` it is the latest whose scores are not below the input's (`is_lower`). Without, a good picture of which
     nothing was redrawn is given back where stage 2 lowered its p (`keep_good`).
     """
-    (given, before), (_, after) = steps[0], steps[-1]
+    first, last = steps[0], steps[-1]
     if plan.by_hand:
-        return steps[-1], ()
+        return last, ()
+    before, after = first.seen, last.seen
     if not plan.judges:
-        if plan.keep_good and not redrawn and after.perceptual < before.perceptual:
-            return steps[0], (f"Stage 2 {_fall(before, after)}, so the picture is given back as it was.",)
-        return steps[-1], ()
+        if plan.keep_good and not last.redrawn and after.perceptual < before.perceptual:
+            return first, (f"Stage 2 {_fall(before, after)}, so the picture is given back as it was.",)
+        return last, ()
     rule = plan.settings.quality, plan.settings.matching
     if not is_lower(after, before, *rule):
-        return steps[-1], ()
-    for picture, seen in reversed(steps[1:-1]):
-        if not np.array_equal(picture, given) and not is_lower(seen, before, *rule):
-            height, width = given.shape[:2]
-            sound = shown(enlarged(seen, (height, width)), plan)
-            return (picture, sound), (f"Stage 2 {_fall(before, after)}, so its change is taken back.",)
-    who = "All that was drawn" if redrawn else "Stage 2"
-    return steps[0], (f"{who} {_fall(before, after)}, so the picture is given back as it was.",)
+        return last, ()
+    for step in reversed(steps[1:-1]):
+        if not np.array_equal(step.picture, first.picture) and not is_lower(step.seen, before, *rule):
+            height, width = first.picture.shape[:2]
+            sound = shown(enlarged(step.seen, (height, width)), plan)
+            back = f"Stage 2 {_fall(before, after)}, so its change is taken back."
+            return replace(step, seen=sound), (back,)
+    who = "All that was drawn" if last.redrawn else "Stage 2"
+    return first, (f"{who} {_fall(before, after)}, so the picture is given back as it was.",)
 
 
 def _fall(before: Assessment, after: Assessment) -> str:

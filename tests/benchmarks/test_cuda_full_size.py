@@ -4,58 +4,17 @@ import importlib.util
 import json
 
 import pytest
-import torch
-from diffusers import AutoencoderKL
 
 from benchmarks import cuda_full_size, cuda_parts, roofline
-from grefine_export.models.inpaint import inpaint_unet
-from grefine_export.models.pasd import PasdUNet
+from benchmarks.full_size import Shallow
 
 NARROW = ["--device", "cpu", "--width", "0.05", "--side", "64", "--runs", "1", "--no-compile"]
-BLOCKS = {"block_out_channels": (32, 32), "layers_per_block": 1, "attention_head_dim": 1}
-
-
-class Shallow:
-    """Stands for `full_size.Random`, whose narrow models still have all their layers and take minutes to export."""
-
-    def __init__(self, width):
-        assert width == 0.05
-
-    def unet(self):
-        return inpaint_unet(
-            {
-                **BLOCKS,
-                "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
-                "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
-                "cross_attention_dim": 64,
-                "pooled_dim": 1280,
-            }
-        )
-
-    def pasd(self):
-        levels = {
-            **BLOCKS,
-            "cross_attention_dim": 64,
-            "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
-        }
-        model = PasdUNet({**levels, "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D")}, levels)
-        for parameter in model.parameters():
-            if not parameter.any():
-                torch.nn.init.normal_(parameter, std=0.02)
-        return model
-
-    def vae(self):
-        return AutoencoderKL(
-            block_out_channels=(32, 32, 32, 32),
-            layers_per_block=1,
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-        )
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.setitem(roofline.SIDE, "cpu", 256)
+    # Narrow models of all the layers take minutes to export.
     monkeypatch.setattr(cuda_parts, "Random", Shallow)
     file = tmp_path / "cuda.json"
 

@@ -84,7 +84,7 @@ def test_peaks_are_measured_where_the_components_run(monkeypatch, backends, cuda
         Choice("step", backend, "cpu" if backend.endswith("cpu") else "cuda:1", "") for backend in backends
     ]
     if device is None:
-        with pytest.raises(SystemExit, match=r"pip install grefine-rt\[gpu\]"):
+        with pytest.raises(SystemExit, match=r"pip install \.\[gpu\]. in the checkout"):
             roofline.measuring_device(choices)
     else:
         assert roofline.measuring_device(choices) == device

@@ -2,9 +2,9 @@
 
 import pytest
 
-from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.imaging.mask import to_latent
 from tests.support import sdxl_reference as sdxl
+from tests.support.redraw import redraw
 
 SMALL, SQUARE, TALL = (64, 96), (256, 256), (336, 448)
 CASES = [
@@ -30,16 +30,16 @@ def test_latents_equal_diffusers(
     options = {"solver": solver, "strength": strength, "guidance": guidance, "steps": steps}
     models = vae_graphs[0], blended_graph[0].unet, text_graph[0]
     expected = sdxl.diffusers_result(monkeypatch, *models, picture, mask, **options)
-    result = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, **options)
+    result = redraw(bundle, picture, mask, "words", seed=sdxl.SEED, **options)
     assert result.calls == int(steps * strength)
     assert sdxl.relative(result.latent, expected) < sdxl.BOUND
 
 
 def test_the_latent_outside_the_mask_stays(bundle):
     picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
-    untouched = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, strength=0.0)
+    untouched = redraw(bundle, picture, mask, "words", seed=sdxl.SEED, strength=0.0)
     assert untouched.calls == 0
-    result = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, strength=0.9)
+    result = redraw(bundle, picture, mask, "words", seed=sdxl.SEED, strength=0.9)
     inside = to_latent(mask, result.latent.shape[2:]) > 0.5
     change = abs(result.latent - untouched.latent)[0]
     assert change[:, ~inside].max() < 1e-6

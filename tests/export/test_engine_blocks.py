@@ -52,8 +52,8 @@ def real_builder():
     """TensorRT for RTX is here."""
     if importlib.util.find_spec("tensorrt_rtx") is None:
         if os.environ.get("CI"):
-            pytest.fail("TensorRT for RTX is missing: pip install grefine-rt[tensorrt]")
-        pytest.skip("TensorRT for RTX is not installed: pip install grefine-rt[tensorrt]")
+            pytest.fail("TensorRT for RTX is missing: pip install '.[tensorrt]'")
+        pytest.skip("TensorRT for RTX is not installed: pip install '.[tensorrt]'")
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,12 @@ from grefine_export.onnx.parity import ParityError
 from grefine_export.sampling import sampling
 from grefine_export.vae_component import check_decoder
 from grefine_rt.bundle.store import verify
-from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError
 from grefine_rt.models.bundle import Bundle
 from tests.support import assess_bundle, tiny, tiny_sdxl
+from tests.support.redraw import redraw
 
 # One level, for every node takes time to trace; test_step.py has more, and test_sdxl_loading.py all three.
 SMALL = {
@@ -195,13 +195,13 @@ def test_the_autoencoder_is_ready_for_tiles(bundle, model):
 
 
 def test_the_runtime_regenerates(bundle):
-    result = regenerate(
+    result = redraw(
         opened(bundle[0]), picture(), region(), "a red cat", strength=0.5, seed=3, steps=4, guidance=2.0
     )
     assert result.calls == 2
     assert result.image.shape == (64, 96, 3)
     assert np.isfinite(result.latent).all()
-    other = regenerate(
+    other = redraw(
         opened(bundle[0]), picture(), region(), "bad photo", strength=0.5, seed=3, steps=4, guidance=2.0
     )
     assert np.abs(other.latent - result.latent).max() > 1e-3
@@ -235,7 +235,7 @@ def test_a_plain_unet_is_blended(checkpoint, bundle, tmp_path):
         run.manifest, inpaint=dataclasses.replace(run.manifest.inpaint, blended=True)
     )
     mask = region()
-    result = regenerate(run, picture(), mask, "a red cat", strength=0.5, seed=3, steps=4, guidance=2.0)
+    result = redraw(run, picture(), mask, "a red cat", strength=0.5, seed=3, steps=4, guidance=2.0)
     kept = tiled_encode(run.engine("inpaint_encode"), 2 * picture() - 1, 0)
     outside = ~mask.reshape(8, 8, 12, 8).any(axis=(1, 3))
     np.testing.assert_allclose(result.latent[0][:, outside], kept[0][:, outside], atol=1e-4)

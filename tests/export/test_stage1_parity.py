@@ -9,9 +9,10 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpain
 
 from grefine_export.onnx.convert import halve_weights
 from grefine_rt.diffusion.noise import gaussian
-from grefine_rt.diffusion.regenerate import NOISE_STREAM, regenerate
+from grefine_rt.diffusion.regenerate import NOISE_STREAM
 from grefine_rt.diffusion.solver import guidance_row
 from tests.support import sdxl_reference as sdxl
+from tests.support.redraw import redraw
 
 SMALL, SQUARE, TALL = (64, 96), (256, 256), (336, 448)
 # Each value of one column meets each value of every other.
@@ -44,7 +45,7 @@ def test_latents_equal_diffusers(bundle, diffusers_result, solver, strength, gui
     picture, mask = sdxl.picture(*size), sdxl.mask(*size)
     options = {"solver": solver, "strength": strength, "guidance": guidance}
     expected = diffusers_result(picture, mask, **options)
-    result = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, **options)
+    result = redraw(bundle, picture, mask, "words", seed=sdxl.SEED, **options)
     assert result.calls == int(sdxl.STEPS * strength)
     assert sdxl.relative(result.latent, expected) < sdxl.BOUND
 
@@ -54,7 +55,7 @@ def test_lcm_in_four_steps_equals_diffusers(bundle, diffusers_result):
     options = {"solver": "lcm", "guidance": 1.0, "steps": 4}
     for strength in (1.0, 0.8):
         expected = diffusers_result(picture, mask, strength=strength, **options)
-        result = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, strength=strength, **options)
+        result = redraw(bundle, picture, mask, "words", seed=sdxl.SEED, strength=strength, **options)
         assert sdxl.relative(result.latent, expected) < sdxl.BOUND
 
 
@@ -64,7 +65,7 @@ def test_few_trailing_steps_equal_diffusers(stage1_paths, diffusers_result):
     options = {"solver": "euler", "strength": 0.99, "guidance": 1.0, "steps": 4}
     expected = diffusers_result(picture, mask, spacing="trailing", **options)
     trailing = sdxl.bundle(stage1_paths, spacing="trailing")
-    result = regenerate(trailing, picture, mask, "words", seed=sdxl.SEED, **options)
+    result = redraw(trailing, picture, mask, "words", seed=sdxl.SEED, **options)
     assert sdxl.relative(result.latent, expected) < sdxl.BOUND
 
 
@@ -72,7 +73,7 @@ def test_guidance_rescale_equals_diffusers(bundle, diffusers_result):
     picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
     options = {"solver": "euler", "strength": 0.7, "guidance": 7.5}
     expected = diffusers_result(picture, mask, guidance_rescale=0.7, **options)
-    result = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, rescale=0.7, **options)
+    result = redraw(bundle, picture, mask, "words", seed=sdxl.SEED, rescale=0.7, **options)
     assert sdxl.relative(result.latent, expected) < sdxl.BOUND
 
 
@@ -108,7 +109,7 @@ def test_guidance_interval_equals_a_plain_torch_loop(bundle, vae_graphs, inpaint
             sample = scheduler.step(output, timestep, sample).prev_sample
 
     assert (guidance_row(guidance, 9, interval) != 1).nonzero()[0].tolist() == [2, 3, 4, 5]
-    result = regenerate(
+    result = redraw(
         bundle,
         picture,
         mask,
@@ -126,7 +127,7 @@ def test_picture_equals_diffusers(bundle, diffusers_result):
     picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
     options = {"solver": "euler", "strength": 0.7, "guidance": 7.5}
     expected = diffusers_result(picture, mask, "np", **options)
-    result = regenerate(bundle, picture, mask, "words", seed=sdxl.SEED, **options)
+    result = redraw(bundle, picture, mask, "words", seed=sdxl.SEED, **options)
     assert sdxl.relative(result.image, expected[0]) < sdxl.BOUND
 
 
@@ -142,7 +143,7 @@ def test_picture_in_half_precision(stage1_paths, half_graph, diffusers_result, s
     picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
     options = {"solver": solver, "strength": 0.99, "guidance": 7.5}
     expected = diffusers_result(picture, mask, "np", **options)
-    result = regenerate(sdxl.bundle(paths), picture, mask, "words", seed=sdxl.SEED, **options)
+    result = redraw(sdxl.bundle(paths), picture, mask, "words", seed=sdxl.SEED, **options)
     noise = np.mean((result.image - expected[0]) ** 2)
     assert 1e-12 < noise < 1e-4  # 40 dB; not the single precision graphs
 
@@ -152,7 +153,7 @@ def test_the_comparison_can_tell(bundle):
     picture, mask = sdxl.picture(*SMALL), sdxl.mask(*SMALL)
 
     def latent(region=mask, seed=sdxl.SEED, **options):
-        return regenerate(bundle, picture, region, "words", strength=0.7, seed=seed, **options).latent
+        return redraw(bundle, picture, region, "words", strength=0.7, seed=seed, **options).latent
 
     others = [
         latent(~mask),

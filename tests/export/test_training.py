@@ -151,6 +151,78 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
         assert equal(one, other)
 
 
+class Hidden(nn.Module):
+    """Layers of each kind that Muon treats, and of each that it does not."""
+
+    def __init__(self):
+        super().__init__()
+        self.begin = nn.Conv2d(3, 36, 3, padding=1)
+        self.middle = nn.Conv2d(36, 40, 3, padding=1)
+        self.wide = nn.Linear(40, 36)
+        self.end = nn.Linear(36, 2)
+
+    def forward(self, x):
+        x = self.middle(self.begin(x).relu()).relu().mean((2, 3))
+        return self.end(self.wide(x).relu())
+
+
+def hidden_model():
+    torch.manual_seed(5)
+    return Hidden().to(memory_format=torch.channels_last)
+
+
+def hidden_loss(module, batch):
+    loss = (module(batch) - batch.mean((1, 2, 3))[:, None]).pow(2).mean()
+    return loss, {}
+
+
+def images(count):
+    generator = torch.Generator().manual_seed(6)
+    return [torch.rand((4, 3, 8, 8), generator=generator) for _ in range(count)]
+
+
+def test_muon_turns_hidden_matrices_by_equal_steps(tmp_path):
+    """Its first update of a matrix is nearly orthogonal, whatever the gradient; all else follows AdamW."""
+    with_muon = replace(TEN, steps=1, warmup=0, decay=0.0, muon=0.01)
+    start, given = hidden_model().state_dict(), images(1)
+    both = {}
+    for name, schedule in (("muon", with_muon), ("adamw", replace(with_muon, muon=0.0))):
+        both[name] = hidden_model()
+        fit(name, both[name], from_step(given), hidden_loss, schedule, tmp_path, CPU)
+    for layer in ("middle", "wide"):
+        change = (both["muon"].state_dict()[f"{layer}.weight"] - start[f"{layer}.weight"]).flatten(1)
+        share = torch.linalg.svdvals(change.double()) / (0.01 * 0.2 * max(change.shape) ** 0.5)
+        # The gradient of four pictures has few directions; each is gone by as far as the others.
+        assert share[:2].tolist() == pytest.approx([1, 1], abs=0.4)
+    for name, value in both["adamw"].state_dict().items():
+        same = torch.equal(value, both["muon"].state_dict()[name])
+        assert same != (name in ("middle.weight", "wide.weight")), name
+
+
+def test_a_stopped_run_with_muon_goes_on_as_if_it_had_not_been(tmp_path):
+    given, schedule = images(10), replace(TEN, muon=0.01)
+    whole = fit("small", hidden_model(), from_step(given), hidden_loss, schedule, tmp_path / "whole", CPU)
+    often = replace(schedule, save_seconds=-1.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            "small",
+            hidden_model(),
+            lambda _: stopped_after(6, given),
+            hidden_loss,
+            often,
+            tmp_path / "parts",
+            CPU,
+        )
+    fresh = Hidden().to(memory_format=torch.channels_last)
+    resumed = fit("small", fresh, from_step(given), hidden_loss, schedule, tmp_path / "parts", CPU)
+    assert equal(resumed.state_dict(), whole.state_dict())
+
+
+def test_muon_refuses_matrices_that_it_could_not_change(tmp_path):
+    with pytest.raises(ValueError, match="channels_last"):
+        fit("small", Hidden(), from_step(images(1)), hidden_loss, replace(TEN, muon=0.01), tmp_path, CPU)
+
+
 def test_a_stop_before_the_first_checkpoint_starts_anew(tmp_path):
     given = batches(10)
     with pytest.raises(KeyboardInterrupt):
@@ -290,10 +362,10 @@ def test_processes_that_make_batches_make_other_ones(monkeypatch):
         while True:
             yield torch.from_numpy(rng.random(8))
 
-    batches = training.loader(source, 0, torch.device("cuda"))
+    batches = training.loader(source, 0, torch.device("cuda"), 0)
     drawn = {tuple(next(batches).tolist()) for _ in range(6)}  # type: ignore[attr-defined]
     assert len(drawn) == 6
-    alone = training.loader(source, 0, CPU)
+    alone = training.loader(source, 0, CPU, 0)
     assert (next(alone).numpy() == np.random.default_rng(5).random(8)).all()  # type: ignore[attr-defined]
 
 

@@ -29,7 +29,7 @@ def cuda(gpu):
     except DeviceError as error:
         pytest.skip(str(error))
     if not built:
-        pytest.skip("this ONNX Runtime has no CUDA support: pip install 'grefine-rt[gpu]'")
+        pytest.skip("this ONNX Runtime has no CUDA support: pip install '.[gpu]'")
     return "cuda:0"
 
 

@@ -1,6 +1,6 @@
 """A step of the exporter in half precision on a GPU, through every backend, against single precision on the CPU.
 
-Beside tests/gpu's own needs it takes the exporter: pip install 'grefine-rt[export]'.
+Beside tests/gpu's own needs it takes the exporter: pip install '.[export]'.
 """
 
 import copy
@@ -19,9 +19,7 @@ from tests.support.gpu_work import apart
 
 for needed in ("torch", "diffusers", "onnxscript"):
     if importlib.util.find_spec(needed) is None:
-        pytest.skip(
-            "the exporter is not installed: pip install 'grefine-rt[export]'", allow_module_level=True
-        )
+        pytest.skip("the exporter is not installed: pip install '.[export]'", allow_module_level=True)
 
 GRAPH = "components/inpaint_step.onnx"
 SIDE = 256
@@ -91,8 +89,8 @@ def test_the_plugin(rtx, steps):
 
 @pytest.mark.parametrize("budget", [None, 0])
 def test_tensorrt_with_all_weights_there_and_with_none(gpu, steps, tmp_path, budget):
-    pytest.importorskip("cuda.core", exc_type=ImportError, reason="pip install grefine-rt[tensorrt]")
-    trt = pytest.importorskip("tensorrt_rtx", reason="pip install grefine-rt[tensorrt]")
+    pytest.importorskip("cuda.core", exc_type=ImportError, reason="pip install '.[tensorrt]'")
+    trt = pytest.importorskip("tensorrt_rtx", reason="pip install '.[tensorrt]'")
     if gpu.upper() not in trt.ComputeCapability.__members__:
         pytest.skip(f"TensorRT for RTX knows no {gpu}")
     from grefine_rt.engine.tensorrt.run import TensorRTEngine

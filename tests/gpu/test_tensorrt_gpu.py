@@ -31,8 +31,8 @@ from tests.support import fake_tensorrt, tiny
 from tests.support.gpu_work import apart, work
 from tests.support.paths import MINI
 
-core = pytest.importorskip("cuda.core", exc_type=ImportError, reason="pip install grefine-rt[tensorrt]")
-driver = pytest.importorskip("cuda.bindings.driver", reason="pip install grefine-rt[tensorrt]")
+core = pytest.importorskip("cuda.core", exc_type=ImportError, reason="pip install '.[tensorrt]'")
+driver = pytest.importorskip("cuda.bindings.driver", reason="pip install '.[tensorrt]'")
 
 COPY, STEP = "components/perceptual.onnx", "components/inpaint_step.onnx"
 GRAPHS = sorted({*tiny.manifest()["components"].values()} - {COPY})
@@ -198,7 +198,7 @@ def test_threads_share_the_scratch_memory(copying):
 def engines(gpu, folder, tmp_path_factory):
     """Real engines of the tiny bundle, by graph; they share their scratch memory."""
     if importlib.util.find_spec("tensorrt_rtx") is None:
-        pytest.skip("TensorRT for RTX is not installed: pip install grefine-rt[tensorrt]")
+        pytest.skip("TensorRT for RTX is not installed: pip install '.[tensorrt]'")
     import tensorrt_rtx
 
     if gpu.upper() not in tensorrt_rtx.ComputeCapability.__members__:

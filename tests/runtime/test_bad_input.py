@@ -165,7 +165,7 @@ def test_an_output_that_cannot_be_written_is_told_before_anything_runs(run, fake
     (tmp_path / "file").write_text("")
     cases = {
         tmp_path / "no" / "folder" / "out.png": "no folder",
-        tmp_path: "no known image format|folder",
+        tmp_path: "overwrite the input",  # a folder holds results by the names of their pictures
         tmp_path / "out.xyz": "no known image format",
         tmp_path / "out": "no known image format",
         tmp_path / "file" / "out.png": "folder",

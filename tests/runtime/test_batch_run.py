@@ -1,9 +1,11 @@
 """Whole runs on the fake bundle: the bits of single calls, resuming, rows that fail, the report."""
 
+import io
 import json
-import random
+import re
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from grefine_rt.batch.report import render
 from grefine_rt.batch.summary import reason_of
 from grefine_rt.errors import DeviceError
 from tests.support import fake_bundle
-from tests.support.batch_runs import images, make, pixels, said
+from tests.support.batch_runs import images, make, pixels, rows_of_a_run, said
 from tests.support.fake_bundle import scene
 
 
@@ -278,24 +280,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path):
 
 
 def test_the_report_of_ten_thousand_rows_is_small_and_escapes_what_users_wrote(tmp_path):
-    draw = random.Random(1)
-    rows = [
-        {
-            "image_id": str(number),
-            "image": f"<i>{number}</i>.png",
-            "status": "refined",
-            "prompt": "<script>alert(1)</script>",
-            "total_ms": 10.0,
-            **{
-                f"{name}_{when}": draw.random()
-                for name in ("perceptual", "alignment")
-                for when in ("before", "after")
-            },
-        }
-        if number % 10
-        else {"image_id": str(number), "image": "x", "status": "failed", "error": f'No "{number}" <b>.'}
-        for number in range(10_000)
-    ]
+    rows = rows_of_a_run(10_000)
     page = render(rows, tmp_path, tmp_path)
     assert len(page) < 200_000
     assert "<script" not in page
@@ -314,6 +299,39 @@ def test_the_report_of_ten_thousand_rows_is_small_and_escapes_what_users_wrote(t
     )
     assert page.index("Improved most") < page.index(f"&lt;i&gt;{best['image_id']}&lt;/i&gt;")
     assert reason_of('The file "a 1.png" has 3 pages of 4.5.') == 'The file "…" has N pages of N.'
+
+
+def test_progress_tells_rows_rate_and_time_left(monkeypatch):
+    from grefine_rt.cli.batch import _progress
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    class Rows:
+        def count(self):
+            return 10
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "100")
+    with _progress(Rows()) as on_row:
+        for _ in range(4):
+            time.sleep(0.2)
+            on_row()
+        time.sleep(0.2)  # it is drawn ten times a second
+    said = terminal.getvalue()
+    assert "4/10" in said
+    rates = [float(rate) for rate in re.findall(r"(\d+\.\d\d)/s", said)]
+    assert rates
+    assert 0.5 < rates[-1] < 5.1
+    assert re.search(r"0:00:\d\d", said)
+
+    monkeypatch.setattr(sys, "stderr", quiet := io.StringIO())
+    with _progress(Rows()) as on_row:
+        on_row()
+    assert quiet.getvalue() == ""
 
 
 def test_a_device_that_is_lost_stops_the_run(run, fake, tmp_path):

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -120,7 +121,7 @@ def test_a_negative_prompt_reaches_both_stages(fake, monkeypatch):
         assert ("inpaint_text", "fog, (rain:1.2)") in asked
         # This bundle's stage 2 is not guided, so it reads none.
         assert ("restore_text", None) in asked
-        monkeypatch.setattr(restore, "table", guided(restore.table))  # type: ignore[attr-defined]
+        monkeypatch.setattr(restore, "rows_of", guided(restore.rows_of))  # type: ignore[attr-defined]
         refiner.refine(scene(POOR), PROMPT, options=options)
         assert ("restore_text", "fog, (rain:1.2), blurry") in asked
         asked.clear()
@@ -130,11 +131,8 @@ def test_a_negative_prompt_reaches_both_stages(fake, monkeypatch):
         PlanOptions(negative=3)
 
 
-def guided(table):
-    def with_guidance(*arguments):
-        return table(*arguments[:5], 2.0, *arguments[6:])
-
-    return with_guidance
+def guided(rows_of):
+    return lambda stage, strength: rows_of(replace(stage, guidance=2.0), strength)
 
 
 # What comes out
@@ -265,16 +263,6 @@ def test_a_bad_mask_file_is_one_sentence(run, fake, picture, tmp_path):
 # Files that are kept
 
 
-def test_reports_are_written_anew_and_other_files_are_kept(run, fake, picture, tmp_path):
-    report = tmp_path / "report.html"
-    for _ in range(2):
-        assert run("assess", picture, "--report", report).exit_code == 0
-    report.write_text("<!doctype html><p>my own page")
-    done = run("assess", picture, "--report", report)
-    assert (done.exit_code, "exists already" in done.stderr) == (1, True)
-    assert report.read_text().endswith("my own page")
-
-
 @UNIX
 def test_the_mode_of_a_file_that_is_replaced_is_kept(run, fake, picture, tmp_path):
     out = tmp_path / "out.png"
@@ -356,24 +344,7 @@ def test_files_of_others_are_never_cleaned(tmp_path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
-# Several pictures, and streams
-
-
-def test_several_pictures_in_one_process(run, fake, picture, tmp_path):
-    (tmp_path / "bad.png").write_bytes(b"no picture")
-    second = tmp_path / "second.png"
-    second.write_bytes(picture.read_bytes())
-    done = run("refine", picture, tmp_path / "bad.png", second, "-o", tmp_path / "out", "--json")
-    assert done.exit_code == 1
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [line["input"] for line in lines] == [str(picture), str(second)]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["scene.png", "second.png"]
-    assert "bad.png" in done.stderr
-    assert "1 of 3 pictures failed" in done.stderr
-    assert len(fake.loaded) == 1
-    assert run("refine", picture, second).exit_code == 0
-    assert (tmp_path / "second.refined.png").is_file()
-    assert run("refine", picture, second, "--report", tmp_path / "r.html").exit_code == 2
+# Streams
 
 
 def test_standard_input_and_output(picture, tmp_path):

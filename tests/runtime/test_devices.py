@@ -156,7 +156,7 @@ def test_auto_takes_the_first_that_serves_and_says_why(
 
 
 def test_auto_goes_on_when_a_backend_fails_and_says_so(folder, machine, tensorrt):
-    tensorrt.problem = "inpaint_step: cuda.core is not installed: run 'pip install grefine-rt[tensorrt]'."
+    tensorrt.problem = "inpaint_step: cuda.core is not installed: run 'pip install .[tensorrt]'."
     module = machine(plugged=True, built=[found()], failing={RTX: "no kernel for Foo"}, broken=[CUDA])
     _, choice = select(folder).open(STEP)
     assert choice.backend == "onnxruntime-cpu"

@@ -111,3 +111,28 @@ def test_a_field_of_options_shows_its_default_and_help(extension, tmp_path):
     )["Toy.depth"]
     assert str(field.value) == "3"
     assert field.docstring.value == "How deep it goes."
+
+
+MADE = ("bundle.json", "site/")
+"""Names of files that no checkout holds: a manifest's, and the folder that mkdocs makes."""
+PLACES = ("", "runtime/grefine_rt", "runtime/grefine_rt/assess", "runtime/grefine_rt/assess/scorers")
+"""Folders that the names in CONTRIBUTING.md begin at."""
+
+
+def test_files_that_contributing_names_exist():
+    named = re.findall(
+        r"`(?:[^`]*\s)?([\w./]*(?:/|\.(?:py|md|toml|txt|json))[\w./]*)`", read("CONTRIBUTING.md")
+    )
+    named += re.findall(r"\]\(([^)#:]+)\)", read("CONTRIBUTING.md"))
+    named = {name for name in named if name not in MADE and "NAME" not in name}
+    assert {".ci/run", "tests/support/graph_store.py", "engine/base.py", "docs/options.md"} <= named
+    assert [name for name in named if not any((ROOT / place / name).exists() for place in PLACES)] == []
+
+
+def test_names_that_contributing_gives_are_in_the_files_it_names():
+    items = re.findall(r"^\d\. `([\w/]+\.py)`(.+?)(?=^\d\. |^$)", read("CONTRIBUTING.md"), re.M | re.S)
+    told = [(file, name) for file, text in items for name in re.findall(r"`(_?[A-Za-z_]+)`", text)]
+    assert ("runtime/grefine_rt/engine/devices.py", "ORDER") in told
+    for file, name in told:
+        if "NAME" not in file:
+            assert re.search(rf"\b{name}\b", read(file)), (file, name)

@@ -17,7 +17,7 @@ from grefine_rt.diffusion import restore as stage2
 from grefine_rt.diffusion.conditioning import condition
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.noise import gaussian, step_noise
-from grefine_rt.diffusion.regenerate import Redrawing, regenerate
+from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.diffusion.solver import table
 from grefine_rt.engine.base import TensorSpec
@@ -25,6 +25,7 @@ from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError, Cancelled, OptionError
 from grefine_rt.imaging.color import wavelet_color_fix
 from tests.support import tiny
+from tests.support.redraw import redraw
 from tests.support.tiny_bundle import TinyBundle, Words
 
 HEIGHT, WIDTH = 32, 48
@@ -54,7 +55,7 @@ def words_of(text):
 def test_regenerate_is_the_loop_in_numpy(bundle, picture, mask, solver, strength, guidance):
     if strength == 1.0 and isinstance(guidance, list):
         guidance = [*guidance, 1.0]
-    result = regenerate(
+    result = redraw(
         bundle, picture, mask, "a red cat", strength=strength, seed=5, solver=solver, guidance=guidance
     )
     rows = table(SCHEDULE, solver, 5, strength, "epsilon", guidance)
@@ -91,9 +92,7 @@ def blended(tmp_path_factory):
 @pytest.mark.parametrize("strength", [1.0, 0.8])
 @pytest.mark.parametrize("solver", ["euler", "dpm++2m", "lcm"])
 def test_regenerate_blends_in_what_the_unet_does_not_see(blended, picture, mask, solver, strength):
-    result = regenerate(
-        blended, picture, mask, "a red cat", strength=strength, seed=5, solver=solver, draft=2
-    )
+    result = redraw(blended, picture, mask, "a red cat", strength=strength, seed=5, solver=solver, draft=2)
     stream, shape = stage1.NOISE_STREAM + 2 * stage1.NEXT_DRAFT, (1, 4, HEIGHT // 8, WIDTH // 8)
     latent = tiny.encode(picture * 2 - 1)
     context, pooled = words_of("a red cat")
@@ -118,7 +117,7 @@ def test_guidance_interval_from_manifest_or_argument(bundle, picture, mask):
     late = bundle.of(replace(bundle.manifest, inpaint=settings))
 
     def latent(which, **options):
-        return regenerate(which, picture, mask, "cat", strength=0.8, seed=1, **options).latent
+        return redraw(which, picture, mask, "cat", strength=0.8, seed=1, **options).latent
 
     expected = latent(bundle, guidance=[1.0, 1.0, 4.0, 4.0])
     np.testing.assert_array_equal(latent(late), expected)
@@ -130,10 +129,10 @@ def test_rescale_reaches_the_graph_or_is_refused(bundle, picture, mask):
     settings = replace(bundle.manifest.inpaint, rescale=0.5)
     rescaled = bundle.of(replace(bundle.manifest, inpaint=settings))
     with pytest.raises(BundleError, match="without guidance rescale"):
-        regenerate(rescaled, picture, mask, "cat", strength=0.8, seed=1)
+        redraw(rescaled, picture, mask, "cat", strength=0.8, seed=1)
     with pytest.raises(BundleError, match="without guidance rescale"):
-        regenerate(bundle, picture, mask, "cat", strength=0.8, seed=1, rescale=0.5)
-    regenerate(rescaled, picture, mask, "cat", strength=0.8, seed=1, rescale=0.0)
+        redraw(bundle, picture, mask, "cat", strength=0.8, seed=1, rescale=0.5)
+    redraw(rescaled, picture, mask, "cat", strength=0.8, seed=1, rescale=0.0)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 2.5])
@@ -211,11 +210,11 @@ def test_negative_prompt_zeros_or_encoded(bundle, picture, mask):
     """Both are reachable, and the empty prompt is not the same as zeros."""
     settings = replace(bundle.manifest.inpaint, negative="encoded")
     encoded = bundle.of(replace(bundle.manifest, inpaint=settings))
-    one = regenerate(bundle, picture, mask, "cat", strength=0.8, seed=1)
-    two = regenerate(encoded, picture, mask, "cat", strength=0.8, seed=1)
+    one = redraw(bundle, picture, mask, "cat", strength=0.8, seed=1)
+    two = redraw(encoded, picture, mask, "cat", strength=0.8, seed=1)
     assert not np.allclose(one.latent, two.latent)
     unguided = [
-        regenerate(which, picture, mask, "cat", strength=0.8, seed=1, guidance=1.0).latent
+        redraw(which, picture, mask, "cat", strength=0.8, seed=1, guidance=1.0).latent
         for which in (bundle, encoded)
     ]
     np.testing.assert_array_equal(*unguided)
@@ -228,14 +227,14 @@ def test_drafts_of_one_redrawing_are_those_of_calls_apart(name, picture, mask, r
     for draft, steps, solver in ((0, None, None), (2, 3, "dpm++2m"), (0, None, None), (2, None, "lcm")):
         several = redrawing.draw(seed=5, draft=draft, steps=steps, solver=solver)
         options = {"draft": draft, "steps": steps, "solver": solver}
-        alone = regenerate(bundle, picture, mask, "a red cat", strength=0.8, seed=5, **options)
+        alone = redraw(bundle, picture, mask, "a red cat", strength=0.8, seed=5, **options)
         np.testing.assert_array_equal(several.latent, alone.latent)
         assert several.calls == int((steps or 5) * 0.8)
 
 
 def test_weights_in_the_prompt_count(bundle, picture, mask):
     plain, heavy = (
-        regenerate(bundle, picture, mask, prompt, strength=0.8, seed=1, guidance=1.0).latent
+        redraw(bundle, picture, mask, prompt, strength=0.8, seed=1, guidance=1.0).latent
         for prompt in ("red cat", "(red:1.5) cat")
     )
     # The mean of the whole context stays, and the tiny UNet sees nothing but that mean.
@@ -250,7 +249,7 @@ def test_weights_in_the_prompt_count(bundle, picture, mask):
 
 def test_seed_decides(bundle, picture, mask):
     one, same, other = (
-        regenerate(bundle, picture, mask, "cat", strength=0.8, seed=seed).image for seed in (1, 1, 2)
+        redraw(bundle, picture, mask, "cat", strength=0.8, seed=seed).image for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(one, same)
     assert not np.array_equal(one, other)
@@ -259,7 +258,7 @@ def test_seed_decides(bundle, picture, mask):
 def test_threads_do_not_disturb_each_other(bundle, picture, mask):
     def work(seed):
         return (
-            regenerate(bundle, picture, mask, "cat", strength=0.8, seed=seed).latent,
+            redraw(bundle, picture, mask, "cat", strength=0.8, seed=seed).latent,
             restore(bundle, picture, "cat", seed=seed).latent,
         )
 
@@ -272,7 +271,7 @@ def test_threads_do_not_disturb_each_other(bundle, picture, mask):
 
 def test_steps_are_reported(bundle, picture, mask):
     seen = []
-    regenerate(
+    redraw(
         bundle,
         picture,
         mask,
@@ -295,7 +294,7 @@ def test_cancel_stops_between_steps(bundle, picture, mask):
             thread.join()
 
     with pytest.raises(Cancelled, match="after 2 of 4 steps"):
-        regenerate(bundle, picture, mask, "cat", strength=0.8, seed=1, on_step=on_step, cancel=token)
+        redraw(bundle, picture, mask, "cat", strength=0.8, seed=1, on_step=on_step, cancel=token)
     assert seen == [1, 2]
 
 
@@ -316,7 +315,7 @@ def test_cancel_stops_before_an_autoencoder_runs(bundle, picture, mask, monkeypa
     if part == "first":
         token.cancel()
     ways = {
-        "inpaint": lambda **more: regenerate(bundle, picture, mask, "cat", strength=0.8, seed=1, **more),
+        "inpaint": lambda **more: redraw(bundle, picture, mask, "cat", strength=0.8, seed=1, **more),
         "restore": lambda **more: restore(bundle, picture, "cat", seed=1, **more),
     }
     with pytest.raises(Cancelled, match="before encoding" if part == "first" else "before decoding"):
@@ -434,9 +433,9 @@ def test_pictures_of_other_shapes_are_refused(bundle, shape):
 
 def test_other_wrong_arguments_are_refused(bundle, picture, mask):
     with pytest.raises(OptionError, match="mask must be bool"):
-        regenerate(bundle, picture, mask[:16], "cat", strength=0.8, seed=1)
+        redraw(bundle, picture, mask[:16], "cat", strength=0.8, seed=1)
     with pytest.raises(OptionError, match="mask must be bool"):
-        regenerate(bundle, picture, mask.astype(np.float32), "cat", strength=0.8, seed=1)
+        redraw(bundle, picture, mask.astype(np.float32), "cat", strength=0.8, seed=1)
     with pytest.raises(OptionError, match="Unknown decoding 'best'"):
         restore(bundle, picture, "cat", seed=1, decoding="best")
     with pytest.raises(OptionError, match="needs keep weights"):

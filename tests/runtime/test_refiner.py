@@ -24,6 +24,7 @@ from grefine_rt import (
 )
 from grefine_rt import drafts as drafts_of
 from grefine_rt import refiner as refiner_module
+from grefine_rt.accept import Accepted
 from grefine_rt.bundle.manifest import Cost, FileEntry
 from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.imaging.image import work_size
@@ -333,6 +334,31 @@ def test_a_soft_draft_is_judged_by_its_shapes_where_stage_2_does_the_rest(refine
     choice = drafts_of.best(Drawer(), plan, before, lambda rgb: looks[int(rgb[0, 0, 0])])
     assert choice.picture is (pictures[1] if kept else None)
     assert choice.drawn.drafts == 3
+
+
+def test_a_draft_that_lowers_no_score_goes_before_a_better_one_that_does(refiner):
+    before = refiner.assess(scene(POOR), PROMPT)
+    plan = refiner.plan(before, options=PlanOptions(drafts=3, sketch_steps=0))
+    rises = [(0.6, -0.01), (0.3, 0.0), (0.2, 0.1)]
+    pictures = [np.full((128, 128, 3), value, np.uint8) for value in range(3)]
+
+    class Drawer:
+        def draw(self, number, sketch):
+            return pictures[number]
+
+    def look(rgb):
+        better, matches = rises[int(rgb[0, 0, 0])]
+        return dataclasses.replace(
+            before, perceptual=before.perceptual + better, alignment=before.alignment + matches
+        )
+
+    def keep_all(picture, seen):
+        return Accepted(picture, np.ones((64, 64), bool), 1.0, ())
+
+    with_rule = drafts_of.best(Drawer(), plan, before, look, keep_all)
+    assert with_rule.picture is pictures[1]
+    as_in_the_paper = drafts_of.best(Drawer(), plan, before, look)
+    assert as_in_the_paper.picture is pictures[0]
 
 
 def test_what_is_drawn_for_a_phrase_alone_is_judged_by_all_of_p(refiner):

@@ -14,7 +14,6 @@ import pytest
 from PIL import Image
 
 from grefine_rt import bench
-from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.engine import device_memory
 from grefine_rt.engine.onnxruntime import session as onnxruntime
@@ -30,6 +29,7 @@ from grefine_rt.models.warm_up import work_sizes
 from tests.support import fake_cuda, tiny
 from tests.support.fake_bundle import scene
 from tests.support.fake_replay import Onnxruntime
+from tests.support.redraw import redraw
 from tests.support.tiny_bundle import TinyBundle
 from tests.support.tiny_loop import DECODE, STEP, assert_same, inputs_of, loop
 
@@ -76,7 +76,7 @@ def both_stages(folder):
 
     def stages(bundle):
         guidance = [3.0, 3.0, 1.0, 1.0]  # the last calls take one row: another set of sizes
-        first = regenerate(bundle, picture, mask, "a red cat", strength=0.8, seed=5, guidance=guidance)
+        first = redraw(bundle, picture, mask, "a red cat", strength=0.8, seed=5, guidance=guidance)
         return first, restore(bundle, first.image, "a red cat", seed=5)
 
     return stages, stages(TinyBundle.open(folder, "cpu", threads=1))

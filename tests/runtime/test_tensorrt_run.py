@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from grefine_rt.bundle.manifest import FileEntry
-from grefine_rt.diffusion.regenerate import regenerate
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.device_memory import CudaDevice, Scratch
@@ -27,6 +26,7 @@ from grefine_rt.engine.tensorrt.sidecar import RTX_TARGETS, Environment
 from grefine_rt.errors import BundleError, DeviceError
 from grefine_rt.models.bundle import Bundle
 from tests.support import fake_cuda, fake_tensorrt, tiny
+from tests.support.redraw import redraw
 from tests.support.tiny_bundle import TinyBundle
 from tests.support.tiny_loop import DECODE, STEP, assert_same, inputs_of, loop
 
@@ -120,7 +120,7 @@ def test_both_stages_are_those_of_onnx_runtime(folder, machine, flavour, solver)
         OnTensorRT.open(folder, "cpu").use(machine(flavour=flavour)),  # type: ignore[attr-defined]
     ):
         guidance = [3.0, 3.0, 1.0, 1.0]  # the last calls take one row
-        first = regenerate(
+        first = redraw(
             bundle, picture, mask, "a red cat", strength=0.8, seed=5, solver=solver, guidance=guidance
         )
         second = restore(bundle, first.image, "a red cat", seed=5, solver=solver)

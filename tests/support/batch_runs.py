@@ -37,3 +37,22 @@ def said(out):
         {name: value for name, value in record.items() if not name.endswith("_ms")}
         for record in kept.read(out)
     ]
+
+
+def rows_of_a_run(count):
+    """Records of a run, one in ten failed, with markup in what users wrote."""
+    draw = random.Random(1)
+    scores = [f"{name}_{when}" for name in ("perceptual", "alignment") for when in ("before", "after")]
+    return [
+        {
+            "image_id": str(number),
+            "image": f"<i>{number}</i>.png",
+            "status": "refined",
+            "prompt": "<script>alert(1)</script>",
+            "total_ms": 10.0,
+            **{score: draw.random() for score in scores},
+        }
+        if number % 10
+        else {"image_id": str(number), "image": "x", "status": "failed", "error": f'No "{number}" <b>.'}
+        for number in range(count)
+    ]

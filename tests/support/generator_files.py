@@ -1,5 +1,6 @@
 """One picture of each generator, its metadata in the layout that the generator publishes."""
 
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -80,6 +81,44 @@ def fooocus() -> str:
         }
     )
 
+
+def hidden(
+    text: str, alpha: bool = True, compressed: bool = True, image: Image.Image | None = None
+) -> Image.Image:
+    """A picture with text in its lowest bits, bit by bit as the published scripts write it."""
+    image = (image or picture((128, 96))).convert("RGBA" if alpha else "RGB")
+    data = gzip.compress(text.encode()) if compressed else text.encode()
+    signature = f"stealth_{'png' if alpha else 'rgb'}{'comp' if compressed else 'info'}".encode()
+    stream = "".join(f"{byte:08b}" for byte in (*signature, *(8 * len(data)).to_bytes(4, "big"), *data))
+    bits = iter(stream)
+    for x in range(image.width):
+        for y in range(image.height):
+            pixel = list(image.getpixel((x, y)))
+            for channel in (3,) if alpha else (0, 1, 2):
+                bit = next(bits, None)
+                if bit is not None:
+                    pixel[channel] = pixel[channel] & ~1 | int(bit)
+            image.putpixel((x, y), tuple(pixel))
+    assert next(bits, None) is None, "the picture is too small for its text"
+    return image
+
+
+def novelai_texts() -> str:
+    comment = json.dumps({"prompt": PROMPT, "uc": NEGATIVE, "seed": 42})
+    return json.dumps(
+        {"Description": PROMPT, "Software": "NovelAI", "Source": "NovelAI Diffusion V4", "Comment": comment}
+    )
+
+
+HIDDEN: dict[str, Callable[[], bytes]] = {
+    "novelai-hidden.png": lambda: png({}, hidden(novelai_texts())),
+    "novelai-hidden.webp": lambda: saved("WEBP", hidden(novelai_texts()), lossless=True, exact=True),
+    "webui-hidden.png": lambda: png({}, hidden(INFOTEXT)),
+    "webui-hidden-plain.png": lambda: png({}, hidden(INFOTEXT, compressed=False)),
+    "webui-hidden-rgb.png": lambda: png({}, hidden(INFOTEXT, alpha=False)),
+    "webui-hidden-rgb-plain.png": lambda: png({}, hidden(INFOTEXT, alpha=False, compressed=False)),
+}
+"""Pictures that carry their texts in the lowest bits of their pixels."""
 
 FILES: dict[str, Callable[[], bytes]] = {
     "automatic1111.png": lambda: png({"parameters": INFOTEXT}),

@@ -46,7 +46,7 @@ class _FixedTokenizer:
 
 
 def bundle(paths, blended=False, spacing="leading"):
-    """What `regenerate` needs of a bundle, with the graphs at `paths` by component."""
+    """What stage 1 needs of a bundle, with the graphs at `paths` by component."""
     engines = {name: OnnxEngine(path, "cpu", threads=1) for name, path in paths.items()}
     settings = Inpaint(
         resolution=64,

@@ -10,71 +10,87 @@ import typer
 from grefine_export.choices import Precision
 from grefine_rt.contract import Prediction, Solver, Spacing
 
+_Checkpoint = Annotated[
+    str,
+    typer.Option(
+        help="SDXL-Inpainting or plain SDXL, any fine-tune: a diffusers folder, a safetensors file with the "
+        "original names, or a hub id such as diffusers/stable-diffusion-xl-1.0-inpainting-0.1."
+    ),
+]
+_Bundle = Annotated[Path, typer.Option(help="Folder of the bundle that it joins, changed in place.")]
+_Unet = Annotated[
+    str, typer.Option(help="Another UNet, such as a distilled one: folder, safetensors file or hub id.")
+]
+_Vae = Annotated[
+    str,
+    typer.Option(help="Another autoencoder, such as an FP16-safe one: folder, safetensors file or hub id."),
+]
+_Lora = Annotated[
+    list[str] | None,
+    typer.Option(help="FILE:SCALE, a LoRA to fuse and how strongly (1 if not given); may be repeated."),
+]
+_Tokenizer = Annotated[
+    str,
+    typer.Option(help="CLIP's tokenizer for a single-file checkpoint; the bundle's own by default."),
+]
+_UnetPrecision = Annotated[
+    Precision,
+    typer.Option(help="fp16: for GPUs; fp16-storage: half the file, computed in FP32, for CPUs; fp32."),
+]
+_TextPrecision = Annotated[Precision, typer.Option(help="As --unet-precision.")]
+_VaePrecision = Annotated[
+    Precision, typer.Option(help="As --unet-precision; fp16 for FP16-safe autoencoders alone.")
+]
+_Solver = Annotated[
+    Solver | None,
+    typer.Option(help="The checkpoint's own by default."),
+]
+_Spacing = Annotated[
+    Spacing | None,
+    typer.Option(help="Which training steps a run visits; trailing for SDXL Lightning."),
+]
+_Prediction = Annotated[Prediction | None, typer.Option(help="What the UNet predicts.")]
+_Steps = Annotated[int | None, typer.Option(help="Steps at full strength; 10, or 4 when distilled.")]
+_Guidance = Annotated[
+    float | None, typer.Option(help="7.5, or 1 when distilled: then a step costs one UNet pass, not two.")
+]
+_EmbeddedGuidance = Annotated[
+    float, typer.Option(help="What a latent consistency UNet is told; becomes part of the graph.")
+]
+_Rescale = Annotated[float, typer.Option(help="Guidance rescale, 0 to 1.")]
+_Interval = Annotated[
+    tuple[float, float], typer.Option(help="Shares of the UNet calls between which guidance applies.")
+]
+_Drafts = Annotated[int, typer.Option(help="How many drafts stage 1 makes.")]
+_Tile = Annotated[
+    int, typer.Option(help="Side in pixels above which the autoencoder works in tiles; 0 for never.")
+]
+_Origin = Annotated[str, typer.Option(help="Origin of the weights, for the manifest.")]
+_License = Annotated[str, typer.Option(help="Licence of the weights; by default that of SDXL.")]
+
 
 def inpaint(
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            help="SDXL-Inpainting or plain SDXL, any fine-tune: a diffusers folder, a safetensors file with the "
-            "original names, or a hub id such as diffusers/stable-diffusion-xl-1.0-inpainting-0.1."
-        ),
-    ],
-    bundle: Annotated[Path, typer.Option(help="Folder of the bundle that it joins, changed in place.")],
-    unet: Annotated[
-        str, typer.Option(help="Another UNet, such as a distilled one: folder, safetensors file or hub id.")
-    ] = "",
-    vae: Annotated[
-        str,
-        typer.Option(
-            help="Another autoencoder, such as an FP16-safe one: folder, safetensors file or hub id."
-        ),
-    ] = "",
-    lora: Annotated[
-        list[str] | None,
-        typer.Option(help="FILE:SCALE, a LoRA to fuse and how strongly (1 if not given); may be repeated."),
-    ] = None,
-    tokenizer: Annotated[
-        str,
-        typer.Option(help="CLIP's tokenizer for a single-file checkpoint; the bundle's own by default."),
-    ] = "",
-    unet_precision: Annotated[
-        Precision,
-        typer.Option(help="fp16: for GPUs; fp16-storage: half the file, computed in FP32, for CPUs; fp32."),
-    ] = "fp16",
-    text_precision: Annotated[Precision, typer.Option(help="As --unet-precision.")] = "fp16",
-    vae_precision: Annotated[
-        Precision, typer.Option(help="As --unet-precision; fp16 for FP16-safe autoencoders alone.")
-    ] = "fp32",
-    solver: Annotated[
-        Solver | None,
-        typer.Option(help="The checkpoint's own by default."),
-    ] = None,
-    spacing: Annotated[
-        Spacing | None,
-        typer.Option(help="Which training steps a run visits; trailing for SDXL Lightning."),
-    ] = None,
-    prediction: Annotated[Prediction | None, typer.Option(help="What the UNet predicts.")] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Steps at full strength; 10, or 4 when distilled.")
-    ] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="7.5, or 1 when distilled: then a step costs one UNet pass, not two.")
-    ] = None,
-    embedded_guidance: Annotated[
-        float, typer.Option(help="What a latent consistency UNet is told; becomes part of the graph.")
-    ] = 8.0,
-    rescale: Annotated[float, typer.Option(help="Guidance rescale, 0 to 1.")] = 0.0,
-    interval: Annotated[
-        tuple[float, float], typer.Option(help="Shares of the UNet calls between which guidance applies.")
-    ] = (0.0, 1.0),
-    drafts: Annotated[int, typer.Option(help="How many drafts stage 1 makes.")] = 1,
-    tile: Annotated[
-        int, typer.Option(help="Side in pixels above which the autoencoder works in tiles; 0 for never.")
-    ] = 1024,
-    origin: Annotated[str, typer.Option(help="Origin of the weights, for the manifest.")] = "",
-    license: Annotated[
-        str, typer.Option(help="Licence of the weights; by default that of SDXL.")
-    ] = "CreativeML Open RAIL++-M",
+    checkpoint: _Checkpoint,
+    bundle: _Bundle,
+    unet: _Unet = "",
+    vae: _Vae = "",
+    lora: _Lora = None,
+    tokenizer: _Tokenizer = "",
+    unet_precision: _UnetPrecision = "fp16",
+    text_precision: _TextPrecision = "fp16",
+    vae_precision: _VaePrecision = "fp32",
+    solver: _Solver = None,
+    spacing: _Spacing = None,
+    prediction: _Prediction = None,
+    steps: _Steps = None,
+    guidance: _Guidance = None,
+    embedded_guidance: _EmbeddedGuidance = 8.0,
+    rescale: _Rescale = 0.0,
+    interval: _Interval = (0.0, 1.0),
+    drafts: _Drafts = 1,
+    tile: _Tile = 1024,
+    origin: _Origin = "",
+    license: _License = "CreativeML Open RAIL++-M",
 ) -> None:
     """Add stage 1 of the refiner to a bundle: SDXL's text encoders, autoencoder and fused denoising step."""
     from grefine_export.inpaint_bundle import InpaintOptions, add_inpaint

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +20,15 @@ from grefine_export.cli.learning import (
     tokenizer_of,
 )
 from grefine_rt.evaluation.names import Dataset, Split
+
+if TYPE_CHECKING:
+    import torch
+
+    from grefine_export.learn.epochs import Recipe
+    from grefine_export.learn.ip_iqa import Ingredients
+    from grefine_export.models.ip_iqa import IpIqa
+    from grefine_rt.evaluation.databases import Rated
+    from grefine_rt.text.tokenizer import PromptTokenizer
 
 app = typer.Typer(no_args_is_help=True, help="Learn from databases: Image2Prompt, IP-IQA, T_p, constants.")
 
@@ -100,59 +110,68 @@ def image2prompt(
     typer.echo(f"checkpoint: {out}")
 
 
+_Out = Annotated[Path, typer.Option(help="Folder of results and weights; a stopped run goes on from here.")]
+_Image2prompt = Annotated[
+    Path | None,
+    typer.Option(help="Folder that `learn image2prompt` wrote, to start the image side from."),
+]
+_Head = Annotated[Head, typer.Option(help="mlp as in the authors' code, linear as in the paper.")]
+_Positions = Annotated[
+    Positions,
+    typer.Option(
+        help="own: the cross-modality pool has a position table of its own, as in the authors' code; shared: one "
+        "table, as Eq. 5 is printed."
+    ),
+]
+_TextSide = Annotated[
+    TextSide,
+    typer.Option(
+        help="What learns of the text side. qa: the [QA] token alone, as in the paper; table: as in the authors' "
+        "code, the whole table of embeddings, the positions and the projection."
+    ),
+]
+_Report = Annotated[
+    Report,
+    typer.Option(
+        help="Epoch that each split reports. best-on-test is what the authors' code does: it chooses with the "
+        "answers of the test, so its figures are too good."
+    ),
+]
+_Ablation = Annotated[
+    bool, typer.Option(help="Evaluate all five rows of IP-IQA's Table 3; needs --image2prompt.")
+]
+_Repeats = Annotated[int, typer.Option(min=0, help="Random 80/20 splits that are averaged; 0 only trains.")]
+_Epochs = Annotated[int, typer.Option(min=1, help="Times that every picture is seen.")]
+_Batch = Annotated[
+    int, typer.Option(min=2, help="Pictures in a step: 40 in the paper, 32 in the authors' code.")
+]
+_Rate = Annotated[float, typer.Option(help="Learning rate of Adam, constant.")]
+_HeadRate = Annotated[
+    float, typer.Option(min=0, help="Factor of the rate for the head: 1 in the paper, 10 in the code.")
+]
+_Resolution = Annotated[int, typer.Option(help="Side of the pictures, pixels: 512, or 224 for speed.")]
+
+
 @app.command("ip-iqa")
 def ip_iqa(
     dataset: DatasetOption,
     root: RootOption,
     clip: ClipOption,
-    out: Annotated[
-        Path, typer.Option(help="Folder of results and weights; a stopped run goes on from here.")
-    ],
-    image2prompt: Annotated[
-        Path | None,
-        typer.Option(help="Folder that `learn image2prompt` wrote, to start the image side from."),
-    ] = None,
+    out: _Out,
+    image2prompt: _Image2prompt = None,
     tokenizer: TokenizerOption = None,
     split: SplitOption = None,
-    head: Annotated[Head, typer.Option(help="mlp as in the authors' code, linear as in the paper.")] = "mlp",
-    positions: Annotated[
-        Positions,
-        typer.Option(
-            help="own: the cross-modality pool has a position table of its own, as in the authors' code; shared: one "
-            "table, as Eq. 5 is printed."
-        ),
-    ] = "own",
-    text_side: Annotated[
-        TextSide,
-        typer.Option(
-            help="What learns of the text side. qa: the [QA] token alone, as in the paper; table: as in the authors' "
-            "code, the whole table of embeddings, the positions and the projection."
-        ),
-    ] = "qa",
-    report: Annotated[
-        Report,
-        typer.Option(
-            help="Epoch that each split reports. best-on-test is what the authors' code does: it chooses with the "
-            "answers of the test, so its figures are too good."
-        ),
-    ] = "last",
-    ablation: Annotated[
-        bool, typer.Option(help="Evaluate all five rows of IP-IQA's Table 3; needs --image2prompt.")
-    ] = False,
-    repeats: Annotated[
-        int, typer.Option(min=0, help="Random 80/20 splits that are averaged; 0 only trains.")
-    ] = 10,
-    epochs: Annotated[int, typer.Option(min=1, help="Times that every picture is seen.")] = 100,
-    batch: Annotated[
-        int, typer.Option(min=2, help="Pictures in a step: 40 in the paper, 32 in the authors' code.")
-    ] = 40,
-    rate: Annotated[float, typer.Option(help="Learning rate of Adam, constant.")] = 1e-5,
-    head_rate: Annotated[
-        float, typer.Option(min=0, help="Factor of the rate for the head: 1 in the paper, 10 in the code.")
-    ] = 1.0,
-    resolution: Annotated[
-        int, typer.Option(help="Side of the pictures, pixels: 512, or 224 for speed.")
-    ] = 512,
+    head: _Head = "mlp",
+    positions: _Positions = "own",
+    text_side: _TextSide = "qa",
+    report: _Report = "last",
+    ablation: _Ablation = False,
+    repeats: _Repeats = 10,
+    epochs: _Epochs = 100,
+    batch: _Batch = 40,
+    rate: _Rate = 1e-5,
+    head_rate: _HeadRate = 1.0,
+    resolution: _Resolution = 512,
     workers: WorkersOption = 4,
     bfloat16: FastOption = False,
     device: DeviceOption = "auto",
@@ -167,15 +186,7 @@ def ip_iqa(
 
         from grefine_export.checkpoints import locate
         from grefine_export.learn.epochs import Recipe
-        from grefine_export.learn.ip_iqa import (
-            PUBLISHED,
-            TABLE_3,
-            Ingredients,
-            cross_validate,
-            fit,
-            maker,
-            table,
-        )
+        from grefine_export.learn.ip_iqa import TABLE_3, Ingredients, fit, maker
         from grefine_export.models.clip_loading import load_resnet
         from grefine_export.models.ip_iqa import Design, save
         from grefine_rt.evaluation import databases
@@ -189,37 +200,49 @@ def ip_iqa(
         asked = {"dataset": dataset, "split": split, "clip": clip, "image2prompt": image2prompt, "head": head}
         choices = {"positions": positions, "text_side": text_side, "report": report}
         same_run(out, recipe, **asked, **choices)
-        path = locate(clip)
-        clips = {False: load_resnet(path)}
-        if image2prompt:
-            clips[True] = load_resnet(image2prompt)
+        clips = {False: load_resnet(path := locate(clip))}
+        clips |= {True: load_resnet(image2prompt)} if image2prompt else {}
         words = tokenizer_of(path, tokenizer, clips[False].text_model.config, out)
-        design = Design(tuple(rated[0].scores), head, positions=positions)
-        make = maker(clips, resolution, design, text_side)
+        make = maker(clips, resolution, Design(tuple(rated[0].scores), head, positions=positions), text_side)
         where = device_of(device)
         full = TABLE_3[-1] if image2prompt else Ingredients(image2prompt=False)
         if repeats:
-            rows = {
-                chosen: cross_validate(
-                    make, rated, words, chosen, recipe, out / "splits", where, typer.echo, repeats, report
-                )
-                for chosen in (TABLE_3 if ablation else (full,))
-            }
-            text = table(rows, PUBLISHED.get(dataset))
-            (out / "table.md").write_text(text, encoding="utf-8")
-            typer.echo(f"\n{text}")
+            rows = TABLE_3 if ablation else (full,)
+            _cross_validate(rows, dataset, make, rated, words, recipe, out, where, repeats, report)
         torch.manual_seed(recipe.seed)
-        trained = fit(
-            make(full),
-            rated,
-            words,
-            recipe,
-            out / "all.pt",
-            where,
-            lambda line: typer.echo(f"all pictures, {line}"),
-        )
+        trained = fit(make(full), rated, words, recipe, out / "all.pt", where, _say_of_all)
         weights = save(trained.cpu(), out / "ip_iqa.safetensors", resolution)
     typer.echo(f"weights: {weights}")
+
+
+def _say_of_all(line: str) -> None:
+    typer.echo(f"all pictures, {line}")
+
+
+def _cross_validate(
+    rows: Sequence[Ingredients],
+    dataset: Dataset,
+    make: Callable[[Ingredients], IpIqa],
+    rated: Sequence[Rated],
+    words: PromptTokenizer,
+    recipe: Recipe,
+    out: Path,
+    device: torch.device,
+    repeats: int,
+    report: Report,
+) -> None:
+    """The paper's evaluation of each row, as a table on the terminal and in `out`."""
+    from grefine_export.learn.ip_iqa import PUBLISHED, cross_validate, table
+
+    found = {
+        row: cross_validate(
+            make, rated, words, row, recipe, out / "splits", device, typer.echo, repeats, report
+        )
+        for row in rows
+    }
+    text = table(found, PUBLISHED.get(dataset))
+    (out / "table.md").write_text(text, encoding="utf-8")
+    typer.echo(f"\n{text}")
 
 
 @app.command("t-p")

@@ -10,46 +10,62 @@ import typer
 from grefine_export.choices import Precision
 from grefine_rt.solvers import PathSolver
 
+_Checkpoint = Annotated[
+    str,
+    typer.Option(
+        help="PASD or PASD-light: the folder with unet and controlnet, such as runs/pasd/checkpoint-100000, or a "
+        "hub id."
+    ),
+]
+_Base = Annotated[
+    str,
+    typer.Option(
+        help="Stable Diffusion 1.5 or a fine-tune, for autoencoder, text encoder and tokenizer: a diffusers "
+        "folder, a .safetensors or .ckpt file, or a hub id."
+    ),
+]
+_Bundle = Annotated[Path, typer.Option(help="Folder of the bundle that it joins, changed in place.")]
+_Personalised = Annotated[
+    bool, typer.Option("--personalised", help="Take the weights of the UNet itself from the base too.")
+]
+_Resolution = Annotated[int, typer.Option(help="Side of the work picture in pixels.")]
+_Tile = Annotated[int, typer.Option(help="Side above which it works in tiles; 0 for never.")]
+_Steps = Annotated[int, typer.Option(help="Steps of the schedule.")]
+_Delta = Annotated[float, typer.Option(help="Strength: the last int(steps * delta) of them are run.")]
+_Solver = Annotated[PathSolver, typer.Option(help="Solver.")]
+_Guidance = Annotated[float, typer.Option(help="Guidance; 1 halves the work.")]
+_ConditioningScale = Annotated[float, typer.Option(help="Factor of the ControlNet's features.")]
+_UnetPrecision = Annotated[
+    Precision,
+    typer.Option(help="fp16: half precision, for GPUs; fp16-storage: half on disk, single in use; fp32."),
+]
+_TextPrecision = Annotated[Precision, typer.Option(help="Likewise, of the text encoder.")]
+_VaePrecision = Annotated[Precision, typer.Option(help="Likewise, of the autoencoder.")]
+_Tokenizer = Annotated[
+    str, typer.Option(help="Tokenizer's folder or file, for a base that is a single file.")
+]
+_Origin = Annotated[str, typer.Option(help="What the weights are, for the manifest.")]
+_License = Annotated[str, typer.Option(help="Licence of the weights.")]
+
 
 def pasd(
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            help="PASD or PASD-light: the folder with unet and controlnet, such as runs/pasd/checkpoint-100000, or a "
-            "hub id."
-        ),
-    ],
-    base: Annotated[
-        str,
-        typer.Option(
-            help="Stable Diffusion 1.5 or a fine-tune, for autoencoder, text encoder and tokenizer: a diffusers "
-            "folder, a .safetensors or .ckpt file, or a hub id."
-        ),
-    ],
-    bundle: Annotated[Path, typer.Option(help="Folder of the bundle that it joins, changed in place.")],
-    personalised: Annotated[
-        bool, typer.Option("--personalised", help="Take the weights of the UNet itself from the base too.")
-    ] = False,
-    resolution: Annotated[int, typer.Option(help="Side of the work picture in pixels.")] = 1024,
-    tile: Annotated[int, typer.Option(help="Side above which it works in tiles; 0 for never.")] = 1024,
-    steps: Annotated[int, typer.Option(help="Steps of the schedule.")] = 10,
-    delta: Annotated[
-        float, typer.Option(help="Strength: the last int(steps * delta) of them are run.")
-    ] = 0.2,
-    solver: Annotated[PathSolver, typer.Option(help="Solver.")] = "dpm++2m",
-    guidance: Annotated[float, typer.Option(help="Guidance; 1 halves the work.")] = 9.0,
-    conditioning_scale: Annotated[float, typer.Option(help="Factor of the ControlNet's features.")] = 1.0,
-    unet_precision: Annotated[
-        Precision,
-        typer.Option(help="fp16: half precision, for GPUs; fp16-storage: half on disk, single in use; fp32."),
-    ] = "fp16",
-    text_precision: Annotated[Precision, typer.Option(help="Likewise, of the text encoder.")] = "fp16",
-    vae_precision: Annotated[Precision, typer.Option(help="Likewise, of the autoencoder.")] = "fp16-storage",
-    tokenizer: Annotated[
-        str, typer.Option(help="Tokenizer's folder or file, for a base that is a single file.")
-    ] = "",
-    origin: Annotated[str, typer.Option(help="What the weights are, for the manifest.")] = "",
-    license: Annotated[str, typer.Option(help="Licence of the weights.")] = "unknown",
+    checkpoint: _Checkpoint,
+    base: _Base,
+    bundle: _Bundle,
+    personalised: _Personalised = False,
+    resolution: _Resolution = 1024,
+    tile: _Tile = 1024,
+    steps: _Steps = 10,
+    delta: _Delta = 0.2,
+    solver: _Solver = "dpm++2m",
+    guidance: _Guidance = 9.0,
+    conditioning_scale: _ConditioningScale = 1.0,
+    unet_precision: _UnetPrecision = "fp16",
+    text_precision: _TextPrecision = "fp16",
+    vae_precision: _VaePrecision = "fp16-storage",
+    tokenizer: _Tokenizer = "",
+    origin: _Origin = "",
+    license: _License = "unknown",
 ) -> None:
     """Add stage 2 to a bundle: PASD's UNet and ControlNet in one step, autoencoder, text encoder."""
     from grefine_export.onnx.parity import ParityError

@@ -64,7 +64,7 @@ class Budget:
     rated: int = 8_000
     vae: int = 12_000
     decoder: int = 2_000
-    clip: int = 12_000
+    clip: int = 6_000
     t_p_epochs: int = 50
     inpaint: int = 29_400
     restore_vae: int = 3_600

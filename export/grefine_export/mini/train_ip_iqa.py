@@ -27,7 +27,7 @@ from grefine_export.mini import sizes
 from grefine_export.mini.damaged import Damaged
 from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.pool import Pool
-from grefine_export.mini.prompts import prompt_of, with_article
+from grefine_export.mini.prompts import phrase_of, place_phrases, prompt_of
 from grefine_export.mini.rated import RatedPool, write_database
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.train_clip import QUALITY_WORDS, encode_texts
@@ -43,6 +43,8 @@ from grefine_rt.text.tokenizer import PromptTokenizer
 BATCH = 64
 KEPT = 0.28  # of the pairs, by their cosine: 560,000 of DiffusionDB's 2 million
 LAYERS, WIDTH, HEADS = (1, 2, 2, 1), 12, 6
+WORDINGS = 8
+"""Wordings of a phrase whose features are averaged."""
 
 
 @dataclass(frozen=True)
@@ -103,20 +105,28 @@ def text_features(clip: ClipSurgery, tokenizer: Tokenizer, pool: Pool, styles: i
         return F.normalize(torch.cat([clip.text_features(ids) for ids in rows]).float(), dim=-1)
 
     names = [(kind, colour) for kind in KINDS for colour in (None, *COLOURS)]
-    texts = [kind if colour is None else with_article(f"{colour} {kind}") for kind, colour in names]
-    places = {name: len(texts) + i for i, name in enumerate(SETTINGS)}
-    texts += [setting.noun for setting in SETTINGS.values()]
+    places = {name: len(names) + i for i, name in enumerate(SETTINGS)}
     column = {name: i for i, name in enumerate(names)}
-    present = np.zeros((len(pool.scenes), len(texts)), np.float32)
+    present = np.zeros((len(pool.scenes), len(names) + len(places)), np.float32)
     for row, scene in enumerate(pool.scenes):
         present[row, places[scene.setting]] = 1
         for thing in scene.things:
             present[row, [column[thing.kind, None], column[thing.kind, thing.colour]]] = 1
     prompts = [plain_text(prompt_of(scene, rng)) for scene in pool.scenes for _ in range(styles)]
     quality = features([word for pair in QUALITY_WORDS for word in pair])
+    # A phrase stands for all that people call it: the middle of several wordings.
+    phrases = torch.stack(
+        [
+            features(
+                [phrase_of(kind, colour, rng) for kind, colour in names]
+                + [str(rng.choice(place_phrases(name))) for name in SETTINGS]
+            )
+            for _ in range(WORDINGS)
+        ]
+    )
     return Texts(
         features(prompts).unflatten(0, (len(pool.scenes), styles)),
-        features(texts) - features([""]),
+        F.normalize(phrases.mean(0), dim=-1) - features([""]),
         quality[0::2] - quality[1::2],
         present,
     )

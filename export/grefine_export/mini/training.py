@@ -29,10 +29,13 @@ ALL_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBa
 
 @dataclass(frozen=True)
 class Schedule:
-    """`steps` updates with AdamW; `rate` warms up over `warmup` steps and falls to a hundredth on a cosine.
+    """`steps` updates; `rate` warms up over `warmup` steps and falls to a hundredth on a cosine.
 
+    With a `muon` rate above 0 the matrices between hidden features (`hidden_weights`) are updated by Muon at that peak
+    rate (Jordan 2024, rates as Liu et al. 2502.16982 scale them), all else by AdamW at `rate`; with 0 everything is.
     `compiled` names the submodules that torch.compile fuses (it needs a C++ compiler): 0.9 -> 0.64 s a step of the
-    inpainting UNet on one core, after a minute of compiling, so short runs go without.
+    inpainting UNet on one core, after a minute of compiling, so short runs go without. `workers`: processes that make
+    the batches of a training on the CPU, 0 for its own.
     """
 
     steps: int
@@ -43,6 +46,8 @@ class Schedule:
     clip: float = 1.0
     save_seconds: float = 120.0
     compiled: tuple[str, ...] = ()
+    muon: float = 0.0
+    workers: int = 0
 
 
 def learning_rate(step: int, schedule: Schedule) -> float:
@@ -51,6 +56,26 @@ def learning_rate(step: int, schedule: Schedule) -> float:
         return schedule.rate * (step + 1) / schedule.warmup
     done = min(1.0, (step - schedule.warmup) / max(1, schedule.steps - schedule.warmup))
     return schedule.rate * (0.01 + 0.99 * 0.5 * (1 + float(torch.cos(torch.tensor(done * torch.pi)))))
+
+
+HIDDEN_FROM = 33
+"""Features from which a side of a matrix counts as hidden: those of pictures, latents and scores are fewer."""
+
+
+def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
+    """Trainable weights of linear layers and convolutions with hidden features on both sides."""
+    layers = (module for module in model.modules() if isinstance(module, nn.Linear | nn.Conv2d))
+    return [
+        layer.weight
+        for layer in layers
+        if layer.weight.requires_grad and min(layer.weight.shape[:2]) >= HIDDEN_FROM
+    ]
+
+
+def as_matrix(weight: Tensor) -> Tensor:
+    """A weight (out, in) as it is; one (out, in, h, w) as (out, h * w * in), in the same memory where its channels are
+    last."""
+    return weight if weight.ndim == 2 else weight.permute(0, 2, 3, 1).flatten(1)
 
 
 def bring_weights(source: Path, work: Path) -> None:
@@ -109,9 +134,10 @@ class Batches(IterableDataset[object]):
         return self._source(self._step)
 
 
-def loader(source: Source, step: int, device: torch.device) -> Iterator[object]:
+def loader(source: Source, step: int, device: torch.device, workers: int) -> Iterator[object]:
     """The batches on the CPU. A GPU is faster than they are made: all other cores then make them."""
-    workers = 0 if device.type == "cpu" else max(1, (os.cpu_count() or 2) - 1)
+    if device.type != "cpu":
+        workers = max(1, (os.cpu_count() or 2) - 1)
     return iter(DataLoader(Batches(source, step), batch_size=None, num_workers=workers))
 
 
@@ -194,7 +220,7 @@ def fit(
     if checkpoint.exists():
         run.load(checkpoint, device)
     log = folder / f"{name}.jsonl"
-    batches = loader(source, run.step, device)
+    batches = loader(source, run.step, device, schedule.workers)
     half, batch = device.type != "cpu", None
     if run.step < schedule.steps:
         batch = on_device(next(batches), device)
@@ -234,10 +260,24 @@ class _Run:
         self.step = step
         self._model, self._average, self._schedule = model, average, schedule
         self._trainable = [p for p in model.parameters() if p.requires_grad]
+        hidden = hidden_weights(model) if schedule.muon else []
+        # Muon takes matrices alone, and a convolution is one in another shape.
+        self._matrices = [(weight, nn.Parameter(as_matrix(weight.detach()))) for weight in hidden]
+        if any(weight.data_ptr() != matrix.data_ptr() for weight, matrix in self._matrices):
+            raise ValueError("Muon needs convolutions in torch.channels_last.")
+        others = [p for p in self._trainable if not any(p is weight for weight in hidden)]
         self._optimiser = torch.optim.AdamW(
-            self._trainable, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.decay
+            others, lr=schedule.rate, betas=(0.9, 0.99), weight_decay=schedule.decay
         )
-        self._fresh = step  # where the optimiser begins
+        self._muon = None
+        if hidden:
+            self._muon = torch.optim.Muon(
+                [matrix for _, matrix in self._matrices],
+                lr=schedule.muon,
+                weight_decay=schedule.decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        self._fresh = step  # where the optimisers begin
 
     def load(self, checkpoint: Path, device: torch.device) -> None:
         """Takes up the state that `save` wrote."""
@@ -245,6 +285,8 @@ class _Run:
         self._model.load_state_dict(state["model"])
         self._average.load_state_dict(state["average"])
         self._optimiser.load_state_dict(state["optimiser"])
+        if self._muon is not None:
+            self._muon.load_state_dict(state["muon"])
         self.step, self._fresh = state["step"], 0
 
     def save(self, checkpoint: Path, weights: Path) -> None:
@@ -254,6 +296,7 @@ class _Run:
             "model": self._model.state_dict(),
             "average": self._average.state_dict(),
             "optimiser": self._optimiser.state_dict(),
+            "muon": None if self._muon is None else self._muon.state_dict(),
             "step": self.step,
         }
         torch.save(state, partial)
@@ -265,14 +308,17 @@ class _Run:
     ) -> tuple[float, dict[str, float]]:
         """One update of model and average. Gives the loss and its figures."""
         schedule = self._schedule
-        for group in self._optimiser.param_groups:
-            group["lr"] = min(
-                learning_rate(self.step, schedule), learning_rate(self.step - self._fresh, schedule)
-            )
-        self._optimiser.zero_grad(set_to_none=True)
+        rate = min(learning_rate(self.step, schedule), learning_rate(self.step - self._fresh, schedule))
+        self._optimiser.param_groups[0]["lr"] = rate
+        self._model.zero_grad(set_to_none=True)
         loss, figures = backward(self._model, batch, loss_of, device, half)
         torch.nn.utils.clip_grad_norm_(self._trainable, schedule.clip)
         self._optimiser.step()
+        if self._muon is not None:
+            self._muon.param_groups[0]["lr"] = rate / schedule.rate * schedule.muon
+            for weight, matrix in self._matrices:
+                matrix.grad = None if weight.grad is None else as_matrix(weight.grad)
+            self._muon.step()
         self.step += 1
         decay = min(schedule.average, (1 + self.step) / (10 + self.step))
         with torch.no_grad():

@@ -135,64 +135,100 @@ def assess_batch(
     BundleError also for a graph that gives a NaN, and DeviceError.
     """
     texts = [check_prompt(prompt) for prompt in prompts]
-    manifest = bundle.manifest
+    _check_score(options, bundle.manifest)
+    scoring = options.scoring or bundle.manifest.perceptual.scoring
+    wanted = "pairs" if scoring == "calibrated" else "published"
+    quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
+    # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
+    parsed = {text: prompt_phrases(prompt, cancel) for text, prompt in zip(texts, prompts, strict=True)}
+    spoken = {text: _spoken(text, phrases[:MAX_PHRASES]) for text, phrases in parsed.items()}
+    every = list(dict.fromkeys(piece for pieces in spoken.values() for piece in pieces))
+    features = dict(zip(every, encoders.alignment(every), strict=True))
+    judged = judge(encoders.scorers, Batch(pictures, texts, prompts, images))
+    seen = zip(pictures, prompts, texts, quality_tokens, image_tokens, judged, strict=True)
+    return [
+        _assessment(
+            bundle,
+            encoders.domain,
+            options,
+            map_size or (rgb.shape[0], rgb.shape[1]),
+            _Looked(quality, tokens, np.stack([features[piece] for piece in spoken[text]]), metrics),
+            prompt,
+            text,
+            parsed[text],
+        )
+        for rgb, prompt, text, quality, tokens, metrics in seen
+    ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Looked:
+    """What the graphs say of one picture.
+
+    quality (1+N, 4[, 2]) and tokens (1+N, d) of the image encoders; texts (1 + 1 + 2 k, d), features of `_spoken`;
+    metrics: scores of the bundle's metrics.
+    """
+
+    quality: FloatMap
+    tokens: FloatMap
+    texts: FloatMap
+    metrics: Mapping[str, Score]
+
+
+def _check_score(options: AssessOptions, manifest: Manifest) -> None:
+    """Raises OptionError where a score is to be ImageReward's and the bundle has none."""
     if options.alignment_score == "reward" and "image_reward" not in manifest.scorers:
         raise OptionError(
             f"Bundle '{manifest.name}' has no ImageReward: leave the option 'alignment_score' at phrases, or make "
             f"a bundle with 'grefine-export blip'."
         )
-    scoring = options.scoring or manifest.perceptual.scoring
-    wanted, score = (
-        ("pairs", perceptual.calibrated) if scoring == "calibrated" else ("published", perceptual.published)
-    )
-    readings = _readings(options, scoring)
-    quality_tokens, image_tokens, images = _encode_images(bundle, pictures, wanted)
-    # From the prompts as given: brackets that are literal in the plain texts would be read as weights.
-    parsed = {text: prompt_phrases(prompt, cancel) for text, prompt in zip(texts, prompts, strict=True)}
-    spoken = {
-        text: ["", text, *(p.noun for p in phrases), *(p.text for p in phrases)]
-        for text, phrases in ((text, found[:MAX_PHRASES]) for text, found in parsed.items())
-    }
-    every = list(dict.fromkeys(piece for pieces in spoken.values() for piece in pieces))
-    features = dict(zip(every, encoders.alignment(every), strict=True))
-    judged = list(judge(encoders.scorers, Batch(pictures, texts, prompts, images)))
 
-    assessments = []
-    for i, (rgb, text) in enumerate(zip(pictures, texts, strict=True)):
-        quality = score(quality_tokens[i], manifest.perceptual.alpha, readings)
-        size = map_size or (rgb.shape[0], rgb.shape[1])
-        whole, scored, redraw = _align(
-            manifest,
-            image_tokens[i],
-            parsed[text][:MAX_PHRASES],
-            np.stack([features[piece] for piece in spoken[text]]),
-            options.adjective_rule,
-            encoders.domain,
-        )
-        unknown = [phrase.text for phrase in scored if not phrase.known]
-        domain = encoders.domain.membership(image_tokens[i], text, unknown)
-        if options.alignment_score == "reward":
-            whole = judged[i]["image_reward"].share
-        assessments.append(
-            Assessment(
-                perceptual=quality.score,
-                alignment=whole,
-                perceptual_map=perceptual.upsample(quality.map, size, readings.upsampling),
-                alignment_map=perceptual.upsample(redraw, size),
-                factors=quality.factors,
-                factor_maps={
-                    name: perceptual.upsample(part, size, readings.upsampling)
-                    for name, part in quality.factor_maps.items()
-                },
-                phrases=scored,
-                prompt=prompts[i],
-                notes=(*(domain.notes if domain else ()), *_notes(bundle, text, len(parsed[text]))),
-                metrics=judged[i],
-                domain=domain,
-                backends=bundle.choices,
-            )
-        )
-    return assessments
+
+def _spoken(text: str, phrases: Sequence[Phrase]) -> list[str]:
+    """The texts of a prompt that are encoded: "", itself, each phrase's noun and each phrase."""
+    return ["", text, *(phrase.noun for phrase in phrases), *(phrase.text for phrase in phrases)]
+
+
+def _assessment(
+    bundle: Bundle,
+    domain: Domain,
+    options: AssessOptions,
+    size: tuple[int, int],
+    looked: _Looked,
+    prompt: str,
+    text: str,
+    phrases: Sequence[Phrase],
+) -> Assessment:
+    """The assessment of one picture, with maps of a `size` (H, W); `text` is its prompt without weights."""
+    manifest = bundle.manifest
+    scoring = options.scoring or manifest.perceptual.scoring
+    readings = _readings(options, scoring)
+    score = perceptual.calibrated if scoring == "calibrated" else perceptual.published
+    quality = score(looked.quality, manifest.perceptual.alpha, readings)
+    overall, scored, redraw = _align(
+        manifest, looked.tokens, phrases[:MAX_PHRASES], looked.texts, options.adjective_rule, domain
+    )
+    if options.alignment_score == "reward":
+        overall = looked.metrics["image_reward"].share
+    unknown = [phrase.text for phrase in scored if not phrase.known]
+    membership = domain.membership(looked.tokens, text, unknown)
+    return Assessment(
+        perceptual=quality.score,
+        alignment=overall,
+        perceptual_map=perceptual.upsample(quality.map, size, readings.upsampling),
+        alignment_map=perceptual.upsample(redraw, size),
+        factors=quality.factors,
+        factor_maps={
+            name: perceptual.upsample(part, size, readings.upsampling)
+            for name, part in quality.factor_maps.items()
+        },
+        phrases=scored,
+        prompt=prompt,
+        notes=(*(membership.notes if membership else ()), *_notes(bundle, text, len(phrases))),
+        metrics=looked.metrics,
+        domain=membership,
+        backends=bundle.choices,
+    )
 
 
 def _readings(options: AssessOptions, scoring: Scoring) -> perceptual.Readings:

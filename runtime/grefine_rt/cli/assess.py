@@ -9,7 +9,7 @@ import typer
 from grefine_rt.assess.options import PANEL
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.method import takes
-from grefine_rt.cli.output import console, print_json, say_notes
+from grefine_rt.cli.output import console, print_json, say_notes, status
 from grefine_rt.plan.options import WHERE, RefineOptions
 
 if TYPE_CHECKING:
@@ -39,10 +39,14 @@ def assess(
     options: RefineOptions,
 ) -> None:
     """Say how good a picture is, how well it shows its prompt, and where refining would redraw it."""
+    status(f"Reading {image}")  # before imports that take a while
     from grefine_rt.assessor import Assessor
     from grefine_rt.cli import pictures
+    from grefine_rt.cli.outputs import Outputs
+    from grefine_rt.plan.limits import Limits
     from grefine_rt.plan.make import make_plan, shown
     from grefine_rt.plan.reasons import cost_reasons
+    from grefine_rt.refiner import run_id
     from grefine_rt.report import answers
     from grefine_rt.report.report import ReportData
 
@@ -52,11 +56,17 @@ def assess(
         _show_prompt(image, told, as_json)
         return
     stem = "stdin" if image == pictures.STREAM else image.stem
-    outputs = pictures.Outputs(None, report, maps, stem, overwrite=overwrite)
+    if report is not None and report.is_dir():
+        report = report / f"{stem}.html"
+    outputs = Outputs(None, report, maps, stem, overwrite=overwrite)
     outputs.check([image, *told.files] if image != pictures.STREAM else told.files)
 
+    status(f"Loading {bundle}")
     with Assessor.load(bundle, device, threads) as assessor:
         manifest = assessor.bundle.manifest
+        run = "assess-" + run_id(picture, told.prompt, 0, options, manifest, Limits())
+        outputs.check_run(run)
+        status("Assessing")
         start = time.perf_counter()
         result = assessor.assess(picture, told.prompt, options.assess)
         assessed = time.perf_counter()
@@ -64,7 +74,7 @@ def assess(
         result = shown(result, plan) if plan else result
         ms = {"assess": 1000 * (assessed - start), "plan": 1000 * (time.perf_counter() - assessed)}
         timings = {"load": load_ms, **ms, "total": load_ms + sum(ms.values())}
-        written = outputs.write_maps(picture.rgb, answers.all_maps(result, plan.mask if plan else None))
+        written = outputs.write_maps(picture.rgb, answers.all_maps(result, plan.mask if plan else None), run)
         notes = (*told.notes, *picture.notes, *result.notes)
         if plan is None:
             notes = (*notes, f"Bundle '{manifest.name}' only assesses, so no refining is planned.")
@@ -78,7 +88,8 @@ def assess(
                 timings=timings,
                 about=pictures.about(assessor, image) | answers.domain_fact(result),
                 notes=notes,
-            )
+            ),
+            run,
         )
         say_notes(notes)
         if as_json:

@@ -10,7 +10,7 @@ import typer
 
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.method import takes
-from grefine_rt.cli.output import FAILED, cancelled_by_ctrl_c, console, print_json, say
+from grefine_rt.cli.output import FAILED, cancelled_by_ctrl_c, console, print_json, say, status
 from grefine_rt.errors import OptionError
 from grefine_rt.plan.options import RefineOptions
 
@@ -120,6 +120,7 @@ def batch(
 
     Example: grefine-rt batch pictures/ -o refined/ --report
     """
+    status(f"Reading {source}")
     from grefine_rt.assessor import Assessor
     from grefine_rt.batch.runner import run_batch, worker
     from grefine_rt.batch.settings import BatchOptions, Mode

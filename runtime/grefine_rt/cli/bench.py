@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from grefine_rt.cli import options as shared
-from grefine_rt.cli.output import console, print_json, say_notes
+from grefine_rt.cli.output import console, print_json, say_notes, status
 
 
 def bench(
@@ -33,6 +33,7 @@ def bench(
     as_json: shared.Json = False,
 ) -> None:
     """Time the cold start, loading, every component and the whole refine call: median and 95th percentile."""
+    status("Starting")
     from grefine_rt import bench as measuring
 
     if compare is not None:

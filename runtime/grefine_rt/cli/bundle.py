@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from grefine_rt.cli import options as shared
-from grefine_rt.cli.output import console, one_line_failures, print_json, progress
+from grefine_rt.cli.output import console, one_line_failures, print_json, progress, status
 
 if TYPE_CHECKING:
     from grefine_rt.bundle.manifest import Manifest
@@ -144,6 +144,7 @@ def memory(
 @one_line_failures
 def verify(name: Name = "mini", as_json: shared.Json = False) -> None:
     """Prove that every file of a bundle is there and unchanged, and that no other is."""
+    status(f"Proving the files of {name}")
     from grefine_rt.bundle import store
 
     folder = store.find(name)

@@ -8,7 +8,7 @@ import typer
 
 from grefine_rt import __version__
 from grefine_rt.cli import options as shared
-from grefine_rt.cli.output import console, print_json
+from grefine_rt.cli.output import console, print_json, status
 from grefine_rt.errors import HERE
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def doctor(
 
     Exits with 1 when nothing could be refined here: no device works or no bundle is whole.
     """
+    status("Looking at packages, devices and bundles")
     from dataclasses import asdict
 
     from grefine_rt.bundle.store import find

@@ -15,6 +15,7 @@ from grefine_rt.cli.output import (
     print_json,
     progress,
     say_notes,
+    status,
 )
 from grefine_rt.engine.devices import Flavour
 
@@ -29,40 +30,46 @@ app = typer.Typer(help="Build and list TensorRT engines of a bundle.", no_args_i
 _BUNDLE_HELP = "A name of 'bundle list', or a folder."
 
 
+_Bundle = Annotated[str, typer.Argument(metavar="BUNDLE", help=_BUNDLE_HELP, show_default=False)]
+_Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SM[,SM]",
+        help="GPUs that the engines are for: sm75, sm80, sm86 (RTX 30), sm89 (RTX 40), sm120 (RTX 50), or several "
+        "with commas between. Default: the GPU of this machine.",
+        show_default=False,
+    ),
+]
+_Component = Annotated[
+    list[str] | None,
+    typer.Option(help="Build this component alone, may be repeated. Default: all.", show_default=False),
+]
+_Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Where the engines go. Default: engines/ in the bundle, or the cache where that cannot be written.",
+        show_default=False,
+    ),
+]
+_Flavour = Annotated[
+    Flavour,
+    typer.Option(help="tensorrt-rtx builds without a GPU, tensorrt (classic) on the machine that runs it."),
+]
+_WeightStreaming = Annotated[
+    bool, typer.Option(help="Let weights stay in host memory at run time, for GPUs of little memory.")
+]
+
+
 @app.command()
 @one_line_failures
 def build(
-    bundle: Annotated[str, typer.Argument(metavar="BUNDLE", help=_BUNDLE_HELP, show_default=False)],
-    target: Annotated[
-        str | None,
-        typer.Option(
-            metavar="SM[,SM]",
-            help="GPUs that the engines are for: sm75, sm80, sm86 (RTX 30), sm89 (RTX 40), sm120 (RTX 50), or several "
-            "with commas between. Default: the GPU of this machine.",
-            show_default=False,
-        ),
-    ] = None,
-    component: Annotated[
-        list[str] | None,
-        typer.Option(help="Build this component alone, may be repeated. Default: all.", show_default=False),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="Where the engines go. Default: engines/ in the bundle, or the cache where that cannot be written.",
-            show_default=False,
-        ),
-    ] = None,
-    flavour: Annotated[
-        Flavour,
-        typer.Option(
-            help="tensorrt-rtx builds without a GPU, tensorrt (classic) on the machine that runs it."
-        ),
-    ] = "tensorrt-rtx",
-    weight_streaming: Annotated[
-        bool, typer.Option(help="Let weights stay in host memory at run time, for GPUs of little memory.")
-    ] = False,
+    bundle: _Bundle,
+    target: _Target = None,
+    component: _Component = None,
+    out: _Out = None,
+    flavour: _Flavour = "tensorrt-rtx",
+    weight_streaming: _WeightStreaming = False,
     as_json: shared.Json = False,
 ) -> None:
     """Build every component of a bundle, one after the other; what is built and valid is kept, and what cannot be built
@@ -70,6 +77,7 @@ def build(
 
     Needs no GPU, only the extra [tensorrt].
     """
+    status(f"Reading {bundle}")
     from grefine_rt.bundle.store import find, read_manifest
     from grefine_rt.cancel import CancelToken
     from grefine_rt.engine.tensorrt.build import EngineBuilder

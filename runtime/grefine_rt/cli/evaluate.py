@@ -4,60 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from grefine_rt.assess.options import AssessOptions
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.method import takes
-from grefine_rt.cli.output import console, print_json, progress, say_notes
+from grefine_rt.cli.output import console, print_json, progress, say_notes, status
 from grefine_rt.evaluation.names import Dataset, Split
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from grefine_rt.bundle.manifest import Manifest
     from grefine_rt.evaluation.evaluate import Agreement, Scored
     from grefine_rt.evaluation.published import Published
 
 _MOST_ERRORS = 5
 """Pictures without scores that are named; the CSV and the JSON have them all."""
 
+_Dataset = Annotated[Dataset, typer.Option(help="The database.", show_default=False)]
+_Root = Annotated[
+    Path,
+    typer.Option(metavar="DIR", help="The folder it was unpacked into.", show_default=False),
+]
+_Split = Annotated[
+    Split | None,
+    typer.Option(help="One part of aigiqa-20k. Default: all that is there.", show_default=False),
+]
+_Csv = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OUT.csv",
+        help="Write every score, row by row; run again with the same file to go on.",
+        show_default=False,
+    ),
+]
+_Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="Assess only so many, spread evenly. Default: all.", show_default=False),
+]
+_Batch = Annotated[int, typer.Option(min=1, help="Pictures in one run of an encoder.")]
+
 
 @takes(AssessOptions)
 def evaluate(
-    dataset: Annotated[Dataset, typer.Option(help="The database.", show_default=False)],
-    root: Annotated[
-        Path,
-        typer.Option(metavar="DIR", help="The folder it was unpacked into.", show_default=False),
-    ],
-    split: Annotated[
-        Split | None,
-        typer.Option(help="One part of aigiqa-20k. Default: all that is there.", show_default=False),
-    ] = None,
+    dataset: _Dataset,
+    root: _Root,
+    split: _Split = None,
     bundle: shared.Bundle = "mini",
     device: shared.Device = "auto",
     threads: shared.Threads = None,
-    csv: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="OUT.csv",
-            help="Write every score, row by row; run again with the same file to go on.",
-            show_default=False,
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(min=1, help="Assess only so many, spread evenly. Default: all.", show_default=False),
-    ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures in one run of an encoder.")] = 8,
+    csv: _Csv = None,
+    limit: _Limit = None,
+    batch: _Batch = 8,
     as_json: shared.Json = False,
     *,
     options: AssessOptions,
 ) -> None:
     """Score a published database of rated pictures and compare with the opinions, beside the papers' figures."""
-    from dataclasses import asdict
-
+    status(f"Reading {root}")
     from grefine_rt.assessor import Assessor
     from grefine_rt.evaluation import evaluate as evaluation
     from grefine_rt.evaluation.databases import read
@@ -81,18 +88,7 @@ def evaluate(
     found, papers = evaluation.agreements(scored), published(dataset)
     failed = [row for row in scored if row.error]
     if as_json:
-        print_json(
-            {
-                "dataset": dataset,
-                "split": split,
-                "bundle": f"{manifest.name} {manifest.version}",
-                "pictures": len(rated),
-                "assessed": len(scored) - len(failed),
-                "failed": [{"picture": row.picture, "error": row.error} for row in failed],
-                "agreement": [asdict(row) for row in found],
-                "published": [asdict(row) for row in papers],
-            }
-        )
+        print_json(_json(dataset, split, manifest, len(rated), scored, failed, found, papers))
         return
     say_notes(_failures(failed))
     console().print(
@@ -102,6 +98,30 @@ def evaluate(
     _show(found, papers)
     if csv is not None:
         console().print(f"written: {csv}", soft_wrap=True)
+
+
+def _json(
+    dataset: Dataset,
+    split: Split | None,
+    manifest: Manifest,
+    pictures: int,
+    scored: Sequence[Scored],
+    failed: Sequence[Scored],
+    found: Sequence[Agreement],
+    papers: Sequence[Published],
+) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "dataset": dataset,
+        "split": split,
+        "bundle": f"{manifest.name} {manifest.version}",
+        "pictures": pictures,
+        "assessed": len(scored) - len(failed),
+        "failed": [{"picture": row.picture, "error": row.error} for row in failed],
+        "agreement": [asdict(row) for row in found],
+        "published": [asdict(row) for row in papers],
+    }
 
 
 def _show(found: Sequence[Agreement], papers: Sequence[Published]) -> None:

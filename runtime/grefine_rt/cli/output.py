@@ -6,6 +6,7 @@ import errno
 import functools
 import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -71,13 +72,39 @@ def one_line_failures(command: Callable[P, None]) -> Callable[P, None]:
 
 def _failed(error: Exception, message: str, code: int) -> typer.Exit:
     if os.environ.get("GREFINE_DEBUG"):
+        _clear()
         traceback.print_exception(error)
     say(f"error: {message}")
     return typer.Exit(code)
 
 
+_shown = ""
+"""What stands on the terminal's last line until something else is said."""
+
+
+def status(words: str) -> None:
+    """What is being done, on a terminal's last line until more is said; nothing where standard error is none."""
+    global _shown
+    if not sys.stderr.isatty():
+        return
+    _clear()
+    _shown = " ".join(words.split())[: shutil.get_terminal_size().columns - 5] + " ..."
+    sys.stderr.write(_shown)
+    sys.stderr.flush()
+
+
+def _clear() -> None:
+    """Take away what `status` shows; spaces, for not every terminal knows how to erase."""
+    global _shown
+    if _shown:
+        sys.stderr.write(f"\r{' ' * len(_shown)}\r")
+        sys.stderr.flush()
+        _shown = ""
+
+
 def say(message: str) -> None:
     """One line on standard error, whatever the message holds."""
+    _clear()
     print(" ".join(message.splitlines()), file=sys.stderr)
 
 
@@ -89,11 +116,13 @@ def say_notes(notes: tuple[str, ...]) -> None:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on standard output, in ASCII so that every terminal and pipe can carry it."""
+    _clear()
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
 def print_json_line(value: Mapping[str, Any]) -> None:
     """One JSON object as one line."""
+    _clear()
     print(json.dumps(value, allow_nan=False), flush=True)
 
 
@@ -101,6 +130,7 @@ def console(stderr: bool = False) -> Console:
     """A plain console: square brackets, colons and numbers of users' texts stay what they are."""
     from rich.console import Console
 
+    _clear()
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 

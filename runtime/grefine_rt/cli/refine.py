@@ -7,6 +7,7 @@ import typer
 
 from grefine_rt.cli import options as shared
 from grefine_rt.cli.method import takes
+from grefine_rt.cli.output import status
 from grefine_rt.errors import OptionError
 from grefine_rt.plan.options import SAVING, STRENGTH, RefineOptions
 
@@ -62,6 +63,7 @@ def refine(
 
     Example: grefine-rt refine in.png -p "a red house" -o out.png --report report.html
     """
+    status(f"Reading {images[0]}")  # before imports that take a while
     from grefine_rt.cli.refining import Job, Paths, refine_all
     from grefine_rt.imaging.encode import Encoding
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import typer
@@ -19,9 +20,11 @@ from grefine_rt.cli.output import (
     progress,
     say,
     say_notes,
+    status,
 )
-from grefine_rt.cli.pictures import STREAM, Outputs, Prompted
-from grefine_rt.errors import Cancelled, GRefineError, OptionError
+from grefine_rt.cli.outputs import Outputs
+from grefine_rt.cli.pictures import STREAM, Prompted
+from grefine_rt.errors import Cancelled, GRefineError, OptionError, OutputError
 from grefine_rt.imaging.encode import FORMATS, SUFFIXES, Encoding, suffix_for
 from grefine_rt.imaging.image import Picture
 from grefine_rt.options import changed
@@ -42,7 +45,8 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class Paths:
-    """The files of a run, as the command line has them."""
+    """The files of a run, as the command line has them; of several pictures `output`, `report`, `maps` and
+    `save_mask` are folders."""
 
     output: Path | None
     report: Path | None
@@ -56,7 +60,10 @@ class Paths:
 
 @dataclass(frozen=True)
 class Job:
-    """Pictures and what is to be done with each."""
+    """Pictures and what is to be done with each.
+
+    taken: files that were named so far, with the picture that each is of.
+    """
 
     images: list[Path]
     prompt: str | None
@@ -66,19 +73,19 @@ class Job:
     paths: Paths
     plan_only: bool
     as_json: bool
+    taken: dict[Path, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises OptionError for options that exclude each other."""
         paths = self.paths
         if self.as_json and paths.output == STREAM and not self.plan_only:
             raise OptionError("--json and -o - both want standard output: give the result a file.")
-        if len(self.images) > 1:
-            if STREAM in self.images or paths.output == STREAM:
-                raise OptionError("Of several pictures none can be standard input or output.")
-            if paths.report or paths.save_mask:
-                raise OptionError(
-                    "Several pictures cannot share one report or mask file: refine them one by one."
-                )
+        if self.several and (STREAM in self.images or paths.output == STREAM):
+            raise OptionError("Of several pictures none can be standard input or output.")
+
+    @property
+    def several(self) -> bool:
+        return len(self.images) > 1
 
     def options_for(self, told: Prompted) -> RefineOptions:
         return replace(self.options, plan=replace(self.options.plan, negative=told.negative))
@@ -98,12 +105,15 @@ class _Ready:
 def refine_all(job: Job, bundle: str, device: str, threads: int | None, cuda_graphs: bool) -> None:
     """All pictures, with one bundle. A single one that fails raises what it raised; of several the rest goes on, and
     the command ends with exit code 1."""
-    ready = _prepare(job, job.images[0]) if len(job.images) == 1 else None
+    if job.several and not job.plan_only:
+        _make_folders(job.paths)
+    ready = None if job.several else _prepare(job, job.images[0])
+    status(f"Loading {bundle}")
     token = CancelToken()
     failed = 0
     with cancelled_by_ctrl_c(token), Refiner.load(bundle, device, threads, cuda_graphs) as refiner:
         for image in job.images:
-            with _told(len(job.images) > 1, image) as outcome:
+            with _told(job.several, image) as outcome:
                 _refine_one(refiner, job, ready or _prepare(job, image), token)
             failed += outcome[0]
     if failed:
@@ -126,35 +136,67 @@ def _told(several: bool, image: Path) -> Iterator[list[int]]:
         say(f"error: {image}: {error}")
 
 
+def _make_folders(paths: Paths) -> None:
+    for folder in (paths.output, paths.report, paths.save_mask):
+        if folder is not None:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                reason = error.strerror
+                raise OutputError(
+                    f'Of several pictures "{folder}" is a folder, which cannot be made: {reason}.'
+                ) from None
+
+
 def _prepare(job: Job, image: Path) -> _Ready:
     paths = job.paths
+    status(f"Reading {image}")
     picture, read_ms = pictures.read_picture(image)
     told = pictures.read_prompt(image, job.prompt, job.negative, picture)
-    stem = "stdin" if image == STREAM else image.stem
-    target = _target(paths, image, picture, len(job.images) > 1)
-    outputs = Outputs(
-        target, paths.report, paths.maps, stem, paths.save_mask, paths.encoding, paths.overwrite
-    )
+    outputs = _outputs(job, image, picture)
     if not job.plan_only:
-        inputs = [
-            path for path in (image, paths.mask, paths.protect, *told.files) if path not in (None, STREAM)
-        ]
-        outputs.check([path for path in inputs if path is not None], alpha=picture.alpha is not None)
+        inputs = [*job.images, paths.mask, paths.protect, *told.files]
+        outputs.check(
+            [path for path in inputs if path is not None and path != STREAM], alpha=picture.alpha is not None
+        )
+        _take(job, image, outputs)
     return _Ready(image, picture, read_ms, told, outputs)
 
 
-def _target(paths: Paths, image: Path, picture: Picture, several: bool) -> Path:
-    """Where the result goes. Raises OptionError for a result without a name."""
-    output, said = paths.output, paths.encoding.format
+def _outputs(job: Job, image: Path, picture: Picture) -> Outputs:
+    """The files of a picture. In a folder they are named after it: x.png, x.html, x.mask.png."""
+    paths = job.paths
+    stem = "stdin" if image == STREAM else image.stem
+
+    def placed(path: Path | None, ending: str) -> Path | None:
+        return path / f"{stem}{ending}" if path is not None and (job.several or path.is_dir()) else path
+
+    suffix = _suffix(paths.encoding, image, picture)
+    target = STREAM if paths.output == STREAM else placed(paths.output, suffix)
+    if target is None:
+        target = STREAM if image == STREAM else image.with_name(f"{stem}.refined{suffix}")
+    if target == STREAM and not job.plan_only and sys.stdout.isatty():
+        raise OptionError("The result would be written to the terminal: give -o FILE, or redirect it.")
+    report, mask = placed(paths.report, ".html"), placed(paths.save_mask, ".mask.png")
+    return Outputs(target, report, paths.maps, stem, mask, paths.encoding, paths.overwrite)
+
+
+def _take(job: Job, image: Path, outputs: Outputs) -> None:
+    """Raises OutputError where pictures of the same name would replace each other's files."""
+    for what, path in outputs.files():
+        other = job.taken.setdefault(path.resolve(), image)
+        if other.resolve() != image.resolve():
+            raise OutputError(
+                f'Its {what} and that of "{other}" would both be "{path}": refine them into different folders.'
+            )
+
+
+def _suffix(encoding: Encoding, image: Path, picture: Picture) -> str:
+    said = encoding.format
     suffix = suffix_for(FORMATS[said] if said else picture.metadata.format)
     if said is None and SUFFIXES.get(image.suffix.lower()) == SUFFIXES[suffix]:
-        suffix = image.suffix  # .jpeg stays .jpeg
-    if output is not None and several:
-        output.mkdir(parents=True, exist_ok=True)
-        return output / f"{image.stem}{suffix}"
-    if output is None and image == STREAM:
-        return STREAM
-    return output or image.with_name(f"{image.stem}.refined{suffix}")
+        return image.suffix  # .jpeg stays .jpeg
+    return suffix
 
 
 def _refine_one(refiner: Refiner, job: Job, ready: _Ready, token: CancelToken) -> None:
@@ -198,11 +240,11 @@ def _refine_one(refiner: Refiner, job: Job, ready: _Ready, token: CancelToken) -
         target = outputs.picture or STREAM
         _print(job, results.result_json(refiner, ready.image, target, told, result, notes))
     else:
-        if len(job.images) > 1:
+        if job.several:
             say(f"{ready.image}:")
         results.show(result, written, notes, stderr=outputs.picture == STREAM)
 
 
 def _print(job: Job, value: dict[str, object]) -> None:
     """One JSON object, with the options that were given; of several pictures one a line."""
-    (print_json if len(job.images) == 1 else print_json_line)({**value, "options": changed(job.options)})
+    (print_json_line if job.several else print_json)({**value, "options": changed(job.options)})

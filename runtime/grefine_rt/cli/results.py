@@ -14,7 +14,8 @@ from grefine_rt.report.report import ReportData
 
 if TYPE_CHECKING:
     from grefine_rt.assess.indicator import Assessment
-    from grefine_rt.cli.pictures import Outputs, Prompted
+    from grefine_rt.cli.outputs import Outputs
+    from grefine_rt.cli.pictures import Prompted
     from grefine_rt.imaging.image import Picture
     from grefine_rt.plan.costs import PlanCosts
     from grefine_rt.plan.plan import RefinePlan
@@ -81,7 +82,7 @@ def write_more(
     """Maps and report, where they were asked for."""
     plan = result.plan
     maps = answers.all_maps(result.before, plan.mask, result.after)
-    written = outputs.write_maps(picture.rgb, maps)
+    written = outputs.write_maps(picture.rgb, maps, result.run)
     stage1_steps, stage2_steps = answers.steps(plan)
     costs = result.costs
     return written + outputs.write_report(
@@ -109,7 +110,8 @@ def write_more(
             timings=result.timings,
             about=pictures.about(refiner, image, result.seed) | answers.domain_fact(result.before),
             notes=notes,
-        )
+        ),
+        result.run,
     )
 
 

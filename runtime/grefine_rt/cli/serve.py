@@ -1,14 +1,28 @@
 """`grefine-rt serve`: the HTTP service."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from grefine_rt.cli import options as shared
+from grefine_rt.errors import HERE, OptionError
 
-_LIMITS = "Limits of a request"
+if TYPE_CHECKING:
+    from grefine_rt.service.app import Replica
+
+_LIMITS, _RAY = "Limits of a request", "Ray Serve"
+
+
+class Engine(StrEnum):
+    """What runs the service."""
+
+    local = "local"
+    ray = "ray"
 
 
 def serve(
@@ -29,6 +43,16 @@ def serve(
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Requests that run at the same time.")] = 1,
     queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; others get 429.")] = 16,
+    together: Annotated[
+        int | None,
+        typer.Option(
+            "--batch",
+            min=1,
+            help="Waiting assessments made in one run of a graph. Default: 8 where the bundle gives the bits of one "
+            "alone then, which is tried at the start; else 1.",
+            show_default=False,
+        ),
+    ] = None,
     max_mib: Annotated[float, typer.Option(min=0.01, help="MiB of a body.", rich_help_panel=_LIMITS)] = 32,
     max_megapixels: Annotated[
         float, typer.Option(min=0.01, help="Million pixels of a picture.", rich_help_panel=_LIMITS)
@@ -39,27 +63,38 @@ def serve(
         typer.Option(min=1, help="Seconds until the answer, waiting included.", rich_help_panel=_LIMITS),
     ] = 300,
     warm_up: Annotated[bool, typer.Option(help="Load every model before the first request.")] = True,
+    engine: Annotated[
+        Engine, typer.Option(help="This process, or replicas under Ray Serve.", rich_help_panel=_RAY)
+    ] = Engine.local,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="A running Ray cluster: auto or HOST:PORT. Default: one on this machine, ended with the service.",
+            show_default=False,
+            rich_help_panel=_RAY,
+        ),
+    ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Each has a loaded bundle, workers and a queue of its own, and a GPU or its cores. Default: 1.",
+            show_default=False,
+            rich_help_panel=_RAY,
+        ),
+    ] = None,
 ) -> None:
     """Refine and assess over HTTP, with a page at / for people. Ctrl-C or SIGTERM: accepted requests finish first.
 
     Example: grefine-rt serve --port 8642
     """
-    from grefine_rt.cli.output import Terminated, say
-    from grefine_rt.errors import HERE, OptionError
+    from grefine_rt.cli.output import status
+
+    status("Starting the service")
     from grefine_rt.service.limits import ServiceLimits, check_exposure
 
-    try:
-        import uvicorn
-
-        from grefine_rt.service.app import build
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("grefine_rt"):
-            raise
-        raise OptionError(
-            f"The service needs {error.name}, which is not installed: run 'pip install .[serve]' {HERE}."
-        ) from None
-    from grefine_rt import Refiner
-
+    if engine is Engine.local and (address or replicas):
+        raise OptionError("The options --address and --replicas are for --engine ray.")
     token = _token(token_file)
     check_exposure(host, token)
     limits = ServiceLimits(
@@ -69,11 +104,25 @@ def serve(
         seconds=time_limit,
         waiting=queue,
         workers=workers,
+        together=together,
     )
-    with Refiner.load(bundle, device, threads) as refiner:
-        app = build(refiner, limits, token, warm_up)
+    with _needing("serve", "The service"):
+        from grefine_rt.service.app import Replica
+    replica = Replica(bundle, device, threads, limits, token, warm_up)
+    if engine is Engine.ray:
+        _serve_replicas(replica, replicas or 1, host, port, address)
+    else:
+        _serve_here(replica, host, port)
+
+
+def _serve_here(replica: "Replica", host: str, port: int) -> None:
+    from grefine_rt.cli.output import Terminated, say
+
+    with _needing("serve", "The service"):
+        import uvicorn
+    with replica.load() as refiner:
         config = uvicorn.Config(
-            app,
+            replica.app(refiner),
             host=host,
             port=port,
             log_level="warning",
@@ -81,24 +130,55 @@ def serve(
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=5,
-            limit_concurrency=8 * limits.uploads,
+            limit_concurrency=replica.limits.connections,
         )
         server = uvicorn.Server(config)
         sockets = [config.bind_socket()]
-        where = sockets[0].getsockname()[1]
-        say(f"grefine-rt serves http://{f'[{host}]' if ':' in host else host}:{where}/")
+        say(f"grefine-rt serves {_url(host, sockets[0].getsockname()[1])}")
         try:
             server.run(sockets=sockets)
         except (KeyboardInterrupt, Terminated):
             say("stopped; accepted requests were answered")
 
 
+def _serve_replicas(replica: "Replica", replicas: int, host: str, port: int, address: str | None) -> None:
+    from signal import SIGTERM, signal
+    from threading import Event
+
+    from grefine_rt.cli.output import Terminated, say, terminate
+
+    with _needing("serve,ray", "--engine ray"):
+        from grefine_rt.service.cluster import deployed
+    try:
+        with deployed(replica, replicas, host, port, address) as taken:
+            say(f"grefine-rt serves {_url(host, taken)} with {replicas} replicas on Ray")
+            signal(SIGTERM, terminate)  # Ray took it, to end at once
+            Event().wait()
+    except (KeyboardInterrupt, Terminated):
+        say("stopped; accepted requests were answered")
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+
+
+@contextmanager
+def _needing(extra: str, what: str) -> Iterator[None]:
+    """Raises OptionError for a package that is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("grefine_rt"):
+            raise
+        raise OptionError(
+            f"{what} needs {error.name}, which is not installed: run 'pip install .[{extra}]' {HERE}."
+        ) from None
+
+
 def _token(path: Path | None) -> str | None:
     """From the file, else from the environment: never from the command line, which all users of a machine see.
 
     Raises OptionError for a file that cannot be read."""
-    from grefine_rt.errors import OptionError
-
     if path is None:
         return os.environ.get("GREFINE_TOKEN") or None
     try:

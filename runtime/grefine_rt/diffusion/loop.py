@@ -1,12 +1,14 @@
 """The denoising loop of both stages: one engine call a step, nothing copied to the host in between."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from grefine_rt.arrays import Floats
+from grefine_rt.bundle.sections import Inpaint, Restore
 from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.contract import GUIDANCE, LATENT_SCALE, NOISE, PREVIOUS, RESCALE
 from grefine_rt.diffusion.solver import StepTable
@@ -28,6 +30,14 @@ class StageResult:
     image: Floats
     latent: Floats
     calls: int
+
+
+Settings = TypeVar("Settings", Inpaint, Restore)
+
+
+def with_given(settings: Settings, **given: Any) -> Settings:
+    """The settings of a stage with those values of a call that are not None over its own."""
+    return replace(settings, **{name: value for name, value in given.items() if value is not None})
 
 
 def denoise(

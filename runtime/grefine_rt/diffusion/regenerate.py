@@ -9,9 +9,9 @@ from grefine_rt.arrays import Floats, Mask
 from grefine_rt.cancel import Cancels
 from grefine_rt.contract import Solver
 from grefine_rt.diffusion.conditioning import condition
-from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size
+from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size, with_given
 from grefine_rt.diffusion.noise import gaussian, step_noise
-from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.solver import rows_of
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.finite import finite
 from grefine_rt.errors import OptionError
@@ -23,7 +23,11 @@ NEXT_DRAFT = 2  # stage 2 has the stream between
 
 
 class Redrawing:
-    """Stage 1 for one picture, mask and prompt: encoded once, drawn as often as wanted."""
+    """Stage 1 for one picture, mask and prompt: encoded once, drawn as often as wanted.
+
+    A UNet with an input for the mask sees what surrounds it. One without (`blended`) gets the surroundings of each step
+    from the picture, noised as far as the step is. The decoder changes pixels outside the mask, too: paste them back.
+    """
 
     def __init__(
         self,
@@ -40,17 +44,23 @@ class Redrawing:
         negative: str = "",
         cancel: Cancels | None = None,
     ) -> None:
-        """Arguments and errors: as of `regenerate`."""
-        settings = bundle.manifest.stage1
+        """The pixels of `picture` inside `mask` are to be drawn anew to fit `prompt`.
+
+        picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `inpaint.multiple`. mask: bool (H, W),
+        True where to draw. prompt: may hold weights. strength: in [0, 1]. guidance, interval, rescale: the manifest's
+        when None (see `Inpaint`). guidance: one value, or one a UNet call; a single value applies to the share
+        `interval` of the calls, and a call at 1 costs one UNet pass instead of two. frame: (height, width, top, left)
+        of the whole picture at the same scale and of this crop in it, for a UNet with size ids; None for a whole
+        picture. negative: what guided calls draw away from; may hold weights; "" for the manifest's way to say nothing.
+        Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
+        """
+        settings = with_given(bundle.manifest.stage1, guidance=guidance, interval=interval, rescale=rescale)
         size = latent_size(picture, settings.multiple)
         if mask.dtype != np.bool_ or mask.shape != picture.shape[:2]:
             raise OptionError(
                 f"The mask must be bool {picture.shape[:2]}, like the image, but is {mask.dtype} {mask.shape}."
             )
         self._bundle, self._settings, self._cancel, self._strength = bundle, settings, cancel, strength
-        self._guidance = settings.guidance if guidance is None else guidance
-        self._interval = settings.interval if interval is None else interval
-        self._rescale = settings.rescale if rescale is None else rescale
         self._shape = (1, settings.latent_channels, *size)
         self._constants = {"mask": to_latent(mask, size)[None, None]}
         signed = picture * np.float32(2) - np.float32(1)
@@ -66,7 +76,7 @@ class Redrawing:
 
         # A bundle may stand for "no negative prompt" by zeros; one that says something is always encoded.
         encoded = settings.negative == "encoded" or bool(negative.strip())
-        guided = encoded and bool(np.any(np.asarray(self._guidance) != 1))
+        guided = encoded and bool(np.any(np.asarray(settings.guidance) != 1))
         self._conditioning = condition(bundle, "inpaint_text", prompt, negative if guided else None)
         if settings.time_ids:
             # Original size, upper left corner of the crop, target size.
@@ -82,18 +92,14 @@ class Redrawing:
         solver: Solver | None = None,
         on_step: OnStep | None = None,
     ) -> StageResult:
-        """One draft. Arguments and errors: as of `regenerate`."""
-        settings = self._settings
-        rows = table(
-            settings.schedule,
-            settings.solver if solver is None else solver,
-            settings.steps if steps is None else steps,
-            self._strength,
-            settings.prediction,
-            self._guidance,
-            self._interval,
-            self._rescale,
-        )
+        """One draft.
+
+        Drafts of a seed, numbered from 0, differ in their noise alone. steps, solver: the manifest's when None; a draft
+        makes int(steps * strength) UNet calls, and `on_step` is called after each. Raises OptionError for steps that
+        the solver cannot make, Cancelled, BundleError and DeviceError.
+        """
+        settings = with_given(self._settings, steps=steps, solver=solver)
+        rows = rows_of(settings, self._strength)
         stream = NOISE_STREAM + draft * NEXT_DRAFT
         noise = gaussian(seed, stream, self._shape)
         blended = {"original": self._latent, "original_noise": noise} if settings.blended else {}
@@ -112,55 +118,3 @@ class Redrawing:
         decoder = self._bundle.engine("inpaint_decode")
         image = finite("inpaint_decode", tiled_decode(decoder, latent, settings.tile, cancel=self._cancel))
         return StageResult(np.clip(image, 0, 1), latent, rows.calls)
-
-
-def regenerate(
-    bundle: Bundle,
-    picture: Floats,
-    mask: Mask,
-    prompt: str,
-    *,
-    strength: float,
-    seed: int,
-    steps: int | None = None,
-    solver: Solver | None = None,
-    guidance: float | Sequence[float] | None = None,
-    interval: Sequence[float] | None = None,
-    rescale: float | None = None,
-    frame: tuple[int, int, int, int] | None = None,
-    negative: str = "",
-    draft: int = 0,
-    on_step: OnStep | None = None,
-    cancel: Cancels | None = None,
-) -> StageResult:
-    """Redraw the pixels of `picture` inside `mask` to fit `prompt`.
-
-    picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `inpaint.multiple`. mask: bool (H,
-    W), True where to redraw. prompt: may hold weights. strength: in [0, 1]; makes int(steps * strength) UNet
-    calls. steps, solver, guidance, interval, rescale: the manifest's when None; guidance may be one value a UNet
-    call, else it applies to the share `interval` of them, and a call at 1 costs one UNet pass instead of two.
-    rescale: see `Inpaint`. frame: where `picture` is a crop, (height, width, top, left) of the whole picture at the
-    same scale and of the crop in it; a UNet with size ids is told. negative: what calls that are guided draw away from;
-    may hold weights; "" for the manifest's way to say nothing. draft: 0 or more; drafts of a seed differ in
-    their noise alone.
-
-    A UNet with an input for the mask sees what surrounds it. One without (`blended`) gets the surroundings of
-    each step from the picture, noised as far as the step is.
-
-    The pixels outside the mask come back changed too, by the decoder: paste them back. Raises OptionError for
-    arguments that do not fit, Cancelled, BundleError and DeviceError.
-    """
-    redrawing = Redrawing(
-        bundle,
-        picture,
-        mask,
-        prompt,
-        strength=strength,
-        guidance=guidance,
-        interval=interval,
-        rescale=rescale,
-        frame=frame,
-        negative=negative,
-        cancel=cancel,
-    )
-    return redrawing.draw(seed=seed, draft=draft, steps=steps, solver=solver, on_step=on_step)

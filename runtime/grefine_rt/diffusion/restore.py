@@ -1,18 +1,17 @@
 """Stage 2: restore the whole image mildly, with PASD or a smaller model of its kind (G-Refine 3.3)."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from grefine_rt.arrays import Floats
-from grefine_rt.bundle.manifest import ColorFix, Decoding
+from grefine_rt.bundle.manifest import ColorFix, Decoding, Restore
 from grefine_rt.cancel import Cancels
 from grefine_rt.contract import Solver
 from grefine_rt.diffusion.conditioning import condition
-from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size, to_planes
+from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size, to_planes, with_given
 from grefine_rt.diffusion.noise import gaussian, step_noise
-from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.solver import StepTable, rows_of
 from grefine_rt.diffusion.tiled_step import TiledStep
 from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
 from grefine_rt.engine.base import Engine
@@ -50,53 +49,77 @@ def restore(
     picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `restore.multiple`. prompt: may hold
     weights; the manifest's suffix is added, and its negative prompt to `negative`. delta: strength in [0, 1]; makes
     int(steps * delta) UNet calls. delta, steps, solver, guidance, interval, rescale, tile, decoding, color_fix: the
-    manifest's when None (see `Inpaint` and `Restore`); guidance may be one value a UNet call.
-
-    tile: side in pixels, a multiple of `restore.multiple`. A picture that does not fit into one (`tiles.fits`) is
-    encoded, restored and decoded in tiles that overlap and are blended; `on_step` then counts runs of the UNet on a
-    tile. Memory is that of a tile and some copies of the picture, so any size will do. 0 means always whole.
-
-    decoding, with E and D the autoencoder and z' the restored latent:
-      "plain"       D(z')
-      "difference"  picture + D(z') - D(E(picture)): where z' is unchanged, so is every pixel
-      "quality"     D(z') + keep * (picture - D(E(picture))), with `keep` float32 (H, W) in [0, 1]: 1 keeps
-                    the picture's own detail as "difference" does, 0 takes the decoder's as "plain" does
-    color_fix: where the low frequencies are taken from the picture, the authors' wavelet colour fix:
-      "whole"    everywhere, as theirs
-      "quality"  as far as `keep` says: what makes a picture poor is often its colour, which should not come back
-      "off"      nowhere
-
-    Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
+    manifest's when None (see `Inpaint` and `Restore`); guidance may be one value a UNet call. tile: side in pixels, a
+    multiple of `restore.multiple`; 0 for always whole. A larger picture (`tiles.fits`) is encoded, restored and decoded
+    in tiles that overlap and are blended: memory is that of a tile and some copies of the picture, and `on_step` counts
+    runs of the UNet on a tile. keep: float32 (H, W) in [0, 1] for "quality": 1 keeps detail (`_decoded`) or colour
+    (`_coloured`) of the picture. Raises OptionError for arguments that do not fit, Cancelled, BundleError and
+    DeviceError.
     """
-    settings = bundle.manifest.stage2
-    latent_size(picture, settings.multiple)
-    decoding = settings.decoding if decoding is None else decoding
-    if decoding not in ("plain", "difference", "quality"):
-        raise OptionError(f"Unknown decoding '{decoding}': use 'plain', 'difference' or 'quality'.")
-    if decoding == "quality" and (keep is None or keep.shape != picture.shape[:2]):
-        raise OptionError(f"Decoding 'quality' needs keep weights of shape {picture.shape[:2]}.")
-    rows = table(
-        settings.schedule,
-        settings.solver if solver is None else solver,
-        settings.steps if steps is None else steps,
-        settings.delta if delta is None else delta,
-        settings.prediction,
-        settings.guidance if guidance is None else guidance,
-        settings.interval if interval is None else interval,
-        settings.rescale if rescale is None else rescale,
+    settings = with_given(
+        bundle.manifest.stage2,
+        delta=delta,
+        steps=steps,
+        solver=solver,
+        guidance=guidance,
+        interval=interval,
+        rescale=rescale,
+        tile=tile,
+        decoding=decoding,
+        color_fix=color_fix,
     )
-    tile = _tile(settings.tile if tile is None else tile, settings.multiple)
+    _check(settings, picture, keep)
+    encoder, decoder = bundle.engine("restore_encode"), bundle.engine("restore_decode")
+    rows = rows_of(settings, settings.delta)
     signed = picture * np.float32(2) - np.float32(1)
-    source = finite(
-        "restore_encode", tiled_encode(bundle.engine("restore_encode"), signed, tile, cancel=cancel)
-    )
+    source = finite("restore_encode", tiled_encode(encoder, signed, settings.tile, cancel=cancel))
+    latent = _denoised(bundle, settings, rows, picture, source, (prompt, negative), seed, on_step, cancel)
+
+    def decode(of: Floats) -> Floats:
+        return finite("restore_decode", tiled_decode(decoder, of, settings.tile, cancel=cancel))
+
+    image = _decoded(decode, latent, source, picture, settings.decoding, keep)
+    image = _coloured(image, picture, settings.color_fix, keep)
+    return StageResult(np.clip(image, 0, 1), latent, rows.calls)
+
+
+def _check(settings: Restore, picture: Floats, keep: Floats | None) -> None:
+    """Raises OptionError for what does not fit together, before anything is computed."""
+    latent_size(picture, settings.multiple)
+    if settings.decoding not in ("plain", "difference", "quality"):
+        raise OptionError(f"Unknown decoding '{settings.decoding}': use 'plain', 'difference' or 'quality'.")
+    if settings.decoding == "quality" and (keep is None or keep.shape != picture.shape[:2]):
+        raise OptionError(f"Decoding 'quality' needs keep weights of shape {picture.shape[:2]}.")
+    if settings.color_fix not in ("quality", "whole", "off"):
+        raise OptionError(f"Unknown colour fix '{settings.color_fix}': use 'quality', 'whole' or 'off'.")
+    if settings.tile < 0 or settings.tile % settings.multiple:
+        raise OptionError(
+            f"The tile must be 0 or a side that is a multiple of {settings.multiple}, but got {settings.tile}."
+        )
+
+
+def _denoised(
+    bundle: Bundle,
+    settings: Restore,
+    rows: StepTable,
+    picture: Floats,
+    source: Floats,
+    texts: tuple[str, str],
+    seed: int,
+    on_step: OnStep | None,
+    cancel: Cancels | None,
+) -> Floats:
+    """The restored latent (1, c, h, w), from the picture's own `source`; texts: prompt and negative prompt."""
     step: Engine = bundle.engine("restore_step")
-    if not fits(picture.shape[0], picture.shape[1], tile):
-        tiles = step_tiles(picture.shape[0], picture.shape[1], tile, settings.multiple)
-        step = TiledStep(step, tiles, rows.calls, on_step, cancel)
-        on_step = None
-    wanted = ", ".join(text for text in (prompt.strip(), settings.prompt_suffix) if text)
-    unwanted = ", ".join(text for text in (negative.strip(), settings.negative_prompt) if text)
+    height, width = picture.shape[:2]
+    if not fits(height, width, settings.tile):
+        tiles = step_tiles(height, width, settings.tile, settings.multiple)
+        step, on_step = TiledStep(step, tiles, rows.calls, on_step, cancel), None
+    added = settings.prompt_suffix, settings.negative_prompt
+    wanted, unwanted = (
+        ", ".join(part for part in (text.strip(), more) if part)
+        for text, more in zip(texts, added, strict=True)
+    )
     latent = denoise(
         step,
         rows,
@@ -108,25 +131,40 @@ def restore(
         cancel,
         lambda index: step_noise(seed, NOISE_STREAM, index, source.shape),
     )
-    finite("restore_step", latent)
-    decode = partial(tiled_decode, bundle.engine("restore_decode"), tile=tile, cancel=cancel)
-    image = finite("restore_decode", decode(latent))
+    return finite("restore_step", latent)
+
+
+def _decoded(
+    decode: Callable[[Floats], Floats],
+    latent: Floats,
+    source: Floats,
+    picture: Floats,
+    decoding: Decoding,
+    keep: Floats | None,
+) -> Floats:
+    """The picture of the restored `latent` z'; `source` is E(picture), E and D the autoencoder.
+
+    "plain"       D(z')
+    "difference"  picture + D(z') - D(E(picture)): where z' is unchanged, so is every pixel
+    "quality"     D(z') + keep * (picture - D(E(picture))): 1 keeps the picture's own detail as "difference" does, 0
+                  takes the decoder's as "plain" does
+    """
+    image = decode(latent)
     if decoding == "difference":
         # This order: equal decodings cancel exactly, and the picture comes back bit by bit.
-        image = picture + (image - finite("restore_decode", decode(source)))
-    elif keep is not None and decoding == "quality":
-        image = image + keep[..., None].astype(np.float32) * (
-            picture - finite("restore_decode", decode(source))
-        )
-    color_fix = settings.color_fix if color_fix is None else color_fix
-    if color_fix not in ("quality", "whole", "off"):
-        raise OptionError(f"Unknown colour fix '{color_fix}': use 'quality', 'whole' or 'off'.")
-    if color_fix != "off":
-        image = wavelet_color_fix(image, picture, keep if color_fix == "quality" else None)
-    return StageResult(np.clip(image, 0, 1), latent, rows.calls)
+        return picture + (image - decode(source))
+    if decoding == "quality" and keep is not None:
+        return image + keep[..., None].astype(np.float32) * (picture - decode(source))
+    return image
 
 
-def _tile(tile: int, multiple: int) -> int:
-    if tile < 0 or tile % multiple:
-        raise OptionError(f"The tile must be 0 or a side that is a multiple of {multiple}, but got {tile}.")
-    return tile
+def _coloured(image: Floats, picture: Floats, color_fix: ColorFix, keep: Floats | None) -> Floats:
+    """`image` with low frequencies of `picture`, the wavelet colour fix of PASD's authors.
+
+    "whole"    everywhere, as theirs
+    "quality"  as far as `keep` says: a poor picture is often poor in its colour, which should not come back
+    "off"      nowhere
+    """
+    if color_fix == "off":
+        return image
+    return wavelet_color_fix(image, picture, keep if color_fix == "quality" else None)

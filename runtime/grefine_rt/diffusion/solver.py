@@ -7,6 +7,7 @@ import numpy as np
 
 from grefine_rt import solvers
 from grefine_rt.arrays import Doubles, Floats
+from grefine_rt.bundle.sections import Inpaint, Restore
 from grefine_rt.contract import COLUMNS, GUIDANCE, RESCALE, Prediction, Schedule, Solver
 from grefine_rt.errors import OptionError
 
@@ -114,6 +115,20 @@ def table(
         timesteps[first:].astype(np.float32),
         rows[first:].astype(np.float32),
         solvers.start(schedule, solver, levels, strength, first),
+    )
+
+
+def rows_of(stage: Inpaint | Restore, strength: float) -> StepTable:
+    """The table of a stage as its settings say, at a strength; errors as of `table`."""
+    return table(
+        stage.schedule,
+        stage.solver,
+        stage.steps,
+        strength,
+        stage.prediction,
+        stage.guidance,
+        stage.interval,
+        stage.rescale,
     )
 
 

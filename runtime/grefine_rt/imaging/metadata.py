@@ -12,6 +12,7 @@ from typing import Any
 from PIL import ExifTags, Image
 
 from grefine_rt.imaging.prompts.exif import exif_text, user_comment
+from grefine_rt.imaging.prompts.hidden import hidden_text
 from grefine_rt.imaging.prompts.read import TextFields
 
 MAX_TEXTS = 64 * 2**20
@@ -43,6 +44,7 @@ class Metadata:
     comment: of a GIF or JPEG.
     dpi: dots per inch, or None.
     credentials: whether the file has a C2PA manifest.
+    hidden: text in the lowest bits of the pixels, or "". What becomes of it is the pixels' matter.
     """
 
     format: str | None = None
@@ -53,13 +55,14 @@ class Metadata:
     comment: bytes = b""
     dpi: tuple[float, float] | None = None
     credentials: bool = False
+    hidden: str = ""
 
     def fields(self) -> TextFields:
         """The texts in which a generator may have left a prompt."""
         texts = dict(self.texts)
         if self.comment:
             texts.setdefault("comment", self.comment.decode("utf-8", "replace"))
-        return TextFields(texts, exif_fields(self.exif), self.xmp)
+        return TextFields(texts, exif_fields(self.exif), self.xmp, self.hidden)
 
 
 NONE = Metadata()
@@ -79,6 +82,7 @@ def metadata_of(image: Image.Image, upright: Image.Image, credentials: bool = Fa
         comment=comment if isinstance(comment := info.get("comment"), bytes) else b"",
         dpi=_dpi(info.get("dpi")),
         credentials=credentials,
+        hidden=hidden_text(image),
     )
 
 

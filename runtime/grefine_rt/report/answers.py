@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from grefine_rt.arrays import Array, Mask
 from grefine_rt.assess.indicator import Assessment
+from grefine_rt.assess.perceptual import FACTORS
 from grefine_rt.diffusion.solver import unet_calls
 from grefine_rt.plan.change import alternatives
 
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from grefine_rt.assessor import Assessor
     from grefine_rt.plan.costs import PlanCosts
     from grefine_rt.plan.plan import RefinePlan
+
+
+def map_names(refined: bool) -> tuple[str, ...]:
+    """The names that `all_maps` may give, before the maps are there. refined: with an assessment after refining."""
+    names = ("perceptual", "alignment", *FACTORS[1:], "mask")
+    return (*names, "perceptual-after", "alignment-after") if refined else names
 
 
 def all_maps(before: Assessment, mask: Mask | None, after: Assessment | None = None) -> dict[str, Array]:

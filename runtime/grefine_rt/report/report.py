@@ -8,6 +8,7 @@ theme, works by keyboard, and reads on a telephone.
 import base64
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -87,6 +88,7 @@ class ReportData:
     about: names and values of what ran (bundle, device, seed, versions, ...).
     notes: what a reader should know about the input and the result, one sentence each.
     summary: all of it in one line, in plain words.
+    run: what makes the report what it is, as a short hash; see `run_of_report`.
     """
 
     prompt: str
@@ -101,6 +103,7 @@ class ReportData:
     about: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()
     summary: str = ""
+    run: str = ""
 
 
 def render(data: ReportData) -> str:
@@ -136,12 +139,13 @@ def render(data: ReportData) -> str:
             "</div>\n</main>",
         )
     )
+    run = f"<meta name=grefine-run content={data.run}>\n" if data.run else ""
     return (
         "<!doctype html>\n<html lang=en>\n<head>\n<meta charset=utf-8>\n"
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         '<meta name=viewport content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n<meta name=referrer content=no-referrer>\n'
-        f"{_GENERATOR}\n"
+        f"{_GENERATOR}\n{run}"
         f"<title>{heading} - grefine-rt</title>\n<style>{style}</style>\n</head>\n<body>\n{body}\n"
         f"<script>{script}</script>\n</body>\n</html>\n"
     )
@@ -350,11 +354,14 @@ def _bar(share: float, kind: str) -> str:
     return f'<i class={kind} style="width:{width:.1f}%"></i>'
 
 
-def is_report(path: Path) -> bool:
-    """Whether a file is a report, which may be written anew."""
+def run_of_report(path: Path) -> str | None:
+    """The run that a report says it is of; None for any other file."""
     try:
         with path.open("rb") as file:
             head = file.read(2**16)
     except (OSError, ValueError):
-        return False
-    return head.startswith(b"<!doctype html>") and _GENERATOR.encode() in head
+        return None
+    if not head.startswith(b"<!doctype html>") or _GENERATOR.encode() not in head:
+        return None
+    run = re.search(rb"<meta name=grefine-run content=([0-9a-z-]{1,64})>", head)
+    return run.group(1).decode() if run else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from importlib import resources
 from typing import Any
 
@@ -34,8 +35,14 @@ from grefine_rt.service.requests import (
     read_request,
 )
 from grefine_rt.service.schemas import ERRORS, answer_schema, json_answer
+from grefine_rt.service.together import Gathering, keeps_bits
 
 Work = Callable[[Refiner, Asked, CancelToken], work.Answer]
+Call = Callable[[Asked, Awaitable[None]], Awaitable[work.Answer]]
+"""A request that was read, and what is done once its client has left; in the queue, and answered."""
+
+TOGETHER = 8
+"""Assessments in one run, where that changes no bit."""
 
 _log = logging.getLogger("grefine_rt.service")
 _PAGE = {
@@ -48,15 +55,18 @@ _PAGE = {
 class Service:
     """What the routes share: a loaded refiner, the queue before it, and counters."""
 
-    def __init__(self, refiner: Refiner, limits: ServiceLimits) -> None:
+    def __init__(self, refiner: Refiner, limits: ServiceLimits, replica: str = "") -> None:
         self.refiner, self.limits = refiner, limits
         self.queue = WorkQueue(limits)
-        self.metrics = Metrics(self.queue, answers.device_of(refiner))
+        self.metrics = Metrics(self.queue, answers.device_of(refiner), replica)
+        self.assessing: Gathering[Asked, work.Answer] = Gathering(
+            self._assess, limits.together or 1, lambda asked: asked.pixels, limits.pixels
+        )
         self.ready = False
         self.failed: str | None = None
         self._uploads = 0
 
-    async def answer(self, request: Request, model: type[PromptFields], masks: bool, run: Work) -> Response:
+    async def answer(self, request: Request, model: type[PromptFields], masks: bool, call: Call) -> Response:
         """Read, wait, run, encode. Raises Refused and GRefineError."""
         self.queue.check_room()
         if self._uploads >= self.limits.uploads:
@@ -66,7 +76,7 @@ class Service:
             asked = await read_request(request, model, masks, self.limits)
         finally:
             self._uploads -= 1
-        answer = await self.queue.run(lambda token: run(self.refiner, asked, token), _gone(request))
+        answer = await call(asked, _gone(request))
         self.metrics.timed(answer.timings or {})
         if answer.picture is None:
             return json_response(answer.value)
@@ -74,10 +84,24 @@ class Service:
         scores = {f"x-grefine-{name}": f"{value:.6f}" for name, value in (answer.scores or {}).items()}
         return Response(data, 200, scores, kind)
 
+    def alone(self, run: Work) -> Call:
+        """Work that takes a worker for itself."""
+        return lambda asked, gone: self.queue.run(lambda token: run(self.refiner, asked, token), gone)
+
+    def assess(self, asked: Asked, gone: Awaitable[None]) -> Awaitable[work.Answer]:
+        """An assessment, with the others that wait when a worker is free."""
+        return self.queue.run_together(self.assessing, asked, gone)
+
+    def _assess(self, asked: Sequence[tuple[Asked, CancelToken]]) -> list[work.Answer | Exception]:
+        self.metrics.together(len(asked))
+        return work.assess_together(self.refiner, asked)
+
     def warm_up(self) -> None:
         """Loads and runs every component once; `ready` after it, `failed` says why not."""
         try:
             self.refiner.warm_up()
+            if self.limits.together is None and keeps_bits(self.refiner, TOGETHER):
+                self.assessing.most = TOGETHER
             self.ready = True
         except GRefineError as error:
             self.failed = str(error)
@@ -90,11 +114,37 @@ async def _gone(request: Request) -> None:
         pass
 
 
+@dataclass(frozen=True)
+class Replica:
+    """What one process of the service loads, and whom and what it lets in. bundle, device, threads: as in
+    `Refiner.load`. token: as in `build`. warm_up: whether every model is loaded before the first request."""
+
+    bundle: str
+    device: str = "auto"
+    threads: int | None = None
+    limits: ServiceLimits = field(default_factory=ServiceLimits)
+    token: str | None = field(default=None, repr=False)
+    warm_up: bool = True
+
+    def load(self) -> Refiner:
+        """Raises BundleError, DeviceError and OptionError."""
+        return Refiner.load(self.bundle, self.device, self.threads)
+
+    def app(self, refiner: Refiner, name: str = "") -> ASGIApp:
+        """The application around what `load` gave; name: of this replica, where there are several."""
+        return build(refiner, self.limits, self.token, self.warm_up, name)
+
+
 def build(
-    refiner: Refiner, limits: ServiceLimits | None = None, token: str | None = None, warm_up: bool = True
+    refiner: Refiner,
+    limits: ServiceLimits | None = None,
+    token: str | None = None,
+    warm_up: bool = True,
+    replica: str = "",
 ) -> ASGIApp:
-    """The application. token: what clients must send as `Authorization: Bearer`, or None."""
-    service = Service(refiner, limits or ServiceLimits())
+    """The application. token: what clients must send as `Authorization: Bearer`, or None. replica: its name where
+    there are several, a label of all metrics then."""
+    service = Service(refiner, limits or ServiceLimits(), replica)
 
     @asynccontextmanager
     async def life(app: FastAPI) -> AsyncIterator[None]:
@@ -150,9 +200,9 @@ def _add_errors(app: FastAPI, metrics: Metrics) -> None:
 
 
 def _add_work(app: FastAPI, service: Service) -> None:
-    def add(name: str, model: type[PromptFields], masks: bool, run: Work, summary: str, image: bool) -> None:
+    def add(name: str, model: type[PromptFields], masks: bool, call: Call, summary: str) -> None:
         async def endpoint(request: Request) -> Response:
-            return await service.answer(request, model, masks, run)
+            return await service.answer(request, model, masks, call)
 
         app.add_api_route(
             f"/v1/{name}",
@@ -161,21 +211,15 @@ def _add_work(app: FastAPI, service: Service) -> None:
             summary=summary,
             operation_id=name,
             response_class=Response,
-            responses={200: answer_schema(name, image), **ERRORS},
+            responses={200: answer_schema(name, image="answer" in model.model_fields), **ERRORS},
             openapi_extra={"requestBody": body_schema(model, masks)},
         )
 
-    add(
-        "refine",
-        RefineFields,
-        True,
-        work.refine,
-        "Repair a picture where it is poor or misses its prompt",
-        True,
-    )
-    add("assess", AssessFields, False, work.assess, "Say how good a picture is, and where it is not", True)
-    add("plan", PlanFields, True, work.plan, "Say what refining would do; draw nothing", True)
-    add("prompt", PromptFields, False, work.prompt, "The prompt that a generator left in a picture", False)
+    refine, plan, prompt = (service.alone(run) for run in (work.refine, work.plan, work.prompt))
+    add("refine", RefineFields, True, refine, "Repair a picture where it is poor or misses its prompt")
+    add("assess", AssessFields, False, service.assess, "Say how good a picture is, and where it is not")
+    add("plan", PlanFields, True, plan, "Say what refining would do; draw nothing")
+    add("prompt", PromptFields, False, prompt, "The prompt that a generator left in a picture")
 
 
 def _add_about(app: FastAPI, service: Service) -> None:

@@ -24,7 +24,8 @@ class ServiceLimits:
     body_bytes: of a request's body. pixels: of a picture, width times height. prompt: characters of the prompt and of
     the negative prompt, each. seconds: from a request's acceptance to its answer, waiting included. body_seconds: in
     which a body must have arrived. waiting: accepted requests that wait for a worker. workers: requests that run at
-    the same time. Raises OptionError for a value below 1, `waiting` below 0.
+    the same time. together: waiting assessments that a worker makes at once; None for 8 where the bundle gives the same
+    bits then, tried at the start, and else 1. Raises OptionError for a value below 1, `waiting` below 0.
     """
 
     body_bytes: int = 32 * 2**20
@@ -34,11 +35,14 @@ class ServiceLimits:
     body_seconds: float = 30.0
     waiting: int = 16
     workers: int = 1
+    together: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("body_bytes", "pixels", "prompt", "seconds", "body_seconds", "workers"):
             if getattr(self, name) < 1:
                 raise OptionError(f"The limit '{name}' must be 1 or more, not {getattr(self, name):g}.")
+        if self.together is not None and self.together < 1:
+            raise OptionError(f"The limit 'together' must be 1 or more, not {self.together}.")
         if self.waiting < 0:
             raise OptionError(f"The limit 'waiting' must be 0 or more, not {self.waiting}.")
 
@@ -46,6 +50,11 @@ class ServiceLimits:
     def uploads(self) -> int:
         """Bodies that may be on their way at the same time, so that slow clients hold a bounded memory."""
         return 4 * (self.waiting + self.workers)
+
+    @property
+    def connections(self) -> int:
+        """Requests of every kind at the same time."""
+        return 8 * self.uploads
 
 
 class Refused(Exception):
@@ -56,14 +65,16 @@ class Refused(Exception):
         self.status, self.reason, self.message, self.retry_after = status, reason, message, retry_after
 
 
-def check_pixels(data: bytes, limit: int, name: str) -> None:
-    """Read the header of a picture's file and refuse more than `limit` pixels; nothing is decoded.
+def check_pixels(data: bytes, limit: int, name: str) -> int:
+    """The pixels of a picture, from the header of its file; more than `limit` are refused and nothing is decoded.
 
     Raises Refused 413, and 422 for what is no picture."""
     try:
         with opened(data, limit) as (_, image, called):
-            if image.width * image.height > limit:
+            pixels = int(image.width * image.height)
+            if pixels > limit:
                 raise ImageError(too_large(called, limit))
+            return pixels
     except ImageError as error:
         large = str(error) == too_large("The image data", limit)
         status, reason = (413, "pixels") if large else (422, "image")

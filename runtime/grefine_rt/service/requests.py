@@ -68,10 +68,12 @@ class RefineFields(PlanFields):
 
 @dataclass(frozen=True)
 class Asked:
-    """A request that keeps the limits. files: bytes of image files, by name; `image` is always there."""
+    """A request that keeps the limits. files: bytes of image files, by name; `image` is always there. pixels: of that
+    one."""
 
     fields: Any
     files: Mapping[str, bytes] = field(default_factory=dict)
+    pixels: int = 0
 
     @property
     def image(self) -> bytes:
@@ -115,9 +117,8 @@ async def read_request(
         )
     for name in ("prompt", "negative"):
         check_text(getattr(checked, name, None), limits.prompt, name)
-    for name, data in files.items():
-        check_pixels(data, limits.pixels, f"The field '{name}'")
-    return Asked(checked, files)
+    pixels = {name: check_pixels(data, limits.pixels, f"The field '{name}'") for name, data in files.items()}
+    return Asked(checked, files, pixels["image"])
 
 
 class _Bounded:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -23,6 +24,8 @@ from grefine_rt.plan.options import PlanOptions
 from grefine_rt.refiner import RefineOptions, Refiner, RefineResult
 from grefine_rt.report import answers
 from grefine_rt.service.requests import Asked, PlanFields
+
+T = TypeVar("T")
 
 _MEDIA = {
     "PNG": "image/png",
@@ -62,14 +65,61 @@ def prompt(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:
     return Answer({**said, "prompt_source": found.source})
 
 
-def assess(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:
+@dataclass(frozen=True)
+class Look:
+    """A decoded picture and its prompt."""
+
+    picture: Picture
+    told: Told
+
+
+def assess_together(
+    refiner: Refiner, requests: Sequence[tuple[Asked, CancelToken]]
+) -> list[Answer | Exception]:
+    """Pictures assessed in one run of each graph: for every request its answer, or the error that it gets alone."""
+    looks = [_tried(_look, asked, token) for asked, token in requests]
+    start = time.perf_counter()
+    found = iter(_assessed(refiner, [look for look in looks if isinstance(look, Look)]))
+    spent = 1000 * (time.perf_counter() - start) / len(requests)
+    return [
+        _tried(_say, refiner, asked, token, look, next(found), spent) if isinstance(look, Look) else look
+        for (asked, token), look in zip(requests, looks, strict=True)
+    ]
+
+
+def _look(asked: Asked, token: CancelToken) -> Look:
     picture = load(asked.image)
     told = _told(asked, picture)
     stop_if_cancelled(token, "before the picture was assessed")
-    found = refiner.assess(picture, told.prompt)
+    return Look(picture, told)
+
+
+def _assessed(refiner: Refiner, looks: Sequence[Look]) -> list[Assessment | Exception]:
+    if not looks:
+        return []
+    pictures, prompts = [look.picture for look in looks], [look.told.prompt for look in looks]
+    try:
+        return list(refiner.assess_batch(pictures, prompts, batch=len(looks)))
+    except Exception as error:
+        if len(looks) == 1:
+            return [error]
+        return [found for look in looks for found in _assessed(refiner, [look])]
+
+
+def _say(
+    refiner: Refiner,
+    asked: Asked,
+    token: CancelToken,
+    look: Look,
+    found: Assessment | Exception,
+    spent_ms: float,
+) -> Answer:
+    if isinstance(found, Exception):
+        raise found
     stop_if_cancelled(token, "after the picture was assessed")
+    picture, timings = look.picture, {"assess": spent_ms}
     value = {
-        **_about(refiner, told),
+        **_about(refiner, look.told),
         "before": answers.scores_json(found),
         "phrases": answers.phrases_json(found),
         **answers.domain_json(found),
@@ -77,10 +127,16 @@ def assess(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:
         **_maps(asked, lambda: _drawn_maps(picture, found, None)),
     }
     if asked.fields.answer == "image":
-        return Answer(
-            value, (_png(found.heat_map("perceptual", picture)), "image/png"), _scores("before", found)
-        )
-    return Answer(value)
+        drawn = _png(found.heat_map("perceptual", picture)), "image/png"
+        return Answer(value, drawn, _scores("before", found), timings)
+    return Answer(value, timings=timings)
+
+
+def _tried(work: Callable[..., T], *arguments: Any) -> T | Exception:
+    try:
+        return work(*arguments)
+    except Exception as error:
+        return error
 
 
 def plan(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:
@@ -90,8 +146,11 @@ def plan(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:
     mask, protect = _masks(asked)
     limits = limits_of(mask, protect, picture.rgb.shape)
     stop_if_cancelled(token, "before the picture was assessed")
+    start = time.perf_counter()
     found = refiner.assess(picture, told.prompt)
+    assessed = time.perf_counter()
     planned = limits.plan(refiner.plan(found, options=_plan_options(asked.fields, told)))
+    timings = {"assess": 1000 * (assessed - start), "plan": 1000 * (time.perf_counter() - assessed)}
     value = {
         **_about(refiner, told),
         "before": answers.scores_json(found),
@@ -104,8 +163,9 @@ def plan(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:
         **_maps(asked, lambda: _drawn_maps(picture, found, planned.mask)),
     }
     if asked.fields.answer == "image":
-        return Answer(value, (_png(Image.fromarray(planned.mask)), "image/png"), _scores("before", found))
-    return Answer(value)
+        drawn = _png(Image.fromarray(planned.mask)), "image/png"
+        return Answer(value, drawn, _scores("before", found), timings)
+    return Answer(value, timings=timings)
 
 
 def refine(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:

@@ -49,6 +49,8 @@ class _Segment:
     conjunction: int | None = None
     latest_preposition: int | None = None
     relative: bool = False
+    object_clause: bool = False  # "which the puppy" has come, and not its verb
+    pronoun: bool = False  # the word before is "which" or "that"
     infinitive: bool = False  # the word before is "to"
     subordinate: bool = False
     finite: bool = False  # a finite verb has come
@@ -97,6 +99,7 @@ class _Builder(Climber):
                     bare and all(self.is_bare(item) for item in segments[end] if item.kind == "NP")
                 )
                 closes = kinds[:2] == ["CC", "NP"] or (bare and kinds[:3] == ["NP", "CC", "NP"])
+                closes = closes or (worn and kinds[:3] == ["NP", "CC", "V"])  # "a hat and holding a cane"
                 if closes:
                     found.update(range(number + 1, end + 1))
                 if closes or kinds != ["NP"]:
@@ -115,12 +118,15 @@ class _Builder(Climber):
                 self.tree.hang(item.words[0], head)
             items = items[items.index(first) + 1 :]
             state.root = state.noun = state.governor = state.preposition_governor = head
+            if [item.kind for item in items[:2]] == ["CC", "V"]:  # "wearing boots, a hat and holding a cane"
+                state.root = self.tree.parent[self.list_above]
         else:
             self.list_above = None
         for position, item in enumerate(items):
             follower = items[position + 1] if position + 1 < len(items) else None
             if item.nouns:
                 state.link = []
+            state.pronoun = state.pronoun and item.kind == "NP"
             if item.kind == "CC":
                 if state.conjunction is not None:
                     state.pending.append(state.conjunction)
@@ -153,6 +159,9 @@ class _Builder(Climber):
         state.preposition_governor = head
         if whose and state.noun is not None:  # "a temple whose roof is golden"
             self.tree.hang(head, state.noun)
+        elif state.pronoun and state.noun is not None:  # "the toy which the puppy chewed"
+            self.tree.hang(head, state.noun)
+            state.object_clause = True
         elif state.subordinate and state.root is not None:  # "a man sleeps while a dog watches"
             self.tree.hang(head, state.root)
             state.root = head
@@ -179,7 +188,7 @@ class _Builder(Climber):
         for word in state.pending:
             self.tree.hang(word, head)
         state.pending, state.conjunction, state.verb = [], None, None
-        state.relative, state.subordinate = whose, False
+        state.relative, state.subordinate, state.pronoun = whose, False, False
         state.governor = state.noun = head
         state.root = head if state.root is None else state.root
 
@@ -232,14 +241,17 @@ class _Builder(Climber):
         attach = self.tree.parent
         above = state.governor
         finite = self._finite(word) and not state.relative and state.verb is None
-        if state.root is not None and (state.conjunction is not None or finite):
+        while_doing = state.subordinate and self.tree.tags[word] == "VBG"  # "texts on a phone while waiting"
+        if state.root is not None and (state.conjunction is not None or finite or while_doing):
             above = state.root  # "a bird perched on a branch is singing"
         elif above is not None and above == state.noun:
-            carried = self.tree.links.get(above, [-1])[0]
+            carried = self.tree.links.get(self.first_conjunct.get(above, above), [-1])[0]
             posture = carried >= 0 and self.lower[carried] in ("with", "in") and self._is_deed(word)
             acts = acts and self._is_deed(word)  # "people around a fire roasting chestnuts"
             if posture or acts or self.lower[word] in lexicon.DEEDS or state.infinitive:
                 above = self.agent(above)  # "a man with a hat standing", "a man on a bench feeding pigeons"
+            elif carried >= 0 and self.lower[carried] in ("made", "like"):
+                above = self.likened(carried)  # "a tornado made of tigers crashing into a tower"
             elif self.lower[word] in style_words.HANGS:  # "a painting of a ship hanging above a bed"
                 above = self.whole(above)
         state.latest_verb = word
@@ -258,7 +270,8 @@ class _Builder(Climber):
             state.verb = word
         else:
             self.tree.hang(word, above)
-            state.verb = word
+            state.verb = None if state.object_clause else word  # "the toy which the puppy chewed is red"
+            state.object_clause = False
         state.governor = state.preposition_governor = word
 
     def _note_own_link(self, state: _Segment, item: Chunk) -> None:
@@ -277,6 +290,7 @@ class _Builder(Climber):
             state.governor = state.root = state.preposition_governor = self.last_noun  # "..., which is red"
         text = self.lower[item.words[0]]
         state.relative = state.relative or self.tree.tags[item.words[0]] in ("WDT", "WP", "WRB")
+        state.pronoun = self.tree.tags[item.words[0]] in ("WDT", "WP")
         state.infinitive = text == "to"
         if item.style:
             self._close(item)
@@ -313,6 +327,9 @@ class _Builder(Climber):
         """The verb that "at" or "to" belongs to: "a fox peeks from behind a tree at a rabbit"."""
         verbs = lexicon.AIMED.get(self.lower[preposition])
         verb = state.latest_verb
+        if self.lower[preposition] == "by" and verb is not None and self.tree.tags[verb] == "VBN":
+            stays = self.lower[verb] in lexicon.STAYS  # "a car parked on a hill by a church"
+            return None if stays else verb  # "a boat propelled on water by oars"
         return verb if verbs and verb is not None and words.verb_of(self.lower[verb]) in verbs else None
 
     def _goes_on(self, state: _Segment, item: Chunk) -> bool:

@@ -45,6 +45,12 @@ class Climber:
             node = self.tree.parent[node]
         return noun
 
+    def likened(self, link: int) -> int:
+        """The ship of "a ship that looks like a teapot" and of "a ship made of cups", for what is told next."""
+        node = self.tree.parent[link]
+        above = self.tree.parent[node]
+        return above if node not in self.heads and above != self.tree.root else node
+
     def _stands(self, noun: int) -> bool:
         """Whether a place told after "a cup with a straw" is more likely the cup's: not "a room with a lamp"."""
         link = self.tree.links[noun]

@@ -9,7 +9,7 @@ from grefine_rt.assess.prompt.leaf import EDGE, NEGATION, POSSESSOR, SETTLED, Le
 from grefine_rt.assess.prompt.words import word_set
 
 _NUMBERS = word_set("one two three four five six seven eight nine ten half multi")
-_CLOSED = word_set("IN CC DT PDT TO PRP PRP$ WP WP$ WDT WRB EX MD CD SYM POS RP")
+_CLOSED = word_set("IN CC DT PDT TO PRP PRP$ WP WP$ WDT WRB EX MD POS RP")
 
 
 def known_tag(leaf: Leaf) -> str:
@@ -47,13 +47,17 @@ def known_tag(leaf: Leaf) -> str:
 def _english_tag(leaf: Leaf) -> str:
     """The tag as far as WordNet leaves one choice, else the tagger's."""
     text, tag = leaf.text, leaf.tag
+    if tag in _CLOSED and text not in lexicon.CLOSED:
+        tag = noun_tag(leaf)  # "neon", "booth", "bbc": the tagger's guess for what it has not seen
     if tag == "CD" and text.rsplit("-", 1)[-1] in lexicon.COLOURS:
         return "JJ"  # "blue-green"
-    if tag in _CLOSED:
+    if tag in _CLOSED or tag in ("CD", "SYM"):
         return tag
     noun, adjective, verb = words.is_noun(text), words.is_adjective(text), words.verb_of(text)
     if text.isdecimal():
         return "CD"
+    if tag == "JJ" and words.is_thing(text) and not adjective and not _looks_adjective(text):
+        return noun_tag(leaf)  # "a hive swarming with bees"
     if tag in ("JJR", "JJS") and not noun:
         return tag
     if "-" in text and not noun:
@@ -83,6 +87,10 @@ def _english_tag(leaf: Leaf) -> str:
     if leaf.name and tag != "JJ":
         return "NNP"
     return tag
+
+
+def _looks_adjective(text: str) -> bool:
+    return len(text) > 5 and text.endswith(lexicon.ADJECTIVE_LOOK)
 
 
 def _may_be_style(leaf: Leaf) -> bool:

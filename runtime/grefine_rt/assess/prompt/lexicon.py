@@ -132,7 +132,7 @@ VERBS = word_set(
     "climb fall grow burn bloom flow crash roar howl bark hunt chase follow guard face point reach swing "
     "sail soar perch loom tower argue glide gallop march kneel pray meditate hover orbit descend emerge "
     "flee hide wander stroll travel drive pull push throw catch kick cast pour cook feed fight attack "
-    "mend peer lurk relax lounge graze nibble huddle gather squat cower bask doze nap bounce "
+    "text mend peer lurk relax lounge graze nibble huddle gather squat cower bask doze nap bounce "
     "roll slide balance crawl creep dive splash pose salute bow wrestle race compete stride"
 )
 PREPOSITIONS = word_set(
@@ -146,6 +146,20 @@ PREPOSITION_PHRASES = phrase_table(
     "along with,together with,due to,because of,instead of,surrounded by,covered in,covered with,"
     "covered by,filled with,full of,made of,made from,dressed in,lit by,hidden by,atop of,up to,down to,"
     "face to face with,side by side with,back to back with"
+)
+# All that the tagger may take for a preposition, determiner, pronoun, conjunction, particle or modal verb.
+CLOSED = (
+    PREPOSITIONS
+    | PRONOUNS
+    | word_set(
+        "about after alongside although amidst and another any are around as aside aboard away back because "
+        "before behind between both but by can could despite down during each either every except for forth "
+        "forward half herself himself his how if its itself like ll many may might minus mine must my neither "
+        "no nor off onto opposite or ought our ours out outside over past per plus shall should since so some "
+        "such than that the their theirs themselves then there these this those throughout till to together "
+        "unless unlike until unto up versus via vs what whatever when whenever where wherever whether which "
+        "whichever while who whom whose why will worth would yet your yours a all an of her hers"
+    )
 )
 # "at the top of", "on the left side of", "out of the middle of": a place noun between prepositions is no thing.
 PLACES = word_set(
@@ -166,7 +180,7 @@ LAYOUT = word_set(
 # Adjective and noun that name another thing than the noun alone.
 COMPOUNDS = phrase_table(
     "hot dog,hot pot,soft drink,hot chocolate,black hole,potted plant,red wine,white wine,green tea,"
-    "dry ice,wild boar,red panda,giant panda,golden retriever,french fry,ice cream,grand piano,"
+    "milky way,dry ice,wild boar,red panda,giant panda,golden retriever,french fry,ice cream,grand piano,"
     "stuffed animal"
 )
 # Prepositions of what a thing has or is made of; any other one tells a place or a way.
@@ -189,6 +203,11 @@ AIMED = {
     "at": word_set("look stare gaze peek peer glance point shoot bark smile wave laugh shout aim glare"),
     "to": word_set("give throw hand pass read offer bring toss show feed sing talk speak"),
 }
+# Past participles of what is somewhere: "by" tells the place, not who did it.
+STAYS = word_set(
+    "parked seated located situated perched placed set laid left moored docked anchored stationed positioned lined "
+    "tied hidden gathered built planted crouched curled sprawled nestled stranded lost"
+)
 # What other things stand on, hang on or lie in: "a table with a cup on a saucer".
 GROUNDS = word_set(
     "room table wall desk shelf tree house building bookshelf floor ceiling stage island square scene tray bed "
@@ -242,7 +261,10 @@ GROUPS = word_set(
     "flight thousand stack pile row herd flock crowd swarm heap cluster"
 )
 # What makes the noun before it a property: "rainbow colored", "heart shaped".
-PROPERTY_ENDINGS = word_set("colored coloured shaped themed sized patterned flavored flavoured")
+PROPERTY_ENDINGS = word_set(
+    "headed eyed haired legged faced tailed skinned footed toothed bodied inspired themed infused powered "
+    "colored coloured shaped themed sized patterned flavored flavoured"
+)
 # Past participles that English also has as nouns.
 CUTS = word_set("cut set put built made shot caught split cast hung")
 DEPTHS = word_set("foreground background distance")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from grefine_rt.assess.prompt import lexicon, style_words, words
+from grefine_rt.assess.prompt.given_names import GIVEN_NAMES
 from grefine_rt.assess.prompt.known import compounds, known_tag, place_phrases
 from grefine_rt.assess.prompt.leaf import (
     BE,
@@ -18,9 +19,11 @@ from grefine_rt.assess.prompt.leaf import (
     Leaf,
     noun_tag,
 )
-from grefine_rt.assess.prompt.names import GIVEN_NAMES
+from grefine_rt.assess.prompt.names import TERM_ENDINGS
+from grefine_rt.assess.prompt.verbs import tag_verbs
 
 _MOST_ADJECTIVES = 12  # on each side of a comma
+_BEFORE_ADJECTIVES = words.word_set("post hyper ultra semi neo pre anti non mid super")
 _NO_NOUNS = lexicon.ADJECTIVES | {"well"}
 
 
@@ -43,7 +46,9 @@ def mend(found: list[Leaf]) -> None:
         settled = position in joined or position in fixed or leaf.tag in SETTLED
         if leaf.index >= 0 and not settled:
             leaf.tag = _tag_in_place(before, leaf, after)
+    _name_makers(found)
     _join_subjects(found)
+    tag_verbs(found, joined | fixed)
     for before, leaf, after in _neighbours(found):
         if leaf.text in lexicon.PROPERTY_ENDINGS and after.text in ("like", "as", "in") and before.index >= 0:
             leaf.tag = "VBN"  # "a knocker shaped like a wolf"
@@ -58,6 +63,20 @@ def mend(found: list[Leaf]) -> None:
     for position, leaf in enumerate(found):
         if leaf.text == "," and leaf.index < 0 and _joins_adjectives(found, position):
             leaf.tag = ","
+
+
+def _name_makers(found: Sequence[Leaf]) -> None:
+    """Tag "drew struzan" of "by drew struzan" and "in the style of drew struzan", which the tagger takes for verbs."""
+    for at, leaf in enumerate(found[:-1]):
+        manner = leaf.text == "of" and at > 0 and found[at - 1].key in style_words.MANNERS
+        if not (leaf.text == "by" or manner) or found[at + 1].text not in GIVEN_NAMES:
+            continue
+        end = at + 1
+        while end < len(found) and found[end].index >= 0 and found[end].text not in lexicon.CLOSED:
+            end += 1
+        if end - at <= 4 and (end == len(found) or found[end].tag in (BREAK, "CC")):
+            for name in found[at + 1 : end]:
+                name.tag = "NNP"
 
 
 def _join_subjects(found: Sequence[Leaf]) -> None:
@@ -148,6 +167,8 @@ def _colour(before: Leaf, leaf: Leaf, after: Leaf, starts: bool, noun_follows: b
     if before.text in GIVEN_NAMES and not noun_follows:
         return "NN"  # "walter white"
     alone = not noun_follows and after.tag != "CC"
+    if alone and text in ("lavender", "orange", "violet") and before.tag == "IN" and before.text != "in":
+        return "NN"  # "a bee on lavender"
     return "NN" if alone and (before.tag in DETERMINERS or (text == "orange" and starts)) else "JJ"
 
 
@@ -156,6 +177,14 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
     text = leaf.text
     if text == "close" and after.text == "close-up":
         return "JJ"
+    if text in _BEFORE_ADJECTIVES and after.tag == "JJ":
+        return "JJ"  # "post apocalyptic"
+    if text in GIVEN_NAMES and leaf.tag.startswith("VB") and before.tag in (BREAK, "CC") and after.is_noun:
+        return "NNP"  # "harry potter in a forest"
+    if before.text in GIVEN_NAMES and leaf.tag == "JJ" and not noun_follows and after.tag != "CC":
+        return "NN"  # "tom hardy"
+    if text.endswith(TERM_ENDINGS) and after.tag == "JJ" and not words.is_known(text):
+        return "JJ"  # "a vaporwave greek statue"
     if text in ("left", "right") and after.tag.startswith("NN"):
         return "JJ"
     if text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT and before.tag != BREAK:
@@ -260,6 +289,8 @@ def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
             return noun_tag(leaf)  # "..., presents, ..."
     if before.tag in ("DT", "PRP$") and ends and words.is_thing(text) and text not in _NO_NOUNS:
         return noun_tag(leaf)
+    if before.tag == after.tag == BREAK and leaf.tag in ("UH", "FW") and words.is_noun(text):
+        return noun_tag(leaf)  # "..., yarn, ..."
     if ends and leaf.tag in ("VB", "VBP", "VBZ", "VBD", "RB", "JJ", "JJS", "FW", "UH"):
         after_article = before.tag in ("DT", "PRP$", POSSESSOR) and text not in lexicon.ADJECTIVES
         after_adjective = before.tag in ("JJ", "CD") and leaf.tag.startswith("VB")

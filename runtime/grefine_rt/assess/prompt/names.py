@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from grefine_rt.assess.prompt import lexicon, style_words, words
+from grefine_rt.assess.prompt.given_names import GIVEN_NAMES
 from grefine_rt.assess.prompt.words import word_set
 
 _MODEL = re.compile(r"(?=.*\d)(?=.*[a-z])[a-z0-9.+-]+", re.ASCII)
@@ -26,42 +27,11 @@ _CLASSES = (
     | lexicon.SHADES
     | style_words.GENRES
 )
-GIVEN_NAMES = word_set(
-    "winslow louise petra glen milo ash stephanie kai gio ivan jama jamie tyler maciej sylvain raphael "
-    "genndy mamoru tadao zaha antoni daido brandon erwin alec todd enki hugo dave arthur charles rebecca "
-    "alejandro hayley naomi cate beatrix rob bao josan magnus kilian filip artur greg zhang wang chen "
-    "liu yang zhao kim lee akira hideo hiroshi kazuo keiichi masaaki osamu satoshi shinichi tetsuya yuji "
-    "dmitri boris yuri oleg anton pavel marek tomasz piotr janusz ludwig heinrich hermann ferdinand "
-    "johann sebastian giacomo luigi paolo pietro sandro alfonso emilio fernand edouard maurice marcel "
-    "andrew antoine emile honore berthe mary camille auguste gaston theodore thomas tony asher craig "
-    "darek eddie jordan kelly loish mandy marta mucha natasha noah peter rafael sacha seb stefan tatiana "
-    "tianyuan victo viktor weta yuumei zack zoe annie ansel bella billie bruce emma ryan scarlett brad "
-    "leonardo jennifer natalie margot gal tilda johnny morgan samuel denzel clint harrison sigourney "
-    "aaron adam agnes alan albert alberto alex alexander alfred alice allen alphonse amanda amy ana "
-    "andre andrea andreas andy angela anna anne anthony antonio arnold audrey barbara ben benjamin "
-    "bernard bill bob bobby brian carl carla carlos caroline caspar catherine charlie chris christian "
-    "christopher claude clara clark claudia dan daniel david dean denis dennis diego don donald dorothea "
-    "drew dwayne ed edgar edmund eduard edvard edward edwin egon elena elizabeth ella elon emily eric "
-    "erik ernest ernst eugene eva evan felix fernando francis francisco frank frans franz fred frederic "
-    "frida friedrich gabriel gary george georgia gerald gerard gil gilbert giovanni glenn gregory "
-    "guillermo gustav gustave hans harold harry hayao helen helmut henri henry herbert hieronymus howard "
-    "hugh ian igor ilya jack jackson jacob jacques jake james jan jane janet jason jean jeff jeremy "
-    "jerry jesse jessica jim joan joe joel johannes john jon jonathan jose josef joseph josh juan jules "
-    "julia julie julian karl kate katsuhiro katsushika keanu keith kenneth kevin kurt laura lawrence leo "
-    "leonora lewis lisa louis lucas lucian lucy luis luke magali makoto marc marco margaret maria marie "
-    "mario mark martin masamune matt matthew max michael michel miguel mike mikhail miles nan nancy "
-    "nicholas nick nicola nicolas nikolai norman oliver olivia oscar otto pablo patricia patrick paul "
-    "pedro phil philip philippe pierre pieter quentin rachel ralph ray rembrandt rene ricardo richard "
-    "ridley robert roger ron ross roy ruth sam sandra sarah saul scott sean sergey sergio simon sophie "
-    "stanislav stanley stephan stephen steve steven stuart sylvester syd takashi terry tim timothy tom "
-    "victor victoria vincent vladimir walt walter wayne wes will william winston wolfgang yoji yoshitaka "
-    "yves zdzislaw"
-)
 _LATIN = "\u0250"  # the first letter that no European alphabet has
 _STROKES = str.maketrans(
     {"ł": "l", "ø": "o", "đ": "d", "ı": "i", "æ": "ae", "œ": "oe", "ß": "ss", "ð": "d", "þ": "th"}
 )
-_TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
+TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
 # Things that are asked for after the style has begun, beside those of `lexicon`.
 _LATE = word_set(
     "syringe trident shrine monastery mosque synagogue cathedral chapel pyramid sphinx obelisk monument memorial arena "
@@ -95,12 +65,13 @@ _LATE = word_set(
     "reef dune glacier iceberg crater ridge peak summit plain prairie savanna tundra grove wood thicket "
     "undergrowth foliage canopy trunk stump log twig thorn pollen spore firefly ember ash dust debris rubble "
     "toy doll puppet balloon confetti gift cake letter envelope scroll parchment newspaper notebook quill pen "
-    "globe telescope microscope compass hourglass potion flask cauldron crystal orb throne altar coffin tomb "
+    "paint globe telescope microscope compass hourglass potion flask cauldron crystal orb throne altar coffin tomb "
     "grave tombstone cross chandelier lamp torch bonfire fireplace furnace stove oven refrigerator sink "
     "bathtub shower toilet towel rug cushion stool armchair bookcase bookshelf drawer cabinet closet dresser "
     "television tv monitor keyboard radio robot droid poster sign billboard vending crowd passerby"
 )
 _SMALL = word_set("the of a an and in on at to for with from is no")  # small in titles
+_ROMAN = word_set("ii iii iv vi vii viii ix xi xii xiii xiv xv xvi")
 _PARTICLES = word_set("van von de da di del della der den du la le el al bin the")
 
 
@@ -126,7 +97,9 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     if not own or len(texts) > 5:
         return False
     if len(own) == 1:
-        common = own[0] in GIVEN_NAMES or (_is_plural(own[0]) and not words.is_name(own[0]))
+        known = words.is_known(words.singular(own[0])) or is_common(own[0])
+        plural = _is_plural(own[0]) and (words.is_noun(own[0]) or (known and not words.is_name(own[0])))
+        common = own[0] in GIVEN_NAMES or plural
         return _is_nameish(own[0]) and (lenient or len(texts) > 1 or not common)
     first, last = own[0], own[-1]
     if _is_plural(last) and words.is_noun(last) and not lenient:
@@ -138,6 +111,14 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     nameish = [_is_nameish(text) for text in own]
     if lenient:
         return nameish[0] or nameish[-1]
+    if (
+        nameish[-1]
+        and len(own) == 2
+        and words.is_noun(first)
+        and not words.is_adjective(first)
+        and len(last) > 3
+    ):
+        return not _is_plural(last)  # "storm thorgerson", "range murata"
     # "max ernst", "ross tran"; a thing at the end stays one: "cyberpunk city"
     return nameish[-1] and (nameish[0] or len(first) < 3 or not (words.is_known(first) or _is_word(first)))
 
@@ -165,18 +146,26 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
     """
     head = nouns[-1]
     one = words.singular(head)
+    if tuple(nouns[-2:]) in lexicon.COMPOUNDS.get(nouns[0], ()):
+        return False  # "milky way"
+    if head in style_words.FRANCHISES:
+        return True
     genres = style_words.GENRES | style_words.PUBLICATIONS
     if one in style_words.GENRES and (len(nouns) == 1 or before in genres or not words.is_seen(one)):
         return True
     if (before, one) in style_words.LIST_STYLE_PAIRS.get(before, ()):
         return True  # "book cover"
-    before = nouns[-2] if len(nouns) > 1 else ""
+    adjective, before = before, nouns[-2] if len(nouns) > 1 else ""
     part = bool(before) and words.is_seen(before)  # "power lines", "newspaper clippings"
     if one in style_words.PUBLICATIONS:
         return True  # "food magazine"
+    if one in ("light", "shadow") and adjective in style_words.LIGHTINGS:
+        return True  # "soft light", "dramatic shadows"
+    if one == "paint" and before and before not in style_words.MEDIA:
+        return False  # "war paint"
     if (head in style_words.LIST_STYLE or one in style_words.LIST_STYLE) and not part:
         return True  # "fine line"
-    if head.endswith(_TERM_ENDINGS) and not (words.is_known(head) and not head.endswith("ism")):
+    if head.endswith(TERM_ENDINGS) and not (words.is_known(head) and not head.endswith("ism")):
         return head not in ("prism", "organism")  # "vaporwave", "pointillism"
     visible = any(
         one[at:] in style_words.VISIBLE or one[at:] in lexicon.NOUNS for at in (0, *range(3, len(one) - 2))
@@ -186,9 +175,14 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
     return words.is_abstract(head) and not part and (len(nouns) > 1 or head == one)
 
 
-def is_common(noun: str) -> bool:
-    """Whether a bare lower-case noun is one of those that prompts ask for, also late: "red hair", "campfire"."""
+def is_common(noun: str, whole: bool = False) -> bool:
+    """Whether a bare lower-case noun is one of those that prompts ask for, also late: "red hair", "campfire".
+
+    whole: its end alone will not do: no "hearthstone".
+    """
     one = words.singular(noun)
+    if words.is_wanted(one) and not (whole and words.is_name(one)):
+        return True
     common = (
         lexicon.NOUNS,
         lexicon.ANIMATES,
@@ -197,7 +191,8 @@ def is_common(noun: str) -> bool:
         lexicon.ING_NOUNS,
         _LATE,
     )
-    return any(one[at:] in nouns for nouns in common for at in (0, *range(3, len(one) - 2)))
+    starts = (0,) if whole else (0, *range(3, len(one) - 2))
+    return any(one[at:] in nouns for nouns in common for at in starts)
 
 
 def _plain(text: str) -> str:
@@ -213,6 +208,8 @@ def is_title(texts: Sequence[str], capitals: Sequence[bool]) -> bool:
 
     capitals: whether each began with a capital, in a prompt of small letters.
     """
+    if len(texts) > 1 and texts[-1] in _ROMAN:
+        return True  # "world war ii", "final fantasy xiv"
     if len(texts) == 1:
         return capitals[0] and not words.is_known(texts[0]) and words.singular(texts[0]) not in lexicon.NOUNS
     own = [capital for text, capital in zip(texts, capitals, strict=True) if text not in _SMALL]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
-from grefine_rt.assess.prompt import lexicon, names, style_words, words
+from grefine_rt.assess.prompt import lettering, lexicon, names, style_words, words
 from grefine_rt.assess.prompt.chunks import Chunk
 from grefine_rt.assess.prompt.exclusions import Exclusions
 from grefine_rt.assess.prompt.leaf import DETERMINERS
@@ -38,12 +38,14 @@ class Style(Exclusions):
         super().__init__(lower, tags, dropped)
         self.capitals = capitals
         self.layouts: list[list[int]] = []
-        self.phrases = words.positions_of(style_words.STYLE_PHRASES, lower)
+        joined = ["and" if text == "&" else text for text in lower]
+        self.phrases = words.positions_of(style_words.STYLE_PHRASES, joined)
         self.words = {word for word, text in enumerate(lower) if style_words.is_style(text)} | self.phrases
         self.things_before = False  # in an earlier segment
         self.artists = False  # the segment before ended with one
         self.doubtful: list[Chunk] = []  # the latest segments, as far as their nouns may be style
         self.turned = False  # from things to style: few things come later
+        self.run = 0  # segments of style since the latest thing
 
     def sorted(self, items: list[Chunk]) -> list[Chunk]:
         """The items of a segment with their style, carriers and exclusions marked.
@@ -54,7 +56,9 @@ class Style(Exclusions):
         items = self._sorted(items)
         if not things_before:
             return items
-        if not any(item.nouns for item in items):
+        seen = any(item.nouns for item in items)
+        self.run = 0 if seen else self.run + 1
+        if not seen:
             for item in self.doubtful if self.turned else ():
                 item.style = True
                 self._plain_words([item])
@@ -71,7 +75,12 @@ class Style(Exclusions):
         if self._is_seen(item):
             return False
         single = self.tags[item.nouns[-1]] != "NNS" and words.singular(head) == head
-        return item.kind == "NP" and single and self.is_bare(item) and not names.is_common(head)
+        return (
+            item.kind == "NP"
+            and single
+            and self.is_bare(item)
+            and not names.is_common(head, whole=self.run > 2)
+        )
 
     def _is_seen(self, item: Chunk) -> bool:
         """Whether a colour or a material makes a noun a thing: "red gown", "marble countertop"."""
@@ -108,6 +117,8 @@ class Style(Exclusions):
             return True
         if len(members) in (3, 4) and texts[1] == "on" and texts[0] in style_words.MEDIA:
             return texts[-1] in style_words.GROUNDS  # "ink on rice paper"
+        if self.things_before and self._tells_tools(members, texts):
+            return True
         capitals = [word in self.capitals for word in members]
         if self.artists and all(capitals) and 2 <= len(members) <= 4:
             return True  # "by kilian eng, Olly Moss"
@@ -127,6 +138,11 @@ class Style(Exclusions):
             and texts[-1] not in lexicon.LAYOUT
             and len(items) > 1
         )
+
+    def _tells_tools(self, members: Sequence[int], texts: Sequence[str]) -> bool:
+        """Whether a segment tells what the picture was made with: "shot on iPhone 14 Pro", "rendered in octane"."""
+        made = len(texts) > 2 and texts[0] in style_words.TAKEN and texts[1] in style_words.TAKEN_WITH
+        return made and not any(self.tags[word] in ("DT", "PRP$") for word in members)
 
     def _cut_likenesses(self, items: Sequence[Chunk]) -> None:
         """Leave the meadow of "a ghibli style meadow"."""
@@ -212,7 +228,7 @@ class Style(Exclusions):
             else:
                 by_artist = False
                 made = before is not None and before.kind == "V" and self._is_made(item)
-                styled = not made and (self._styled(item) or self._placed(item))
+                styled = not made and (self._styled(item) or self._placed(item) or self._is_lettering(item))
                 of = manner and link == ["of"]
                 item.style = item.style or styled or of
                 named = of and self.is_bare(item) and names.may_be_name(self._texts(item), lenient=True)
@@ -227,6 +243,8 @@ class Style(Exclusions):
         if not self.is_bare(item):
             return False
         texts = [self.lower[word] for word in item.words]
+        if texts[-1] == "artists":
+            return True
         if names.may_be_name(texts, lenient=True) or any(self.tags[word] == "NNP" for word in item.nouns):
             return True
         return len(item.nouns) > 1 and (before is None or before.style or by_artist)
@@ -245,8 +263,18 @@ class Style(Exclusions):
             return False
         nouns = [self.lower[word] for word in item.nouns]
         before = texts[-2] if len(texts) > 1 else ""
+        if len(texts) == 1 and texts[0] in style_words.GROUNDS:
+            return self.turned  # "..., ink, parchment"
+        if item.words[0] in self.capitals and words.singular(nouns[-1]) in style_words.LIST_STYLE:
+            return True  # "Lee filters"
         late = self.turned and self._is_doubtful(item)
         return late or names.may_be_name(texts, lenient=False) or names.is_term(nouns, before)
+
+    def _is_lettering(self, item: Chunk) -> bool:
+        """Whether a noun phrase only leads to what is to be read: "with the words good morning"."""
+        after = item.words[-1] + 1
+        read = after < len(self.tags) and self.tags[after] == "QUOTED"
+        return read and words.singular(self.lower[item.words[-1]]) in lettering.TEXTS
 
     def _styled(self, item: Chunk) -> bool:
         """Whether a noun phrase names a style, a camera and the like."""
@@ -260,6 +288,21 @@ class Style(Exclusions):
             return True
         if "-" in head and head.rsplit("-", 1)[-1] in style_words.CARRIERS:
             return bare or item.kind == "NP"
+        if len(item.words) == 2 and self.tags[item.words[0]] == "CD" and one in style_words.UNITS:
+            return True  # "1/1000 sec"
+        if (
+            len(item.words) > 1
+            and self.tags[item.words[0]] == "CD"
+            and self.lower[item.words[1]] in ("d", "k")
+        ):
+            return True  # "2 d game character"
+        if (
+            self.things_before
+            and bare
+            and item.kind == "NP"
+            and self.lower[item.words[0]] in ("2d", "3d", "2.5d")
+        ):
+            return True  # "3d model"
         if len(head) == 1 and head.isalpha() and head.isascii():
             return True  # "8 k", "3 d", "f / 2. 8"
         if head in style_words.STYLE_OR_THING or one in style_words.STYLE_OR_THING:

@@ -15,21 +15,29 @@ CARRIERS = word_set(
     "sketch render rendering shot artwork poster watercolor watercolour selfie snapshot depiction still "
     "cartoon collage art fanart logo icon sticker screenshot print visual etching engraving "
     "lithograph woodcut linocut doodle panorama headshot screencap footage infographic blueprint diagram "
-    "mockup gouache emoji photocopy"
+    "mockup gouache emoji photocopy polaroid daguerreotype tintype caricature x-ray clipart thumbnail postcard "
+    "mugshot timelapse"
 )
 HANGS = word_set("hang hangs hanging hung")
 MADE = word_set(
     "art artwork painting painted photo photograph photographed illustration illustrated drawn drawing "
     "image concept digital directed created made designed inspired render style work poster"
 )
+# "shot on iphone 14 pro", "rendered in octane", "trending on artstation".
+TAKEN = word_set(
+    "shot filmed taken captured photographed rendered drawn trending featured posted published printed developed "
+    "illustrated modeled modelled sculpted scanned animated recorded edited processed graded"
+)
+TAKEN_WITH = word_set("on with in using for at via through")
+UNITS = word_set("sec second mm cm fps dpi ppi px pixel megapixel mp hz stop bit k iso min ev kelvin watt")
 SHOWN = word_set("is are viewed seen shown taken shot made created drawn painted rendered")
 CARRIER_VERBS = word_set("showing depicting featuring containing")
 # Quality, camera and layout words: never centres, and left out of the phrases' texts.
 STYLE = word_set(
-    "masterpiece quality resolution res detail detailed hd uhd hdr artstation deviantart pixiv octane "
+    "hi-res masterpiece quality resolution res detail detailed hd uhd hdr artstation deviantart pixiv octane "
     "unreal bokeh focus lighting style aesthetic composition wallpaper realism photorealism surrealism "
     "photography cgi 3d 2d raw dslr sony canon nikon iso dof exposure aperture mm grain color colour "
-    "colors tone vibe mood atmosphere background foreground distance left right middle center centre "
+    "colors tone vibe mood atmosphere background backdrop foreground distance left right middle center centre "
     "side top bottom front solo score_9 score_8_up vray blender rtx nsfw sfw grading contrast angle "
     "vector perspective asset watermark signature cryengine screenprint linocut risograph outrun "
     "turnaround occlusion hatching illumination scattering styling impressionism expressionism cubism "
@@ -56,7 +64,9 @@ LIST_STYLE = word_set(
     "storyboard moodboard template layout typography font scanline lut stipple contour gradient scheme "
     "panel spread collection exhibition exhibit catalog catalogue magazine lookbook editorial campaign "
     "episode franchise remake sequel trilogy cutscene cinematic gameplay concept lumen nanite "
-    "masterwork showcase series edition portfolio commission reference turnaround cutout decal print "
+    "anatomy proportion year drip highlight caustic refraction era century period age dynasty movie film "
+    "show saga sitcom videogame musical "
+    "cycle masterwork showcase series edition portfolio commission reference turnaround cutout decal print "
     "backlight keylight fisheye crop framing viewpoint viewfinder sculpt retouch shoot photoshoot"
 )
 # What is printed and read: style as an item of a list, whatever it is about ("food magazine").
@@ -84,6 +94,15 @@ LIST_STYLE_PAIRS = phrase_table(
     "loading screen,start screen,title screen,box art,body shot,hero shot,product shot,studio shot,"
     "rough edge,sharp edge,clean edge,hard edge,soft edge,bold outline,thick outline,white outline,"
     "black outline,white border,black border,traditional tattoo,old master,dutch master,high fashion,"
+    "cartoon network,puppet animation,paper cut,disposable camera,third person,action pose,space opera,"
+    "special effect,practical effect,particle effect,visual effect,green screen,sketch line,palette knife,"
+    "paint splatter,ink splash,color splash,colour splash,color pop,pixel sorting,style transfer,bored ape,"
+    "official media,game cg,mood board,pitch deck,color field,colour field,body horror,soap opera,reality tv,"
+    "music video,cassette cover,vhs cover,game cover,pulp fiction,penny dreadful,point cloud,white model,"
+    "character concept,liminal space,acid trip,mushroom trip,fairy tale,volumetric fog,volumetric cloud,"
+    "crepuscular ray,playing card,magical girl,school poster,lolita fashion,art informel,game character,"
+    "christmas card,birthday card,holiday card,valentine card,tarot card,coloring book,"
+    "colouring book,pop-up book,light leak,epic scale,grand scale,massive scale,large scale,huge scale,"
     "haute couture,street style,street wear,pattern design,tile pattern,seamless pattern,seamless tile"
 )
 STYLE_ADJECTIVES = word_set(
@@ -98,7 +117,14 @@ STYLE_ADJECTIVES = word_set(
 STYLE_PHRASES = phrase_table(
     "substance painter,substance designer,marvelous designer,after effects,clip studio paint,paint tool sai,"
     "corel painter,affinity designer,speed tree,world machine,3 ds max,3ds max,adobe illustrator,"
-    "path tracing,day of the dead,hand drawn,hand painted,hand made,electron microscope,photo real,"
+    "wizards of the coast,monster manual,sports illustrated,gold foil,silver foil,foil stamp,genshin impact,apex legends,half life,star trek,the matrix,call of duty,grand theft auto,baldur's gate,"
+    "monster hunter,assassin's creed,god of war,stardew valley,animal crossing,pacific rim,stranger things,"
+    "demon slayer,one piece,chainsaw man,jujutsu kaisen,my hero academia,sailor moon,death note,"
+    "cinema 4 d,ligne claire,awe inspiring,mid century modern,on location,behind the scenes,text free,"
+    "marmoset toolbag,"
+    "clip studio,barbizon school,harper's bazaar,vanity fair,rolling stone,new yorker,saturday evening post,"
+    "time magazine,life magazine,path tracing,day of the dead,hand drawn,hand painted,hand made,"
+    "electron microscope,photo real,"
     "die cut,metal gear solid,metal gear,attack on titan,game of thrones,breath of the wild,"
     "spirited away,wallace and gromit,studio ghibli,sub surface,medium format,"
     "large format,heavy metal magazine,rembrandt lighting,f number,"
@@ -129,12 +155,20 @@ STYLE_NAMES = word_set(
     "canon nikon sony leica fujifilm fuji kodak hasselblad olympus pentax panasonic lumix zeiss gopro "
     "iphone dji arri arriflex pixar disney dreamworks marvel artstation deviantart pixiv ghibli aardman "
     "nintendo playstation keyshot adobe photoshop illustrator procreate wacom unreal unity blender "
-    "octane redshift zbrush cinema4d vray corona lumion midjourney"
+    "octane redshift zbrush cinema4d vray corona lumion midjourney cinestill ilford agfa lomo velvia "
+    "ektar ektachrome portra provia bbc hbo netflix a24 nasa dnd d&d mtg nvidia getty reuters"
 )
 # Makers of cameras, films and renderers: a whole item of a list that has one is style ("canon eos 5d mark iv").
 BRANDS = STYLE_NAMES - word_set(
     "pixar disney dreamworks marvel ghibli aardman nintendo playstation unreal unity blender octane "
     "corona iphone"
+)
+# Games, films and series; of these, no one is also a common thing.
+FRANCHISES = word_set(
+    "overwatch hearthstone fallout borderlands minecraft starcraft skyrim fortnite bloodborne roblox bioshock "
+    "dishonored sekiro valorant persona pokemon digimon naruto berserk akira evangelion tron warcraft diablo "
+    "destiny witcher undertale terraria subnautica outlast zelda metroid castlevania warframe runescape oblivion "
+    "morrowind neuromancer westworld futurama simpsons gotham"
 )
 MEDIA = word_set(
     "oil acrylic ink charcoal pencil crayon watercolor watercolour pastel pen chalk gouache tempera "
@@ -153,6 +187,11 @@ PARAMETERS = word_set(
 )
 
 
+# How a photographer's light is, not what shines.
+LIGHTINGS = word_set(
+    "soft hard harsh warm cool cold dramatic volumetric cinematic natural ambient studio diffused diffuse dappled "
+    "directional even flat strong deep long heavy dynamic moody subtle indirect gentle subdued"
+)
 # Without what they belong to: "in the style of", "school of".
 MANNERS = word_set("style manner spirit genre school tradition aesthetic vein likeness work")
 # Schools and media that English also has as nouns or adjectives; as items of a list they name no thing.
@@ -164,6 +203,12 @@ GENRES = word_set(
     "infrared pulp rotoscope tintype cyanotype ambrotype calotype letterpress collage zine vogue western "
     "avatar superflat ukiyo-e sumi-e scandinavian "
     "technicolor chiaroscuro sfumato monochrome candid realism impressionism minimal minimalist baroque "
+    "fresco mosaic tapestry decoupage photocollage photomontage cinemascope kitsch lowbrow tribal neo-noir "
+    "slasher "
+    "ultraviolet stippling chalk clay felt crochet plasticine architecture pottery punk fluorescent blacklight "
+    "wireframe lidar cosplay streetwear techwear athleisure backroom boudoir paparazzi lightroom strobe panning "
+    "grimdark bioluminescence iridescence profile stamp safe neon mid-century bohemian hieroglyphic fractal "
+    "nickelodeon louvre hi-fi "
     "rococo gothic victorian renaissance fashion vintage medieval horror gore anime manga comic cartoon"
 )
 # Nouns that WordNet takes for abstract and that are seen in a picture all the same.

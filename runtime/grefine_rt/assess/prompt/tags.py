@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from grefine_rt.assess.prompt import lexicon, style_words, tagger, words
+from grefine_rt.assess.prompt.given_names import GIVEN_NAMES
 from grefine_rt.assess.prompt.leaf import BREAK, HIDDEN, QUOTED, Leaf
+from grefine_rt.assess.prompt.lettering import unquoted
 from grefine_rt.assess.prompt.mend import mend
 
 _COLON = re.compile(r"\s*:")
@@ -17,6 +19,8 @@ _OBJECT = re.compile(r"\s+(?:me|an?|the)\s")
 _QUOTED = re.compile(
     r"\"([^\"]{1,80})\"|“([^”]{1,80})”|(?<!\w)['‘]([^'‘’\n]{1,60}(?:'[a-z][^'‘’\n]{0,40})?)['’](?!\w)"
 )
+# "score_8_up", "source_anime": tags of models, whose words stand apart here.
+_MODEL_TAG = re.compile(r"\b(?:score|source|rating)(?:_[a-z0-9]+)+", re.IGNORECASE)
 _PARAMETERS = re.compile(r"(?:^|\s)(?:--|—)\Z")
 
 
@@ -25,8 +29,8 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
     letters = [text[start] for start, _ in spans if text[start].isalpha()]
     small_letters = sum(letter.islower() for letter in letters) * 2 >= len(letters)
     found: list[Leaf] = []
-    hidden: set[int] = set()
-    quoted = _quoted(text, spans)
+    hidden = _within([found.span() for found in _MODEL_TAG.finditer(text)], spans)
+    quoted = _quoted(text, spans) or _lettering(text, spans)
     joined: set[int] = set()  # halves of "hyper - realistic"
     first_quote = _OPENS.search(text)
     opens = first_quote.start() if first_quote else -1
@@ -40,6 +44,8 @@ def leaves(text: str, spans: Sequence[tuple[int, int]]) -> list[Leaf]:
         if index and gap == " - " and found[-1].text in style_words.PREFIXES:
             gap = " "
             joined.update((index - 1, index))
+        elif index and gap == " - " and (found[-1].text in GIVEN_NAMES or not words.is_known(found[-1].text)):
+            gap = " "  # "jean - baptiste monge"
         if index and _separates(gap, found[-1], 0 <= opens < last):
             found.append(Leaf("," if "," in gap else ".", BREAK, -1))
         if word == "up" and found and found[-1].text == "close":
@@ -75,7 +81,12 @@ def _quoted(text: str, spans: Sequence[tuple[int, int]]) -> set[int]:
     """Positions of words to be read in the picture: `a sign that says "open"`. A prompt all in quotes has none."""
     if not any(mark in text for mark in "\"“'‘"):
         return set()
-    areas = [match.span() for match in _QUOTED.finditer(text)]
+    found = _within([match.span() for match in _QUOTED.finditer(text)], spans)
+    return found if 2 * len(found) < len(spans) else set()
+
+
+def _within(areas: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> set[int]:
+    """Positions of the spans that lie in one of the areas; both ascend."""
     found: set[int] = set()
     area = 0
     for index, (start, end) in enumerate(spans):
@@ -83,7 +94,17 @@ def _quoted(text: str, spans: Sequence[tuple[int, int]]) -> set[int]:
             area += 1
         if area < len(areas) and areas[area][0] <= start and end <= areas[area][1]:
             found.add(index)
-    return found if 2 * len(found) < len(spans) else set()
+    return found
+
+
+def _lettering(text: str, spans: Sequence[tuple[int, int]]) -> set[int]:
+    """The same without marks: "a sign that says Keep Out"."""
+    edges = [(0, 0), *spans]
+    return unquoted(
+        [text[start:end].lower() for start, end in spans],
+        [text[start].isupper() for start, _ in spans],
+        [bool(text[last:start].strip()) for (_, last), (start, _) in pairwise(edges)],
+    )
 
 
 def _requests(before: Sequence[Leaf], word: str, text: str, end: int) -> bool:
@@ -94,7 +115,7 @@ def _requests(before: Sequence[Leaf], word: str, text: str, end: int) -> bool:
 
 
 def _separates(gap: str, before: Leaf, in_quotation: bool) -> bool:
-    if not gap.strip() and "\n" not in gap:
+    if gap == "_" or (not gap.strip() and "\n" not in gap):  # "long_hair"
         return False
     if gap == ". " and before.text in lexicon.ABBREVIATIONS:
         return False

@@ -160,6 +160,22 @@ def verb_of(word: str) -> str | None:
     return None
 
 
+def is_wanted(word: str) -> bool:
+    """Whether a lower-case noun, singular or plural, names an animal, a garment, a building, a dish and the like."""
+    wanted = _lists()["wanted"]
+    return word in wanted or singular(word) in wanted
+
+
+def is_mostly_verb(word: str) -> bool:
+    """Whether a lower-case word is a form of a verb that is used more often than the noun of the same form."""
+    return verb_of(word) in _lists()["mostly verbs"]
+
+
+def is_only_verb(word: str) -> bool:
+    """Whether the verb of a lower-case word is used, and the noun of the same form is not."""
+    return verb_of(word) in _lists()["only verbs"]
+
+
 def is_known(word: str) -> bool:
     """Whether a lower-case word is in any of the lists, in any of its forms."""
     return is_noun(word) or is_adjective(word) or is_name(word) or verb_of(word) is not None

@@ -176,7 +176,7 @@ def _maker(name: str, bundle: Bundle) -> Maker:
     if not name.isidentifier() or name == "base" or util.find_spec(home) is None:
         raise BundleError(
             f"Bundle '{bundle.manifest.name}' has the metric '{name}', which this version of grefine-rt does not know: "
-            f"upgrade with 'pip install --upgrade grefine-rt', or register it with 'assess.scorers.base.register'."
+            f"install a newer one, or register it with 'assess.scorers.base.register'."
         )
     maker: Maker = import_module(home).Metric
     return maker

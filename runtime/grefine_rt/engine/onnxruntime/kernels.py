@@ -10,14 +10,28 @@ import struct
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
+
+from grefine_rt.errors import HERE
 
 PROVIDER = "capi/libonnxruntime_providers_cuda.so"
 _SECTION = b".nv_fatbin"
 _MAGIC = 0xBA55ED50
-_PTX, _MACHINE_CODE = 1, 2
+PTX, MACHINE_CODE = 1, 2
 
 Kernel = tuple[int, int]
-"""Kind, `_PTX` or `_MACHINE_CODE`, and the compute capability it was made for, 89 for 8.9."""
+"""Kind, `PTX` or `MACHINE_CODE`, and the compute capability it was made for, 89 for 8.9."""
+
+
+class Entry(NamedTuple):
+    """The kernels of a source file for one GPU, in an ELF library: a header of `header` bytes at `at`, then `payload`
+    bytes."""
+
+    kind: int
+    capability: int
+    at: int
+    header: int
+    payload: int
 
 
 def missing_for(gpu: str, package: Path) -> str | None:
@@ -31,14 +45,14 @@ def missing_for(gpu: str, package: Path) -> str | None:
     known = ", ".join(f"sm{capability}" for capability in sorted({capability for _, capability in found}))
     return (
         f"the installed ONNX Runtime has no kernels for the GPU here, which is {gpu}, only for {known}: run 'pip "
-        f"install --upgrade onnxruntime-gpu', or use the device 'tensorrt' or 'cpu'"
+        f"install --upgrade .[gpu]' {HERE}, or use the device 'tensorrt' or 'cpu'"
     )
 
 
 def _serves(kernels: frozenset[Kernel], gpu: int) -> bool:
     """Machine code runs on later minor versions of its major version; PTX is compiled for every later GPU."""
     return any(
-        capability <= gpu and (kind == _PTX or capability // 10 == gpu // 10) for kind, capability in kernels
+        capability <= gpu and (kind == PTX or capability // 10 == gpu // 10) for kind, capability in kernels
     )
 
 
@@ -47,13 +61,19 @@ def compiled(library: Path) -> frozenset[Kernel]:
     """The kernels in an ELF library, by kind and compute capability; none where there is no such file."""
     try:
         with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            start, size = _section(data)
-            return frozenset(_kernels(data, start, start + size))
+            return frozenset((entry.kind, entry.capability) for entry in entries(data))
     except (OSError, ValueError, IndexError, struct.error):
         return frozenset()
 
 
-def _section(data: mmap.mmap) -> tuple[int, int]:
+def entries(data: mmap.mmap | bytearray) -> Iterator[Entry]:
+    """The entries of a library's fat binaries, PTX and machine code. Raises ValueError, IndexError or struct.error for
+    what is no such library."""
+    start, size = _section(data)
+    return _entries(data, start, start + size)
+
+
+def _section(data: mmap.mmap | bytearray) -> tuple[int, int]:
     """Offset and size of the section of fat binaries in an ELF64 file; ValueError when there is none."""
     if data[:5] != b"\x7fELF\x02":
         raise ValueError("no ELF64 file")
@@ -67,7 +87,7 @@ def _section(data: mmap.mmap) -> tuple[int, int]:
     raise ValueError("no section of fat binaries")
 
 
-def _kernels(data: mmap.mmap, at: int, end: int) -> Iterator[Kernel]:
+def _entries(data: mmap.mmap | bytearray, at: int, end: int) -> Iterator[Entry]:
     """Each fat binary is a header with the size of what follows, entries of a header and a payload."""
     while at + 16 <= end:
         magic, _, header, size = struct.unpack_from("<IHHQ", data, at)
@@ -78,6 +98,6 @@ def _kernels(data: mmap.mmap, at: int, end: int) -> Iterator[Kernel]:
         while entry < at:
             kind, _, length, payload = struct.unpack_from("<HHIQ", data, entry)
             (capability,) = struct.unpack_from("<I", data, entry + 0x1C)
-            if kind in (_PTX, _MACHINE_CODE):
-                yield kind, capability
+            if kind in (PTX, MACHINE_CODE):
+                yield Entry(kind, capability, entry, length, payload)
             entry += length + payload

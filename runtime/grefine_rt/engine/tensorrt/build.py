@@ -62,8 +62,7 @@ class EngineBuilder:
         if flavour == "tensorrt" and release(self.version) < OLDEST_CLASSIC:
             oldest = ".".join(map(str, OLDEST_CLASSIC))
             raise DeviceError(
-                f"Engines need TensorRT {oldest} or later, but {self.version} is installed: run 'pip install --upgrade "
-                f"tensorrt'."
+                f"Engines need TensorRT {oldest} or later, but {self.version} is installed: install a newer one."
             )
         self.targets = _checked_targets(self._trt, flavour, targets)
         self._flags = ["TF32"] + ["WEIGHT_STREAMING"] * weight_streaming

@@ -35,8 +35,11 @@ _DISTRIBUTIONS = {
 }
 RTX_TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
 """The GPUs that TensorRT for RTX builds engines for, as of 1.7."""
-INSTALL = {"tensorrt-rtx": f"pip install .[tensorrt]' {HERE}", "tensorrt": "pip install tensorrt'"}
-"""The command that installs a flavour."""
+INSTALL = {
+    "tensorrt-rtx": f"run 'pip install .[tensorrt]' {HERE}",
+    "tensorrt": "install the Python package of NVIDIA's TensorRT",
+}
+"""How a flavour is installed."""
 
 _DTYPES = {
     "FLOAT": "float32",
@@ -176,7 +179,7 @@ def library(flavour: Flavour) -> Any:
         else:
             import tensorrt as trt
     except ImportError as error:
-        raise DeviceError(f"{flavour} is not installed: run '{INSTALL[flavour]}.") from error
+        raise DeviceError(f"{flavour} is not installed: {INSTALL[flavour]}.") from error
     return trt
 
 
@@ -207,8 +210,8 @@ def validity(sidecar: Sidecar, manifest: Manifest, environment: Environment) -> 
         problem = "was built for other picture sizes or text lengths than are wanted now"
     elif installed is None:
         return (
-            f"{who} needs {sidecar.flavour} {sidecar.version}, which is not installed: run "
-            f"'{INSTALL[sidecar.flavour]}."
+            f"{who} needs {sidecar.flavour} {sidecar.version}, which is not installed: "
+            f"{INSTALL[sidecar.flavour]}."
         )
     elif sidecar.version != installed:
         problem = f"was built by {sidecar.flavour} {sidecar.version}, but {installed} is installed"

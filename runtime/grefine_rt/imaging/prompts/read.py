@@ -9,11 +9,13 @@ Order, from the field that says most plainly what was drawn:
 5. PNG texts `prompt` or `Prompt` beside one of a negative prompt: Easy Diffusion
 6. EXIF UserComment: any of the layouts above; then ImageDescription, Make and Model, where ComfyUI has its graphs
 7. XMP: exif:UserComment, dc:description, tiff:ImageDescription: any of the layouts above, or a plain description
-8. a plain description: PNG text `Description`, EXIF ImageDescription
+8. text hidden in the lowest bits of the pixels: NovelAI's texts, or any of the layouts above (`hidden.py`)
+9. a plain description: PNG text `Description`, EXIF ImageDescription
 
 A field that holds no prompt is passed over. Nothing here raises an exception, whatever a picture holds.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -29,11 +31,13 @@ class TextFields:
     png: text chunks by keyword; also the comments of a GIF or JPEG, as `comment`.
     exif: UserComment, ImageDescription, Make and Model, those that there are.
     xmp: the packet, or b"".
+    hidden: text in the pixels themselves, or "".
     """
 
     png: Mapping[str, str] = field(default_factory=dict)
     exif: Mapping[str, str] = field(default_factory=dict)
     xmp: bytes = b""
+    hidden: str = ""
 
 
 def read_prompt(fields: TextFields) -> FoundPrompt | None:
@@ -71,6 +75,7 @@ def _candidates(fields: TextFields) -> Iterator[tuple[str, FoundPrompt | None]]:
     packet = xmp.texts(fields.xmp) if fields.xmp else {}
     for name in xmp.FIELDS.values():
         yield name, _structured(packet.get(name, ""))
+    yield "text hidden in its pixels", _hidden(fields.hidden)
     for name in xmp.FIELDS.values():
         yield name, _description(packet.get(name, ""))
     yield "PNG text 'Description'", _description(text("Description"))
@@ -96,6 +101,17 @@ def _structured(text: str, plain: bool = False) -> FoundPrompt | None:
     if _JSON.match(text) and not infotext.is_infotext(text):
         return None  # of another kind, or cut off
     return infotext.read(text) if plain or infotext.is_infotext(text) else None
+
+
+def _hidden(text: str) -> FoundPrompt | None:
+    """NovelAI hides the texts that its PNG has beside the pixels, as one JSON object; others hide one of them."""
+    data = read_object(text)
+    if data is None or not isinstance(data.get("Comment"), (str, dict)):
+        return _structured(text, plain=True)
+    texts = {key: value for key, value in data.items() if isinstance(value, str)}
+    if isinstance(data["Comment"], dict):
+        texts["Comment"] = json.dumps(data["Comment"])
+    return read_prompt(TextFields(texts))
 
 
 def _novelai_description(png: Mapping[str, str]) -> FoundPrompt | None:

@@ -1,0 +1,381 @@
+"""The session for a GPU, without one: its scheduler, its luggage, graphs without weights and the parts on a CPU."""
+
+import json
+import os
+import struct
+import sys
+import time
+import zipfile
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch import nn
+
+from benchmarks import gpu_luggage, gpu_parts, gpu_peers, gpu_session, skeletons
+from benchmarks.gpu_session import Part
+from grefine_rt.engine.onnxruntime import kernels
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
+from tests.support.fat_binary import library_with
+from tests.support.paths import MINI
+
+# --- the scheduler
+
+
+def python(code):
+    return (sys.executable, "-c", code, "{json}")
+
+
+WRITES = "import json, sys; open(sys.argv[1], 'w').write(json.dumps({'ms': 4}));"
+
+
+def test_parts_that_die_or_hang_do_not_stop_the_rest(tmp_path):
+    session = tmp_path / "session.json"
+    hangs = "import signal, subprocess, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    hangs += f"child = subprocess.Popen([{sys.executable!r}, '-c', 'import time; time.sleep(60)']);"
+    hangs += f"open({str(tmp_path / 'child')!r}, 'w').write(str(child.pid)); time.sleep(60)"
+    parts = [
+        Part("good", python(WRITES), 60),
+        Part("fails", python(WRITES + "sys.exit(3)"), 60),
+        Part("dies", python(WRITES + "import os; os.kill(os.getpid(), 9)"), 60),
+        Part("hangs", python(WRITES + hangs), 3),
+        Part("says nothing", python("print('hello')"), 60),
+        Part("sees those before", python(WRITES + f"assert 'hangs' in open({str(session)!r}).read()"), 60),
+    ]
+    found = gpu_session.run_parts(parts, tmp_path, 300, os.environ, {"python": "3"})
+    assert found == json.loads(session.read_text())
+    rows = found["parts"]
+    assert {name: (row["state"], row["code"]) for name, row in rows.items()} == {
+        "good": ("done", 0),
+        "fails": ("failed", 3),
+        "dies": ("failed", -9),
+        "hangs": ("stopped", None),
+        "says nothing": ("done", 0),
+        "sees those before": ("done", 0),
+    }
+    for name in ("good", "fails", "dies", "hangs"):
+        assert rows[name]["found"] == {"ms": 4}
+    assert "found" not in rows["says nothing"]
+    assert 3 <= rows["hangs"]["seconds"] < 50
+    assert not alive(int((tmp_path / "child").read_text()))
+    assert "== says nothing\nhello" in (tmp_path / "session.log").read_text()
+
+
+def alive(pid):
+    """Whether a process runs; one that ended and waits to be reaped does not."""
+    for _ in range(50):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] == "Z":
+                    return False
+        except FileNotFoundError:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def test_time_that_is_gone_skips_and_what_is_left_is_a_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu_session, "LEAST", 0.5)
+    parts = [Part(name, python("import time; time.sleep(60)"), 60) for name in ("first", "second")]
+    started = time.monotonic()
+    rows = gpu_session.run_parts(parts, tmp_path, 2, os.environ, {})["parts"]
+    assert time.monotonic() - started < 30
+    assert [row["state"] for row in rows.values()] == ["stopped", "skipped"]
+
+
+def test_every_part_is_a_command_that_is_understood(monkeypatch):
+    graphs = ["vae_decode.plain", "inpaint_step.fused", "restore_step.plain", "inpaint_step.plain"]
+    parts = gpu_session.parts(graphs)
+    names = [part.name for part in parts]
+    assert names[:3] == ["cuda.core", "onnxruntime", "fill"]
+    assert names.index("inpaint_step.plain plain") == 3  # what the others are compared with
+    assert names[3:11] == [f"inpaint_step.{k} {e}" for k in ("plain", "fused") for e in gpu_session.ENGINES]
+    ordered = ["restore_step.plain graphs", "vae_decode.plain", "torch", "peak", "profile inpaint_step.fused"]
+    assert sorted(ordered, key=names.index) == ordered
+    assert len({*names}) == len(names)
+    ran = []
+    monkeypatch.setattr(gpu_parts, "KINDS", {kind: lambda r, o: ran.append(o) for kind in gpu_parts.KINDS})
+    for part in [*parts, *gpu_session.parts(graphs, rehearse=True)]:
+        assert part.command[1:3] == ("-m", "benchmarks.gpu_parts")
+        assert 0 < part.limit <= 120
+        assert gpu_parts.main(part.command[3:]) == 0
+    assert {options.side for options in ran[: len(parts)]} == {1024}
+    assert {options.side for options in ran[len(parts) :]} == {128}
+
+
+def test_luggage_that_is_not_there_is_one_sentence(tmp_path, capsys):
+    assert gpu_session.main(["--luggage", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("Error: ")
+    assert "gpu_luggage pack" in said
+    assert said.count("\n") == 1
+
+
+# --- the luggage
+
+
+def library(path, *names):
+    """A library with an entry for each (capability, kernel name), and each payload a name as in a cubin."""
+    library_with(path, *((kernels.MACHINE_CODE, capability) for capability, _ in names))
+    data = bytearray(path.read_bytes())
+    for entry, (_, name) in zip([*kernels.entries(data)], names, strict=True):
+        start = entry.at + entry.header
+        data[start : start + entry.payload] = f".text.{name}\0".encode().ljust(entry.payload, b"x")
+    path.write_bytes(data)
+    return data
+
+
+def test_kernels_of_other_gpus_and_unused_ones_become_zeros(tmp_path):
+    before = library(tmp_path / "a.so", (80, "conv"), (90, "conv"), (90, "moe_gemm"), (90, "norm"))
+    after = bytearray(before)
+    assert gpu_luggage.strip(after, 90) == (48, 48)
+    entries = [*kernels.entries(after)]
+    stays = [after[e.at + e.header : e.at + e.header + e.payload] for e in entries]
+    assert [bool(any(payload)) for payload in stays] == [False, True, False, True]
+    # The headers are those of before, but that the unused kernels are nobody's here.
+    assert [entry.capability for entry in entries] == [80, 90, gpu_luggage._ELSEWHERE, 90]
+    assert len(after) == len(before)
+    assert gpu_luggage.kernel_names(after, entries[3]) == {"norm"}
+    again = bytearray(after)
+    assert gpu_luggage.strip(again, 90)[0] == 48
+    assert again == after
+
+
+@pytest.mark.parametrize(
+    "name", ["flash_fwd_splitkv_kernelINS0_23Flash_fwd_kernel_traitsILi128ELi64E", "x__nv_fp8"]
+)
+def test_kernels_of_language_models_are_unused(name):
+    assert gpu_luggage.UNUSED.search(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flash_fwd_splitkv_kernelINS0_23Flash_fwd_kernel_traitsILi64ELi64E",
+        "flash_fwd_kernelINS0_23Flash_fwd_kernel_traitsILi128ELi64E",
+        "_Z29attention_kernel_batched_implI15AttentionKernelIN7cutlass6half_t",
+        "groupNormNHWCSumKernelI6__half",
+    ],
+)
+def test_kernels_of_the_steps_are_used(name):
+    assert not gpu_luggage.UNUSED.search(name)
+
+
+@pytest.fixture
+def wheel(tmp_path):
+    library(tmp_path / "p.so", (80, "conv"), (90, "conv"))
+    file = tmp_path / "onnxruntime_gpu-1-cp312-cp312-linux.whl"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("onnxruntime/__init__.py", "x = 1\n")
+        archive.writestr("onnxruntime/transformers/large.py", "x = 1\n")
+        archive.writestr("onnxruntime/capi/libonnxruntime.so.1", b"x")
+        archive.writestr("onnxruntime_gpu-1.dist-info/METADATA", "Name: onnxruntime-gpu\n")
+        archive.write(tmp_path / "p.so", f"onnxruntime/{kernels.PROVIDER}")
+    return file
+
+
+@pytest.fixture
+def empty_skeletons(tmp_path):
+    folder = tmp_path / "skeletons"
+    folder.mkdir()
+    (folder / "inpaint_step.plain.onnx").write_bytes(b"graph")
+    (folder / skeletons.MADE).write_text("{}")
+    return folder
+
+
+def test_luggage_is_laid_down_as_it_was_packed(tmp_path, wheel, empty_skeletons):
+    out = tmp_path / "luggage"
+    first = gpu_luggage.pack([wheel], empty_skeletons, out, 90, preset=0).read_bytes()
+    assert gpu_luggage.pack([wheel], empty_skeletons, out, 90, preset=0).read_bytes() == first
+    there = gpu_luggage.unpack(out, tmp_path / "there")
+    files = {str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()}
+    assert files == {
+        "luggage.json",
+        "skeletons/inpaint_step.plain.onnx",
+        f"skeletons/{skeletons.MADE}",
+        "site/onnxruntime/__init__.py",
+        f"site/onnxruntime/{kernels.PROVIDER}",
+        "site/onnxruntime_gpu-1.dist-info/METADATA",
+    }
+    provider = bytearray((there / "site/onnxruntime" / kernels.PROVIDER).read_bytes())
+    assert [
+        any(provider[e.at + e.header : e.at + e.header + e.payload]) for e in kernels.entries(provider)
+    ] == [False, True]
+    assert gpu_luggage.unpack(there, tmp_path / "elsewhere") == there
+    assert json.loads((there / "luggage.json").read_text()) == {"wheels": [wheel.name], "capability": 90}
+
+
+def test_luggage_that_is_too_large_is_refused_and_leaves_nothing(
+    tmp_path, wheel, empty_skeletons, monkeypatch
+):
+    monkeypatch.setattr(gpu_luggage, "MOST", 200)
+    with pytest.raises(ValueError, match="take less along"):
+        gpu_luggage.pack([wheel], empty_skeletons, tmp_path / "luggage", 90, preset=0)
+    assert not [*(tmp_path / "luggage").iterdir()]
+    with pytest.raises(ValueError, match=r"skeletons make"):
+        gpu_luggage.pack([wheel], tmp_path / "none", tmp_path / "luggage", 90)
+
+
+def test_whether_one_call_takes_luggage_and_tree():
+    assert "one call" in gpu_luggage.told(10 << 20, 40 << 20)
+    assert "two calls" in gpu_luggage.told(30 << 20, 50 << 20)
+
+
+# --- graphs without weights
+
+
+class Small(nn.Module):
+    """Every kind of weight: convolutions, norms, square and other matrices, vectors, and a constant."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 8, 3, padding=1)
+        self.norm = nn.GroupNorm(2, 8)
+        self.square = nn.Linear(8, 8)
+        self.wide = nn.Linear(8, 24, bias=False)
+
+    def forward(self, sample):
+        x = self.norm(self.conv(sample.to(self.conv.weight.dtype)))
+        x = self.wide(self.square(x.flatten(2).transpose(1, 2)))
+        return (x * torch.arange(24, dtype=x.dtype)).float()
+
+
+@pytest.fixture(scope="module")
+def skeleton(tmp_path_factory):
+    def build():
+        with torch.device("meta"):
+            module = Small().eval()
+        axes = {"sample": {2: "h", 3: "w"}}
+        return SimpleNamespace(
+            module=module, inputs={"sample": torch.ones(1, 4, 6, 8)}, outputs=["next"], axes=axes
+        )
+
+    return skeletons.make("small.plain", build, tmp_path_factory.mktemp("skeletons"))
+
+
+def test_a_skeleton_has_no_weights_but_their_names(skeleton):
+    assert [*skeleton.parent.iterdir()] == [skeleton]
+    model = onnx.load(skeleton, load_external_data=False)
+    left_out = skeletons.weights(model)
+    names = sorted(json.loads(tensor.doc_string)["name"] for tensor in left_out)
+    assert names == sorted(name for name, _ in Small().named_parameters())
+    assert not any(tensor.raw_data for tensor in left_out)
+    constants = [t for t in model.graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL]
+    assert any(
+        np.array_equal(onnx.numpy_helper.to_array(t).ravel(), np.arange(24)) for t in constants
+    ) or "Range" in {node.op_type for node in model.graph.node}
+
+
+def test_a_filled_skeleton_computes_what_its_module_does(skeleton, tmp_path):
+    graph = skeletons.fill(skeleton, tmp_path)
+    module = Small().half().eval()
+    state = {name: torch.from_numpy(np.array(array)) for name, array in skeletons.parameters(graph)}
+    module.load_state_dict(state)  # names and shapes are the module's
+    assert state["conv.weight"].dtype == torch.float16
+    assert state["wide.weight"].std() > 0.1
+    assert abs(float(state["norm.weight"].float().mean()) - 1) < 0.3
+    sample = np.random.default_rng(0).standard_normal((1, 4, 6, 8)).astype(np.float32)
+    engine = OnnxEngine(graph, "cpu")
+    expected = module.float()(torch.from_numpy(sample)).detach().numpy()
+    assert gpu_parts.apart(engine.run({"sample": sample})["next"], expected) < 5e-3
+
+
+def test_weights_are_the_seeds(skeleton, tmp_path):
+    drawn = [
+        skeletons.fill(skeleton, tmp_path / str(number), seed).with_name("small.plain.onnx.data").read_bytes()
+        for number, seed in enumerate((0, 0, 1))
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_a_weight_that_nobody_knows_is_told(tmp_path):
+    hollowed = {0x2001: ("conv.weight", (5,))}
+    with pytest.raises(ValueError, match=r"as large as a weight"):
+        skeletons.strip(MINI / "components/inpaint_decode.onnx", hollowed, tmp_path / "x.onnx")
+
+
+def test_large_weights_repeat_what_was_drawn():
+    told = json.dumps({"name": "a.weight"})
+    tensor = onnx.TensorProto(dims=[3, 7], data_type=onnx.TensorProto.FLOAT, doc_string=told)
+    drawn = np.tile(np.arange(8, dtype=np.float32), 2)
+    found = skeletons.values(tensor, drawn)
+    assert found.shape == (3, 7)
+    assert {*np.round(found.ravel() * 7**0.5)} == {*range(8)}
+
+
+def test_both_halves_of_a_gate_are_diffusers_one():
+    weights = [
+        ("unet.ff.net.0.gate.weight", np.ones((2, 3))),
+        ("unet.ff.net.0.value.weight", np.zeros((2, 3))),
+    ]
+    found = gpu_peers.joined(iter([*weights, ("unet.a.bias", np.ones(1))]))
+    assert found.keys() == {"ff.net.0.proj.weight", "a.bias"}
+    np.testing.assert_array_equal(found["ff.net.0.proj.weight"][:, 0], [0, 0, 1, 1])
+
+
+# --- the parts, on a CPU
+
+
+@pytest.fixture
+def part(tmp_path, monkeypatch):
+    """Runs a part on the embedded bundle's graphs and returns what it wrote."""
+    monkeypatch.setenv("GREFINE_SESSION_LUGGAGE", str(tmp_path / "luggage"))
+    monkeypatch.setenv("GREFINE_SESSION_WORK", str(tmp_path))
+    (tmp_path / "filled").mkdir()
+    for graph, component in (("inpaint_step", "inpaint_step"), ("vae_encode", "inpaint_encode")):
+        for kind in ("plain", "fused"):
+            os.link(MINI / f"components/{component}.onnx", tmp_path / f"filled/{graph}.{kind}.onnx")
+    file = tmp_path / "part.json"
+
+    def run(*arguments):
+        few = ["--json", str(file), "--device", "cpu", "--side", "128", "--runs", "2"]
+        gpu_parts.main([*arguments, *few])
+        return json.loads(file.read_text())
+
+    return run
+
+
+def test_a_step_is_timed_and_compared_with_the_first(part):
+    found = part("step", "--graph", "inpaint_step.plain")
+    assert found["same_bits"]
+    assert found["finite"]
+    assert found["least_ms"] <= found["ms"] <= found["most_ms"]
+    assert found["tflops"] == pytest.approx(found["tflop"] / found["ms"] * 1000)
+    assert "difference" not in found
+    assert part("step", "--graph", "inpaint_step.fused")["difference"] == 0
+
+
+def test_an_autoencoder_is_timed(part):
+    found = part("autoencoder", "--graph", "vae_encode.plain")
+    assert found["same_bits"]
+    assert found["ms"] > 0
+
+
+def test_outcomes_of_tests_are_told(part, tmp_path):
+    file = tmp_path / "test_it.py"
+    file.write_text(
+        "import pytest\ndef test_good(): pass\ndef test_bad(): assert 1 == 2\n@pytest.mark.skip(reason='no GPU')\n"
+        "def test_not(): pass\n@pytest.fixture\ndef broken(): raise OSError('gone')\ndef test_error(broken): pass\n"
+    )
+    with pytest.raises(SystemExit):
+        part("tests", "--file", str(file))
+    found = json.loads((tmp_path / "part.json").read_text())
+    assert (found["passed"], found["failed"], found["skipped"]) == (1, 2, 1)
+    assert sorted(name.partition("::")[2] for name in found["failures"]) == ["test_bad", "test_error"]
+    assert "no GPU" in found["reasons"][0]
+    part("tests", "--file", str(file), "--which", "good")
+    with pytest.raises(SystemExit):  # nothing that ran is no success
+        part("tests", "--file", str(file), "--which", "test_not")
+
+
+def test_names_of_kernels_are_read_from_zstandard(tmp_path):
+    zstandard = pytest.importorskip("zstandard")
+    code = zstandard.compress(b".text._Z4convv\0" + bytes(200))
+    header = bytearray(64)
+    struct.pack_into("<I", header, gpu_luggage._SIZE, len(code))
+    struct.pack_into("<Q", header, gpu_luggage._FLAGS, gpu_luggage._ZSTD)
+    data = header + code + bytes(3)
+    entry = kernels.Entry(kernels.MACHINE_CODE, 90, 0, 64, len(code) + 3)
+    assert gpu_luggage.kernel_names(data, entry) == {"_Z4convv"}
