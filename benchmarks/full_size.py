@@ -164,14 +164,17 @@ class Shallow:
 def job(component: str, width: float) -> tuple[Any, str]:
     """What the exporters make of a random `component`, and the precision that is their default."""
     from grefine_export import inpaint_bundle, pasd_bundle
-    from grefine_export.vae_component import decode_job, encode_job
+    from grefine_export.vae_component import decode_job, encode_job, precision_of
 
     source: Any = Random(width)
     stage, part = component.split("_")
     options: Any = inpaint_bundle.InpaintOptions() if stage == "inpaint" else pasd_bundle.RestoreOptions()
-    precision = {"step": options.unet_precision, "text": options.text_precision}.get(
-        part, options.vae_precision
-    )
+    precision = {"step": options.unet_precision, "text": options.text_precision}.get(part)
+    if precision is None:
+        single, upcast = ("fp32", True) if stage == "inpaint" else ("fp16-storage", False)
+        precision = precision_of(
+            options.vae_precision, options.unet_precision, source.vae, single, upcast=upcast
+        )
     pasd: Any = SimpleNamespace(load=lambda weights: source.pasd())
     side = LARGEST
     jobs: dict[str, Callable[[], Any]] = {

@@ -26,6 +26,7 @@ from grefine_rt.assess.options import AssessOptions
 from grefine_rt.assessor import Assessor
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.cancel import Cancels
+from grefine_rt.diffusion.encoded import EncodedPicture
 from grefine_rt.engine.devices import Choice
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.encode import PLAIN, Encoding, save
@@ -286,7 +287,7 @@ class _Call:
             options,
             limits,
             assess,
-            stages.Means(bundle, seed, *own, open_to, assess, cancel),
+            stages.Means(bundle, seed, *own, open_to, assess, cancel, EncodedPicture(bundle, cancel)),
         )
 
     def result(

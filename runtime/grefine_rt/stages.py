@@ -26,6 +26,7 @@ from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import ColorFix, Decoding
 from grefine_rt.cancel import Cancels
+from grefine_rt.diffusion.encoded import EncodedPicture
 from grefine_rt.diffusion.loop import OnStep
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.drafts import Drafts, Rule, at_work_size, best
@@ -45,7 +46,7 @@ class Means:
 
     decoding, color_fix, match_rim: as in `RefineOptions`. open_to: how far a pixel may change, float32
     (H, W) in [0, 1], None for all (`plan.limits`). assess: assesses a picture uint8 (H, W, 3), with maps of a
-    size (h, w).
+    size (h, w). source: the picture as stage 2's autoencoder has it.
     """
 
     bundle: Bundle
@@ -56,6 +57,7 @@ class Means:
     open_to: FloatMap | None
     assess: Callable[[Rgb, tuple[int, int]], Assessment]
     cancel: Cancels | None
+    source: EncodedPicture
 
     def judge(self, candidate: Rgb) -> Assessment:
         """The assessment of a candidate; maps as large as the picture would take longer than drawing it."""
@@ -146,6 +148,7 @@ def restore_picture(
         negative=plan.settings.negative,
         on_step=on_step,
         cancel=means.cancel,
+        source=means.source,
     )
     candidate = within(rgb, add_difference(rgb, picture, restored.image), means.open_to)
     if not plan.judges:

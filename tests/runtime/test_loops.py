@@ -12,6 +12,7 @@ import pytest
 from grefine_rt.bundle.store import write
 from grefine_rt.cancel import CancelToken
 from grefine_rt.contract import Schedule
+from grefine_rt.diffusion import encoded
 from grefine_rt.diffusion import regenerate as stage1
 from grefine_rt.diffusion import restore as stage2
 from grefine_rt.diffusion.conditioning import condition
@@ -171,6 +172,36 @@ def test_decodings(bundle, picture):
     np.testing.assert_array_equal(run("quality", keep=np.zeros_like(keep)).image, plain.image)
 
 
+@pytest.mark.parametrize("decoding", ["quality", "difference"])
+def test_a_picture_s_own_decoding_is_made_once_and_before_any_step(bundle, picture, monkeypatch, decoding):
+    done = []
+
+    def noted(module, name):
+        plain = getattr(module, name)
+
+        def call(*arguments, **options):
+            done.append(name)
+            return plain(*arguments, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    def run(picture, **options):
+        keep = np.full(picture.shape[:2], 0.5, np.float32)
+        return restore(bundle, picture, "", seed=1, decoding=decoding, keep=keep, **options).image
+
+    alone = [run(picture), run(1 - picture)]
+    for name in ("tiled_encode", "tiled_decode"):
+        noted(encoded, name)
+    for name in ("tiled_decode", "denoise"):
+        noted(stage2, name)
+    seen = encoded.EncodedPicture(bundle)
+    shared = [run(each, source=seen) for each in (picture, picture.copy(), 1 - picture)]
+    first = ["tiled_encode", "tiled_decode", "denoise", "tiled_decode"]
+    assert done == [*first, *first[2:], *first]
+    for one, other in zip(shared, (alone[0], *alone), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_difference_of_nothing_is_the_picture_bit_by_bit(bundle, picture):
     result = restore(bundle, picture, "cat", seed=1, delta=0.05, decoding="difference", color_fix="off")
     assert result.calls == 0
@@ -320,7 +351,8 @@ def test_cancel_stops_before_an_autoencoder_runs(bundle, picture, mask, monkeypa
     }
     with pytest.raises(Cancelled, match="before encoding" if part == "first" else "before decoding"):
         ways[stage](on_step=on_step, cancel=token)
-    assert "decode" not in ran
+    # Stage 2 has decoded the picture itself beside encoding it, never what the steps made.
+    assert ran.count("decode") == (part == "last" and stage == "restore")
     assert ("encode" in ran) == (part == "last")
 
 

@@ -65,6 +65,8 @@ def ray_module() -> Any:
     # The rest says what went wrong in a sentence; Ray's logs are in its session folder.
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Else threads of a run that was given up connect again, beside the next run.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     try:
         import ray.data
     except ImportError:

@@ -79,8 +79,9 @@ class CudaOptions:
 
     shrink: give the memory of activations back after every `run`, for graphs that need much of it, but seldom; loops
         (`bind`) keep theirs. Then a process needs the largest of such graphs, not the sum.
-    nhwc: rewrite convolutions to the layout that cuDNN's FP16 kernels want. Off by default, for between them ONNX
-        Runtime transposes every decomposed group norm; which weighs more was not measured for want of a GPU.
+    nhwc: let ONNX Runtime rewrite convolutions to the layout that cuDNN's FP16 kernels want. Off by default: release
+        1.31 then also moves arithmetic on sizes to the GPU and copies between the two, and transposes around every
+        decomposed group norm. Graphs exported with the operators "onnxruntime-cuda" have that layout already.
     """
 
     shrink: bool = False
@@ -368,6 +369,11 @@ def _unopened(path: Path, device: Device, error: Exception) -> Exception:
         return DeviceError(
             f"{path.stem}: ONNX Runtime cannot open it on '{device}' ({_first_line(error)}); see 'grefine-rt doctor', "
             f"or use the device 'cpu'."
+        )
+    if "NOT_IMPLEMENTED" in str(error):
+        return DeviceError(
+            f"{path.stem}: it has operators without a kernel for CPUs, as graphs have that are exported for ONNX "
+            f"Runtime CUDA alone: use the device 'cuda', or export it again with '--operators portable'."
         )
     return BundleError(
         f"Model file '{path}' cannot be loaded by ONNX Runtime ({_first_line(error)}): run "
