@@ -195,9 +195,9 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
         return "JJ"
     if text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT and before.tag != BREAK:
         return "JJ"  # "the top left corner"
-    described = before.tag == "JJ" or before.is_noun
+    described = before.tag == "JJ" or before.is_noun or (before.tag == BREAK and after.tag == "VBG")
     if text in ("giant", "human", "adult", "alien") and described and ends:
-        return "NN"  # "a sleeping giant", "a stone giant"
+        return "NN"  # "a sleeping giant", "a stone giant", "giant holding a house"
     if text in lexicon.NOUN_TOO and before.tag in ("DT", "PRP$", POSSESSOR) and ends:
         return "NN"
     if after.text in lexicon.PROPERTY_ENDINGS and text.isalpha() and leaf.is_noun:
