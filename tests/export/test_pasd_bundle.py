@@ -19,7 +19,7 @@ from grefine_export.pasd_bundle import COMPONENTS, RestoreOptions, add_restore
 from grefine_rt.bundle import store
 from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.solver import step_table
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError
 from grefine_rt.models.bundle import Bundle
@@ -117,7 +117,7 @@ def test_ten_steps_equal_a_plain_torch_loop(folder, sources, guidance, delta):
     settings = store.verify(folder).restore
     got = denoise(
         OnnxEngine(folder / "components" / "restore_step.onnx", "cpu", threads=1),
-        table(settings.schedule, settings.solver, STEPS, delta, settings.prediction, guidance),
+        step_table(settings.schedule, settings.solver, STEPS, delta, settings.prediction, guidance),
         original.numpy(),
         noise.numpy(),
         {"control": control.numpy()},
