@@ -219,7 +219,7 @@ def run_one(component: str, file: Path) -> dict[str, Any]:
     import numpy as np
 
     from grefine_rt.contract import Schedule
-    from grefine_rt.diffusion.solver import table
+    from grefine_rt.diffusion.solver import step_table
     from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
     from grefine_rt.engine.onnxruntime.session import OnnxEngine
 
@@ -227,7 +227,7 @@ def run_one(component: str, file: Path) -> dict[str, Any]:
     engine = OnnxEngine(file, "cpu")
     loaded = time.perf_counter()
     rng, cells = np.random.default_rng(0), SIDE // 8
-    rows = table(Schedule(1000, 0.00085, 0.012, "leading", 1), "euler", 10, 0.7, guidance=5.0)
+    rows = step_table(Schedule(1000, 0.00085, 0.012, "leading", 1), "euler", 10, 0.7, guidance=5.0)
     axes: dict[Any, Any] = {"h": cells, "w": cells, "H": SIDE, "W": SIDE, "n": ROWS, "L": LENGTH}
 
     def given(name: str, shape: Sequence[int | str]) -> Any:

@@ -248,7 +248,7 @@ def _words(kind: Any, declared: Option) -> str:
     if origin is Literal:
         return " or ".join(filter(None, [", ".join(map(repr, inner[:-1])), repr(inner[-1])]))
     if origin is tuple and inner[-1] is ...:
-        return f"one or more of {', '.join(map(repr, typing.get_args(inner[0])))}, as a tuple"
+        return f"one or more of {', '.join(map(repr, typing.get_args(inner[0])))}, as a tuple, or with commas between"
     numbers = f" {_span(declared)}" if declared.within else ""
     if origin is tuple:
         return f"two rising numbers{numbers}"

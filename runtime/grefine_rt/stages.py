@@ -42,7 +42,7 @@ NOTHING = Drawn(0, 0)
 
 @dataclass(frozen=True)
 class Means:
-    """What both stages of one refine call work with.
+    """The means of both stages of one refine call.
 
     decoding, color_fix, match_rim: as in `RefineOptions`. open_to: how far a pixel may change, float32
     (H, W) in [0, 1], None for all (`plan.limits`). assess: assesses a picture uint8 (H, W, 3), with maps of a
@@ -66,7 +66,7 @@ class Means:
 
 @dataclass(frozen=True, eq=False)
 class Happened:
-    """What a stage did.
+    """The outcome of a stage.
 
     changed: whether the picture is another one now. seen: an assessment of it, whose P and factors may have any size;
     exact: whether it is of this very picture. anew: how far each pixel was drawn anew, float32 (H, W) in [0, 1]. drawn:

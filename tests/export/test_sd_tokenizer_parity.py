@@ -115,7 +115,12 @@ def test_ids_equal_transformers(tokenizers, which):
         assert ids.tolist() == expected, repr(prompt)
 
 
-SENTENCES = ["a cat (asleep) on [a] sofa", "(masterpiece), a red (not blue) house", "A CAT AND A DOG (big)", "a (red"]
+SENTENCES = [
+    "a cat (asleep) on [a] sofa",
+    "(masterpiece), a red (not blue) house",
+    "A CAT AND A DOG (big)",
+    "a (red",
+]
 
 
 @pytest.mark.parametrize("which", [0, 1])

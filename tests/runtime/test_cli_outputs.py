@@ -39,7 +39,7 @@ class TestKept:
     """An existing file is kept unless --overwrite; the same run writes its own anew."""
 
     def everything(self, run, command, picture, tmp_path, *more):
-        files = ("--report", tmp_path / "r.html", "--maps", tmp_path / "maps")
+        files: tuple[object, ...] = ("--report", tmp_path / "r.html", "--maps", tmp_path / "maps")
         if command == "refine":
             files += ("-o", tmp_path / "out.png", "--save-mask", tmp_path / "m.png")
         return run(command, picture, *files, *more)
@@ -185,6 +185,22 @@ class TestSeveral:
             assert done.exit_code == 1
             assert "cannot be made" in done.stderr
         assert fake.loaded == fake.loaded[-1:]
+
+    def test_a_result_that_is_named_like_a_second_picture_is_one_sentence(self, run, fake, picture, tmp_path):
+        done = run("refine", picture, tmp_path / "better.png")
+        assert done.exit_code == 2
+        assert done.stderr == (
+            f'error: There is no picture "{tmp_path / "better.png"}"; where the result goes is said with '
+            f'-o "{tmp_path / "better.png"}".\n'
+        )
+        assert names(tmp_path) == ["scene.png"]
+        assert fake.loaded == []
+
+    def test_folders_and_addresses_are_told_apart_from_missing_pictures(self, run, fake, tmp_path):
+        for command in ("refine", "assess"):
+            assert "grefine-rt batch" in run(command, tmp_path, "-p", "x").stderr
+            assert "is an address" in run(command, "https://example.org/x.png", "-p", "x").stderr
+            assert "There is no image" in run(command, "C:/x.png", "-p", "x").stderr
 
     def test_streams_are_for_one_picture(self, run, fake, picture):
         for arguments in ((picture, "-"), (picture, picture, "-o", "-")):

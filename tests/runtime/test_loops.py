@@ -20,7 +20,7 @@ from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.solver import step_table
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError, Cancelled, OptionError
@@ -59,7 +59,7 @@ def test_regenerate_is_the_loop_in_numpy(bundle, picture, mask, solver, strength
     result = redraw(
         bundle, picture, mask, "a red cat", strength=strength, seed=5, solver=solver, guidance=guidance
     )
-    rows = table(SCHEDULE, solver, 5, strength, "epsilon", guidance)
+    rows = step_table(SCHEDULE, solver, 5, strength, "epsilon", guidance)
     context, pooled = words_of("a red cat")
     signed = picture * 2 - 1
     cells = mask[::8, ::8].astype(np.float64)
@@ -99,7 +99,7 @@ def test_regenerate_blends_in_what_the_unet_does_not_see(blended, picture, mask,
     context, pooled = words_of("a red cat")
     cells = mask[::8, ::8].astype(np.float64)
     expected = tiny.run_steps(
-        table(SCHEDULE, solver, 5, strength, "epsilon", 4.0),
+        step_table(SCHEDULE, solver, 5, strength, "epsilon", 4.0),
         latent,
         gaussian(5, stream, shape),
         np.stack([np.zeros_like(context), context]),
@@ -141,7 +141,7 @@ def test_restore_is_the_loop_in_numpy(bundle, picture, guidance):
     result = restore(
         bundle, picture, "cat", seed=9, delta=0.6, guidance=guidance, decoding="plain", color_fix="off"
     )
-    rows = table(SCHEDULE, "ddim", 10, 0.6, "epsilon", guidance)
+    rows = step_table(SCHEDULE, "ddim", 10, 0.6, "epsilon", guidance)
     expected = tiny.run_steps(
         rows,
         tiny.encode(picture * 2 - 1),
@@ -374,7 +374,7 @@ def test_nothing_crosses_to_the_host_between_steps(bundle, monkeypatch):
     latent = np.zeros((1, 4, 2, 2), np.float32)
     denoise(
         spied,
-        table(SCHEDULE, "dpm++2m", 7, 1.0, "epsilon", [2.0] * 4 + [1.0] * 3),
+        step_table(SCHEDULE, "dpm++2m", 7, 1.0, "epsilon", [2.0] * 4 + [1.0] * 3),
         latent,
         gaussian(0, 0, latent.shape),
         {"control": np.zeros((1, 3, 16, 16), np.float32)},
@@ -392,7 +392,7 @@ def load(tmp_path, inputs):
 
 def loop(engine, solver="euler"):
     latent = np.random.default_rng(0).standard_normal((1, 4, 2, 3)).astype(np.float32)
-    rows = table(SCHEDULE, solver, 4, 0.8, "epsilon", 2.0)
+    rows = step_table(SCHEDULE, solver, 4, 0.8, "epsilon", 2.0)
     noise = gaussian(0, 0, latent.shape)
     context = np.random.default_rng(1).standard_normal((2, tiny.LENGTH, tiny.WIDTH)).astype(np.float32)
     expected = tiny.run_steps(rows, latent, noise, context)
@@ -424,14 +424,14 @@ def test_coefficients_are_as_wide_as_the_graph_takes_them(width):
     )
     step = SimpleNamespace(inputs={"coefficients": spec}, bind=lambda: binding)
     latent = np.zeros((1, 4, 2, 2), np.float32)
-    denoise(step, table(SCHEDULE, "euler", 3, rescale=0.5), latent, latent, {}, {})
+    denoise(step, step_table(SCHEDULE, "euler", 3, rescale=0.5), latent, latent, {}, {})
     assert uploaded.count((width,)) == 3
 
 
 def test_a_solver_that_adds_noise_gets_it_in_every_step_but_the_last(tmp_path):
     step = load(tmp_path, ("sample", "noise", "context", "timestep", "coefficients"))
     latent = np.random.default_rng(0).standard_normal((1, 4, 2, 3)).astype(np.float32)
-    rows, context = table(SCHEDULE, "lcm", 4), np.zeros((2, tiny.LENGTH, tiny.WIDTH), np.float32)
+    rows, context = step_table(SCHEDULE, "lcm", 4), np.zeros((2, tiny.LENGTH, tiny.WIDTH), np.float32)
     noise, asked = gaussian(0, 0, latent.shape), []
 
     def fresh(index):

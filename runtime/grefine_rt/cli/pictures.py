@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from grefine_rt.assess.alignment import PhraseScore
 from grefine_rt.assess.indicator import Assessment, check_prompt
 from grefine_rt.assess.scorers.base import Scale
 from grefine_rt.engine.devices import summary
-from grefine_rt.errors import OptionError
+from grefine_rt.errors import ImageError, OptionError
 from grefine_rt.imaging.image import Picture, load
 from grefine_rt.imaging.prompts.find import find_prompt, side_file
 from grefine_rt.report.answers import device_of
@@ -148,5 +149,9 @@ def time_line(timings: Mapping[str, float]) -> str:
 def read_picture(image: Path) -> tuple[Picture, float]:
     """The picture and the milliseconds that reading it took; `STREAM` is standard input. Raises ImageError."""
     start = time.perf_counter()
+    if image.is_dir():
+        raise ImageError(f'"{image}" is a folder: give a picture, or the folder to grefine-rt batch.')
+    if re.match(r"\w{2,}:/", str(image)):
+        raise ImageError(f'"{image}" is an address: fetch the picture first, and give its file.')
     picture = load(sys.stdin.buffer if image == STREAM else image)
     return picture, 1000 * (time.perf_counter() - start)

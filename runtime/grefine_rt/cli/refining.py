@@ -82,6 +82,11 @@ class Job:
             raise OptionError("--json and -o - both want standard output: give the result a file.")
         if self.several and (STREAM in self.images or paths.output == STREAM):
             raise OptionError("Of several pictures none can be standard input or output.")
+        first, last = self.images[0], self.images[-1]
+        if len(self.images) == 2 and paths.output is None and first.exists() and not last.exists():
+            raise OptionError(
+                f'There is no picture "{last}"; where the result goes is said with -o "{last}".'
+            )
 
     @property
     def several(self) -> bool:

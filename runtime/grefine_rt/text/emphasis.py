@@ -35,7 +35,9 @@ _SMALL_LETTER = re.compile(r"[a-z]")
 _SEPARATOR = re.compile(r"[\s,]{0,8}\b(?:BREAK|AND)\b[\s,]{0,8}")
 _BLANKS = re.compile(r"[^\S\n]{2,}")
 _WEIGHT = re.compile(r":\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)", re.ASCII)
-_TOOL_SYNTAX = re.compile(rf"\\[()\[\]\\]|[(\[]{{2}}[^()\[\]]*[)\]]{{2}}|{_EXTRA_NETWORK.pattern}", re.IGNORECASE)
+_TOOL_SYNTAX = re.compile(
+    rf"\\[()\[\]\\]|[(\[]{{2}}[^()\[\]]*[)\]]{{2}}|{_EXTRA_NETWORK.pattern}", re.IGNORECASE
+)
 
 # A word is a run of characters that are neither space, control character nor punctuation (so letters of any
 # script with their combining marks, digits and emoji); hyphens and apostrophes join two runs, a full stop

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from grefine_rt.arrays import Array
 from grefine_rt.engine import nvidia
 from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run, declared
-from grefine_rt.engine.devices import Device, parse
+from grefine_rt.engine.devices import Device, parse_device
 from grefine_rt.engine.onnxruntime import plugin
 from grefine_rt.engine.onnxruntime.gate import Gate
 from grefine_rt.errors import HERE, BundleError, DeviceError, OptionError
@@ -75,7 +75,7 @@ def has_cuda() -> bool:
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """How a graph runs on ONNX Runtime CUDA.
+    """The settings of a graph on ONNX Runtime CUDA.
 
     shrink: give the memory of activations back after every `run`, for graphs that need much of it, but seldom; loops
         (`bind`) keep theirs. Then a process needs the largest of such graphs, not the sum.
@@ -118,7 +118,7 @@ def cuda_settings(index: int, options: CudaOptions, stream: int | None = None) -
 
 
 class Memory(Protocol):
-    """Where a session's tensors lie."""
+    """The memory that a session's tensors lie in."""
 
     def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Any: ...
 
@@ -168,7 +168,7 @@ class OnnxEngine:
     ) -> None:
         if threads is not None and threads < 1:
             raise OptionError(f"The number of threads must be at least 1, but got {threads}.")
-        wanted = parse(device)
+        wanted = parse_device(device)
         if wanted.kind not in ("cpu", "cuda", "rtx"):
             raise DeviceError(f"'{wanted}' is no device of ONNX Runtime: use 'cpu', 'cuda' or 'rtx'.")
         self.name = path.stem
@@ -276,7 +276,7 @@ class OnnxBinding:
 
 
 def specs_of(graph: str, session: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """What a session takes and gives, by name. BundleError, with the graph's name, for an unknown kind of tensor."""
+    """Inputs and outputs of a session, by name. BundleError, with the graph's name, for an unknown kind of tensor."""
 
     def spec(argument: Any) -> TensorSpec:
         if argument.type not in _DTYPES:
