@@ -50,8 +50,8 @@ class Budget:
     """How much of everything: scenes in the pool and updates of each model.
 
     `validation` pictures fit the constants, `domain` scenes what the bundle is for (0: everything). The defaults take
-    two CPU cores about twelve hours. The bundle in
-    `engines/mini` has as many steps, made in several runs whose rates each fell to nothing: CLIP 3,800 (loss weights
+    one CPU core about eight hours. The bundle in
+    `engines/mini`, still of the narrower world, was made in several runs whose rates each fell to nothing: CLIP 3,800 (loss weights
     changed on the way) and 4,200 on one damage a scene, then 520 and 3,500 of the image side alone with three times the
     weight on overall quality, the last ones on fresh damage; inpainting 5,200, 860, then 1,900 and 3,700 with the text
     encoder frozen, all on sound pictures, 10,200 on pictures as they are found, with masks that follow the damage, and
