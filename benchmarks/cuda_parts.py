@@ -106,7 +106,7 @@ def sdxl(options: Options) -> dict[str, Any]:
         return {}
     engines, profile = _opened(files, options)
     side, cells = options.side, options.side // 8
-    rows = solver.table(
+    rows = solver.step_table(
         Schedule(1000, 0.00085, 0.012, "leading", 1), "euler", STEPS, STRENGTH, guidance=GUIDANCE
     )
     rgb, mask = picture(side).astype(np.float32) / 255, middle(side)
@@ -172,7 +172,7 @@ def pasd(options: Options) -> dict[str, Any]:
         return {}
     engines, profile = _opened(files, options)
     side, cells = options.side, options.side // 8
-    rows = solver.table(Schedule(**pasd_bundle.SCHEDULE), "dpm++2m", STEPS, STRENGTH, guidance=GUIDANCE)
+    rows = solver.step_table(Schedule(**pasd_bundle.SCHEDULE), "dpm++2m", STEPS, STRENGTH, guidance=GUIDANCE)
     rgb = picture(side).astype(np.float32) / 255
     noise = gaussian(SEED, NOISE_STREAM, (1, 4, cells, cells))
     context = np.random.default_rng(SEED).standard_normal(

@@ -44,7 +44,7 @@ _ROUNDING = 0.005  # the figures have two decimals
 
 _EMBEDDED = 256  # bytes of the largest tensor that keeps its values: shapes and factors
 _CONTEXT, _CONTEXT_SDXL, _POOLED = 768, 2048, 1280
-_SDXL: dict[str, Any] = {
+SDXL: dict[str, Any] = {
     "sample_size": 128,
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
     "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -54,7 +54,7 @@ _SDXL: dict[str, Any] = {
     "cross_attention_dim": _CONTEXT_SDXL,
     "pooled_dim": _POOLED,
 }
-_SD15 = {"cross_attention_dim": _CONTEXT}
+SD15 = {"cross_attention_dim": _CONTEXT}
 _VAE: dict[str, Any] = {
     "down_block_types": ("DownEncoderBlock2D",) * 4,
     "up_block_types": ("UpDecoderBlock2D",) * 4,
@@ -114,7 +114,7 @@ _CONTROL = {"control": torch.zeros(1, 3, 16 * LATENT_SCALE, 24 * LATENT_SCALE)}
 
 MODELS: dict[str, Model] = {
     "SDXL-inpaint UNet": Model(
-        lambda: _Sdxl(inpaint_unet(_SDXL)),
+        lambda: _Sdxl(inpaint_unet(SDXL)),
         {
             **_inputs(9, _CONTEXT_SDXL),
             "pooled": torch.zeros(1, _POOLED),
@@ -124,18 +124,18 @@ MODELS: dict[str, Model] = {
         "inpaint_step",
     ),
     "SD1.5 UNet": Model(
-        lambda: _Unet(UNet2DConditionModel(**_SD15)),
+        lambda: _Unet(UNet2DConditionModel(**SD15)),
         _inputs(),
         {512: 0.80, 1024: 4.67},
     ),
     "PASD UNet with PACA and ControlNet": Model(
-        lambda: PasdUNet(_SD15, _SD15),
+        lambda: PasdUNet(SD15, SD15),
         {**_inputs(), **_CONTROL},
         {512: 1.13 + 0.28, 768: 3.29 + 0.77, 1024: 7.74 + 1.72},
         "restore_step",
     ),
     "PASD ControlNet": Model(
-        lambda: _ControlNet(ControlNetModel(**_SD15)),
+        lambda: _ControlNet(ControlNetModel(**SD15)),
         {**_inputs(), **_CONTROL},
         {512: 0.28, 768: 0.77, 1024: 1.72},
     ),
@@ -177,7 +177,7 @@ def weightless_graph(make: Callable[[], nn.Module], inputs: Mapping[str, Tensor]
     """
     with torch.device("meta"):
         module = make()
-    _spread(module)
+    spread(module)
     pictures = {name: "HW" if x.shape[1] == 3 else "hw" for name, x in inputs.items() if x.ndim == 4}
     free = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     with torch.no_grad(), warnings.catch_warnings():
@@ -196,16 +196,22 @@ def weightless_graph(make: Callable[[], nn.Module], inputs: Mapping[str, Tensor]
     for value in graph.inputs:
         if value.name in pictures:
             value.shape = ir.Shape([*value.shape[:2], *pictures[value.name]])
-    for value in graph.initializers.values():
-        tensor = value.const_value
-        if tensor.nbytes > _EMBEDDED:
-            value.const_value = ir.ExternalTensor(
-                "none", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=value.name
-            )
+    hollow(graph)
     return ir.serde.serialize_model(program.model)
 
 
-def _spread(module: nn.Module) -> None:
+def hollow(graph: ir.Graph) -> None:
+    """Make the weights of `graph` external data of no file."""
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        assert tensor is not None
+        if tensor.nbytes > _EMBEDDED:
+            value.const_value = ir.ExternalTensor(
+                "none", 0, tensor.nbytes, tensor.dtype, shape=tensor.shape, name=value.name or ""
+            )
+
+
+def spread(module: nn.Module) -> None:
     """Give every parameter and buffer its shape, and the memory of one number."""
     for part in module.modules():
         for name, tensor in part.named_parameters(recurse=False):

@@ -164,14 +164,17 @@ class Shallow:
 def job(component: str, width: float) -> tuple[Any, str]:
     """What the exporters make of a random `component`, and the precision that is their default."""
     from grefine_export import inpaint_bundle, pasd_bundle
-    from grefine_export.vae_component import decode_job, encode_job
+    from grefine_export.vae_component import decode_job, encode_job, precision_of
 
     source: Any = Random(width)
     stage, part = component.split("_")
     options: Any = inpaint_bundle.InpaintOptions() if stage == "inpaint" else pasd_bundle.RestoreOptions()
-    precision = {"step": options.unet_precision, "text": options.text_precision}.get(
-        part, options.vae_precision
-    )
+    precision = {"step": options.unet_precision, "text": options.text_precision}.get(part)
+    if precision is None:
+        single, upcast = ("fp32", True) if stage == "inpaint" else ("fp16-storage", False)
+        precision = precision_of(
+            options.vae_precision, options.unet_precision, source.vae, single, upcast=upcast
+        )
     pasd: Any = SimpleNamespace(load=lambda weights: source.pasd())
     side = LARGEST
     jobs: dict[str, Callable[[], Any]] = {
@@ -216,7 +219,7 @@ def run_one(component: str, file: Path) -> dict[str, Any]:
     import numpy as np
 
     from grefine_rt.contract import Schedule
-    from grefine_rt.diffusion.solver import table
+    from grefine_rt.diffusion.solver import step_table
     from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
     from grefine_rt.engine.onnxruntime.session import OnnxEngine
 
@@ -224,7 +227,7 @@ def run_one(component: str, file: Path) -> dict[str, Any]:
     engine = OnnxEngine(file, "cpu")
     loaded = time.perf_counter()
     rng, cells = np.random.default_rng(0), SIDE // 8
-    rows = table(Schedule(1000, 0.00085, 0.012, "leading", 1), "euler", 10, 0.7, guidance=5.0)
+    rows = step_table(Schedule(1000, 0.00085, 0.012, "leading", 1), "euler", 10, 0.7, guidance=5.0)
     axes: dict[Any, Any] = {"h": cells, "w": cells, "H": SIDE, "W": SIDE, "n": ROWS, "L": LENGTH}
 
     def given(name: str, shape: Sequence[int | str]) -> Any:

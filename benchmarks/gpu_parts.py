@@ -253,10 +253,12 @@ def graph_inputs(file: Path) -> dict[str, TensorSpec]:
     }
 
 
-def apart(found: Array, expected: Array) -> float:
-    """The largest difference of two results, by the largest value expected; infinite where any is no number."""
-    distance = float(np.abs(found - expected).max() / np.abs(expected).max())
-    return distance if np.isfinite(distance) else float("inf")
+def apart(found: Array, expected: Array) -> float | None:
+    """The largest difference of two results, by the largest value expected; None where any is no number, or all that
+    is expected is 0."""
+    largest = float(np.abs(expected).max())
+    distance = float(np.abs(found - expected).max())
+    return distance / largest if largest and np.isfinite([distance, largest]).all() else None
 
 
 KINDS: dict[str, Callable[[Report, argparse.Namespace], None]] = {

@@ -14,9 +14,21 @@ little about prompts that nobody has looked at: the first counts do.
 | fourth | 22/30 | 27/30 |
 | fifth | 19/20 | 18/20 |
 | sixth | 19/20 | 17/20 |
+| seventh (a third author from here on: titles, brands, studios, tags of models) | 31/40 | 52/60 |
+| eighth | 47/60 | 55/60 |
+| ninth | 53/60 | 54/60 |
+| tenth | 59/60 | 52/60 |
+| eleventh | 55/60 | 56/60 |
+| twelfth | 52/60 | 56/60 |
+| thirteenth | 58/60 | 58/60 |
+| fourteenth | 56/60 | 48/50 |
+| fifteenth, sixteenth | 54/60, 55/60 | |
 
 In the second and the third file, faults of the written truth were mended after the first count (as written: 34/60 and
-52/60, 22/30 and 24/30).
+52/60, 22/30 and 24/30). From the seventh on, the counts are those of the truth as it was written; faults in it (one or
+two a file: words that may be a thing or not) were mended afterwards, and marks that the eighth file lacked were set.
+The latest four files together: sentences 218/230 (95 %), tag lists 223/240 (93 %), of what remains most are titles and
+brands that are made of common words.
 """
 
 from __future__ import annotations
@@ -33,7 +45,22 @@ from grefine_rt.assess.prompt.words import singular
 from grefine_rt.text.emphasis import plain_text
 
 DATA = Path(__file__).resolve().parents[1] / "tests" / "data"
-_LATER = ("second", "third", "fourth", "fifth", "sixth")
+_LATER = (
+    *(
+        "second",
+        "third",
+        "fourth",
+        "fifth",
+        "sixth",
+        "seventh",
+        "eighth",
+        "ninth",
+        "tenth",
+        "eleventh",
+        "twelfth",
+    ),
+    *("thirteenth", "fourteenth"),
+)
 _MARKED = re.compile(r"([*~])([^*~]+)\1")
 _NUMBERED = re.compile(r"(?P<word>[\w'-]+)#(?P<number>\d+)(?:\^(?P<above>[-\d/]+))?")
 
@@ -154,6 +181,10 @@ def _lines(name: str) -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
+def _later(kind: str, *names: str) -> list[str]:
+    return [line for name in names for line in _lines(f"{kind}_{name}.txt")]
+
+
 # --- figures ------------------------------------------------------------------------------------------------
 
 
@@ -167,8 +198,8 @@ def judged() -> Iterator[tuple[str, list[Verdict]]]:
         ("sentences, odd", sentences()[::2], judge_sentence),
         ("sentences, even", sentences()[1::2], judge_sentence),
         ("sentences, held out", _lines("sentences_held_out.txt"), judge_sentence),
-        ("tag lists, later", [line for n in _LATER for line in _lines(f"tag_lists_{n}.txt")], judge_tag_list),
-        ("sentences, later", [line for n in _LATER for line in _lines(f"sentences_{n}.txt")], judge_sentence),
+        ("tag lists, later", _later("tag_lists", *_LATER, "fifteenth", "sixteenth"), judge_tag_list),
+        ("sentences, later", _later("sentences", *_LATER), judge_sentence),
     )
     for name, prompts, judge in own:
         yield name, [judge(prompt) for prompt in prompts]

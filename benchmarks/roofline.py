@@ -44,6 +44,7 @@ CARDS = {
     "RTX 4090": (165e12, 1008e9),
     "RTX 5090": (209e12, 1792e9),
     "L40S": (362e12, 864e9),
+    "H100": (989e12, 3350e9),
     "H200": (989e12, 4800e9),
 }
 """Published operations and bytes a second."""

@@ -90,11 +90,11 @@ class Seen:
 def requests(refiner: Refiner) -> list[Request]:
     """Examples in several sizes with the library's answers, and rubbish."""
     wanted = []
-    for number, path in enumerate(sorted(EXAMPLES.glob("*.png"))):
-        prompt = path.with_suffix(".txt").read_text(encoding="utf-8").strip()
+    for number, path in enumerate(sorted(EXAMPLES.glob("*.txt"))):
+        prompt = path.read_text(encoding="utf-8").strip()
         size = SIZES[number % len(SIZES)]
         buffer = io.BytesIO()
-        with Image.open(path) as image:
+        with Image.open(path.with_suffix(".png")) as image:
             image.convert("RGB").resize(size).save(buffer, "PNG")
         data = buffer.getvalue()
         result = refiner.refine(data, prompt, seed=number)

@@ -16,7 +16,7 @@ import onnxruntime
 
 from grefine_rt.arrays import Array
 from grefine_rt.engine.base import Engine, TensorSpec
-from grefine_rt.engine.devices import parse
+from grefine_rt.engine.devices import parse_device
 from grefine_rt.engine.onnxruntime.session import CudaOptions, cuda_settings
 
 LENGTH, TOP = 77, 15
@@ -57,7 +57,7 @@ def profile(file: Path, device: str, inputs: Mapping[str, Array], cuda: CudaOpti
     providers: list[Any] = ["CPUExecutionProvider"]
     if device != "cpu":
         onnxruntime.preload_dlls()
-        providers.insert(0, ("CUDAExecutionProvider", cuda_settings(parse(device).index, cuda)))
+        providers.insert(0, ("CUDAExecutionProvider", cuda_settings(parse_device(device).index, cuda)))
     with tempfile.TemporaryDirectory() as folder:
         settings.profile_file_prefix = str(Path(folder) / "profile")
         session = onnxruntime.InferenceSession(str(file), settings, providers=providers)

@@ -7,6 +7,13 @@ Weights = Literal["fp16", "fp32"]
 """How a graph stores its weights; it computes in single precision."""
 Precision = Literal["fp16", "fp16-storage", "fp32"]
 """Of a graph: half precision throughout (GPUs); weights in half, computation in single precision (CPUs); single."""
+VaePrecision = Literal["auto", "fp16", "fp16-storage", "fp32"]
+"""Of an autoencoder's graphs; auto: half precision where the UNet computes in it and the weights are safe for it, see
+`vae_component.precision_of`."""
+Operators = Literal["portable", "onnxruntime-cuda"]
+"""What the graphs of steps and autoencoders are made of: operators of opset 20, which every backend takes; or those
+that ONNX Runtime CUDA has one kernel for and no other backend takes, `ai.onnx` Attention and `com.microsoft` GroupNorm.
+"""
 Attention = Literal["vv", "vv-normalised"]
 """Reading of CLIP Surgery's second path, Eq. 1."""
 Head = Literal["linear", "mlp"]

@@ -15,8 +15,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.checkpoints import public_name
-from grefine_export.choices import Precision
+from grefine_export.choices import Operators, Precision, VaePrecision
 from grefine_export.models.clip_tokenizer import read_tokenizer
+from grefine_export.models.fused_attention import fuse_attention
 from grefine_export.models.gates import split_gates
 from grefine_export.models.inpaint import TIME_IDS, TextEncoderPair
 from grefine_export.models.lora import Lora, fuse, locate_lora, read_lora
@@ -32,7 +33,8 @@ from grefine_export.onnx.component import (
 )
 from grefine_export.onnx.step import BlendedStep, InpaintStep
 from grefine_export.sampling import Sampling, differences, sampling
-from grefine_export.stage_bundle import TEXT_LENGTH, Say, StageBundle, multiple_of
+from grefine_export.stage_bundle import TEXT_LENGTH, Say, StageBundle, made_of, multiple_of
+from grefine_export.vae_component import precision_of
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS
 from grefine_rt.contract import Prediction, Solver, Spacing
 
@@ -47,17 +49,18 @@ class InpaintOptions:
     """How stage 1 is made. None and "" stand for what the checkpoint says.
 
     unet_precision, text_precision, vae_precision: see `component.Precision`; SDXL's own autoencoder overflows in half
-    precision. unet, vae: checkpoints whose UNet or autoencoder takes the place of the checkpoint's own. loras: (file,
-    folder or hub id; scale), fused in this order. tokenizer: folder or file, for a checkpoint that is a single file;
-    the bundle's own CLIP tokenizer where none is given. embedded_guidance: the guidance that a latent consistency model
-    is told of, a constant of the graph. origin: of the weights, for the manifest. The others: see
+    precision, and is exported in fp32 unless another takes its place. operators: see `choices.Operators`. unet, vae:
+    checkpoints whose UNet or autoencoder takes the place of the checkpoint's own. loras: (file, folder or hub id;
+    scale), fused in this order. tokenizer: folder or file, for a checkpoint that is a single file; the bundle's own
+    CLIP tokenizer where none is given. embedded_guidance: the guidance that a latent consistency model is told of, a
+    constant of the graph. origin: of the weights, for the manifest. The others: see
     `grefine_rt.bundle.manifest.Inpaint`; attention is cut up for work pictures up to the larger of `resolution` and
     `tile`, about square.
     """
 
     unet_precision: Precision = "fp16"
     text_precision: Precision = "fp16"
-    vae_precision: Precision = "fp32"
+    vae_precision: VaePrecision = "auto"
     unet: str = ""
     vae: str = ""
     loras: tuple[tuple[str, float], ...] = ()
@@ -78,6 +81,7 @@ class InpaintOptions:
     resolution: int | None = None
     origin: str = ""
     license: str = LICENSE
+    operators: Operators = "portable"
 
 
 def add_inpaint(
@@ -122,7 +126,12 @@ def add_inpaint(
         loras=adapters,
     )
     errors |= stage.export_vae(
-        source.vae, source.files("vae"), options.vae_precision, side, bool(options.tile)
+        source.vae,
+        source.files("vae"),
+        precision_of(options.vae_precision, options.unet_precision, source.vae, "fp32", upcast=True),
+        side,
+        bool(options.tile),
+        options.operators,
     )
     errors |= stage.export(
         "step",
@@ -132,6 +141,7 @@ def add_inpaint(
         loras=adapters,
         side=side,
         embedded_guidance=options.embedded_guidance,
+        **made_of(options.operators),
     )
     stage.finish(manifest, TOKENIZERS, tokenizers)
     return errors
@@ -209,7 +219,10 @@ def step_job(
     for lora, scale in loras:
         fuse(unet, lora, "unet", scale)
     fold_guidance(unet, options.embedded_guidance)
-    chunk_unet(unet, side, number_bytes(options.unet_precision))
+    if options.operators == "portable":
+        chunk_unet(unet, side, number_bytes(options.unet_precision))
+    else:
+        fuse_attention(unet)
     split_gates(unet)
     blended = unet.config.in_channels == unet.config.out_channels
     inputs, check = (_step_inputs(unet, blended, *size) for size in ((16, 24), (24, 16)))
@@ -217,7 +230,7 @@ def step_job(
     axes = {name: {2: "h", 3: "w"} for name in inputs if name in latent}
     axes |= {"context": {0: "n", 1: "L"}, "pooled": {0: "n"}, "time_ids": {0: "n"}}
     step = (BlendedStep if blended else InpaintStep)(unet).eval()
-    return Job(step, inputs, check, ["next", "clean"], axes)
+    return Job(step, inputs, check, ["next", "clean"], axes, operators=options.operators)
 
 
 def _step_inputs(unet: UNet2DConditionModel, blended: bool, height: int, width: int) -> dict[str, Tensor]:

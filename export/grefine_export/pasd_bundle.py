@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from grefine_export.checkpoints import public_name
-from grefine_export.choices import Precision
+from grefine_export.choices import Operators, Precision, VaePrecision
+from grefine_export.models.fused_attention import fuse_attention
 from grefine_export.models.gates import split_gates
 from grefine_export.models.inpaint import TextEncoder
 from grefine_export.models.pasd import PasdUNet
@@ -29,7 +30,8 @@ from grefine_export.onnx.component import (
 )
 from grefine_export.onnx.step import RestoreStep
 from grefine_export.sampling import sampling
-from grefine_export.stage_bundle import TEXT_LENGTH, Say, StageBundle, multiple_of
+from grefine_export.stage_bundle import TEXT_LENGTH, Say, StageBundle, made_of, multiple_of
+from grefine_export.vae_component import precision_of
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, ColorFix, Decoding, Restore
 from grefine_rt.contract import Solver
 
@@ -52,17 +54,17 @@ class RestoreOptions:
     the latent once, to the level of its first step, and makes the last int(steps * delta) of `steps` UNet calls. UniPC
     has no table in the runtime; dpm++2m is of its order.
 
-    unet_precision, text_precision, vae_precision: see `component.Precision`. personalised: the base's UNet weights take
-    the place of PASD's own of the same names, as the authors do for other styles. tokenizer: folder or file, for a base
-    that is a single file; the bundle's own CLIP tokenizer where none is given. resolution, steps, delta, solver,
-    guidance, conditioning_scale, prompt_suffix, negative_prompt, decoding, color_fix, rescale, interval, tile: see
-    `grefine_rt.bundle.manifest.Restore`; the graphs are made for work pictures up to the larger of `resolution` and
-    `tile`, about square. origin: of the weights, for the manifest.
+    unet_precision, text_precision, vae_precision: see `component.Precision`. operators: see `choices.Operators`.
+    personalised: the base's UNet weights take the place of PASD's own of the same names, as the authors do for other
+    styles. tokenizer: folder or file, for a base that is a single file; the bundle's own CLIP tokenizer where none is
+    given. resolution, steps, delta, solver, guidance, conditioning_scale, prompt_suffix, negative_prompt, decoding,
+    color_fix, rescale, interval, tile: see `grefine_rt.bundle.manifest.Restore`; the graphs are made for work pictures
+    up to the larger of `resolution` and `tile`, about square. origin: of the weights, for the manifest.
     """
 
     unet_precision: Precision = "fp16"
     text_precision: Precision = "fp16"
-    vae_precision: Precision = "fp16-storage"
+    vae_precision: VaePrecision = "auto"
     personalised: bool = False
     tokenizer: str = ""
     resolution: int = 1024
@@ -80,6 +82,7 @@ class RestoreOptions:
     tile: int = 1024
     origin: str = ""
     license: str = "unknown"
+    operators: Operators = "portable"
 
 
 def add_restore(
@@ -116,7 +119,14 @@ def add_restore(
     errors = stage.export(
         "text", lambda: text_job(sd15), options.text_precision, text=identity(sd15.files("text_encoder"))
     )
-    errors |= stage.export_vae(sd15.vae, sd15.files("vae"), options.vae_precision, side, bool(options.tile))
+    errors |= stage.export_vae(
+        sd15.vae,
+        sd15.files("vae"),
+        precision_of(options.vae_precision, options.unet_precision, sd15.vae, "fp16-storage", upcast=False),
+        side,
+        bool(options.tile),
+        options.operators,
+    )
     errors |= stage.export(
         "step",
         lambda: step_job(pasd, sd15, options, side),
@@ -125,6 +135,7 @@ def add_restore(
         personalised=identity(sd15.files("unet")) if options.personalised else [],
         conditioning_scale=options.conditioning_scale,
         side=side,
+        **made_of(options.operators),
     )
     stage.finish(manifest, [TOKENIZER], [tokenizer])
     return errors
@@ -144,12 +155,16 @@ def text_job(sd15: Sd15) -> Job:
 def step_job(pasd: PasdCheckpoint, sd15: Sd15, options: RestoreOptions, side: int) -> Job:
     weights = sd15.unet_weights(pasd.unet_config()) if options.personalised else {}
     model = pasd.load(weights)
-    chunk_pasd(model, side, number_bytes(options.unet_precision))
+    if options.operators == "portable":
+        chunk_pasd(model, side, number_bytes(options.unet_precision))
+    else:
+        fuse_attention(model)
     split_gates(model)
     inputs, check = (_step_inputs(model, *size) for size in ((16, 24), (24, 16)))
     axes = {name: {2: "h", 3: "w"} for name in ("sample", "previous", "noise")}
     axes |= {"control": {2: "H", 3: "W"}, "context": {0: "n", 1: "L"}}
-    return Job(RestoreStep(model, options.conditioning_scale).eval(), inputs, check, ["next", "clean"], axes)
+    step = RestoreStep(model, options.conditioning_scale).eval()
+    return Job(step, inputs, check, ["next", "clean"], axes, operators=options.operators)
 
 
 def _step_inputs(pasd: PasdUNet, height: int, width: int) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from grefine_export.choices import Attention, Weights
+from grefine_export.choices import Attention, Operators, Weights
 from grefine_export.inpaint_bundle import InpaintOptions
 from grefine_export.pasd_bundle import RestoreOptions
 from grefine_rt.bundle.manifest import Plan
@@ -196,6 +196,15 @@ def with_checkpoints(recipe: Recipe, given: Mapping[str, str]) -> Recipe:
         if table is None:
             raise ValueError(f"the recipe '{recipe.name}' has no '{stage}': leave {OPTIONS[place]} out")
         recipe = replace(recipe, **{stage: replace(table, **{part: checkpoint})})
+    return recipe
+
+
+def with_operators(recipe: Recipe, operators: Operators) -> Recipe:
+    """The recipe with the graphs of both stages made of `operators`."""
+    for stage in ("inpaint", "restore"):
+        if (table := getattr(recipe, stage)) is not None:
+            chosen = replace(table, options=replace(table.options, operators=operators))
+            recipe = replace(recipe, **{stage: chosen})
     return recipe
 
 

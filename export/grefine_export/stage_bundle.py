@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
-from grefine_export.choices import Precision
+from grefine_export.choices import Operators, Precision
 from grefine_export.onnx.component import Job, export_component, identity
 from grefine_export.onnx.cost import count
 from grefine_export.vae_component import Load, decode_job, encode_job
@@ -27,6 +27,11 @@ def multiple_of(unet: Mapping[str, Any]) -> int:
     """Pixels that the sides of work pictures are multiples of, by the UNet's configuration."""
     # Each level of the UNet but the last halves the latent.
     return int(8 * 2 ** (len(unet["block_out_channels"]) - 1))
+
+
+def made_of(operators: Operators) -> dict[str, str]:
+    """What the choice adds to the origin of a graph: nothing for portable ones, so that those of before are kept."""
+    return {} if operators == "portable" else {"operators": operators}
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,21 @@ class StageBundle:
         return {name: export_component(self.bundle / self.files[name], build, precision, made_from, self.say)}
 
     def export_vae(
-        self, load: Load, files: Iterable[Path], precision: Precision, side: int, tiled: bool
+        self,
+        load: Load,
+        files: Iterable[Path],
+        precision: Precision,
+        side: int,
+        tiled: bool,
+        operators: Operators = "portable",
     ) -> dict[str, float]:
         """Export encoder and decoder of the autoencoder that `load` gives; see `vae_component`."""
-        made_from = {"vae": identity(files), "side": side, "tiled": tiled}
+        made_from = {"vae": identity(files), "side": side, "tiled": tiled, **made_of(operators)}
         errors: dict[str, float] = {}
         for part, job in (("encode", encode_job), ("decode", decode_job)):
-            errors |= self.export(part, partial(job, load, precision, side, tiled), precision, **made_from)
+            errors |= self.export(
+                part, partial(job, load, precision, side, tiled, operators), precision, **made_from
+            )
         return errors
 
     def entered(

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
-from grefine_export.choices import Precision
+from grefine_export.choices import Operators, Precision, VaePrecision
+from grefine_export.models.fused_attention import fuse_attention
 from grefine_export.models.pasd_attention import chunk_vae
 from grefine_export.models.vae import Vae
 from grefine_export.models.vae_graphs import (
@@ -21,6 +22,7 @@ from grefine_export.models.vae_graphs import (
     peak_activation,
 )
 from grefine_export.onnx.component import Job, number_bytes
+from grefine_export.onnx.cuda_operators import on_cpu
 from grefine_export.onnx.tiles import connect_tiles
 from grefine_rt.contract import OTHERS
 
@@ -30,9 +32,33 @@ _REMEDY = "give --vae-precision fp32 (vae_precision in a recipe), or for stage 1
 Load = Callable[[], AutoencoderKL]
 
 
-def encode_job(load: Load, precision: Precision, side: int, tiled: bool) -> Job:
+def precision_of(
+    wanted: VaePrecision, unet: Precision, load: Load, otherwise: Precision, upcast: bool
+) -> Precision:
+    """`wanted`, and for "auto" "fp16" beside a UNet in half precision where the weights are safe for it, else
+    `otherwise`.
+
+    upcast: whether the checkpoint's own pipeline runs such autoencoders in single precision unless their configuration
+    says otherwise, as SDXL's does: `force_upcast` is true in its own and false in those mended for half precision.
+    Whatever is declared, the decoder's activations must stay below the limit of half precision.
+    """
+    if wanted != "auto":
+        return wanted
+    if unet != "fp16":
+        return otherwise
+    kl = load()
+    if upcast and kl.config.get("force_upcast", True):
+        return otherwise
+    return "fp16" if peak_activation(Decode(as_vae(kl))) < _FP16_LIMIT else otherwise
+
+
+def encode_job(
+    load: Load, precision: Precision, side: int, tiled: bool, operators: Operators = "portable"
+) -> Job:
     """`image` -> `latent`. side: of the largest picture or tile, in pixels, which bounds the attention's memory.
-    tiled: larger pictures are worked on in tiles of that side, see `onnx.tiles`."""
+    tiled: larger pictures are worked on in tiles of that side, see `onnx.tiles`. operators: see `choices.Operators`; a
+    tiled graph is made of portable ones whatever they are, for what its tiles share lies inside of its norms."""
+    operators = "portable" if tiled else operators
     axes = {"image": {0: "b", 2: "H", 3: "W"}}
     image, other = (
         torch.rand(*shape, generator=_generator()) * 2 - 1 for shape in ((2, 3, 64, 96), (1, 3, 96, 64))
@@ -42,13 +68,16 @@ def encode_job(load: Load, precision: Precision, side: int, tiled: bool) -> Job:
         if tiled:
             connect_tiles(file)
 
-    encoder = Encode(_vae(load, precision, side, tiled))
-    return Job(encoder, {"image": image}, {"image": other}, ["latent"], axes, finish)
+    encoder = Encode(_vae(load, precision, side, tiled, operators))
+    return Job(encoder, {"image": image}, {"image": other}, ["latent"], axes, finish, operators)
 
 
-def decode_job(load: Load, precision: Precision, side: int, tiled: bool) -> Job:
+def decode_job(
+    load: Load, precision: Precision, side: int, tiled: bool, operators: Operators = "portable"
+) -> Job:
     """`latent` -> `image`, as `encode_job`. Raises ValueError for an autoencoder that FP16 cannot hold."""
-    decoder = Decode(_vae(load, precision, side, tiled))
+    operators = "portable" if tiled else operators
+    decoder = Decode(_vae(load, precision, side, tiled, operators))
     if precision == "fp16" and not (peak := peak_activation(decoder)) < _FP16_LIMIT:
         raise ValueError(
             f"the autoencoder's activations reach {peak:.0f}, above what FP16 holds (65504): {_REMEDY}"
@@ -64,14 +93,15 @@ def decode_job(load: Load, precision: Precision, side: int, tiled: bool) -> Job:
         if tiled:
             connect_tiles(file)
 
-    return Job(decoder, {"latent": latent}, {"latent": other}, ["image"], axes, finish)
+    return Job(decoder, {"latent": latent}, {"latent": other}, ["image"], axes, finish, operators)
 
 
 def check_decoder(file: Path) -> None:
     """Decode latents far beyond those of pictures. Raises ValueError when the graph gives anything but numbers."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    with on_cpu(file) as runnable:
+        session = onnxruntime.InferenceSession(str(runnable), providers=["CPUExecutionProvider"])
     for latents in extreme_latents(session.get_inputs()[0].shape[1]):
         (image,) = session.run(None, {"latent": latents.numpy()})
         if not np.isfinite(image).all():
@@ -80,9 +110,12 @@ def check_decoder(file: Path) -> None:
             )
 
 
-def _vae(load: Load, precision: Precision, side: int, tiled: bool) -> Vae:
+def _vae(load: Load, precision: Precision, side: int, tiled: bool, operators: Operators) -> Vae:
     kl = load()
-    chunk_vae(kl, side, number_bytes(precision), OTHERS if tiled else 0)
+    if operators == "portable":
+        chunk_vae(kl, side, number_bytes(precision), OTHERS if tiled else 0)
+    else:
+        fuse_attention(kl)
     return as_vae(kl)
 
 

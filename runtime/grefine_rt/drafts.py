@@ -112,7 +112,7 @@ Rule = Callable[[Rgb, Assessment], Accepted]
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What became of the drafts of stage 1.
+    """The outcome of the drafts of stage 1.
 
     picture: uint8 (H, W, 3), the draft that is kept, as far as it is; None where none is better than the picture
     itself. seen: the assessment of the draft, None where nobody looked. accepted: what was kept of it, None for all.
@@ -172,14 +172,7 @@ def best(
     stopped = False
     while len(made) < plan.drafts and not stopped:
         made.append(draft := judged(drafts.draw(len(made), plan.sketches)))
-        sound = _quality(draft.seen, plan) > plan.manifest.plan.p_bound
-        flawless = (
-            draft.whole
-            and sound
-            and not draft.lowers
-            and not any(phrase.defect for phrase in draft.seen.phrases)
-        )
-        stopped = flawless and draft.score > own and not plan.all_drafts
+        stopped = _flawless(draft, plan) and draft.score > own and not plan.all_drafts
     drawn = Drawn(len(made), 0) if plan.sketches else Drawn(0, len(made))
     top = max(made, key=rank)
     if top.score <= enough:
@@ -188,23 +181,36 @@ def best(
             f"changed nothing."
         )
         return _choice(None, drawn, (why, *_refused(made)))
-    again, number = "", made.index(top) + 1
-    of = f" of {len(made)}" if len(made) == plan.drafts else ""
+    number, again = made.index(top) + 1, False
     if plan.sketches and not stopped:
         finished, drawn = judged(drafts.draw(number - 1, sketch=False)), Drawn(len(made), 1)
         if rank(finished) > rank(top):
-            top, again = finished, f", drawn again with {plan.stage1_steps} steps,"
+            top, again = finished, True
+    return _choice(top, drawn, (_why(top, number, again, own, len(made), plan), *_refused([top])))
+
+
+def _flawless(draft: _Draft, plan: RefinePlan) -> bool:
+    """Whether nothing is left to redraw in a draft."""
+    sound = _quality(draft.seen, plan) > plan.manifest.plan.p_bound
+    defects = any(phrase.defect for phrase in draft.seen.phrases)
+    return draft.whole and sound and not draft.lowers and not defects
+
+
+def _why(draft: _Draft, number: int, again: bool, own: float, made: int, plan: RefinePlan) -> str:
+    """A sentence on the draft that was chosen; `again`: drawn with all steps after its sketch."""
+    of = f" of {made}" if made == plan.drafts else ""
+    anew = f", drawn again with {plan.stage1_steps} steps," if again else ""
     looks = "how good it looks" if plan.judged == "perceptual" else "how sound its shapes are"
     scores = (
-        f"it scores {top.score:.2f} of 1 (mean of {looks} and how well it shows the prompt), the picture itself "
+        f"it scores {draft.score:.2f} of 1 (mean of {looks} and how well it shows the prompt), the picture itself "
         f"{own:.2f}"
     )
     fewer = (
         ""
         if of or plan.all_drafts
-        else f" Nothing is left to redraw in it, so no more than {len(made)} of {plan.drafts} were made."
+        else f" Nothing is left to redraw in it, so no more than {made} of {plan.drafts} were made."
     )
-    return _choice(top, drawn, (f"Draft {number}{of}{again} was chosen: {scores}.{fewer}", *_refused([top])))
+    return f"Draft {number}{of}{anew} was chosen: {scores}.{fewer}"
 
 
 def _judged(

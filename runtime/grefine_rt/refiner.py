@@ -26,6 +26,7 @@ from grefine_rt.assess.options import AssessOptions
 from grefine_rt.assessor import Assessor
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.cancel import Cancels
+from grefine_rt.diffusion.encoded import EncodedPicture
 from grefine_rt.engine.devices import Choice
 from grefine_rt.errors import OptionError
 from grefine_rt.imaging.encode import PLAIN, Encoding, save
@@ -53,7 +54,7 @@ _TEXTS = 2 * MAX_PHRASES + 2
 
 @dataclass(frozen=True, eq=False)
 class RefineResult:
-    """What a refine call made.
+    """The result of a refine call.
 
     image: PIL image of the size of the input, with its alpha and colour profile.
     found: the picture as stage 1 found it: the input, or what stage 2 made of it where that ran first.
@@ -88,7 +89,7 @@ class RefineResult:
     summary: str = ""
 
     def entry(self) -> dict[str, Any]:
-        """What was done, as JSON: the one entry that a result's file has beside what its source said."""
+        """The call as JSON: the one entry that a result's file has beside what its source said."""
         plan = self.plan
         scores = {
             when: {
@@ -137,7 +138,7 @@ class RefineResult:
 def run_id(
     picture: Picture, prompt: str, seed: int, options: RefineOptions, manifest: Manifest, limits: Limits
 ) -> str:
-    """What makes a result what it is, as a short hash: equal runs on one backend give equal pictures."""
+    """A short hash of all that a result depends on: equal runs on one backend give equal pictures."""
     said = hashlib.sha256(
         repr((prompt, seed, options, manifest.name, manifest.checksum, __version__)).encode()
     )
@@ -165,7 +166,7 @@ class Refiner(Assessor):
     def plan(
         self, image: Source | Assessment, prompt: str | None = None, options: PlanOptions = _PLAN
     ) -> RefinePlan:
-        """What refining would do to a picture, or to one that was assessed; then `prompt` is not needed.
+        """The plan for a picture, or for one that was assessed; then `prompt` is not needed.
 
         The plan can be looked at, changed with `with_mask` or `dataclasses.replace`, and given to `refine`. Raises
         OptionError, ImageError and PromptError.
@@ -234,7 +235,7 @@ class Refiner(Assessor):
 
 
 class _Eyes:
-    """What assesses the pictures of one call, whose texts are encoded once. looks: how often."""
+    """The assessments of one call, whose texts are encoded once. looks: how many were made."""
 
     def __init__(self, bundle: Bundle, prompt: str, options: AssessOptions, cancel: Cancels | None) -> None:
         self._bundle, self._prompt, self._options, self._cancel = bundle, prompt, options, cancel
@@ -286,7 +287,7 @@ class _Call:
             options,
             limits,
             assess,
-            stages.Means(bundle, seed, *own, open_to, assess, cancel),
+            stages.Means(bundle, seed, *own, open_to, assess, cancel, EncodedPicture(bundle, cancel)),
         )
 
     def result(
@@ -299,7 +300,7 @@ class _Call:
         notes: tuple[Sequence[str], Sequence[str]],
         timings: dict[str, float],
     ) -> RefineResult:
-        """What the call made: `last` is given back, `between` are the pictures before and after
+        """The result: `last` is given back, `between` are the pictures before and after
         stage 1; `notes` come before and after those of the stages."""
         picture, bundle, seed = self.picture, self.means.bundle, self.means.seed
         found, stage1 = (picture.to_pil(rgb) for rgb in between)

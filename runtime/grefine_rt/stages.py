@@ -26,6 +26,7 @@ from grefine_rt.arrays import FloatMap, Rgb
 from grefine_rt.assess.indicator import Assessment
 from grefine_rt.bundle.manifest import ColorFix, Decoding
 from grefine_rt.cancel import Cancels
+from grefine_rt.diffusion.encoded import EncodedPicture
 from grefine_rt.diffusion.loop import OnStep
 from grefine_rt.diffusion.restore import restore
 from grefine_rt.drafts import Drafts, Rule, at_work_size, best
@@ -41,11 +42,11 @@ NOTHING = Drawn(0, 0)
 
 @dataclass(frozen=True)
 class Means:
-    """What both stages of one refine call work with.
+    """The means of both stages of one refine call.
 
     decoding, color_fix, match_rim: as in `RefineOptions`. open_to: how far a pixel may change, float32
     (H, W) in [0, 1], None for all (`plan.limits`). assess: assesses a picture uint8 (H, W, 3), with maps of a
-    size (h, w).
+    size (h, w). source: the picture as stage 2's autoencoder has it.
     """
 
     bundle: Bundle
@@ -56,6 +57,7 @@ class Means:
     open_to: FloatMap | None
     assess: Callable[[Rgb, tuple[int, int]], Assessment]
     cancel: Cancels | None
+    source: EncodedPicture
 
     def judge(self, candidate: Rgb) -> Assessment:
         """The assessment of a candidate; maps as large as the picture would take longer than drawing it."""
@@ -64,7 +66,7 @@ class Means:
 
 @dataclass(frozen=True, eq=False)
 class Happened:
-    """What a stage did.
+    """The outcome of a stage.
 
     changed: whether the picture is another one now. seen: an assessment of it, whose P and factors may have any size;
     exact: whether it is of this very picture. anew: how far each pixel was drawn anew, float32 (H, W) in [0, 1]. drawn:
@@ -146,6 +148,7 @@ def restore_picture(
         negative=plan.settings.negative,
         on_step=on_step,
         cancel=means.cancel,
+        source=means.source,
     )
     candidate = within(rgb, add_difference(rgb, picture, restored.image), means.open_to)
     if not plan.judges:

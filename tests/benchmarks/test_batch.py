@@ -35,9 +35,10 @@ def test_rates_and_growth():
     said = batch.lines(dict(zip(ways, (loop, whole, start, shell), strict=True)))
     assert "batch, whole process: 2.00 times the rate of the library loop, by CPU time 0.50" in said
     assert "batch, whole process: 3.00 times the rate of the shell loop, by CPU time 1.00" in said
-    assert batch.Spent(memory=[100] * 30).growth() == 0
-    assert batch.Spent(memory=[*range(100, 400, 10)]).growth() > 0.1
-    assert batch.Spent(memory=[1]).growth() is None
+    assert batch.Spent(500, memory=[100] * 30).growth() == 0
+    assert batch.Spent(500, memory=[*range(100, 400, 10)]).growth() > 0.1
+    assert batch.Spent(500, memory=[1]).growth() is None
+    assert batch.Spent(10, memory=[*range(100, 400, 10)]).growth() is None
 
 
 def test_a_command_that_fails_is_no_figure():

@@ -16,6 +16,7 @@ from torch import nn
 
 from benchmarks import gpu_luggage, gpu_parts, gpu_peers, gpu_session, skeletons
 from benchmarks.gpu_session import Part
+from grefine_export.onnx import convert
 from grefine_rt.engine.onnxruntime import kernels
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from tests.support.fat_binary import library_with
@@ -91,7 +92,8 @@ def test_every_part_is_a_command_that_is_understood(monkeypatch):
     names = [part.name for part in parts]
     assert names[:3] == ["cuda.core", "onnxruntime", "fill"]
     assert names.index("inpaint_step.plain plain") == 3  # what the others are compared with
-    assert names[3:11] == [f"inpaint_step.{k} {e}" for k in ("plain", "fused") for e in gpu_session.ENGINES]
+    assert names[3:6] == [f"inpaint_step.plain {engine}" for engine in ("plain", "graphs", "nhwc")]
+    assert names[6:10] == [f"inpaint_step.fused {engine}" for engine in gpu_session.ENGINES]
     ordered = ["restore_step.plain graphs", "vae_decode.plain", "torch", "peak", "profile inpaint_step.fused"]
     assert sorted(ordered, key=names.index) == ordered
     assert len({*names}) == len(names)
@@ -253,16 +255,18 @@ class Small(nn.Module):
         self.conv = nn.Conv2d(4, 8, 3, padding=1)
         self.norm = nn.GroupNorm(2, 8)
         self.square = nn.Linear(8, 8)
-        self.wide = nn.Linear(8, 24, bias=False)
+        self.wide = nn.Linear(8, 200, bias=False)
 
     def forward(self, sample):
         x = self.norm(self.conv(sample.to(self.conv.weight.dtype)))
         x = self.wide(self.square(x.flatten(2).transpose(1, 2)))
-        return (x * torch.arange(24, dtype=x.dtype)).float()
+        return (x * torch.linspace(0, 1, 200).to(x.dtype)).float()
 
 
-@pytest.fixture(scope="module")
-def skeleton(tmp_path_factory):
+@pytest.fixture(scope="module", params=[convert.EXTERNAL_DATA_BYTES, 0], ids=["inside", "beside"])
+def skeleton(tmp_path_factory, request):
+    """Made of a file with its weights inside, or, as large ones are, beside it."""
+
     def build():
         with torch.device("meta"):
             module = Small().eval()
@@ -271,7 +275,9 @@ def skeleton(tmp_path_factory):
             module=module, inputs={"sample": torch.ones(1, 4, 6, 8)}, outputs=["next"], axes=axes
         )
 
-    return skeletons.make("small.plain", build, tmp_path_factory.mktemp("skeletons"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convert, "EXTERNAL_DATA_BYTES", request.param)
+        return skeletons.make("small.plain", build, tmp_path_factory.mktemp("skeletons"))
 
 
 def test_a_skeleton_has_no_weights_but_their_names(skeleton):
@@ -282,9 +288,10 @@ def test_a_skeleton_has_no_weights_but_their_names(skeleton):
     assert names == sorted(name for name, _ in Small().named_parameters())
     assert not any(tensor.raw_data for tensor in left_out)
     constants = [t for t in model.graph.initializer if t.data_location != onnx.TensorProto.EXTERNAL]
+    ramp = np.linspace(0, 1, 200, dtype=np.float32)
     assert any(
-        np.array_equal(onnx.numpy_helper.to_array(t).ravel(), np.arange(24)) for t in constants
-    ) or "Range" in {node.op_type for node in model.graph.node}
+        t.dims == [200] and np.allclose(onnx.numpy_helper.to_array(t), ramp, atol=1e-3) for t in constants
+    )
 
 
 def test_a_filled_skeleton_computes_what_its_module_does(skeleton, tmp_path):
@@ -293,12 +300,20 @@ def test_a_filled_skeleton_computes_what_its_module_does(skeleton, tmp_path):
     state = {name: torch.from_numpy(np.array(array)) for name, array in skeletons.parameters(graph)}
     module.load_state_dict(state)  # names and shapes are the module's
     assert state["conv.weight"].dtype == torch.float16
-    assert state["wide.weight"].std() > 0.1
+    assert float(state["wide.weight"].float().std()) == pytest.approx(200**-0.5, rel=0.1)
     assert abs(float(state["norm.weight"].float().mean()) - 1) < 0.3
     sample = np.random.default_rng(0).standard_normal((1, 4, 6, 8)).astype(np.float32)
     engine = OnnxEngine(graph, "cpu")
     expected = module.float()(torch.from_numpy(sample)).detach().numpy()
-    assert gpu_parts.apart(engine.run({"sample": sample})["next"], expected) < 5e-3
+    found = gpu_parts.apart(engine.run({"sample": sample})["next"], expected)
+    assert found is not None
+    assert found < 5e-3
+
+
+def test_what_is_no_number_is_no_distance():
+    assert gpu_parts.apart(np.ones(2), np.array([2.0, 1.0])) == 0.5
+    assert gpu_parts.apart(np.array([1, np.nan]), np.ones(2)) is None
+    assert gpu_parts.apart(np.ones(2), np.zeros(2)) is None
 
 
 def test_weights_are_the_seeds(skeleton, tmp_path):
@@ -398,3 +413,17 @@ def test_names_of_kernels_are_read_from_zstandard(tmp_path):
     data = header + code + bytes(3)
     entry = kernels.Entry(kernels.MACHINE_CODE, 90, 0, 64, len(code) + 3)
     assert gpu_luggage.kernel_names(data, entry) == {"_Z4convv"}
+
+
+@pytest.mark.slow
+def test_diffusers_on_the_weights_of_a_skeleton_gives_what_our_step_gives(tmp_path, monkeypatch):
+    monkeypatch.setenv("GREFINE_SESSION_LUGGAGE", str(tmp_path))
+    monkeypatch.setenv("GREFINE_SESSION_WORK", str(tmp_path))
+    told = ["make", str(tmp_path / "skeletons"), "--width", "0", "--only", "inpaint_step.plain"]
+    assert skeletons.main(told) == 0
+    small = ["--json", str(tmp_path / "part.json"), "--device", "cpu", "--side", "64", "--runs", "1"]
+    gpu_parts.main(["step", "--graph", "inpaint_step.plain", *small])
+    gpu_parts.main(["torch", *small])
+    found = json.loads((tmp_path / "part.json").read_text())
+    assert 0 < found["difference"] < 5e-3
+    assert skeletons.main([*told[:2], "--width", "1", *told[4:]]) == 1  # others lie there

@@ -101,6 +101,6 @@ def test_predictions_are_named_so_and_stand_apart():
     row = roofline.Row("inpaint_step", 0.5, 12.0, 3.0, 12.0, "compute")
     measured, predicted = roofline.markdown([row], [dict.fromkeys(roofline.CARDS, 0.25)]).split("\n\n")
     assert "| inpaint_step | 0.500 | 12.0 | compute | 3.00 | 12.00 | 25 % |" in measured.splitlines()
-    assert predicted.startswith("| PREDICTED least ms | RTX 4090 | RTX 5090 | L40S | H200 |\n")
+    assert predicted.startswith("| PREDICTED least ms | RTX 4090 | RTX 5090 | L40S | H100 | H200 |\n")
     for table in (measured, predicted):
         assert len({line.count("|") for line in table.splitlines()}) == 1

@@ -410,6 +410,26 @@ def test_fp16_needs_an_fp16_safe_autoencoder(checkpoint, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("upcast", "factor", "unet", "stage1", "stage2"),
+    [
+        (False, 1.0, "fp16", "fp16", "fp16"),
+        (True, 1.0, "fp16", "fp32", "fp16"),  # as SDXL's own declares; Stable Diffusion 1.5's says nothing
+        (False, 1e4, "fp16", "fp32", "fp16-storage"),  # declared safe, but it is not
+        (False, 1.0, "fp32", "fp32", "fp16-storage"),
+    ],
+)
+def test_autoencoders_compute_in_half_precision_where_that_is_safe(upcast, factor, unet, stage1, stage2):
+    vae = loud(factor)
+    vae.register_to_config(force_upcast=upcast)
+    found = [
+        vae_component.precision_of("auto", unet, lambda: vae, single, upcast=first)
+        for single, first in (("fp32", True), ("fp16-storage", False))
+    ]
+    assert found == [stage1, stage2]
+    assert vae_component.precision_of("fp32", unet, lambda: vae, "fp16", upcast=False) == "fp32"
+
+
 def test_a_decoder_must_give_numbers(tmp_path):
     fine = "g (float[b,4,h,w] latent) => (float[b,4,h,w] image) { image = Tanh(latent) }"
     broken = (

@@ -6,7 +6,7 @@ import pytest
 
 from grefine_export import recipes
 from grefine_export.hub import is_hub_id
-from grefine_export.recipes import OPTIONS, Checkpoint, load, shipped, with_checkpoints
+from grefine_export.recipes import OPTIONS, Checkpoint, load, shipped, with_checkpoints, with_operators
 
 NAMES = {"mini", "sdxl-pasd", "sdxl-pasd-light", "sdxl-lcm-pasd"}
 CLIP = """
@@ -178,3 +178,11 @@ def test_checkpoints_are_replaced(own):
 def test_every_place_has_its_option():
     places = {place for name in NAMES for place in load(name).checkpoints}
     assert places < OPTIONS.keys()
+
+
+def test_operators_are_those_of_both_stages():
+    recipe = load("sdxl-pasd")
+    assert recipe.inpaint.options.operators == recipe.restore.options.operators == "portable"
+    fused = with_operators(recipe, "onnxruntime-cuda")
+    assert fused.inpaint.options.operators == fused.restore.options.operators == "onnxruntime-cuda"
+    assert with_operators(load("mini"), "onnxruntime-cuda") == load("mini")

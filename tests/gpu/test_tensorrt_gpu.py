@@ -18,7 +18,7 @@ from grefine_rt import Refiner
 from grefine_rt.bundle.store import read_manifest
 from grefine_rt.contract import Schedule
 from grefine_rt.diffusion.loop import denoise
-from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.solver import step_table
 from grefine_rt.engine.device_memory import Scratch
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.tensorrt import build
@@ -239,7 +239,7 @@ def test_numbers_are_those_of_the_cpu(engines, folder, graph):
 
 def loop(engine, seed=0, steps=10):
     arrays = arrays_of(engine, seed=seed)
-    rows = table(Schedule(1000, 0.00085, 0.012, "leading", 1), "euler", steps, 1.0, "epsilon", 4.0)
+    rows = step_table(Schedule(1000, 0.00085, 0.012, "leading", 1), "euler", steps, 1.0, "epsilon", 4.0)
     names = ("context", "pooled", "time_ids")
     conditioning = {name: arrays[name] for name in names}
     constants = {name: arrays[name] for name in ("mask", "masked_latent")}

@@ -15,7 +15,7 @@ from PIL import Image
 from grefine_rt import Assessor, DeviceError
 from grefine_rt.cli import doctor
 from grefine_rt.engine import nvidia
-from grefine_rt.engine.devices import Choice, parse, summary
+from grefine_rt.engine.devices import Choice, parse_device, summary
 from grefine_rt.engine.onnxruntime import kernels, plugin
 from grefine_rt.engine.onnxruntime import session as onnxruntime
 from grefine_rt.engine.onnxruntime.session import CudaOptions, OnnxEngine, cuda_settings
@@ -276,14 +276,14 @@ def test_a_machine_as_this_one():
     ],
 )
 def test_names_of_devices(name, kind, index, place):
-    device = parse(name)
+    device = parse_device(name)
     assert (device.kind, device.index, device.place, str(device)) == (kind, index, place, name)
 
 
 @pytest.mark.parametrize("name", ["cpu:0", "auto:1", "tensorrt:", "rtx:x", "gpu", ""])
 def test_unknown_names(name):
     with pytest.raises(DeviceError, match=f"Unknown device '{name}': use 'auto', 'cpu', 'cuda'"):
-        parse(name)
+        parse_device(name)
 
 
 @pytest.mark.parametrize(

@@ -173,6 +173,21 @@ def test_missing_and_broken_files(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_graph_for_onnx_runtime_cuda_alone_says_so_on_a_cpu(tmp_path):
+    node = "com.microsoft.GroupNorm <groups: int = 2, activation: int = 1, channels_last: int = 1> (x, g, b)"
+    graph = tiny.model(
+        f"g (float[1,h,w,4] x) => (float[1,h,w,4] y) {{ y = {node} }}",
+        {"g": np.ones(4, np.float32), "b": np.zeros(4, np.float32)},
+        domains=("com.microsoft",),
+    )
+    onnx.save(graph, tmp_path / "step.onnx")
+    with pytest.raises(
+        DeviceError, match=r"step: .*CUDA alone: use the device 'cuda'.*'--operators portable'\.$"
+    ) as error:
+        OnnxEngine(tmp_path / "step.onnx", "cpu")
+    assert "\n" not in str(error.value)
+
+
 def test_threads_must_be_positive(path):
     with pytest.raises(OptionError, match="at least 1"):
         OnnxEngine(path, "cpu", threads=0)

@@ -122,8 +122,24 @@ def test_a_build_can_be_cancelled(mini, tmp_path):
 UNKNOWN = "g (float[b,4,4] image) => (float[b] y) { y = Det(image) }"  # an operator that the parser lacks
 
 
-@pytest.mark.parametrize("content", [b"no graph at all", tiny.model(UNKNOWN).SerializeToString()])
-def test_what_cannot_become_an_engine_is_one_sentence(small, tmp_path, content):
+OWN = "g (float[b,4,4,4] image) => (float[b,4,4,4] y) { y = com.microsoft.NhwcConv (image, w) }"  # ONNX Runtime's
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (b"no graph at all", "'grefine-export'."),
+        (tiny.model(UNKNOWN).SerializeToString(), "'grefine-export'."),
+        (
+            tiny.model(
+                OWN, {"w": np.ones((4, 1, 1, 4), np.float32)}, domains=("com.microsoft",)
+            ).SerializeToString(),
+            "'grefine-export' and '--operators portable'.",
+        ),
+    ],
+    ids=["none", "unknown", "onnxruntime"],
+)
+def test_what_cannot_become_an_engine_is_one_sentence(small, tmp_path, content, advice):
     (small / "components" / "perceptual.onnx").write_bytes(content)
     manifest = write(small, json.loads((small / "bundle.json").read_text()))
     builder = EngineBuilder(("sm89",))
@@ -131,6 +147,7 @@ def test_what_cannot_become_an_engine_is_one_sentence(small, tmp_path, content):
         builder.build(small, manifest, "components/perceptual.onnx", tmp_path / "x.engine")
     assert "\n" not in str(caught.value)
     assert "gave no reason" not in str(caught.value)
+    assert str(caught.value).endswith(advice)
     assert not (tmp_path / "x.engine").exists()
 
 

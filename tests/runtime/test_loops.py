@@ -12,6 +12,7 @@ import pytest
 from grefine_rt.bundle.store import write
 from grefine_rt.cancel import CancelToken
 from grefine_rt.contract import Schedule
+from grefine_rt.diffusion import encoded
 from grefine_rt.diffusion import regenerate as stage1
 from grefine_rt.diffusion import restore as stage2
 from grefine_rt.diffusion.conditioning import condition
@@ -19,7 +20,7 @@ from grefine_rt.diffusion.loop import denoise
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.regenerate import Redrawing
 from grefine_rt.diffusion.restore import restore
-from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.solver import step_table
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.errors import BundleError, Cancelled, OptionError
@@ -58,7 +59,7 @@ def test_regenerate_is_the_loop_in_numpy(bundle, picture, mask, solver, strength
     result = redraw(
         bundle, picture, mask, "a red cat", strength=strength, seed=5, solver=solver, guidance=guidance
     )
-    rows = table(SCHEDULE, solver, 5, strength, "epsilon", guidance)
+    rows = step_table(SCHEDULE, solver, 5, strength, "epsilon", guidance)
     context, pooled = words_of("a red cat")
     signed = picture * 2 - 1
     cells = mask[::8, ::8].astype(np.float64)
@@ -98,7 +99,7 @@ def test_regenerate_blends_in_what_the_unet_does_not_see(blended, picture, mask,
     context, pooled = words_of("a red cat")
     cells = mask[::8, ::8].astype(np.float64)
     expected = tiny.run_steps(
-        table(SCHEDULE, solver, 5, strength, "epsilon", 4.0),
+        step_table(SCHEDULE, solver, 5, strength, "epsilon", 4.0),
         latent,
         gaussian(5, stream, shape),
         np.stack([np.zeros_like(context), context]),
@@ -140,7 +141,7 @@ def test_restore_is_the_loop_in_numpy(bundle, picture, guidance):
     result = restore(
         bundle, picture, "cat", seed=9, delta=0.6, guidance=guidance, decoding="plain", color_fix="off"
     )
-    rows = table(SCHEDULE, "ddim", 10, 0.6, "epsilon", guidance)
+    rows = step_table(SCHEDULE, "ddim", 10, 0.6, "epsilon", guidance)
     expected = tiny.run_steps(
         rows,
         tiny.encode(picture * 2 - 1),
@@ -169,6 +170,36 @@ def test_decodings(bundle, picture):
     quality = decoded + keep[..., None] * (picture - source)
     np.testing.assert_allclose(run("quality", keep=keep).image, np.clip(quality, 0, 1), atol=1e-5)
     np.testing.assert_array_equal(run("quality", keep=np.zeros_like(keep)).image, plain.image)
+
+
+@pytest.mark.parametrize("decoding", ["quality", "difference"])
+def test_a_picture_s_own_decoding_is_made_once_and_before_any_step(bundle, picture, monkeypatch, decoding):
+    done = []
+
+    def noted(module, name):
+        plain = getattr(module, name)
+
+        def call(*arguments, **options):
+            done.append(name)
+            return plain(*arguments, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    def run(picture, **options):
+        keep = np.full(picture.shape[:2], 0.5, np.float32)
+        return restore(bundle, picture, "", seed=1, decoding=decoding, keep=keep, **options).image
+
+    alone = [run(picture), run(1 - picture)]
+    for name in ("tiled_encode", "tiled_decode"):
+        noted(encoded, name)
+    for name in ("tiled_decode", "denoise"):
+        noted(stage2, name)
+    seen = encoded.EncodedPicture(bundle)
+    shared = [run(each, source=seen) for each in (picture, picture.copy(), 1 - picture)]
+    first = ["tiled_encode", "tiled_decode", "denoise", "tiled_decode"]
+    assert done == [*first, *first[2:], *first]
+    for one, other in zip(shared, (alone[0], *alone), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_difference_of_nothing_is_the_picture_bit_by_bit(bundle, picture):
@@ -320,7 +351,8 @@ def test_cancel_stops_before_an_autoencoder_runs(bundle, picture, mask, monkeypa
     }
     with pytest.raises(Cancelled, match="before encoding" if part == "first" else "before decoding"):
         ways[stage](on_step=on_step, cancel=token)
-    assert "decode" not in ran
+    # Stage 2 has decoded the picture itself beside encoding it, never what the steps made.
+    assert ran.count("decode") == (part == "last" and stage == "restore")
     assert ("encode" in ran) == (part == "last")
 
 
@@ -342,7 +374,7 @@ def test_nothing_crosses_to_the_host_between_steps(bundle, monkeypatch):
     latent = np.zeros((1, 4, 2, 2), np.float32)
     denoise(
         spied,
-        table(SCHEDULE, "dpm++2m", 7, 1.0, "epsilon", [2.0] * 4 + [1.0] * 3),
+        step_table(SCHEDULE, "dpm++2m", 7, 1.0, "epsilon", [2.0] * 4 + [1.0] * 3),
         latent,
         gaussian(0, 0, latent.shape),
         {"control": np.zeros((1, 3, 16, 16), np.float32)},
@@ -360,7 +392,7 @@ def load(tmp_path, inputs):
 
 def loop(engine, solver="euler"):
     latent = np.random.default_rng(0).standard_normal((1, 4, 2, 3)).astype(np.float32)
-    rows = table(SCHEDULE, solver, 4, 0.8, "epsilon", 2.0)
+    rows = step_table(SCHEDULE, solver, 4, 0.8, "epsilon", 2.0)
     noise = gaussian(0, 0, latent.shape)
     context = np.random.default_rng(1).standard_normal((2, tiny.LENGTH, tiny.WIDTH)).astype(np.float32)
     expected = tiny.run_steps(rows, latent, noise, context)
@@ -392,14 +424,14 @@ def test_coefficients_are_as_wide_as_the_graph_takes_them(width):
     )
     step = SimpleNamespace(inputs={"coefficients": spec}, bind=lambda: binding)
     latent = np.zeros((1, 4, 2, 2), np.float32)
-    denoise(step, table(SCHEDULE, "euler", 3, rescale=0.5), latent, latent, {}, {})
+    denoise(step, step_table(SCHEDULE, "euler", 3, rescale=0.5), latent, latent, {}, {})
     assert uploaded.count((width,)) == 3
 
 
 def test_a_solver_that_adds_noise_gets_it_in_every_step_but_the_last(tmp_path):
     step = load(tmp_path, ("sample", "noise", "context", "timestep", "coefficients"))
     latent = np.random.default_rng(0).standard_normal((1, 4, 2, 3)).astype(np.float32)
-    rows, context = table(SCHEDULE, "lcm", 4), np.zeros((2, tiny.LENGTH, tiny.WIDTH), np.float32)
+    rows, context = step_table(SCHEDULE, "lcm", 4), np.zeros((2, tiny.LENGTH, tiny.WIDTH), np.float32)
     noise, asked = gaussian(0, 0, latent.shape), []
 
     def fresh(index):

@@ -12,7 +12,7 @@ import pytest
 
 from grefine_rt import Refiner
 from grefine_rt.contract import Schedule, advance
-from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.solver import step_table
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.engine.passes import SidePasses, splits
@@ -52,7 +52,7 @@ def inputs(engine, rows=2, seed=0):
 def test_both_passes_give_the_bits_of_one_run(pair, solver, rows):
     beside, whole = pair
     assert (type(beside), type(whole)) == (SidePasses, OnnxEngine)
-    steps = table(Schedule(1000, 0.00085, 0.012, "leading", 1), solver, 4, guidance=2.5)
+    steps = step_table(Schedule(1000, 0.00085, 0.012, "leading", 1), solver, 4, guidance=2.5)
     width = whole.inputs["coefficients"].shape[0]
     for number, row in enumerate(steps.coefficients):
         arrays = inputs(whole, rows, number) | {"coefficients": row[:width]}

@@ -69,7 +69,7 @@ def running(client):
 
 
 def examples():
-    return [(path, path.with_suffix(".txt").read_text()) for path in sorted(EXAMPLES.glob("*.png"))]
+    return [(path.with_suffix(".png"), path.read_text()) for path in sorted(EXAMPLES.glob("*.txt"))]
 
 
 def refine(client, path, prompt, seed):
@@ -104,10 +104,17 @@ def test_what_the_application_refuses_ray_hands_through(client):
 
 def test_work_is_cancelled_when_the_client_leaves(client):
     path, prompt = examples()[0]
-    data = {"prompt": prompt, "drafts": "4", "stage1_steps": "1000", "strength": "1"}  # minutes of work
+    data = {
+        "prompt": prompt,
+        "stage1_steps": "900",
+        "stage2_steps": "900",
+        "strength": "1",
+    }  # seconds of work
     with pytest.raises(httpx.ReadTimeout):
-        client.post("/v1/refine", files={"image": path.read_bytes()}, data=data, timeout=3)
-    until(lambda: running(client) == 0, seconds=30)
+        client.post("/v1/refine", files={"image": path.read_bytes()}, data=data, timeout=1)
+    left = re.compile(r'grefine_requests_total\{path="/v1/refine",replica="[^"]+",status="499"')
+    until(lambda: any(left.search(text) for text in metrics(client).values()), seconds=60)
+    until(lambda: running(client) == 0, seconds=60)
 
 
 def test_sigterm_lets_an_accepted_request_finish(client, process):

@@ -1,5 +1,6 @@
 """Schemathesis against the service's own OpenAPI document, over real HTTP; skipped where it is not installed."""
 
+import re
 import subprocess
 import sys
 
@@ -41,4 +42,4 @@ def test_no_answer_is_beside_the_document(tmp_path, choice):
             timeout=900,
         )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "No issues found" in done.stdout
+    assert re.search(r"generated, \d+ passed$", done.stdout, re.MULTILINE), done.stdout

@@ -154,8 +154,8 @@ def test_the_embedded_bundle_keeps_bits_over_http(mini):
     with Refiner.load(mini, "cpu", threads=1) as refiner:
         assert keeps_bits(refiner, 8)
         asked = [
-            (path.read_bytes(), path.with_suffix(".txt").read_text())
-            for path in sorted(EXAMPLES.glob("*.png"))
+            (path.with_suffix(".png").read_bytes(), path.read_text())
+            for path in sorted(EXAMPLES.glob("*.txt"))
         ] * 4
         wanted = [refiner.assess(*pair) for pair in asked[:5]]
         start = threading.Barrier(len(asked))

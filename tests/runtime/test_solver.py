@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grefine_rt.contract import COLUMNS, GUIDANCE, NOISE, RESCALE, Schedule
-from grefine_rt.diffusion.solver import guidance_row, table, unet_calls
+from grefine_rt.diffusion.solver import guidance_row, step_table, unet_calls
 from grefine_rt.errors import OptionError
 from grefine_rt.solvers import NAMES, PathSolver
 
@@ -97,7 +97,7 @@ def test_matches_diffusers(solver, spacing, offset, prediction):
             if int(steps * strength) == 0:
                 continue
             latent, noise = rng.standard_normal(SHAPE), rng.standard_normal(SHAPE)
-            rows = table(schedule(spacing, offset), solver, steps, strength, prediction)
+            rows = step_table(schedule(spacing, offset), solver, steps, strength, prediction)
             mine = run_table(rows, latent, noise)
             other, timesteps = run_diffusers(
                 solver, spacing, offset, steps, strength, prediction, latent, noise
@@ -120,7 +120,7 @@ def test_lcm_matches_diffusers(prediction, monkeypatch):
             fresh = rng.standard_normal((steps, *SHAPE))
             given = iter(torch.from_numpy(fresh))
             monkeypatch.setattr(lcm, "randn_tensor", lambda *_, given=given, **__: next(given))
-            rows = table(schedule(), "lcm", steps, strength, prediction)
+            rows = step_table(schedule(), "lcm", steps, strength, prediction)
             mine = run_table(rows, latent, noise, fresh)
             other, timesteps = run_diffusers("lcm", "leading", 1, steps, strength, prediction, latent, noise)
             np.testing.assert_array_equal(rows.timesteps, timesteps)
@@ -134,7 +134,7 @@ def test_blending_matches_diffusers(solver, spacing, offset):
     mask = (rng.random((1, 1, *SHAPE[2:])) > 0.4).astype(np.float64)
     for steps, strength in ((10, 0.99), (10, 0.3), (7, 1.0), (1, 1.0)):
         latent, noise = rng.standard_normal(SHAPE), rng.standard_normal(SHAPE)
-        rows = table(schedule(spacing, offset), solver, steps, strength)
+        rows = step_table(schedule(spacing, offset), solver, steps, strength)
         mine = run_table(rows, latent, noise, mask=mask)
         other, _ = run_diffusers(solver, spacing, offset, steps, strength, "epsilon", latent, noise, mask)
         assert np.abs(mine - other).max() <= 1e-5 * max(1.0, np.abs(other).max()), (steps, strength)
@@ -148,7 +148,7 @@ def test_a_perfect_model_gives_the_latent_back(solver, prediction, steps, streng
     """Whatever the solver, a model that knows the noise must lead from the noised latent to the latent."""
     rng = np.random.default_rng(steps)
     latent, noise = rng.standard_normal(SHAPE), rng.standard_normal(SHAPE)
-    rows = table(schedule(), solver, steps, strength, prediction)
+    rows = step_table(schedule(), solver, steps, strength, prediction)
     products = schedule().alphas_cumprod()
     sample = rows.start[0] * latent + rows.start[1] * noise
     previous = np.zeros_like(latent)
@@ -168,38 +168,43 @@ def test_a_perfect_model_gives_the_latent_back(solver, prediction, steps, streng
 
 def test_ten_steps_at_099_make_nine_calls():
     assert unet_calls(10, 0.99) == 9
-    assert table(schedule(), "euler", 10, 0.99).coefficients.shape == (9, COLUMNS)
+    assert step_table(schedule(), "euler", 10, 0.99).coefficients.shape == (9, COLUMNS)
 
 
 @pytest.mark.parametrize("solver", [*SOLVERS, "lcm"])
 def test_no_step_left_starts_and_ends_at_the_latent(solver):
-    rows = table(schedule(), solver, 10, 0.09)
+    rows = step_table(schedule(), solver, 10, 0.09)
     assert rows.calls == 0
     assert rows.start == (1.0, 0.0)
     assert not rows.guided
 
 
 def test_full_strength_starts_from_noise_alone():
-    assert table(schedule(), "ddim", 10, 1.0).start == (0.0, 1.0)
-    start = table(schedule(), "euler", 10, 1.0).start
+    assert step_table(schedule(), "ddim", 10, 1.0).start == (0.0, 1.0)
+    start = step_table(schedule(), "euler", 10, 1.0).start
     assert start[0] == 0.0
     assert start[1] == pytest.approx(8.450065)  # sqrt(s^2 + 1) at training step 901
 
 
 def test_guidance_is_one_value_or_one_a_call():
-    assert (table(schedule(), "euler", 4, 1.0, guidance=4.5).coefficients[:, GUIDANCE] == 4.5).all()
-    rows = table(schedule(), "euler", 4, 0.8, guidance=[4.0, 4.0, 1.0])
+    assert (step_table(schedule(), "euler", 4, 1.0, guidance=4.5).coefficients[:, GUIDANCE] == 4.5).all()
+    rows = step_table(schedule(), "euler", 4, 0.8, guidance=[4.0, 4.0, 1.0])
     assert rows.coefficients[:, GUIDANCE].tolist() == [4.0, 4.0, 1.0]
     assert rows.guided
-    assert not table(schedule(), "euler", 4, 1.0, guidance=1.0).guided
+    assert not step_table(schedule(), "euler", 4, 1.0, guidance=1.0).guided
     with pytest.raises(OptionError, match="one for each of 3 UNet calls"):
-        table(schedule(), "euler", 4, 0.8, guidance=[4.0] * 4)
+        step_table(schedule(), "euler", 4, 0.8, guidance=[4.0] * 4)
 
 
 def test_only_lcm_adds_noise_between_steps():
     for solver in SOLVERS:
-        assert not table(schedule(), solver, 10).coefficients[:, 6].any()
-    assert table(schedule(), "lcm", 4).coefficients[:, 6].astype(bool).tolist() == [True, True, True, False]
+        assert not step_table(schedule(), solver, 10).coefficients[:, 6].any()
+    assert step_table(schedule(), "lcm", 4).coefficients[:, 6].astype(bool).tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -215,7 +220,7 @@ def test_only_lcm_adds_noise_between_steps():
 def test_guidance_in_an_interval_of_the_calls(interval, guided):
     row = guidance_row(7.5, 9, interval)
     assert row.tolist() == [7.5 if call in guided else 1.0 for call in range(9)]
-    rows = table(schedule(), "euler", 10, 0.99, guidance=7.5, interval=interval)
+    rows = step_table(schedule(), "euler", 10, 0.99, guidance=7.5, interval=interval)
     np.testing.assert_array_equal(rows.coefficients[:, GUIDANCE], row)
 
 
@@ -231,20 +236,20 @@ def test_one_guidance_a_call_knows_no_interval():
 
 
 def test_rescale_is_a_column():
-    assert (table(schedule(), "euler", 4, rescale=0.25).coefficients[:, RESCALE] == 0.25).all()
-    assert not table(schedule(), "euler", 4).coefficients[:, RESCALE].any()
+    assert (step_table(schedule(), "euler", 4, rescale=0.25).coefficients[:, RESCALE] == 0.25).all()
+    assert not step_table(schedule(), "euler", 4).coefficients[:, RESCALE].any()
 
 
 @pytest.mark.parametrize("interval", [(0.7, 0.2), (-0.1, 1.0), (0.0, 1.1), (math.nan, 1.0)])
 def test_impossible_intervals_are_refused(interval):
     with pytest.raises(OptionError, match="guidance interval"):
-        table(schedule(), "euler", 4, interval=interval)
+        step_table(schedule(), "euler", 4, interval=interval)
 
 
 @pytest.mark.parametrize("rescale", [-0.1, 1.5, math.nan])
 def test_impossible_rescales_are_refused(rescale):
     with pytest.raises(OptionError, match="guidance rescale"):
-        table(schedule(), "euler", 4, rescale=rescale)
+        step_table(schedule(), "euler", 4, rescale=rescale)
 
 
 @pytest.mark.parametrize(
@@ -264,15 +269,15 @@ def test_impossible_rescales_are_refused(rescale):
 )
 def test_impossible_options_are_refused(arguments, message):
     with pytest.raises(OptionError, match=message):
-        table(schedule(), *arguments)
+        step_table(schedule(), *arguments)
 
 
 def test_unknown_spacing_is_refused():
     with pytest.raises(OptionError, match="Unknown spacing"):
-        table(schedule("karras"), "euler", 10)
+        step_table(schedule("karras"), "euler", 10)
 
 
 @pytest.mark.parametrize("solver", NAMES)
 def test_only_solvers_of_a_path_add_no_noise(solver):
-    added = table(schedule(), solver, 8).coefficients[:, NOISE]
+    added = step_table(schedule(), solver, 8).coefficients[:, NOISE]
     assert (not added.any()) == (solver in get_args(PathSolver))

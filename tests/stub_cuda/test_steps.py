@@ -8,7 +8,7 @@ import pytest
 
 from grefine_rt.contract import Schedule
 from grefine_rt.diffusion.loop import denoise
-from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.solver import step_table
 from grefine_rt.diffusion.tiled_step import TiledStep
 from grefine_rt.engine.onnxruntime.replay import ReplayEngine
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
@@ -78,7 +78,7 @@ def test_a_replayed_step_is_one_launch_one_wait_and_no_copy(graph, kept_rules):
 def test_nothing_crosses_inside_a_loop(graph, kind, kept_rules):
     """The loop as refiners run it, after its first step: guidance in the first half alone, a changing row a step."""
     engine, seen = kind(graph.path, "cuda"), []
-    rows = table(SCHEDULE, "dpm++2m", 8, guidance=3.0, interval=(0.0, 0.5))
+    rows = step_table(SCHEDULE, "dpm++2m", 8, guidance=3.0, interval=(0.0, 0.5))
     given = inputs(engine.inputs, 16)
     conditioning = {name: given[name] for name in ("context", "pooled", "time_ids") if name in given}
     constants = {name: array for name, array in given.items() if name not in conditioning}

@@ -39,9 +39,12 @@ BLENDED = tuple(name for name in _STEP_INPUTS if name not in ("control", "surpri
 RESTORE = ("sample", "previous", "noise", "control", "context", "timestep", "coefficients")
 
 
-def model(text: str, weights: dict[str, np.ndarray] | None = None) -> onnx.ModelProto:
-    """A model from ONNX's text form, with weights added."""
-    proto = parser.parse_model(f'<ir_version: 10, opset_import: ["" : 18]> {text}')
+def model(
+    text: str, weights: dict[str, np.ndarray] | None = None, opset: int = 18, domains: tuple[str, ...] = ()
+) -> onnx.ModelProto:
+    """A model from ONNX's text form, with weights added. domains: others than ONNX's, at version 1."""
+    versions = "".join(f', "{domain}" : 1' for domain in domains)
+    proto = parser.parse_model(f'<ir_version: 10, opset_import: ["" : {opset}{versions}]> {text}')
     proto.graph.initializer.extend(
         numpy_helper.from_array(value, name) for name, value in (weights or {}).items()
     )

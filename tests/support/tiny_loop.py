@@ -4,7 +4,7 @@ import numpy as np
 
 from grefine_rt.contract import Schedule
 from grefine_rt.diffusion.loop import denoise
-from grefine_rt.diffusion.solver import table
+from grefine_rt.diffusion.solver import step_table
 from grefine_rt.engine.onnxruntime.session import OnnxEngine
 
 STEP, DECODE = "components/inpaint_step.onnx", "components/inpaint_decode.onnx"
@@ -42,5 +42,5 @@ def loop(engine, seed=0, solver="euler", steps=6):
         {name: array.astype(np.float32) for name, array in group.items()}
         for group in (constants, conditioning)
     )
-    rows = table(SCHEDULE, solver, steps, 1.0, "epsilon", 4.0)
+    rows = step_table(SCHEDULE, solver, steps, 1.0, "epsilon", 4.0)
     return denoise(engine, rows, latent, noise, constants, conditioning)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from grefine_export.choices import Operators
+
 Replacement = Annotated[
     str | None, typer.Option(help="File, folder or hub id in place of the recipe's.", show_default=False)
 ]
@@ -32,6 +34,14 @@ def bundle(
     lora: Replacement = None,
     restore: Replacement = None,
     base: Replacement = None,
+    operators: Annotated[
+        Operators | None,
+        typer.Option(
+            help="Of the graphs of both stages, in place of the recipe's. portable: for every backend; "
+            "onnxruntime-cuda: for ONNX Runtime CUDA alone, fewer and larger kernels.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the estimate.")] = False,
 ) -> None:
     """Make the bundle of a recipe: fetch its checkpoints, export every graph, count costs, verify.
@@ -41,7 +51,7 @@ def bundle(
     from grefine_export.assemble import assemble, written
     from grefine_export.estimate import describe, estimate
     from grefine_export.onnx.parity import ParityError
-    from grefine_export.recipes import load, with_checkpoints
+    from grefine_export.recipes import load, with_checkpoints, with_operators
     from grefine_rt.errors import GRefineError
 
     given = {
@@ -55,6 +65,8 @@ def bundle(
     }
     try:
         chosen = with_checkpoints(load(recipe), {place: source for place, source in given.items() if source})
+        if operators:
+            chosen = with_operators(chosen, operators)
         if dry_run:
             typer.echo(
                 "\n".join(describe(estimate(chosen, written(out)), trained=chosen.training is not None))

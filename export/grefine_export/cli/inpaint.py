@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grefine_export.choices import Precision
+from grefine_export.choices import Operators, Precision, VaePrecision
 from grefine_rt.contract import Prediction, Solver, Spacing
 
 _Checkpoint = Annotated[
@@ -39,7 +39,11 @@ _UnetPrecision = Annotated[
 ]
 _TextPrecision = Annotated[Precision, typer.Option(help="As --unet-precision.")]
 _VaePrecision = Annotated[
-    Precision, typer.Option(help="As --unet-precision; fp16 for FP16-safe autoencoders alone.")
+    VaePrecision,
+    typer.Option(
+        help="As --unet-precision; auto: fp16 beside an fp16 UNet for autoencoders that declare themselves safe "
+        "(force_upcast false), else fp32."
+    ),
 ]
 _Solver = Annotated[
     Solver | None,
@@ -65,6 +69,13 @@ _Drafts = Annotated[int, typer.Option(help="How many drafts stage 1 makes.")]
 _Tile = Annotated[
     int, typer.Option(help="Side in pixels above which the autoencoder works in tiles; 0 for never.")
 ]
+_Operators = Annotated[
+    Operators,
+    typer.Option(
+        help="portable: for every backend; onnxruntime-cuda: attention, norms and convolutions as ONNX Runtime's own "
+        "CUDA operators, for no other backend."
+    ),
+]
 _Origin = Annotated[str, typer.Option(help="Origin of the weights, for the manifest.")]
 _License = Annotated[str, typer.Option(help="Licence of the weights; by default that of SDXL.")]
 
@@ -78,7 +89,7 @@ def inpaint(
     tokenizer: _Tokenizer = "",
     unet_precision: _UnetPrecision = "fp16",
     text_precision: _TextPrecision = "fp16",
-    vae_precision: _VaePrecision = "fp32",
+    vae_precision: _VaePrecision = "auto",
     solver: _Solver = None,
     spacing: _Spacing = None,
     prediction: _Prediction = None,
@@ -89,6 +100,7 @@ def inpaint(
     interval: _Interval = (0.0, 1.0),
     drafts: _Drafts = 1,
     tile: _Tile = 1024,
+    operators: _Operators = "portable",
     origin: _Origin = "",
     license: _License = "CreativeML Open RAIL++-M",
 ) -> None:
@@ -117,6 +129,7 @@ def inpaint(
             interval=interval,
             drafts=drafts,
             tile=tile,
+            operators=operators,
             origin=origin,
             license=license,
         )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from grefine_export.choices import Precision
+from grefine_export.choices import Operators, Precision, VaePrecision
 from grefine_rt.solvers import PathSolver
 
 _Checkpoint = Annotated[
@@ -40,9 +40,18 @@ _UnetPrecision = Annotated[
     typer.Option(help="fp16: half precision, for GPUs; fp16-storage: half on disk, single in use; fp32."),
 ]
 _TextPrecision = Annotated[Precision, typer.Option(help="Likewise, of the text encoder.")]
-_VaePrecision = Annotated[Precision, typer.Option(help="Likewise, of the autoencoder.")]
+_VaePrecision = Annotated[
+    VaePrecision, typer.Option(help="auto: fp16 beside an fp16 UNet where the weights allow it.")
+]
 _Tokenizer = Annotated[
     str, typer.Option(help="Tokenizer's folder or file, for a base that is a single file.")
+]
+_Operators = Annotated[
+    Operators,
+    typer.Option(
+        help="portable: for every backend; onnxruntime-cuda: attention, norms and convolutions as ONNX Runtime's own "
+        "CUDA operators, for no other backend."
+    ),
 ]
 _Origin = Annotated[str, typer.Option(help="What the weights are, for the manifest.")]
 _License = Annotated[str, typer.Option(help="Licence of the weights.")]
@@ -62,8 +71,9 @@ def pasd(
     conditioning_scale: _ConditioningScale = 1.0,
     unet_precision: _UnetPrecision = "fp16",
     text_precision: _TextPrecision = "fp16",
-    vae_precision: _VaePrecision = "fp16-storage",
+    vae_precision: _VaePrecision = "auto",
     tokenizer: _Tokenizer = "",
+    operators: _Operators = "portable",
     origin: _Origin = "",
     license: _License = "unknown",
 ) -> None:
@@ -85,6 +95,7 @@ def pasd(
         guidance=guidance,
         conditioning_scale=conditioning_scale,
         tile=tile,
+        operators=operators,
         origin=origin,
         license=license,
     )

@@ -17,8 +17,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from grefine_export.choices import Precision, Weights
+from grefine_export.choices import Operators, Precision, Weights
 from grefine_export.onnx.convert import export
+from grefine_export.onnx.cuda_operators import on_cpu
 from grefine_export.onnx.parity import BOUNDS, compare, results
 from grefine_rt.bundle.manifest import FILE_NAME, Manifest
 
@@ -36,6 +37,7 @@ class Job:
     """What is to be exported. module: float32, ready to run; with inputs and outputs that stay float32 (or int64) when
     it is cast to half. inputs: to trace it with. check: to compare it with, other sizes of free axes. outputs, axes: as
     for `onnx.convert.export`. finish: what is done with the graph that was found equal, before it counts as finished.
+    operators: see `choices.Operators`; the module's attention must be `FusedAttention` where they are ONNX Runtime's.
     """
 
     module: nn.Module
@@ -44,6 +46,7 @@ class Job:
     outputs: Sequence[str]
     axes: Mapping[str, Mapping[int, str]]
     finish: Callable[[Path], object] = lambda _path: None
+    operators: Operators = "portable"
 
 
 def export_component(
@@ -70,7 +73,8 @@ def export_component(
         part.unlink()
     expected, job = _export(file, build(), precision, say)
     gc.collect()  # tracing leaves cycles behind, which hold the weights
-    errors = compare(expected, file, job.check, BOUNDS["fp32" if precision == "fp32" else "fp16"])
+    with on_cpu(file) as runnable:
+        errors = compare(expected, runnable, job.check, BOUNDS["fp32" if precision == "fp32" else "fp16"])
     job.finish(file)
     sizes = {part.name: part.stat().st_size for part in sorted(file.parent.glob(f"{file.name}*"))}
     mark.write_text(json.dumps({"key": key, "error": max(errors.values()), "sizes": sizes}), encoding="utf-8")
@@ -111,7 +115,7 @@ def _export(
     module = job.module.half() if precision == "fp16" else job.module
     say(f"{file.stem}: tracing")
     stored: Weights = "fp16" if precision == "fp16-storage" else "fp32"
-    export(module, job.inputs, job.outputs, job.axes, file, weights=stored)
+    export(module, job.inputs, job.outputs, job.axes, file, weights=stored, operators=job.operators)
     return expected, replace(job, module=nn.Identity())
 
 

@@ -16,7 +16,8 @@ import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from grefine_export.choices import Weights
+from grefine_export.choices import Operators, Weights
+from grefine_export.onnx.cuda_operators import OPSET, use_cuda_operators
 from grefine_export.onnx.quick_rules import quick_rules
 
 EXTERNAL_DATA_BYTES = 1 << 30
@@ -34,6 +35,7 @@ def export(
     path: str | os.PathLike[str],
     opset: int = 20,
     weights: Weights = "fp32",
+    operators: Operators = "portable",
 ) -> Path:
     """Write `module` as `path` (ending in .onnx) and return the path.
 
@@ -49,11 +51,29 @@ def export(
         dynamic_axes: for each input with free axes, axis -> its name. Axes with the same name are equal.
         weights: "fp32", or "fp16" to store the weight matrices in half precision and compute in single
             precision (see `halve_weights`).
+        operators: see `choices.Operators`; attention is then the module's own (`models.fused_attention`), and the
+            opset at least that which has it.
 
     The file holds no doc strings and no metadata (torch writes paths of source files there), and exporting
     the same module twice gives the same bytes. Raises ValueError when the names do not fit the module.
     """
+    model = traced(module, example_inputs, outputs, dynamic_axes, opset, operators)
+    if weights == "fp16":
+        halve_weights(model)
     path = Path(path)
+    _save(model, path)
+    return path
+
+
+def traced(
+    module: nn.Module,
+    example_inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    dynamic_axes: Mapping[str, Mapping[int, str]],
+    opset: int = 20,
+    operators: Operators = "portable",
+) -> ir.Model:
+    """The graph that `export` writes, whose weights are still the module's. Arguments and errors are `export`'s."""
     parameters = inspect.signature(module.forward).parameters.values()
     arguments = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
     if [*example_inputs] != arguments:
@@ -71,7 +91,7 @@ def export(
             },
             input_names=[*example_inputs],
             output_names=[*outputs],
-            opset_version=opset,
+            opset_version=opset if operators == "portable" else max(opset, OPSET),
             optimize=True,
             verbose=False,
         )
@@ -81,10 +101,9 @@ def export(
     _name_axes(model.graph, shapes)
     _single_precision_edges(model.graph)
     _strip(model)
-    if weights == "fp16":
-        halve_weights(model)
-    _save(model, path)
-    return path
+    if operators == "onnxruntime-cuda":
+        use_cuda_operators(model)
+    return model
 
 
 def _save(model: ir.Model, path: Path) -> None:

@@ -21,6 +21,7 @@ from onnx import AttributeProto, ModelProto, NodeProto, TypeProto, helper, numpy
 from onnx.reference import ReferenceEvaluator
 from onnx.shape_inference import infer_node_outputs
 
+from grefine_export.onnx.cuda_operators import DOMAIN
 from grefine_rt.bundle.manifest import Cost, Manifest
 from grefine_rt.bundle.store import read_manifest, write
 from grefine_rt.contract import HIDDEN, LATENT_SCALE, OTHERS
@@ -190,6 +191,9 @@ class _Graph:
             raise ValueError(f"it has the branch or loop '{node.op_type}'")
         inputs = [name for name in node.input if name]
         types = {name: self.types[name] for name in inputs}
+        if node.domain == DOMAIN:  # ONNX has no schemas of these
+            self._follow_channels_last(node)
+            return
         known = {name: self.values[name] for name in inputs if name in self.values}
         if node.op_type == "Shape":  # of its input it takes no element
             known = {name: np.broadcast_to(np.float32(0), self.shape(name)) for name in inputs}
@@ -213,6 +217,22 @@ class _Graph:
         elif self.derived.intersection(inputs):
             self.derived.update(outputs)
 
+    def _follow_channels_last(self, node: NodeProto) -> None:
+        """GroupNorm and NhwcConv on (n, h, w, channels)."""
+        kind = TypeProto()
+        kind.CopyFrom(self.types[node.input[0]])
+        if node.op_type == "NhwcConv":  # weight (out, *kernel, in)
+            told = {attribute.name: attribute.ints for attribute in node.attribute}
+            out, *kernel, _ = self.shape(node.input[1])
+            axes = kind.tensor_type.shape.dim
+            for index, size in enumerate(kernel):
+                reach = told["dilations"][index] * (size - 1) + 1
+                free = axes[1 + index].dim_value + told["pads"][index] + told["pads"][2 + index] - reach
+                axes[1 + index].dim_value = free // told["strides"][index] + 1
+            axes[3].dim_value = out
+        self.types[node.output[0]] = kind
+        self.derived.add(node.output[0])
+
     def _is_known(self, name: str) -> bool:
         kind = self.types[name].tensor_type if name in self.types else None
         return (
@@ -230,7 +250,9 @@ def _multiply_adds(node: NodeProto, graph: _Graph) -> int:
     shapes = [graph.shape(name) if name else () for name in node.input]
     size = math.prod(graph.shape(node.output[0]))
     match node.op_type:
-        case "Conv":  # weight (out, in / group, *kernel)
+        case (
+            "Conv" | "NhwcConv"
+        ):  # weight (out, in / group, *kernel), or with channels last (out, *kernel, in)
             return size * math.prod(shapes[1][1:])
         case "ConvTranspose":  # weight (in, out / group, *kernel): each input element reaches so many outputs
             return math.prod(shapes[0]) * math.prod(shapes[1][1:])

@@ -16,8 +16,9 @@ class Nodes:
         self.nodes: list[ir.Node] = []
         self._graph, self._prefix, self._constants = graph, prefix, 0
 
-    def __call__(self, kind: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
-        node = ir.node(kind, inputs, attributes, name=f"{self._prefix}_{kind}_{len(self.nodes)}")
+    def __call__(self, kind: str, *inputs: ir.Value | None, domain: str = "", **attributes: Any) -> ir.Value:
+        name = f"{self._prefix}_{kind}_{len(self.nodes)}"
+        node = ir.node(kind, inputs, attributes, domain=domain, name=name)
         node.outputs[0].name = node.name
         self.nodes.append(node)
         return node.outputs[0]

@@ -15,7 +15,7 @@ from typing import Any
 from grefine_rt import __version__
 from grefine_rt.assessor import Assessor
 from grefine_rt.batch.runner import worker
-from grefine_rt.engine.devices import parse
+from grefine_rt.engine.devices import parse_device
 from grefine_rt.errors import HERE, DeviceError, GRefineError, OptionError
 
 _REACHED = 5.0
@@ -41,7 +41,7 @@ class Loading:
 
         Raises BundleError and DeviceError.
         """
-        kind = parse(self.device).kind
+        kind = parse_device(self.device).kind
         if kind == "tensorrt":
             _build_engines(self.bundle)
         with Assessor.load(self.bundle, self.device, self.threads) as loaded:
@@ -65,6 +65,8 @@ def ray_module() -> Any:
     # The rest says what went wrong in a sentence; Ray's logs are in its session folder.
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "ERROR")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Else threads of a run that was given up connect again, beside the next run.
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
     try:
         import ray.data
     except ImportError:
@@ -124,7 +126,7 @@ def pool_for(ray: Any, device: str, actors: int | None, threads: int, exact: boo
     actors: None for as many as fit. exact: whether fewer will not do. Raises OptionError where they do not fit,
     DeviceError for a GPU where there is none.
     """
-    kind = parse(device).kind
+    kind = parse_device(device).kind
     gpus = 0 if kind == "cpu" else room_for(ray, Pool(1, 1, 1))
     if kind not in ("cpu", "auto") and not gpus:
         raise DeviceError(

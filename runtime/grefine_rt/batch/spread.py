@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from queue import Empty, Queue
+from queue import Empty, Full, Queue
 from typing import Any
 
 from grefine_rt.assessor import Assessor
@@ -108,18 +108,44 @@ def _spread_rows(
     ray: Any, spread: Spread, rows: Iterable[Row], done: frozenset[str], cancel: CancelToken | None
 ) -> Iterator[tuple[Any, bytes | None]]:
     """Records in the order of the rows, each with the bytes of its result where they came back; ids of rows done."""
-    tables: Queue[Any] = Queue(2)  # so that this process holds few results, however slowly it writes
     made = _pipeline(ray, spread, rows, done)
+    stop = threading.Event()
+    try:
+        for table in _in_time(ray, spread, _pulled(made, stop), cancel):
+            for cell in table["items"]:
+                yield from pickle.loads(cell.as_buffer())
+    finally:
+        stop.set()
+
+
+def _pulled(made: Any, stop: threading.Event) -> Queue[Any]:
+    """What a thread takes out of the dataset: tables, None at the end, or an error; two at most are waiting, so that
+    this process holds few results, however slowly it writes."""
+    tables: Queue[Any] = Queue(2)
+
+    def put(item: Any) -> None:
+        while not stop.is_set():
+            try:
+                return tables.put(item, timeout=1.0)
+            except Full:
+                continue
 
     def pull() -> None:
         try:
             for table in made.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                tables.put(table)
-            tables.put(None)
+                put(table)
+                if stop.is_set():
+                    return
+            put(None)
         except BaseException as error:
-            tables.put(error)
+            put(error)
 
     threading.Thread(target=pull, daemon=True, name="grefine-rt ray").start()
+    return tables
+
+
+def _in_time(ray: Any, spread: Spread, tables: Queue[Any], cancel: CancelToken | None) -> Iterator[Any]:
+    """The tables, as long as the cluster has what the pool needs."""
     short_since: float | None = None
     while True:
         stop_if_cancelled(cancel, "before a row")
@@ -136,8 +162,7 @@ def _spread_rows(
             return
         if isinstance(table, BaseException):
             raise _said(ray, table) from None
-        for cell in table["items"]:
-            yield from pickle.loads(cell.as_buffer())
+        yield table
 
 
 def _said(ray: Any, error: BaseException) -> BaseException:
@@ -191,7 +216,9 @@ def _listing(rows: Iterable[Row], known: Any, size: int) -> Any:
     import ray
     from ray.data.block import BlockMetadata
 
-    class Listing(ray.data.Datasource):
+    base: Any = ray.data.Datasource
+
+    class Listing(base):  # type: ignore[misc]
         def estimate_inmemory_data_size(self) -> int | None:
             return None
 

@@ -194,7 +194,7 @@ class Manifest:
 
 
 def _check(manifest: Manifest) -> None:
-    """What types cannot say: ranges, and names that must agree."""
+    """The checks that types cannot make: ranges, and names that must agree."""
     for path in manifest.files:
         pure = PurePosixPath(path)
         plain = path == pure.as_posix() and not pure.is_absolute() and not re.search(r"[\\:\0]", path)

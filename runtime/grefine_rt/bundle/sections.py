@@ -10,7 +10,7 @@ from grefine_rt.readings import ColorFix, Decoding, Joining, MissingRegion, Redr
 
 @dataclass(frozen=True)
 class Weight:
-    """Where the weights of a component come from and what allows their use."""
+    """The origin of a component's weights, and the licence that allows their use."""
 
     component: str
     origin: str
@@ -122,7 +122,7 @@ class Restore:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one run of a component costs at batch 1, as polynomials c0 + c1 n + c2 n^2 of its n latent cells (of 64
+    """The cost of one run of a component at batch 1, as polynomials c0 + c1 n + c2 n^2 of its n latent cells (of 64
     pixels; components of fixed size have c0 alone): floating-point operations, two a multiply-add, and bytes of
     activations at their peak, beside the weights."""
 
@@ -170,7 +170,10 @@ class PictureDomain:
 
 @dataclass(frozen=True)
 class Domain:
-    """What a bundle was made for; null or absent is everything. `words`: a text file with the words that it knows."""
+    """The pictures and words that a bundle was made for; null or absent is everything.
+
+    `words`: a text file with the words that it knows.
+    """
 
     pictures: PictureDomain | None = None
     words: str | None = None

@@ -1,4 +1,4 @@
-"""Where bundles are found, and how they are proven whole."""
+"""Bundles on disk: found, and proven whole."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ _LOCATION = b"\x0a\x08location\x12"
 
 
 def bundle_dir(name: str) -> Path:
-    """Where a fetched bundle of this name (or hub id) lies in the cache."""
+    """The folder of a fetched bundle of this name (or hub id) in the cache."""
     return cache_dir() / "bundles" / name.replace("/", "--")
 
 
@@ -61,7 +61,7 @@ def find(name_or_path: str | Path) -> Path:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """What the bundle in `folder` says of itself; no other file is looked at. Raises BundleError."""
+    """The manifest of the bundle in `folder`; no other file is looked at. Raises BundleError."""
     return Manifest.from_json(_read(folder))
 
 
@@ -120,7 +120,7 @@ def _embedded_roots() -> tuple[Path, ...]:
 
 
 def mend(folder: Path) -> str:
-    """What to run when something is wrong with the bundle in `folder`."""
+    """The command that mends the bundle in `folder`, as part of a sentence."""
     embedded = folder.resolve().parent in [root.resolve() for root in _embedded_roots()]
     return f"run '{REINSTALL}' {HERE} to get it again" if embedded else MEND
 

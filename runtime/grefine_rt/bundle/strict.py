@@ -34,7 +34,7 @@ _TEXT = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]{0,65536}")
 
 
 def short(text: object) -> str:
-    """What comes from a file, cut and on one line."""
+    """A value out of a file as text, cut and on one line."""
     line = " ".join(str(text).split())
     return line if len(line) <= 80 else f"{line[:77]}..."
 

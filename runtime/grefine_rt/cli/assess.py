@@ -13,10 +13,15 @@ from grefine_rt.cli.output import console, print_json, say_notes, status
 from grefine_rt.plan.options import WHERE, RefineOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL import Image
+
     from grefine_rt.assess.indicator import Assessment
     from grefine_rt.assessor import Assessor
     from grefine_rt.cli.pictures import Prompted
     from grefine_rt.plan.plan import RefinePlan
+    from grefine_rt.report.report import ReportData
 
 _ShowPrompt = Annotated[
     bool, typer.Option("--show-prompt", help="Say which prompt the picture has, and where; assess nothing.")
@@ -45,10 +50,8 @@ def assess(
     from grefine_rt.cli.outputs import Outputs
     from grefine_rt.plan.limits import Limits
     from grefine_rt.plan.make import make_plan, shown
-    from grefine_rt.plan.reasons import cost_reasons
     from grefine_rt.refiner import run_id
     from grefine_rt.report import answers
-    from grefine_rt.report.report import ReportData
 
     picture, load_ms = pictures.read_picture(image)
     told = pictures.read_prompt(image, prompt, None, picture)
@@ -78,24 +81,39 @@ def assess(
         notes = (*told.notes, *picture.notes, *result.notes)
         if plan is None:
             notes = (*notes, f"Bundle '{manifest.name}' only assesses, so no refining is planned.")
-        written += outputs.write_report(
-            ReportData(
-                prompt=told.prompt,
-                image=picture.to_pil(),
-                before=result,
-                mask=plan.mask if plan else None,
-                reasons=(*plan.reasons, *cost_reasons(plan)) if plan else (),
-                timings=timings,
-                about=pictures.about(assessor, image) | answers.domain_fact(result),
-                notes=notes,
-            ),
-            run,
-        )
+        about = pictures.about(assessor, image)
+        data = _report(picture.to_pil(), told.prompt, result, plan, timings, about, notes)
+        written += outputs.write_report(data, run)
         say_notes(notes)
         if as_json:
             print_json(_json(assessor, image, told, result, plan, timings))
             return
     _show(result, plan, timings, written)
+
+
+def _report(
+    picture: "Image.Image",
+    prompt: str,
+    result: "Assessment",
+    plan: "RefinePlan | None",
+    timings: dict[str, float],
+    about: "Mapping[str, object]",
+    notes: tuple[str, ...],
+) -> "ReportData":
+    from grefine_rt.plan.reasons import cost_reasons
+    from grefine_rt.report import answers
+    from grefine_rt.report.report import ReportData
+
+    return ReportData(
+        prompt=prompt,
+        image=picture,
+        before=result,
+        mask=plan.mask if plan else None,
+        reasons=(*plan.reasons, *cost_reasons(plan)) if plan else (),
+        timings=timings,
+        about={**about, **answers.domain_fact(result)},
+        notes=notes,
+    )
 
 
 def _json(

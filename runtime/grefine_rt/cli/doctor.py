@@ -110,13 +110,13 @@ def _to_try(gpu: bool) -> list[str]:
 
 def _try_tensorrt(name: str) -> dict[str, Any]:
     """Build, load and run an engine of one node."""
-    from grefine_rt.engine.devices import parse
+    from grefine_rt.engine.devices import parse_device
     from grefine_rt.engine.tensorrt.probe import probe
     from grefine_rt.errors import GRefineError
 
     device, problem = name, None
     try:
-        device = parse(name).place
+        device = parse_device(name).place
         probe(device)
     except GRefineError as error:
         problem = str(error)

@@ -3,9 +3,8 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,13 +15,6 @@ if TYPE_CHECKING:
     from grefine_rt.service.app import Replica
 
 _LIMITS, _RAY = "Limits of a request", "Ray Serve"
-
-
-class Engine(StrEnum):
-    """What runs the service."""
-
-    local = "local"
-    ray = "ray"
 
 
 def serve(
@@ -64,12 +56,14 @@ def serve(
     ] = 300,
     warm_up: Annotated[bool, typer.Option(help="Load every model before the first request.")] = True,
     engine: Annotated[
-        Engine, typer.Option(help="This process, or replicas under Ray Serve.", rich_help_panel=_RAY)
-    ] = Engine.local,
+        Literal["local", "ray"],
+        typer.Option(help="ray: replicas under Ray Serve; needs the extra [ray].", rich_help_panel=_RAY),
+    ] = "local",
     address: Annotated[
         str | None,
         typer.Option(
-            help="A running Ray cluster: auto or HOST:PORT. Default: one on this machine, ended with the service.",
+            metavar="HOST:PORT",
+            help="The cluster's head, or auto; with a token. Default: $RAY_ADDRESS, else this machine alone.",
             show_default=False,
             rich_help_panel=_RAY,
         ),
@@ -78,7 +72,8 @@ def serve(
         int | None,
         typer.Option(
             min=1,
-            help="Each has a loaded bundle, workers and a queue of its own, and a GPU or its cores. Default: 1.",
+            help="Each has a loaded bundle, workers and a queue of its own, and a GPU or --threads cores, 1 by "
+            "default. Default: 1.",
             show_default=False,
             rich_help_panel=_RAY,
         ),
@@ -93,14 +88,10 @@ def serve(
     status("Starting the service")
     from grefine_rt.service.limits import ServiceLimits, check_exposure
 
-    if engine is Engine.local and (address or replicas):
+    if engine == "local" and (address or replicas):
         raise OptionError("The options --address and --replicas are for --engine ray.")
     token = _token(token_file)
     check_exposure(host, token)
-    if address is not None and token is None:
-        raise OptionError(
-            "A cluster may serve other machines: give --token-file FILE, or set GREFINE_TOKEN, with --address."
-        )
     limits = ServiceLimits(
         body_bytes=int(max_mib * 2**20),
         pixels=int(max_megapixels * 1e6),
@@ -110,10 +101,10 @@ def serve(
         workers=workers,
         together=together,
     )
-    with _needing("serve", "The service"):
+    with _needing_packages():
         from grefine_rt.service.app import Replica
     replica = Replica(bundle, device, threads, limits, token, warm_up)
-    if engine is Engine.ray:
+    if engine == "ray":
         _serve_replicas(replica, replicas or 1, host, port, address)
     else:
         _serve_here(replica, host, port)
@@ -122,7 +113,7 @@ def serve(
 def _serve_here(replica: "Replica", host: str, port: int) -> None:
     from grefine_rt.cli.output import Terminated, say
 
-    with _needing("serve", "The service"):
+    with _needing_packages():
         import uvicorn
     with replica.load() as refiner:
         config = uvicorn.Config(
@@ -150,9 +141,13 @@ def _serve_replicas(replica: "Replica", replicas: int, host: str, port: int, add
     from threading import Event
 
     from grefine_rt.cli.output import Terminated, say, terminate
+    from grefine_rt.service.cluster import deployed
 
-    with _needing("serve,ray", "--engine ray"):
-        from grefine_rt.service.cluster import deployed
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is not None and replica.token is None:
+        raise OptionError(
+            "A cluster may serve other machines: with --address give --token-file FILE, or set GREFINE_TOKEN."
+        )
     try:
         with deployed(replica, replicas, host, port, address) as taken:
             say(f"grefine-rt serves {_url(host, taken)} with {replicas} replicas on Ray")
@@ -167,15 +162,15 @@ def _url(host: str, port: int) -> str:
 
 
 @contextmanager
-def _needing(extra: str, what: str) -> Iterator[None]:
-    """Raises OptionError for a package that is not installed."""
+def _needing_packages() -> Iterator[None]:
+    """Raises OptionError for a package of the service that is not installed."""
     try:
         yield
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("grefine_rt"):
             raise
         raise OptionError(
-            f"{what} needs {error.name}, which is not installed: run 'pip install .[{extra}]' {HERE}."
+            f"The service needs {error.name}, which is not installed: run 'pip install .[serve]' {HERE}."
         ) from None
 
 

@@ -112,7 +112,7 @@ def _told(
 
 
 def _adds_noise(table: StepTable, given: bool) -> npt.NDArray[np.bool_]:
-    """Which steps add noise. OptionError where none is given."""
+    """The steps that add noise, bool (k,). OptionError where none is given."""
     adds: npt.NDArray[np.bool_] = table.coefficients[:, NOISE] != 0
     if adds.any() and not given:
         raise OptionError("The solver adds noise in every step, which is not given here; use another one.")

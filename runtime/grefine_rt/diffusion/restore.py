@@ -1,6 +1,6 @@
 """Stage 2: restore the whole image mildly, with PASD or a smaller model of its kind (G-Refine 3.3)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -9,11 +9,12 @@ from grefine_rt.bundle.manifest import ColorFix, Decoding, Restore
 from grefine_rt.cancel import Cancels
 from grefine_rt.contract import Solver
 from grefine_rt.diffusion.conditioning import condition
+from grefine_rt.diffusion.encoded import EncodedPicture
 from grefine_rt.diffusion.loop import OnStep, StageResult, denoise, latent_size, to_planes, with_given
 from grefine_rt.diffusion.noise import gaussian, step_noise
 from grefine_rt.diffusion.solver import StepTable, rows_of
 from grefine_rt.diffusion.tiled_step import TiledStep
-from grefine_rt.diffusion.tiling import tiled_decode, tiled_encode
+from grefine_rt.diffusion.tiling import tiled_decode
 from grefine_rt.engine.base import Engine
 from grefine_rt.engine.finite import finite
 from grefine_rt.errors import OptionError
@@ -43,6 +44,7 @@ def restore(
     color_fix: ColorFix | None = None,
     on_step: OnStep | None = None,
     cancel: Cancels | None = None,
+    source: EncodedPicture | None = None,
 ) -> StageResult:
     """The whole of `picture` restored, guided by itself and by `prompt`.
 
@@ -53,8 +55,8 @@ def restore(
     multiple of `restore.multiple`; 0 for always whole. A larger picture (`tiles.fits`) is encoded, restored and decoded
     in tiles that overlap and are blended: memory is that of a tile and some copies of the picture, and `on_step` counts
     runs of the UNet on a tile. keep: float32 (H, W) in [0, 1] for "quality": 1 keeps detail (`_decoded`) or colour
-    (`_coloured`) of the picture. Raises OptionError for arguments that do not fit, Cancelled, BundleError and
-    DeviceError.
+    (`_coloured`) of the picture. source: remembers the encoded picture between calls; this call's own when None. Raises
+    OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
     """
     settings = with_given(
         bundle.manifest.stage2,
@@ -69,16 +71,15 @@ def restore(
         color_fix=color_fix,
     )
     _check(settings, picture, keep)
-    encoder, decoder = bundle.engine("restore_encode"), bundle.engine("restore_decode")
     rows = rows_of(settings, settings.delta)
-    signed = picture * np.float32(2) - np.float32(1)
-    source = finite("restore_encode", tiled_encode(encoder, signed, settings.tile, cancel=cancel))
-    latent = _denoised(bundle, settings, rows, picture, source, (prompt, negative), seed, on_step, cancel)
-
-    def decode(of: Floats) -> Floats:
-        return finite("restore_decode", tiled_decode(decoder, of, settings.tile, cancel=cancel))
-
-    image = _decoded(decode, latent, source, picture, settings.decoding, keep)
+    source = EncodedPicture(bundle, cancel) if source is None else source
+    encoded = source.encoded(picture, settings.tile)
+    # Right behind the encoder, before any step has taken memory.
+    own = None if settings.decoding == "plain" else source.decoded(picture, settings.tile)
+    latent = _denoised(bundle, settings, rows, picture, encoded, (prompt, negative), seed, on_step, cancel)
+    decoder = bundle.engine("restore_decode")
+    image = finite("restore_decode", tiled_decode(decoder, latent, settings.tile, cancel=cancel))
+    image = _with_own_detail(image, own, picture, settings.decoding, keep)
     image = _coloured(image, picture, settings.color_fix, keep)
     return StageResult(np.clip(image, 0, 1), latent, rows.calls)
 
@@ -134,27 +135,21 @@ def _denoised(
     return finite("restore_step", latent)
 
 
-def _decoded(
-    decode: Callable[[Floats], Floats],
-    latent: Floats,
-    source: Floats,
-    picture: Floats,
-    decoding: Decoding,
-    keep: Floats | None,
+def _with_own_detail(
+    image: Floats, own: Floats | None, picture: Floats, decoding: Decoding, keep: Floats | None
 ) -> Floats:
-    """The picture of the restored `latent` z'; `source` is E(picture), E and D the autoencoder.
+    """`image`, D(z') of the restored latent z', with detail of `picture`; `own` is D(E(picture)).
 
     "plain"       D(z')
     "difference"  picture + D(z') - D(E(picture)): where z' is unchanged, so is every pixel
     "quality"     D(z') + keep * (picture - D(E(picture))): 1 keeps the picture's own detail as "difference" does, 0
                   takes the decoder's as "plain" does
     """
-    image = decode(latent)
-    if decoding == "difference":
+    if own is not None and decoding == "difference":
         # This order: equal decodings cancel exactly, and the picture comes back bit by bit.
-        return picture + (image - decode(source))
-    if decoding == "quality" and keep is not None:
-        return image + keep[..., None].astype(np.float32) * (picture - decode(source))
+        return picture + (image - own)
+    if own is not None and keep is not None and decoding == "quality":
+        return image + keep[..., None].astype(np.float32) * (picture - own)
     return image
 
 

@@ -77,7 +77,7 @@ def guidance_row(
     return np.where((start <= middle) & (middle < end), values, 1.0)
 
 
-def table(
+def step_table(
     schedule: Schedule,
     solver: Solver,
     steps: int,
@@ -119,8 +119,8 @@ def table(
 
 
 def rows_of(stage: Inpaint | Restore, strength: float) -> StepTable:
-    """The table of a stage as its settings say, at a strength; errors as of `table`."""
-    return table(
+    """The table of a stage as its settings say, at a strength; errors as of `step_table`."""
+    return step_table(
         stage.schedule,
         stage.solver,
         stage.steps,

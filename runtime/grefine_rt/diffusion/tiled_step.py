@@ -95,7 +95,7 @@ class TiledBinding(HostBinding):
             np.copyto(self._outputs[name], whole)
 
     def _part(self, index: int, tile: Tile, array: Array, shape: tuple[int, ...]) -> Buffer:
-        """What a tile sees of an input, on the device."""
+        """The part of an input that a tile sees, on the device."""
         cut = array.ndim == 4
         key = (index if cut else _EVERY_TILE, id(array))
         if key in self._kept and id(array) not in self._written:

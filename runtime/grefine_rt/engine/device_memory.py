@@ -54,7 +54,7 @@ class CudaDevice:
 
     @property
     def key(self) -> str:
-        """What machine code that was compiled for this GPU depends on: name, compute capability, driver."""
+        """The key of machine code that was compiled for this GPU: name, compute capability, driver."""
         here = self.use()
         capability = here.compute_capability
         try:
@@ -114,7 +114,7 @@ class CudaDevice:
         self._stream.sync()
 
     def capture(self, work: Callable[[int], None]) -> Any:
-        """What `work` starts on the stream that it is given, as a graph for `launch`; nothing of it is run."""
+        """The work that `work` starts on its stream, as a graph for `launch`; nothing of it is run."""
         builder = self.use().create_graph_builder()
         builder.begin_building()
         try:
@@ -147,7 +147,7 @@ class Scratch:
         return 0 if self._buffer is None else int(self._buffer.size)
 
     def address(self, size: int) -> int:
-        """Where at least `size` bytes lie, until the next call that asks for more."""
+        """The address of at least `size` bytes, valid until the next call that asks for more."""
         if self._buffer is None or self._buffer.size < size:
             if self._buffer is not None:
                 self.gpu.free(self._buffer)

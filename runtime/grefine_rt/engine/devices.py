@@ -36,13 +36,13 @@ class Device:
 
     @property
     def place(self) -> str:
-        """Where tensors lie: "cpu" or "cuda:N"."""
+        """The device that tensors lie on: "cpu" or "cuda:N"."""
         return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What runs a component, where ("cpu" or "cuda:N"), and why: a sentence."""
+    """The backend of a component, its device ("cpu" or "cuda:N"), and the reason: a sentence."""
 
     component: str
     backend: Backend
@@ -55,7 +55,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def parse(name: str) -> Device:
+def parse_device(name: str) -> Device:
     """The device that a name stands for: "auto", "cpu", "cuda", "tensorrt" or "rtx", the last three perhaps with ":N".
 
     Raises DeviceError for another name.
@@ -70,7 +70,7 @@ def parse(name: str) -> Device:
 
 
 def summary(choices: Iterable[Choice]) -> dict[str, str]:
-    """What was chosen, a row for each backend and device: the components that share a reason, and the reason."""
+    """The choices, a row for each backend and device: the components that share a reason, and the reason."""
     shared: dict[tuple[str, str], list[str]] = {}
     for choice in choices:
         shared.setdefault((f"{choice.backend} on {choice.device}", choice.reason), []).append(

@@ -1,4 +1,4 @@
-"""What graphs give must be numbers: a NaN would become a picture or a score that nobody can tell from a sound one."""
+"""Outputs of graphs must be numbers: nobody can tell a picture or a score made of a NaN from a sound one."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def number_by_place() -> None:
 
 
 def visible(identities: Sequence[str]) -> list[int]:
-    """Which GPUs CUDA shows by CUDA_VISIBLE_DEVICES, in its order. identities: the UUID of each, by place.
+    """The GPUs that CUDA shows by CUDA_VISIBLE_DEVICES, in its order. identities: the UUID of each, by place.
 
     As in CUDA, the first entry that is no GPU ends the list.
     """

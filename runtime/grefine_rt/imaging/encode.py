@@ -46,7 +46,7 @@ _JPEG_SEGMENT = 65_000
 
 @dataclass(frozen=True)
 class Encoding:
-    """How a result is written.
+    """The form in which a result is written.
 
     format: of `FORMATS`; None for the suffix's, or the source's where there is no name.
     quality: 1 to 100 of JPEG, WebP and AVIF; None for 95 of JPEG, 90 of AVIF and lossless WebP. Raises OptionError

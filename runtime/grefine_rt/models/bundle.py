@@ -88,7 +88,7 @@ class Bundle:
 
     @property
     def choices(self) -> tuple[Choice, ...]:
-        """What runs each component that was loaded so far, and why."""
+        """The backend of each component that was loaded so far, and the reason."""
         chosen = dict(self._choices)
         return tuple(
             dataclasses.replace(chosen[file], component=component)
@@ -97,7 +97,7 @@ class Bundle:
         )
 
     def foresee(self, components: Collection[str] | None = None) -> tuple[Choice, ...]:
-        """What would run these components, or all, if what is installed works; nothing is loaded. Raises
+        """The backends of these components, or all, if the installed ones work; nothing is loaded. Raises
         DeviceError."""
         return tuple(
             dataclasses.replace(self._selection.foresee(file), component=component)

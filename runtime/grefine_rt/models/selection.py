@@ -1,4 +1,4 @@
-"""Which backend runs each graph of a bundle: a valid TensorRT engine, CUDA, the TensorRT-RTX plugin, or the CPU."""
+"""The backend of each graph of a bundle: a valid TensorRT engine, CUDA, the TensorRT-RTX plugin, or the CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse
+from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse_device
 from grefine_rt.engine.onnxruntime import kernels, plugin
 from grefine_rt.engine.onnxruntime.session import (
     NO_CUDA,
@@ -69,7 +69,7 @@ class Selection:
         self._folder, self._manifest, self._threads = folder, manifest, threads
         self._cuda_graphs = cuda_graphs
         self._name = name or str(folder)
-        self._wanted = parse(device)
+        self._wanted = parse_device(device)
         self._loaded: set[Path] = set()
         self._shared: Any = None
         self._guard = threading.Lock()
@@ -94,11 +94,11 @@ class Selection:
         return self._take(graph, self._open)
 
     def foresee(self, graph: str) -> Choice:
-        """What `open` would take, if what is installed works; nothing is loaded. Raises DeviceError."""
+        """The backend that `open` would take if the installed ones work; nothing is loaded. Raises DeviceError."""
         return self._take(graph, lambda backend, graph, device: None)[1]
 
     def _take(self, graph: str, opens: Callable[[Backend, str, Device], T]) -> tuple[T, Choice]:
-        """What `opens` gives for the first backend that serves."""
+        """The result of `opens` for the first backend that serves."""
         auto = self._wanted.kind == "auto"
         passed: list[str] = []
         for backend in ORDER if auto else (BACKENDS[self._wanted.kind],):
@@ -224,7 +224,7 @@ class Selection:
         return weight_budget(sidecar, later, free)
 
     def _without_room(self, sidecar: Sidecar, free: int) -> DeviceError | None:
-        """What to say of an engine that did not load where `free` bytes are too few for its weights; None elsewhere."""
+        """A sentence on an engine that did not load where `free` bytes are too few for its weights; None elsewhere."""
         from grefine_rt.engine.tensorrt.sidecar import Environment, build_command
 
         if sidecar.streams or sidecar.engine.size <= free:
@@ -280,4 +280,4 @@ class Selection:
 
 def _first(backend: Backend) -> Device:
     """The first device of a backend."""
-    return parse(next(kind for kind, other in BACKENDS.items() if other == backend))
+    return parse_device(next(kind for kind, other in BACKENDS.items() if other == backend))

@@ -20,7 +20,7 @@ PROMPT = "a red house under a yellow sun"
 
 
 def one_of_each(manifest: Manifest, components: Iterable[str]) -> list[str]:
-    """Those of the components that are in the bundle, the first one of each graph file."""
+    """The components that are in the bundle, the first one of each graph file."""
     first: dict[str, str] = {}
     for name in components:
         if name in manifest.components:

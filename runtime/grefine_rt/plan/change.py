@@ -56,7 +56,7 @@ def with_crops(plan: RefinePlan) -> RefinePlan:
 
 
 def alternatives(plan: RefinePlan) -> dict[str, float]:
-    """What the whole call would cost with one option changed, TFLOP by option and value, such as "crop off".
+    """The costs of the whole call with one option changed, TFLOP by option and value, such as "crop off".
 
     Options that would change nothing are left out. Empty where the bundle's costs were not counted.
     """

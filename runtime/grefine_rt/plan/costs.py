@@ -1,4 +1,4 @@
-"""What a plan costs, predicted from the operations that the bundle's graphs were counted to make."""
+"""The costs of a plan, predicted from the operations that the bundle's graphs were counted to make."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def restore_work(settings: Restore, width: int, height: int, work: Work) -> tupl
 
 
 def draw_cost(manifest: Manifest, steps: int, strength: float, interval: tuple[float, float]) -> Cost:
-    """What a single draft of stage 1 costs at a size (width, height): FLOP, or pixels where no costs were counted."""
+    """The cost of a single draft of stage 1 at a size (width, height): FLOP, or pixels where no costs were counted."""
     inpaint, _ = manifest.stages
     calls = _calls(inpaint.guidance, unet_calls(steps, strength), interval)
 
@@ -124,6 +124,6 @@ def draw_cost(manifest: Manifest, steps: int, strength: float, interval: tuple[f
 
 
 def _calls(guidance: float, calls: int, interval: tuple[float, ...]) -> tuple[int, int]:
-    """How many of `calls` UNet calls take two passes, and how many one."""
+    """(UNet calls of two passes, those of one) among `calls`."""
     guided = int((guidance_row(guidance, calls, interval) != 1).sum())
     return guided, calls - guided

@@ -49,7 +49,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Frame:
-    """What crops of one picture have in common.
+    """The properties that crops of one picture share.
 
     picture: its size in pixels. resolution, multiple: of the model, see `work_size`. smallest: pixels at work
     resolution below which no side of a crop falls. context: pixels at work resolution that a crop shows around its

@@ -1,4 +1,4 @@
-"""What a bundle costs before anything runs: operations, memory, and the largest size that fits into a machine.
+"""The costs of a bundle before anything runs: operations, memory, and the largest size that fits into a machine.
 
 Plain arithmetic on the polynomials that `bundle.json` has for every graph (`manifest.Cost`). A bundle without them
 answers None to every question. Sizes are (width, height) in pixels at which a stage works. Operations are those of
@@ -131,7 +131,7 @@ def memory_plan(
     restore_size: Size | None = None,
     components: Collection[str] | None = None,
 ) -> tuple[ComponentMemory, ...] | None:
-    """What every graph of a bundle takes when stage 1 works at `size` and stage 2 at `restore_size`, or `size` too.
+    """The memory of every graph of a bundle when stage 1 works at `size` and stage 2 at `restore_size`, or `size` too.
 
     components: only the graphs of these.
 

@@ -1,4 +1,4 @@
-"""Where a call may change a picture, as its caller says: only here, never there."""
+"""The places of a picture that a call may change, as its caller says: only here, never there."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class Limits:
         )
 
     def weight(self, shape: tuple[int, ...]) -> FloatMap | None:
-        """How much of a change a pixel takes, float32 (H, W): exactly 0 outside the limits, 1 from `RIM` pixels within
-        them on. None where all may change."""
+        """The share of a change that a pixel takes, float32 (H, W): exactly 0 outside the limits, 1 from `RIM` pixels
+        within them on. None where all may change."""
         if self.mask is None and self.protect is None:
             return None
         closed = np.zeros(shape[:2], np.bool_) if self.mask is None else ~self.mask

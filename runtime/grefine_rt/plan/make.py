@@ -43,7 +43,7 @@ DAMAGED = 0.2
 
 @dataclass(frozen=True, eq=False)
 class Defects:
-    """What is wrong with a picture, as far as the settings look at it. All maps are float32 (H, W).
+    """The defects of a picture, as far as the settings look at it. All maps are float32 (H, W).
 
     poor: 1 - P of Eq. 9 where stage 1 shall mend it, in [0, 1]; left: the rest of it, which is stage 2's.
     missing: A of Eq. 6, in [0, 1]. places: the regions of the defective phrases; crowded: those of them, by their
@@ -183,7 +183,7 @@ def _mask(defect: FloatMap, settings: Settings, cell: float) -> Mask:
 
 
 def _damage(defects: Defects, settings: Settings) -> Mask:
-    """Where stage 2 has something to mend that would have been redrawn otherwise."""
+    """The places where stage 2 mends what would have been redrawn otherwise."""
     if settings.full_image:
         return np.zeros(defects.left.shape, dtype=np.bool_)
     return binary_mask(defects.left, settings.tau, settings.min_area, 0)
@@ -216,7 +216,7 @@ def poor_places(assessment: Assessment, alpha: Sequence[float], redraw: Redraw) 
 
 
 def misshapen(assessment: Assessment, alpha: Sequence[float]) -> Mask:
-    """Where rationality is the weakest of the three factors that Eq. 3 multiplies, bool (H, W); `alpha` as there."""
+    """The places where rationality is the weakest of the three factors of Eq. 3, bool (H, W); `alpha` as there."""
     ratios = np.stack(
         [assessment.factor_maps[name] / bound for name, bound in zip(FACTORS[1:], alpha, strict=True)]
     )

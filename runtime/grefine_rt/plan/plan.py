@@ -24,7 +24,7 @@ cost of growing and feathering rises with the third power of the side."""
 
 
 class Drawn(NamedTuple):
-    """How often stage 1 draws: sketches, and drafts with all steps."""
+    """The number of drawings of stage 1: sketches, and drafts with all steps."""
 
     sketches: int
     drafts: int
@@ -36,7 +36,7 @@ class Drawn(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class RefinePlan:
-    """What `Refiner.refine` will do, and why. H and W are the picture's size in pixels.
+    """The work of a refine call, and the reason of each part. H and W are the picture's size in pixels.
 
     A plan is data: `plan.change.with_mask` and `dataclasses.replace` change it, `plan.costs.plan_costs` prices it.
 
@@ -113,12 +113,12 @@ class RefinePlan:
 
     @property
     def restorations(self) -> int:
-        """How often stage 2 runs in all, before and after stage 1."""
+        """Runs of stage 2 in all, before and after stage 1."""
         return int(self.restore) + int(self.restore_first or self.restored)
 
     @property
     def most(self) -> Drawn:
-        """What stage 1 draws at most."""
+        """The most that stage 1 draws."""
         if not self.regenerate:
             return Drawn(0, 0)
         return Drawn(self.drafts, 1) if self.sketches else Drawn(0, self.drafts)
@@ -130,7 +130,7 @@ class RefinePlan:
         return any(crop.box != (0, 0, width, height) for crop in self.crops)
 
     def weight(self, regions: Sequence[Box] | None = None) -> FloatMap:
-        """How much of stage 1 a pixel takes, float32 (H, W): 1 in the mask, exactly 0 beyond the feather.
+        """The share of stage 1 that a pixel takes, float32 (H, W): 1 in the mask, exactly 0 beyond the feather.
 
         `regions`: only the mask inside these boxes counts.
         """

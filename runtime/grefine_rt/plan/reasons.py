@@ -57,7 +57,7 @@ def edited_reasons(plan: RefinePlan) -> tuple[str, ...]:
 
 
 def _stage_reasons(plan: RefinePlan, strength_why: str) -> list[str]:
-    """What both stages do."""
+    """Sentences on both stages."""
     reasons = ["Stage 1 is skipped."]
     if plan.regenerate:
         reasons = [f"Stage 1 has strength {plan.strength:.2f}{strength_why}.", *_saving_reasons(plan)]

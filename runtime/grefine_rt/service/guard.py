@@ -71,7 +71,8 @@ class Guard:
             await refused_response(refused)(scope, receive, tell)
         finally:
             path = scope["path"] if scope["path"] in self._paths else "other"
-            self._metrics.answered(path, status, time.perf_counter() - start)
+            # Nothing was sent: Ray Serve cancels the call of a client that left, where uvicorn tells it.
+            self._metrics.answered(path, status or 499, time.perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
         """Raises Refused 401 without the token; and, where there is none, 403 for what another site's page sends."""

@@ -17,6 +17,7 @@ from torch import nn
 from grefine_export.blip_bundle import _jobs
 from grefine_export.models.blip import load_blip
 from grefine_export.models.clip_surgery import ClipSurgery
+from grefine_export.models.fused_attention import fuse_attention
 from grefine_export.models.perceptual import Perceptual
 from grefine_export.models.vae_graphs import Decode, Encode
 from grefine_export.onnx.convert import export
@@ -59,9 +60,21 @@ def indicators(folder: Path) -> Iterator[Job]:
         yield name, module, inputs, [output], axes
 
 
+def fused(folder: Path) -> None:
+    """Stages 1 and 2 for ONNX Runtime CUDA, in half precision, as `folder/NAME.onnx`."""
+    for name, module, inputs, outputs, axes in diffusion():
+        if name.endswith("_text"):  # their attention is causal, and they run once a call
+            continue
+        fuse_attention(module)
+        made = _half(module)
+        inputs = _cast(made, inputs, "fp16")
+        export(made, inputs, outputs, axes, folder / f"{name}.onnx", operators="onnxruntime-cuda")
+
+
 def write(folder: Path) -> None:
-    """Write all graphs as `folder/PRECISION/NAME.onnx`."""
+    """Write all graphs as `folder/PRECISION/NAME.onnx`, and those for ONNX Runtime CUDA alone into `folder/fused`."""
     torch.set_num_threads(1)
+    fused(folder / "fused")
     for precision in ("fp32", "fp16"):
         for name, module, inputs, outputs, axes in diffusion():
             made: Any = copy.deepcopy(module)

@@ -172,8 +172,8 @@ class _Builder(Climber):
             first = self.first_conjunct.get(other, other)
             self.first_conjunct[head] = first
             self.tree.hang(head, first if attach[first] == root else attach[first])
-            if attach[first] == root:
-                state.preposition_governor = first
+            if attach[first] == root and state.latest_preposition is None:
+                state.preposition_governor = first  # but "a boat on a river and a castle on a hill"
             if finite_follows:  # "the house is red and the boat is blue"
                 state.root = head
         elif state.conjunction is not None and self.last_root is not None:  # "a king, and a jester"
@@ -218,6 +218,7 @@ class _Builder(Climber):
             key in lexicon.SETTINGS
             and len(item.prepositions) == 1
             and self.lower[first_word] not in _NO_SETTING
+            and (state.noun not in self.first_conjunct or state.latest_preposition is None)
         )
         if state.root is not None and (key in lexicon.TIMES or (placed and state.governor == state.noun)):
             above = state.root  # "a boat next to a house at night", "a boat next to a house in a meadow"

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from grefine_rt.assess.prompt import lexicon, names, style_words
+from grefine_rt.assess.prompt.given_names import GIVEN_NAMES
 from grefine_rt.assess.prompt.leaf import DETERMINERS
+from grefine_rt.assess.prompt.titles import TITLES
 
 _SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"} - {
     "CD"
@@ -23,9 +25,20 @@ def are_credits(texts: Sequence[str], tags: Sequence[str], capitals: Sequence[bo
     """
     if _tells_tools(texts, tags) or names.is_title(texts, capitals):
         return True
+    if tuple("and" if text == "&" else text for text in texts) in TITLES.get(texts[0], ()):
+        return True  # "the last of us"
+    if texts[0] in GIVEN_NAMES and _is_called_after_a_place(texts):
+        return True
     if len(texts) > 6 or not _SENTENCE_TAGS.isdisjoint(tags):
         return False
     return names.may_be_name(texts, lenient=artists) or not style_words.BRANDS.isdisjoint(texts)
+
+
+def _is_called_after_a_place(texts: Sequence[str]) -> bool:
+    """ "pieter bruegel the elder", "joseph wright of derby"."""
+    return len(texts) in (3, 4) and (
+        texts[-2:] in (["the", "elder"], ["the", "younger"]) or texts[2:3] == ["of"]
+    )
 
 
 def are_credits_anywhere(texts: Sequence[str], capitals: Sequence[bool], artists: bool) -> bool:
@@ -45,7 +58,7 @@ def ends_in_style(texts: Sequence[str], tags: Sequence[str]) -> bool:
 
 def _tells_tools(texts: Sequence[str], tags: Sequence[str]) -> bool:
     """Whether a segment tells what the picture was made with: "shot on iPhone 14 Pro", "rendered in octane"."""
-    if tuple(texts[-3:]) in style_words.AWARDS:
+    if tuple(texts[-3:]) in style_words.AWARDS["of"]:
         return True  # "wildlife photographer of the year"
     made = len(texts) > 2 and texts[0] in style_words.TAKEN and texts[1] in style_words.TAKEN_WITH
     return made and "DT" not in tags and "PRP$" not in tags

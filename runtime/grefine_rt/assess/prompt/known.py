@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from grefine_rt.assess.prompt import lexicon, style_words, words
+from grefine_rt.assess.prompt import lexicon, names, style_words, words
 from grefine_rt.assess.prompt.leaf import EDGE, NEGATION, POSSESSOR, SETTLED, Leaf, noun_tag
 from grefine_rt.assess.prompt.words import word_set
 
@@ -66,6 +66,8 @@ def _english_tag(leaf: Leaf) -> str:
         return "JJ" if bends or adjective or first.isdecimal() or first in _NUMBERS else tag
     if words.is_thing(text) and not adjective and verb is None:
         return noun_tag(leaf)  # "sled", "corgi"
+    if not (noun or adjective or verb) and names.is_joined(text):
+        return noun_tag(leaf)  # "clownfish"
     if not (noun or adjective or verb) and not text.endswith("ly"):
         if leaf.name:
             return "NNP"

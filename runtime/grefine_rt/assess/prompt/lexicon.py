@@ -180,7 +180,7 @@ LAYOUT = word_set(
 # Adjective and noun that name another thing than the noun alone.
 COMPOUNDS = phrase_table(
     "hot dog,hot pot,soft drink,hot chocolate,black hole,potted plant,red wine,white wine,green tea,"
-    "milky way,dry ice,wild boar,red panda,giant panda,golden retriever,french fry,ice cream,grand piano,"
+    "salt flat,milky way,dry ice,wild boar,red panda,giant panda,golden retriever,french fry,ice cream,grand piano,"
     "stuffed animal"
 )
 # Prepositions of what a thing has or is made of; any other one tells a place or a way.

@@ -72,7 +72,9 @@ def _name_makers(found: Sequence[Leaf]) -> None:
         if not (leaf.text == "by" or manner) or found[at + 1].text not in GIVEN_NAMES:
             continue
         end = at + 1
-        while end < len(found) and found[end].index >= 0 and found[end].text not in lexicon.CLOSED:
+        while (
+            end < min(len(found), at + 6) and found[end].index >= 0 and found[end].text not in lexicon.CLOSED
+        ):
             end += 1
         if end - at <= 4 and (end == len(found) or found[end].tag in (BREAK, "CC")):
             for name in found[at + 1 : end]:
@@ -135,8 +137,10 @@ def _tag_in_place(before: Leaf, leaf: Leaf, after: Leaf) -> str:
 
 def _function_word(before: Leaf, leaf: Leaf, after: Leaf, noun_follows: bool) -> str | None:
     text = leaf.text
-    if text == "can" and before.tag in ("DT", "JJ"):
-        return "NN"
+    if text == "can" and (
+        before.tag in ("DT", "JJ") or (before.is_noun and after.tag in (BREAK, "IN", "CC"))
+    ):
+        return "NN"  # "a spray can"
     if text == "dozen" and noun_follows:
         return "CD"
     if text in lexicon.PARTICLES and after.tag in DETERMINERS:
@@ -189,6 +193,9 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
         return "JJ"
     if text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT and before.tag != BREAK:
         return "JJ"  # "the top left corner"
+    described = before.tag == "JJ" or before.is_noun
+    if text in ("giant", "human", "adult", "alien") and described and ends:
+        return "NN"  # "a sleeping giant", "a stone giant"
     if text in lexicon.NOUN_TOO and before.tag in ("DT", "PRP$", POSSESSOR) and ends:
         return "NN"
     if after.text in lexicon.PROPERTY_ENDINGS and text.isalpha() and leaf.is_noun:
@@ -201,6 +208,15 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
         if text in style_words.STYLE_ADJECTIVES or ending or deed or coloured:
             return "JJ"
     known = text in lexicon.ADJECTIVES or words.is_adjective(text) or "-" in text
+    doer = words.is_thing(text) and text not in lexicon.ADJECTIVES and "-" not in text
+    if (
+        leaf.tag == "JJ"
+        and doer
+        and before.tag == BREAK
+        and after.tag == "IN"
+        and after.text in ("with", "in")
+    ):
+        return "NN"  # "spartan with a spear"
     if leaf.tag == "JJ" and not known and before.tag == BREAK and after.tag == "VBG":
         return "NN"  # "mandalorian holding a baby"
     return None
@@ -213,6 +229,8 @@ def _past_participle(before: Leaf, leaf: Leaf, after: Leaf) -> str | None:
         return "VBN"  # "a cat hidden by leaves"
     if text in lexicon.CUTS and before.is_noun and after.tag == "IN" and after.text != "of":
         return "VBN"  # "a pear cut into pieces"
+    if text in lexicon.CUTS and leaf.tag in ("VBN", "VBD") and before.is_noun and after.tag in ("CC", BREAK):
+        return "NN"  # "a chess set and a bottle"
     noun = text in lexicon.ING_NOUNS and after.tag not in DETERMINERS
     if text.endswith("ing") and before.text in BE and not noun:
         return "VBG"  # "is painting a wall"
@@ -246,6 +264,7 @@ def _participle(before: Leaf, leaf: Leaf, after: Leaf, starts: bool, noun_follow
     if text.endswith("ing") and before.tag.startswith(("NN", "CD")) and after.tag in ("DT", "PRP$"):
         return "VBG"  # "a girl painting a wall"
     ing = text.endswith("ing") and text not in lexicon.ING_NOUNS and len(text) > 4
+    ing = ing and not (leaf.key in style_words.CARRIERS and after.tag == BREAK)  # "wood engraving"
     made = text in ("painting", "drawing") and before.key not in lexicon.ANIMATES  # "oil painting in ..."
     if (
         text in lexicon.ING_DEEDS
@@ -289,6 +308,9 @@ def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
             return noun_tag(leaf)  # "..., presents, ..."
     if before.tag in ("DT", "PRP$") and ends and words.is_thing(text) and text not in _NO_NOUNS:
         return noun_tag(leaf)
+    plain = words.is_noun(text) and not words.is_adjective(text) and text not in _NO_NOUNS
+    if leaf.tag == "JJ" and before.is_noun and after.tag == BREAK and plain and not text.endswith("ed"):
+        return noun_tag(leaf)  # "a viking funeral"
     if before.tag == after.tag == BREAK and leaf.tag in ("UH", "FW") and words.is_noun(text):
         return noun_tag(leaf)  # "..., yarn, ..."
     if ends and leaf.tag in ("VB", "VBP", "VBZ", "VBD", "RB", "JJ", "JJS", "FW", "UH"):
@@ -305,6 +327,8 @@ def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
         and after.tag in ("VBG", "VBN", "IN")
     ):
         return "NNS" if not text.endswith(("ss", "ous")) else leaf.tag
+    if leaf.tag == "VBZ" and before.tag == after.tag == BREAK and words.is_noun(text) and text not in BE:
+        return "NNS"  # "..., diamonds, ..."
     # A verb on its own between commas is a list item.
     if leaf.tag in ("VB", "VBP", "VBD", "FW") and before.tag == after.tag == BREAK:
         return "NN" if not text.endswith("ed") or text.endswith("eed") else leaf.tag

@@ -34,7 +34,8 @@ _STROKES = str.maketrans(
 TERM_ENDINGS = ("wave", "core", "punk", "ism", "esque", "pop")
 # Things that are asked for after the style has begun, beside those of `lexicon`.
 _LATE = word_set(
-    "syringe trident shrine monastery mosque synagogue cathedral chapel pyramid sphinx obelisk monument memorial arena "
+    "syringe trident shrine monastery mosque synagogue cathedral chapel pyramid sphinx obelisk monument "
+    "memorial arena "
     "amphitheater theater theatre cinema hotel motel inn tavern pub diner bakery pharmacy store mall plaza "
     "boulevard avenue lane bazaar playground carousel greenhouse terrace porch deck veranda aqueduct dam canal "
     "lagoon bay cove oasis moor bog geyser skull corpse carcass egg nest web cocoon hive cage trap net hook "
@@ -65,11 +66,13 @@ _LATE = word_set(
     "reef dune glacier iceberg crater ridge peak summit plain prairie savanna tundra grove wood thicket "
     "undergrowth foliage canopy trunk stump log twig thorn pollen spore firefly ember ash dust debris rubble "
     "toy doll puppet balloon confetti gift cake letter envelope scroll parchment newspaper notebook quill pen "
-    "paint globe telescope microscope compass hourglass potion flask cauldron crystal orb throne altar coffin tomb "
+    "glass savannah cemetery graveyard studio paint globe telescope microscope compass hourglass potion "
+    "flask cauldron crystal orb throne altar coffin tomb "
     "grave tombstone cross chandelier lamp torch bonfire fireplace furnace stove oven refrigerator sink "
     "bathtub shower toilet towel rug cushion stool armchair bookcase bookshelf drawer cabinet closet dresser "
     "television tv monitor keyboard radio robot droid poster sign billboard vending crowd passerby"
 )
+_HUES = word_set("reds blues greens yellows pinks purples browns blacks whites grays greys teals")
 _SMALL = word_set("the of a an and in on at to for with from is no")  # small in titles
 _ROMAN = word_set("ii iii iv vi vii viii ix xi xii xiii xiv xv xvi")
 _PARTICLES = word_set("van von de da di del della der den du la le el al bin the")
@@ -148,6 +151,8 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
     one = words.singular(head)
     if tuple(nouns[-2:]) in lexicon.COMPOUNDS.get(nouns[0], ()):
         return False  # "milky way"
+    if head in _HUES:
+        return True  # "muted greens"
     if head in style_words.FRANCHISES:
         return True
     genres = style_words.GENRES | style_words.PUBLICATIONS
@@ -161,7 +166,7 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
         return True  # "food magazine"
     if one in ("light", "shadow") and adjective in style_words.LIGHTINGS:
         return True  # "soft light", "dramatic shadows"
-    if one == "paint" and before and before not in style_words.MEDIA:
+    if one == "paint" and before and before not in style_words.PAINTS:
         return False  # "war paint"
     if (head in style_words.LIST_STYLE or one in style_words.LIST_STYLE) and not part:
         return True  # "fine line"
@@ -191,8 +196,14 @@ def is_common(noun: str, whole: bool = False) -> bool:
         lexicon.ING_NOUNS,
         _LATE,
     )
-    starts = (0,) if whole else (0, *range(3, len(one) - 2))
-    return any(one[at:] in nouns for nouns in common for at in starts)
+    if any(one in nouns for nouns in common):
+        return True
+    halves = () if whole else range(3, len(one) - 2)
+    return any(
+        one[at:] in nouns and (words.is_known(one[:at]) or one[:at].endswith("s"))
+        for nouns in common
+        for at in halves
+    )
 
 
 def _plain(text: str) -> str:
@@ -225,6 +236,12 @@ def _is_nameish(word: str) -> bool:
 
 def _is_plural(word: str) -> bool:
     return word.endswith("s") and not word.endswith(("ss", "us", "is"))
+
+
+def is_joined(word: str) -> bool:
+    """Whether a lower-case word that no list has ends in a usual thing: "clownfish", "tavernhouse"."""
+    ends = any(word[at:] in lexicon.NOUNS and words.is_noun(word[:at]) for at in range(4, len(word) - 3))
+    return ends and "-" not in word
 
 
 def _is_compound(word: str) -> bool:

@@ -20,6 +20,7 @@ _SEEN = (
         "neon wooden wood marble glass stone leather silk velvet lace crystal iron brass ceramic wool"
     )
 )
+_MEASURES = style_words.UNITS | {"d"}
 _FUNCTION_TAGS = {"IN", "TO", "PRP"}
 
 
@@ -62,7 +63,7 @@ class Style(Exclusions):
                 item.style = True
                 self._plain_words([item])
             self.doubtful = []
-        elif len(items) == 1 and self._is_doubtful(items[0]):
+        elif len(items) == 1 and self._is_doubtful(items[0]) and not self._is_described(items[0]):
             self.doubtful.append(items[0])
         else:
             self.doubtful = []
@@ -76,8 +77,16 @@ class Style(Exclusions):
         single = self.tags[item.nouns[-1]] != "NNS" and words.singular(head) == head
         if not (item.kind == "NP" and single and self.is_bare(item)):
             return False
+        if tuple(self.lower[word] for word in item.words[-2:]) in lexicon.COMPOUNDS.get(
+            self.lower[item.words[0]], ()
+        ):
+            return False  # "milky way"
         late = self.signed and self.run > 1 and len(item.words) == 1  # "by wlop, artstation, alien"
         return late or not names.is_common(head, whole=self.run > 2)
+
+    def _is_described(self, item: Chunk) -> bool:
+        """Whether an adjective that is no style's makes a noun a thing: "empty stage"."""
+        return any(self.tags[word] == "JJ" and word not in self.words for word in item.words)
 
     def _is_seen(self, item: Chunk) -> bool:
         """Whether a colour or a material makes a noun a thing: "red gown", "marble countertop"."""
@@ -113,7 +122,11 @@ class Style(Exclusions):
         if not self.things_before:
             return False
         tags = [self.tags[word] for word in members]
-        styled = len(items) > 1 and credits.ends_in_style(texts, tags)
+        told = [
+            word in self.words or text in style_words.GENRES
+            for word, text in zip(members, texts, strict=True)
+        ]
+        styled = len(items) > 1 and (all(told) or credits.ends_in_style(texts, tags))  # "pulp sci - fi"
         return styled or credits.are_credits(texts, tags, capitals, self.artists)
 
     def _cut_likenesses(self, items: Sequence[Chunk]) -> None:
@@ -265,9 +278,9 @@ class Style(Exclusions):
         if (
             len(item.words) > 1
             and self.tags[item.words[0]] == "CD"
-            and self.lower[item.words[1]] in ("d", "k")
+            and self.lower[item.words[1]] in _MEASURES
         ):
-            return True  # "2 d game character"
+            return True  # "2 d game character", "100 mm macro"
         if (
             self.things_before
             and bare
@@ -283,8 +296,10 @@ class Style(Exclusions):
             return (bare and not part) or (styled and not owned)
         if head in lexicon.LAYOUT and head not in lexicon.DEPTHS:
             return not owned and all(self._is_place_word(word) for word in item.words if word != last)
-        if last in self.words:
-            return True
+        if last in self.words or (
+            bare and one in ("light", "shadow") and self.phrases.intersection(item.words)
+        ):
+            return True  # "high key shadows"
         if names.is_model(head) and not (before and words.is_thing(before[0]) and not bare):
             return True
         likened = len(item.words) > 1 and self.lower[item.words[-2]] == "style" and words.is_thing(head)
@@ -311,6 +326,8 @@ class Style(Exclusions):
             or self.lower[item.prepositions[-1]] not in lexicon.PLACE_LINKS
         ):
             return False
+        if self.tags[item.words[0]] == "PRP$" and self.lower[item.words[-1]] == "back":
+            return False  # "a turtle with a city on its back"
         texts = [self.lower[word] for word in item.words if self.tags[word] not in (*DETERMINERS, "CD")]
         own = [text for text in texts if text not in lexicon.PLACE_MODIFIERS]
         head = words.singular(self.lower[item.nouns[-1]])

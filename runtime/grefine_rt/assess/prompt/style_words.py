@@ -29,8 +29,8 @@ TAKEN = word_set(
     "illustrated modeled modelled sculpted scanned animated recorded edited processed graded"
 )
 TAKEN_WITH = word_set("on with in using for at via through")
-AWARDS = frozenset(("of", "the", span) for span in ("year", "month", "week", "day"))
-UNITS = word_set("sec second mm cm fps dpi ppi px pixel megapixel mp hz stop bit k iso min ev kelvin watt")
+AWARDS = phrase_table("of the year,of the month,of the week,of the day")
+UNITS = word_set("sec mm cm fps dpi ppi px pixel megapixel mp hz bit k iso ev kelvin watt")
 SHOWN = word_set("is are viewed seen shown taken shot made created drawn painted rendered")
 CARRIER_VERBS = word_set("showing depicting featuring containing")
 # Quality, camera and layout words: never centres, and left out of the phrases' texts.
@@ -65,7 +65,8 @@ LIST_STYLE = word_set(
     "storyboard moodboard template layout typography font scanline lut stipple contour gradient scheme "
     "panel spread collection exhibition exhibit catalog catalogue magazine lookbook editorial campaign "
     "episode franchise remake sequel trilogy cutscene cinematic gameplay concept lumen nanite "
-    "archive anatomy proportion year drip highlight caustic refraction era century period age dynasty movie film "
+    "pinstripe archive anatomy proportion year drip highlight caustic refraction era century period age "
+    "dynasty movie film "
     "show saga sitcom videogame musical "
     "cycle masterwork showcase series edition portfolio commission reference turnaround cutout decal print "
     "backlight keylight fisheye crop framing viewpoint viewfinder sculpt retouch shoot photoshoot"
@@ -95,6 +96,8 @@ LIST_STYLE_PAIRS = phrase_table(
     "loading screen,start screen,title screen,box art,body shot,hero shot,product shot,studio shot,"
     "rough edge,sharp edge,clean edge,hard edge,soft edge,bold outline,thick outline,white outline,"
     "black outline,white border,black border,traditional tattoo,old master,dutch master,high fashion,"
+    "blown glass,fused glass,mri scan,ct scan,thermal camera,trail camera,vector display,offset printing,"
+    "delft blue,"
     "cartoon network,puppet animation,paper cut,disposable camera,third person,action pose,space opera,"
     "special effect,practical effect,particle effect,visual effect,green screen,sketch line,palette knife,"
     "paint splatter,ink splash,color splash,colour splash,color pop,pixel sorting,style transfer,bored ape,"
@@ -103,7 +106,9 @@ LIST_STYLE_PAIRS = phrase_table(
     "character concept,liminal space,acid trip,mushroom trip,fairy tale,volumetric fog,volumetric cloud,"
     "crepuscular ray,playing card,magical girl,school poster,lolita fashion,art informel,game character,"
     "christmas card,birthday card,holiday card,valentine card,tarot card,coloring book,"
-    "colouring book,pop-up book,gold leaf,silver leaf,light leak,epic scale,grand scale,massive scale,"
+    "colouring book,pop-up book,glam rock,punk rock,hard rock,indie rock,classic rock,textured paper,"
+    "aged paper,rice paper,watercolor paper,handmade paper,gold leaf,silver leaf,"
+    "light leak,epic scale,grand scale,massive scale,"
     "large scale,huge scale,"
     "haute couture,street style,street wear,pattern design,tile pattern,seamless pattern,seamless tile"
 )
@@ -119,15 +124,13 @@ STYLE_ADJECTIVES = word_set(
 STYLE_PHRASES = phrase_table(
     "substance painter,substance designer,marvelous designer,after effects,clip studio paint,paint tool sai,"
     "corel painter,affinity designer,speed tree,world machine,3 ds max,3ds max,adobe illustrator,"
-    "world war,cold war,civil war,wizards of the coast,monster manual,sports illustrated,gold foil,"
-    "silver foil,foil stamp,genshin impact,apex legends,half life,star trek,the matrix,call of duty,"
-    "grand theft auto,baldur's gate,"
-    "monster hunter,assassin's creed,god of war,stardew valley,animal crossing,pacific rim,stranger things,"
-    "demon slayer,one piece,chainsaw man,jujutsu kaisen,my hero academia,sailor moon,death note,"
+    "cd projekt,"
+    "world war,cold war,civil war,gold foil,"
+    "silver foil,foil stamp,"
     "cinema 4 d,ligne claire,awe inspiring,mid century modern,on location,behind the scenes,text free,"
     "marmoset toolbag,"
-    "clip studio,barbizon school,harper's bazaar,vanity fair,rolling stone,new yorker,saturday evening post,"
-    "time magazine,life magazine,path tracing,day of the dead,hand drawn,hand painted,hand made,"
+    "clip studio,barbizon school,"
+    "path tracing,day of the dead,hand drawn,hand painted,hand made,"
     "electron microscope,photo real,"
     "die cut,metal gear solid,metal gear,attack on titan,game of thrones,breath of the wild,"
     "spirited away,wallace and gromit,studio ghibli,sub surface,medium format,"
@@ -172,12 +175,14 @@ FRANCHISES = word_set(
     "overwatch hearthstone fallout borderlands minecraft starcraft skyrim fortnite bloodborne roblox bioshock "
     "dishonored sekiro valorant persona pokemon digimon naruto berserk akira evangelion tron warcraft diablo "
     "destiny witcher undertale terraria subnautica outlast zelda metroid castlevania warframe runescape oblivion "
-    "morrowind neuromancer westworld futurama simpsons gotham"
+    "morrowind uncharted fantasia ubisoft capcom konami bioware fromsoftware bethesda neuromancer westworld "
+    "futurama simpsons gotham"
 )
 MEDIA = word_set(
     "oil acrylic ink charcoal pencil crayon watercolor watercolour pastel pen chalk gouache tempera "
     "graphite oils"
 )
+PAINTS = MEDIA | word_set("digital matte thick loose speed impasto wet")
 GROUNDS = word_set("canvas paper board panel wood linen parchment silk cardboard vellum")
 # First halves of words that some write with blanks round the hyphen: "hyper - realistic".
 PREFIXES = word_set(
@@ -207,7 +212,11 @@ GENRES = word_set(
     "infrared pulp rotoscope tintype cyanotype ambrotype calotype letterpress collage zine vogue western "
     "avatar superflat ukiyo-e sumi-e scandinavian "
     "technicolor chiaroscuro sfumato monochrome candid realism impressionism minimal minimalist baroque "
-    "fresco mosaic tapestry decoupage photocollage photomontage cinemascope kitsch lowbrow tribal neo-noir "
+    "cloisonne enamel filigree intaglio cameo scrimshaw marquetry parquetry lacquer majolica faience stoneware "
+    "earthenware porcelain terracotta batik damascene mandala knotwork disco opera cabaret circus "
+    "ultrasound arcade "
+    "autochrome oscilloscope cosmopolitan totem easter "
+    "mural fresco mosaic tapestry decoupage photocollage photomontage cinemascope kitsch lowbrow tribal neo-noir "
     "slasher "
     "ultraviolet stippling chalk clay felt crochet plasticine architecture pottery punk fluorescent blacklight "
     "wireframe lidar cosplay streetwear techwear athleisure backroom boudoir paparazzi lightroom strobe panning "

@@ -14,7 +14,7 @@ from typing import Any
 
 from grefine_rt.engine.base import TensorSpec
 from grefine_rt.engine.device_memory import Scratch
-from grefine_rt.engine.devices import parse
+from grefine_rt.engine.devices import parse_device
 from grefine_rt.engine.onnxruntime.one_thread import OneThread
 from grefine_rt.engine.onnxruntime.session import GATE, CudaOptions, failure, module, open_session, specs_of
 from grefine_rt.engine.sized import SIZES_KEPT, Shape, SizedEngine, SizedPlan, axis_sizes
@@ -45,7 +45,7 @@ class ReplayEngine(SizedEngine):
     def __init__(
         self, path: Path, device: str = "cuda", *, scratch: Scratch | None = None, nhwc: bool = False
     ) -> None:
-        wanted = parse(device)
+        wanted = parse_device(device)
         if wanted.kind != "cuda":
             raise DeviceError(f"CUDA graphs need the device 'cuda', but got '{device}'.")
         scratch = scratch or Scratch(wanted.place)

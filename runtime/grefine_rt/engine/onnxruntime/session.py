@@ -17,7 +17,7 @@ import numpy.typing as npt
 from grefine_rt.arrays import Array
 from grefine_rt.engine import nvidia
 from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run, declared
-from grefine_rt.engine.devices import Device, parse
+from grefine_rt.engine.devices import Device, parse_device
 from grefine_rt.engine.onnxruntime import plugin
 from grefine_rt.engine.onnxruntime.gate import Gate
 from grefine_rt.errors import HERE, BundleError, DeviceError, OptionError
@@ -75,12 +75,13 @@ def has_cuda() -> bool:
 
 @dataclass(frozen=True)
 class CudaOptions:
-    """How a graph runs on ONNX Runtime CUDA.
+    """The settings of a graph on ONNX Runtime CUDA.
 
     shrink: give the memory of activations back after every `run`, for graphs that need much of it, but seldom; loops
         (`bind`) keep theirs. Then a process needs the largest of such graphs, not the sum.
-    nhwc: rewrite convolutions to the layout that cuDNN's FP16 kernels want. Off by default, for between them ONNX
-        Runtime transposes every decomposed group norm; which weighs more was not measured for want of a GPU.
+    nhwc: let ONNX Runtime rewrite convolutions to the layout that cuDNN's FP16 kernels want. Off by default: release
+        1.31 then also moves arithmetic on sizes to the GPU and copies between the two, and transposes around every
+        decomposed group norm. Graphs exported with the operators "onnxruntime-cuda" have that layout already.
     """
 
     shrink: bool = False
@@ -117,7 +118,7 @@ def cuda_settings(index: int, options: CudaOptions, stream: int | None = None) -
 
 
 class Memory(Protocol):
-    """Where a session's tensors lie."""
+    """The memory that a session's tensors lie in."""
 
     def empty(self, shape: Sequence[int], dtype: npt.DTypeLike) -> Any: ...
 
@@ -167,7 +168,7 @@ class OnnxEngine:
     ) -> None:
         if threads is not None and threads < 1:
             raise OptionError(f"The number of threads must be at least 1, but got {threads}.")
-        wanted = parse(device)
+        wanted = parse_device(device)
         if wanted.kind not in ("cpu", "cuda", "rtx"):
             raise DeviceError(f"'{wanted}' is no device of ONNX Runtime: use 'cpu', 'cuda' or 'rtx'.")
         self.name = path.stem
@@ -275,7 +276,7 @@ class OnnxBinding:
 
 
 def specs_of(graph: str, session: Any) -> tuple[dict[str, TensorSpec], dict[str, TensorSpec]]:
-    """What a session takes and gives, by name. BundleError, with the graph's name, for an unknown kind of tensor."""
+    """Inputs and outputs of a session, by name. BundleError, with the graph's name, for an unknown kind of tensor."""
 
     def spec(argument: Any) -> TensorSpec:
         if argument.type not in _DTYPES:
@@ -368,6 +369,11 @@ def _unopened(path: Path, device: Device, error: Exception) -> Exception:
         return DeviceError(
             f"{path.stem}: ONNX Runtime cannot open it on '{device}' ({_first_line(error)}); see 'grefine-rt doctor', "
             f"or use the device 'cpu'."
+        )
+    if "NOT_IMPLEMENTED" in str(error):
+        return DeviceError(
+            f"{path.stem}: it has operators without a kernel for CPUs, as graphs have that are exported for ONNX "
+            f"Runtime CUDA alone: use the device 'cuda', or export it again with '--operators portable'."
         )
     return BundleError(
         f"Model file '{path}' cannot be loaded by ONNX Runtime ({_first_line(error)}): run "

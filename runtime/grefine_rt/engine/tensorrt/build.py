@@ -191,9 +191,11 @@ class EngineBuilder:
         return network, parser
 
     def _impossible(self, graph: str, what: str, reason: str) -> BundleError:
+        # So it calls operators that it does not know, as ONNX Runtime's own are.
+        portable = " and '--operators portable'" if "Plugin not found" in reason else ""
         return BundleError(
             f"'{graph}' cannot be {what} by {self.flavour} {self.version} ({reason}): export it again with this "
-            f"version's 'grefine-export'."
+            f"version's 'grefine-export'{portable}."
         )
 
     def _configured(self, builder: Any) -> Any:

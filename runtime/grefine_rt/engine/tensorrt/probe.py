@@ -1,4 +1,4 @@
-"""Whether TensorRT works on a GPU: an engine of one node is built for it, loaded, and run there."""
+"""A test of TensorRT on a GPU: an engine of one node is built for it, loaded, and run there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which sizes an engine is built for: a profile a resolution bucket, from the manifest and the axis names."""
+"""The sizes an engine is built for: a profile a resolution bucket, from the manifest and the axis names."""
 
 from collections.abc import Mapping, Set
 

@@ -71,7 +71,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Sidecar:
-    """What `NAME.json` beside `NAME.engine` holds.
+    """The content of `NAME.json` beside `NAME.engine`.
 
     graph: its file in the bundle. inputs, outputs: its tensors, in the graph's order. sources: SHA-256 of that file
     and of its external data, by path. flavour, version: the TensorRT that built it; no other version of TensorRT for
@@ -125,7 +125,7 @@ class Sidecar:
 
 @dataclass(frozen=True)
 class Environment:
-    """What decides whether an engine can be used: versions of the TensorRT flavours installed, and the GPU as "sm89",
+    """The machine as engines depend on it: versions of the TensorRT flavours installed, and the GPU as "sm89",
     None without one. bundle, out: how the user names the bundle and the folder given by --out, for the commands in
     messages."""
 
@@ -136,7 +136,7 @@ class Environment:
 
     @classmethod
     def here(cls, bundle: str, index: int = 0, out: Path | None = None) -> Environment:
-        """That of this machine and its GPU number `index`; nothing of TensorRT is loaded for it."""
+        """The environment of this machine and its GPU number `index`; nothing of TensorRT is loaded for it."""
         versions: dict[str, str] = {}
         for flavour, distributions in _DISTRIBUTIONS.items():
             for distribution in distributions:
@@ -245,7 +245,7 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def homes(folder: Path, manifest: Manifest) -> tuple[Path, Path]:
-    """Where engines of a bundle lie: in itself, and in the cache for a bundle that cannot be written."""
+    """The folders of a bundle's engines: in itself, and in the cache for a bundle that cannot be written."""
     key = f"{manifest.name.replace('/', '--')}-{manifest.version}"
     return folder / "engines", cache_dir() / "engines" / key
 

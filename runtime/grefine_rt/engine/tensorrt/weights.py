@@ -1,4 +1,4 @@
-"""What a parsed graph holds and computes, and whether memory and disk suffice to build it."""
+"""The weights and the work of a parsed graph, and whether memory and disk suffice to build it."""
 
 import math
 import shutil
