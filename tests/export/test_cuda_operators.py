@@ -133,18 +133,20 @@ def test_the_definition_of_the_norm_is_torch_s_own_in_double_precision(silu, tmp
 
 
 class Gates(nn.Module):
-    """Norms of every kind of reader: a SiLU alone, a SiLU and something else, another product, an output."""
+    """Norms of every kind of reader: a SiLU alone, a SiLU and something else, another product, an output; and a
+    convolution that is used twice."""
 
     def __init__(self):
         super().__init__()
         self.norms = nn.ModuleList(nn.GroupNorm(2, 4) for _ in range(4))
+        self.conv = nn.Conv2d(4, 4, 3, stride=2, padding=1, bias=False)
         for parameter in self.parameters():  # equal ones would become one node
             nn.init.normal_(parameter)
 
     def forward(self, x):
         alone, both, product, last = (norm(x) for norm in self.norms)
         mixed = nn.functional.silu(alone) + nn.functional.silu(both) * both
-        return mixed + product * x.sigmoid(), last + 1
+        return mixed + product * x.sigmoid(), self.conv(self.conv(last))
 
 
 def test_a_silu_is_taken_in_only_where_nothing_else_reads_the_norm(tmp_path):
@@ -154,6 +156,10 @@ def test_a_silu_is_taken_in_only_where_nothing_else_reads_the_norm(tmp_path):
     path = export(module, {"x": x}, ["y", "z"], axes, tmp_path / "g.onnx", operators="onnxruntime-cuda")
     found = kinds(path)
     assert (found.count(f"{DOMAIN}:GroupNorm[1]"), found.count(f"{DOMAIN}:GroupNorm[0]")) == (1, 3)
+    graph = onnx.load(path).graph
+    read = [name for node in graph.node for name in node.input]
+    assert {tensor.name for tensor in graph.initializer} <= set(read)
+    assert read.count("conv.weight.last") == found.count(f"{DOMAIN}:NhwcConv") == 2
     with on_cpu(path) as stated:
         got = onnxruntime.InferenceSession(stated, providers=["CPUExecutionProvider"]).run(
             None, {"x": x.numpy()}

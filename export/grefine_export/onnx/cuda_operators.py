@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -113,33 +112,53 @@ def _turn(graph: ir.Graph, conv: ir.Node, index: int) -> None:
     new = Nodes(graph, f"conv_{index}")
     x, weight, *bias = conv.inputs
     assert weight is not None
-    kernel = _constant(conv, 1)
-    turned = ir.Value(
-        name=f"{weight.name}.last",
-        shape=ir.Shape([kernel.shape[axis] for axis in LAST]),
-        type=ir.TensorType(kernel.dtype),
-    )
-    turned.const_value = ir.LazyTensor(partial(_turned, kernel), kernel.dtype, turned.shape, name=turned.name)
-    graph.register_initializer(turned)
+    turned = graph.initializers.get(f"{weight.name}.last")  # of another that shares the weight
+    if turned is None:
+        turned = _turned(weight.name, _constant(conv, 1))
+        graph.register_initializer(turned)
     names = ("dilations", "group", "pads", "strides")
     told = {name: conv.attributes[name].value for name in names if name in conv.attributes}
     inside = new("NhwcConv", new("Transpose", x, perm=LAST), turned, *bias, domain=DOMAIN, **told)
     result = new("Transpose", inside, perm=FIRST)
     graph.insert_before(conv, new.nodes)
-    ir.convenience.replace_all_uses_with(conv.outputs[0], result)
+    _replace(graph, conv.outputs[0], result)
     graph.remove(conv, safe=True)
-    if not weight.uses() and weight.name in graph.initializers:
-        del graph.initializers[weight.name]
+    _drop(graph, weight)
 
 
-def _turned(kernel: ir.TensorProtocol) -> ir.Tensor:
-    """Made when it is written, so that not all weights are in memory twice."""
-    return ir.Tensor(np.ascontiguousarray(kernel.numpy().transpose(LAST)))
+def _replace(graph: ir.Graph, old: ir.Value, new: ir.Value) -> None:
+    """Put `new` in the place of `old`, as an output of the graph under its name, too."""
+    for index, output in enumerate(graph.outputs):
+        if output is old:
+            graph.outputs[index] = new
+            new.name, old.name = old.name, f"{old.name}.old"
+            new.type, new.shape = old.type, old.shape
+    ir.convenience.replace_all_uses_with(old, new)
+
+
+def _drop(graph: ir.Graph, *weights: ir.Value | None) -> None:
+    """Take `weights` out of the file where nothing reads them any more."""
+    for weight in weights:
+        if weight is not None and not weight.uses() and weight.name in graph.initializers:
+            del graph.initializers[weight.name]
+
+
+def _turned(name: str | None, kernel: ir.TensorProtocol) -> ir.Value:
+    """The weight of a convolution with its input channels last, as an initializer of its own."""
+    shape = ir.Shape([kernel.shape[axis] for axis in LAST])
+    value = ir.Value(name=f"{name}.last", shape=shape, type=ir.TensorType(kernel.dtype))
+
+    def made() -> ir.Tensor:  # when it is written, so that not all weights are in memory twice
+        return ir.Tensor(np.ascontiguousarray(kernel.numpy().transpose(LAST)))
+
+    value.const_value = ir.LazyTensor(made, kernel.dtype, shape, name=value.name)
+    return value
 
 
 def _fuse(graph: ir.Graph, norm: ir.Node, index: int) -> None:
     new = Nodes(graph, f"norm_{index}")
     gamma, beta = (new.const(_constant(norm, place).numpy(), np.float32) for place in (1, 2))
+    factors = norm.inputs[1:3]
     silu = _silu(norm.outputs[0])
     inside = new(
         "GroupNorm",
@@ -155,8 +174,9 @@ def _fuse(graph: ir.Graph, norm: ir.Node, index: int) -> None:
     result = new("Transpose", inside, perm=FIRST)
     graph.insert_before(norm, new.nodes)
     replaced = [norm, *silu]
-    ir.convenience.replace_all_uses_with(replaced[-1].outputs[0], result)
+    _replace(graph, replaced[-1].outputs[0], result)
     graph.remove(replaced, safe=True)
+    _drop(graph, *factors)
 
 
 def _silu(value: ir.Value) -> list[ir.Node]:
