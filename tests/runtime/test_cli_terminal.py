@@ -34,10 +34,10 @@ class Seen:
                 sys.executable, [sys.executable, "-m", "grefine_rt", *map(str, arguments)], ENVIRONMENT
             )
         chunks = []
-        self.first = self.cpu = None
+        self.first = self.cpu = math.inf
         while chunk := _read(terminal):
             chunks.append(chunk)
-            if self.first is None and re.search(rb"[!-~]", chunk):
+            if self.first == math.inf and re.search(rb"[!-~]", chunk):
                 self.first = time.perf_counter() - begin
                 self.cpu = _cpu_seconds(pid)
                 if stop:
@@ -69,7 +69,7 @@ def _cpu_seconds(pid):
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rsplit(")", 1)[1].split()
     except FileNotFoundError:
-        return None
+        return math.inf
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import re
+from typing import Any
 
 import pytest
 import typer
@@ -61,7 +62,7 @@ def commands(text):
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
 def test_commands_that_a_page_shows_have_their_options(page):
-    top = typer.main.get_command(app)
+    top: Any = typer.main.get_command(app)
     for words in commands(page.read_text("utf-8")):
         command = top.commands.get(words[0])  # type: ignore[attr-defined]
         if command is None:
