@@ -14,7 +14,7 @@ little about prompts that nobody has looked at: the first counts do.
 | fourth | 22/30 | 27/30 |
 | fifth | 19/20 | 18/20 |
 | sixth | 19/20 | 17/20 |
-| seventh (a third author from here on, who wrote harder lists: titles, brands, studios, tags of models) | 31/40 | 52/60 |
+| seventh (a third author from here on: titles, brands, studios, tags of models) | 31/40 | 52/60 |
 | eighth | 47/60 | 55/60 |
 | ninth | 53/60 | 54/60 |
 | tenth | 59/60 | 52/60 |

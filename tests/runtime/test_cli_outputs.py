@@ -39,7 +39,7 @@ class TestKept:
     """An existing file is kept unless --overwrite; the same run writes its own anew."""
 
     def everything(self, run, command, picture, tmp_path, *more):
-        files = ("--report", tmp_path / "r.html", "--maps", tmp_path / "maps")
+        files: tuple[object, ...] = ("--report", tmp_path / "r.html", "--maps", tmp_path / "maps")
         if command == "refine":
             files += ("-o", tmp_path / "out.png", "--save-mask", tmp_path / "m.png")
         return run(command, picture, *files, *more)

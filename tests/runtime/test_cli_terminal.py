@@ -1,5 +1,6 @@
 """What is seen in a terminal: a first word at once, and nothing of it left when there is more to say."""
 
+import math
 import os
 import re
 import signal
@@ -89,7 +90,7 @@ COMMANDS = {
 def test_a_word_is_there_within_half_a_second(command):
     """The best of three, for other work on the machine only adds."""
     seen = [Seen(command, *COMMANDS[command], stop=True) for _ in range(3)]
-    assert min(each.first for each in seen) < 0.5
+    assert min(each.first or math.inf for each in seen) < 0.5
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="asks Linux for CPU seconds")
