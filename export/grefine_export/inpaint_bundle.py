@@ -113,8 +113,7 @@ def add_inpaint(
     settings = _settings(config, how, source, options)
     origin = options.origin or _origin(checkpoint, options)
     inputs = dict(zip(TOKENIZERS, ("ids", "ids_2"), strict=True))
-    manifest = stage.entered(manifest, settings, inputs, origin, options.license)
-    check_manifest(manifest)
+    check_manifest(manifest := stage.entered(manifest, settings, inputs, origin, options.license))
     side = max(settings["resolution"], options.tile)
     adapters = [(identity([path]), scale) for path, scale in loras]
     # What takes longest comes last, when nothing else can fail.

@@ -1,5 +1,6 @@
 """What documents say of versions, names and commands agrees with the code."""
 
+import ast
 import importlib.util
 import inspect
 import re
@@ -136,3 +137,18 @@ def test_names_that_contributing_gives_are_in_the_files_it_names():
     for file, name in told:
         if "NAME" not in file:
             assert re.search(rf"\b{name}\b", read(file)), (file, name)
+
+
+def test_no_file_above_400_lines_and_no_function_above_60():
+    """The sizes that CONTRIBUTING.md promises, of both packages."""
+    files = [path for package in ("runtime", "export") for path in (ROOT / package).rglob("*.py")]
+    assert len(files) > 200
+    long = []
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        long += [path.name] * (text.count("\n") > 400)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                long += [f"{path.name}: {node.name} has {lines} lines"] * (lines > 60)
+    assert long == []

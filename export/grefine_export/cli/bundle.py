@@ -14,35 +14,42 @@ Replacement = Annotated[
 ]
 
 
+_Recipe = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="mini, sdxl-pasd, sdxl-pasd-light, sdxl-lcm-pasd, or the path of your own TOML file.",
+        show_default=False,
+    ),
+]
+_Out = Annotated[Path, typer.Option(help="Folder of the new bundle.", show_default=False)]
+_IpIqa = Annotated[
+    str | None,
+    typer.Option(help="Folder of `learn ip-iqa`; the assessor joins the bundle.", show_default=False),
+]
+_Operators = Annotated[
+    Operators | None,
+    typer.Option(
+        help="Of the graphs of both stages, in place of the recipe's. portable: for every backend; "
+        "onnxruntime-cuda: for ONNX Runtime CUDA alone, fewer and larger kernels.",
+        show_default=False,
+    ),
+]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only print the estimate.")]
+
+
 def bundle(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE",
-            help="mini, sdxl-pasd, sdxl-pasd-light, sdxl-lcm-pasd, or the path of your own TOML file.",
-            show_default=False,
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the new bundle.", show_default=False)],
+    recipe: _Recipe,
+    out: _Out,
     clip: Replacement = None,
-    ip_iqa: Annotated[
-        str | None,
-        typer.Option(help="Folder of `learn ip-iqa`; the assessor joins the bundle.", show_default=False),
-    ] = None,
+    ip_iqa: _IpIqa = None,
     inpaint: Replacement = None,
     vae: Replacement = None,
     lora: Replacement = None,
     restore: Replacement = None,
     base: Replacement = None,
-    operators: Annotated[
-        Operators | None,
-        typer.Option(
-            help="Of the graphs of both stages, in place of the recipe's. portable: for every backend; "
-            "onnxruntime-cuda: for ONNX Runtime CUDA alone, fewer and larger kernels.",
-            show_default=False,
-        ),
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the estimate.")] = False,
+    operators: _Operators = None,
+    dry_run: _DryRun = False,
 ) -> None:
     """Make the bundle of a recipe: fetch its checkpoints, export every graph, count costs, verify.
 

@@ -128,36 +128,45 @@ def batch(
     from grefine_rt.batch.store import place
     from grefine_rt.imaging.encode import Encoding
 
-    if output is None and not dry_run:
-        raise OptionError("Give a folder for the results: -o OUTDIR.")
+    _check(output, dry_run, jobs, engine, address, actors)
     outdir = None if output is None else place(output)
     rows = SourceRows(place(source), without=outdir)
     mode: Mode = "assess" if assess_only or dry_run else "refine"
-    settings = BatchOptions(
-        mode, options, seed, Encoding(form, quality, provenance), together if mode == "assess" else 1
-    )
-    if engine == "ray":
-        if dry_run or outdir is None or jobs not in (None, 1):
-            raise OptionError("--engine ray goes with neither --dry-run nor --jobs.")
+    encoding = Encoding(form, quality, provenance)
+    settings = BatchOptions(mode, options, seed, encoding, together if mode == "assess" else 1)
+    if engine == "ray" and outdir is not None:
         cluster = Cluster(bundle, device, threads or 1, address, actors)
         _tell(_run_on_ray(cluster, rows, settings, outdir, retry_failed, report), outdir, as_json)
         return
-    if address or actors:
-        raise OptionError("--address and --actors need --engine ray.")
     with Assessor.load(bundle, device, threads) as loaded:
         manifest = loaded.bundle.manifest
         if not manifest.refines and (dry_run or not assess_only):
             raise OptionError(f"Bundle '{manifest.name}' only assesses: add --assess-only.")
         assessor = worker(loaded)
-        if jobs is None:
-            jobs = 2 if loaded.bundle.engine("perceptual").device == "cpu" else 1
-        if dry_run:
+        jobs = jobs or (2 if loaded.bundle.engine("perceptual").device == "cpu" else 1)
+        if dry_run or outdir is None:
             _foresee(assessor, rows, settings, jobs, outdir, as_json)
             return
-        assert outdir is not None
         with _records(manifest, rows, settings, outdir, retry_failed, report) as (records, token, on_row):
             tally = run_batch(assessor, rows, records, outdir, settings, jobs, token, on_row)
     _tell(tally, outdir, as_json)
+
+
+def _check(
+    output: str | None,
+    dry_run: bool,
+    jobs: int | None,
+    engine: str,
+    address: str | None,
+    actors: int | None,
+) -> None:
+    """Raises OptionError for options that do not go together."""
+    if output is None and not dry_run:
+        raise OptionError("Give a folder for the results: -o OUTDIR.")
+    if engine == "ray" and (dry_run or jobs not in (None, 1)):
+        raise OptionError("--engine ray goes with neither --dry-run nor --jobs.")
+    if engine != "ray" and (address or actors):
+        raise OptionError("--address and --actors need --engine ray.")
 
 
 def _tell(tally: "Tally", output: "Place", as_json: bool) -> None:

@@ -17,67 +17,81 @@ if TYPE_CHECKING:
 _LIMITS, _RAY = "Limits of a request", "Ray Serve"
 
 
+_Host = Annotated[str, typer.Option(help="Address to listen on; beyond this machine only with a token.")]
+_Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+_TokenFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Holds the token that clients must send as Authorization: Bearer. Default: $GREFINE_TOKEN.",
+        show_default=False,
+    ),
+]
+_Workers = Annotated[int, typer.Option(min=1, max=64, help="Requests that run at the same time.")]
+_Queue = Annotated[int, typer.Option(min=0, help="Requests that may wait; others get 429.")]
+_Together = Annotated[
+    int | None,
+    typer.Option(
+        "--batch",
+        min=1,
+        help="Waiting assessments made in one run of a graph. Default: 8 where the bundle gives the bits of one "
+        "alone then, which is tried at the start; else 1.",
+        show_default=False,
+    ),
+]
+_MaxMib = Annotated[float, typer.Option(min=0.01, help="MiB of a body.", rich_help_panel=_LIMITS)]
+_MaxMegapixels = Annotated[
+    float, typer.Option(min=0.01, help="Million pixels of a picture.", rich_help_panel=_LIMITS)
+]
+_MaxPrompt = Annotated[int, typer.Option(min=1, help="Characters.", rich_help_panel=_LIMITS)]
+_TimeLimit = Annotated[
+    float,
+    typer.Option(min=1, help="Seconds until the answer, waiting included.", rich_help_panel=_LIMITS),
+]
+_WarmUp = Annotated[bool, typer.Option(help="Load every model before the first request.")]
+_Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="ray: replicas under Ray Serve; needs the extra [ray].", rich_help_panel=_RAY),
+]
+_Address = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="The cluster's head, or auto; with a token. Default: $RAY_ADDRESS, else this machine alone.",
+        show_default=False,
+        rich_help_panel=_RAY,
+    ),
+]
+_Replicas = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Each has a loaded bundle, workers and a queue of its own, and a GPU or --threads cores, 1 by "
+        "default. Default: 1.",
+        show_default=False,
+        rich_help_panel=_RAY,
+    ),
+]
+
+
 def serve(
     bundle: shared.Bundle = "mini",
     device: shared.Device = "auto",
     threads: shared.Threads = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; beyond this machine only with a token.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8642,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Holds the token that clients must send as Authorization: Bearer. Default: $GREFINE_TOKEN.",
-            show_default=False,
-        ),
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Requests that run at the same time.")] = 1,
-    queue: Annotated[int, typer.Option(min=0, help="Requests that may wait; others get 429.")] = 16,
-    together: Annotated[
-        int | None,
-        typer.Option(
-            "--batch",
-            min=1,
-            help="Waiting assessments made in one run of a graph. Default: 8 where the bundle gives the bits of one "
-            "alone then, which is tried at the start; else 1.",
-            show_default=False,
-        ),
-    ] = None,
-    max_mib: Annotated[float, typer.Option(min=0.01, help="MiB of a body.", rich_help_panel=_LIMITS)] = 32,
-    max_megapixels: Annotated[
-        float, typer.Option(min=0.01, help="Million pixels of a picture.", rich_help_panel=_LIMITS)
-    ] = 16,
-    max_prompt: Annotated[int, typer.Option(min=1, help="Characters.", rich_help_panel=_LIMITS)] = 4000,
-    time_limit: Annotated[
-        float,
-        typer.Option(min=1, help="Seconds until the answer, waiting included.", rich_help_panel=_LIMITS),
-    ] = 300,
-    warm_up: Annotated[bool, typer.Option(help="Load every model before the first request.")] = True,
-    engine: Annotated[
-        Literal["local", "ray"],
-        typer.Option(help="ray: replicas under Ray Serve; needs the extra [ray].", rich_help_panel=_RAY),
-    ] = "local",
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="The cluster's head, or auto; with a token. Default: $RAY_ADDRESS, else this machine alone.",
-            show_default=False,
-            rich_help_panel=_RAY,
-        ),
-    ] = None,
-    replicas: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Each has a loaded bundle, workers and a queue of its own, and a GPU or --threads cores, 1 by "
-            "default. Default: 1.",
-            show_default=False,
-            rich_help_panel=_RAY,
-        ),
-    ] = None,
+    host: _Host = "127.0.0.1",
+    port: _Port = 8642,
+    token_file: _TokenFile = None,
+    workers: _Workers = 1,
+    queue: _Queue = 16,
+    together: _Together = None,
+    max_mib: _MaxMib = 32,
+    max_megapixels: _MaxMegapixels = 16,
+    max_prompt: _MaxPrompt = 4000,
+    time_limit: _TimeLimit = 300,
+    warm_up: _WarmUp = True,
+    engine: _Engine = "local",
+    address: _Address = None,
+    replicas: _Replicas = None,
 ) -> None:
     """Refine and assess over HTTP, with a page at / for people. Ctrl-C or SIGTERM: accepted requests finish first.
 

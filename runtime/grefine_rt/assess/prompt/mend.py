@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 from grefine_rt.assess.prompt import lexicon, style_words, words
 from grefine_rt.assess.prompt.given_names import GIVEN_NAMES
@@ -69,16 +70,17 @@ def _name_makers(found: Sequence[Leaf]) -> None:
     """Tag "drew struzan" of "by drew struzan" and "in the style of drew struzan", which the tagger takes for verbs."""
     for at, leaf in enumerate(found[:-1]):
         manner = leaf.text == "of" and at > 0 and found[at - 1].key in style_words.MANNERS
-        if not (leaf.text == "by" or manner) or found[at + 1].text not in GIVEN_NAMES:
+        if not (leaf.text == "by" or manner):
             continue
-        end = at + 1
-        while (
-            end < min(len(found), at + 6) and found[end].index >= 0 and found[end].text not in lexicon.CLOSED
-        ):
-            end += 1
-        if end - at <= 4 and (end == len(found) or found[end].tag in (BREAK, "CC")):
-            for name in found[at + 1 : end]:
-                name.tag = "NNP"
+        tail = list(
+            takewhile(
+                lambda word: word.index >= 0 and word.text not in lexicon.CLOSED, found[at + 1 : at + 6]
+            )
+        )
+        ended = at + 1 + len(tail) == len(found) or found[at + 1 + len(tail)].tag in (BREAK, "CC")
+        if ended and len(tail) <= 3 and any(word.text in GIVEN_NAMES for word in tail[:2]):
+            for word in tail:
+                word.tag = "NNP"
 
 
 def _join_subjects(found: Sequence[Leaf]) -> None:
@@ -193,9 +195,9 @@ def _property(before: Leaf, leaf: Leaf, after: Leaf, ends: bool, noun_follows: b
         return "JJ"
     if text in lexicon.PLACE_MODIFIERS and after.text in lexicon.LAYOUT and before.tag != BREAK:
         return "JJ"  # "the top left corner"
-    described = before.tag == "JJ" or before.is_noun
+    described = before.tag == "JJ" or before.is_noun or (before.tag == BREAK and after.tag == "VBG")
     if text in ("giant", "human", "adult", "alien") and described and ends:
-        return "NN"  # "a sleeping giant", "a stone giant"
+        return "NN"  # "a sleeping giant", "a stone giant", "giant holding a house"
     if text in lexicon.NOUN_TOO and before.tag in ("DT", "PRP$", POSSESSOR) and ends:
         return "NN"
     if after.text in lexicon.PROPERTY_ENDINGS and text.isalpha() and leaf.is_noun:

@@ -186,7 +186,7 @@ PAINTS = MEDIA | word_set("digital matte thick loose speed impasto wet")
 GROUNDS = word_set("canvas paper board panel wood linen parchment silk cardboard vellum")
 # First halves of words that some write with blanks round the hyphen: "hyper - realistic".
 PREFIXES = word_set(
-    "post hand hyper ultra photo sci semi neo pre anti non mid high low full half well award multi self "
+    "top post hand hyper ultra photo sci semi neo pre anti non mid high low full half well award multi self "
     "super wide close long cel art steam cyber bio retro ink pen black t x e sun snow blood battle time"
 )
 LABELS = word_set("subject setting style scene mood lighting camera background medium prompt description")
