@@ -64,7 +64,7 @@ def commands(text):
 def test_commands_that_a_page_shows_have_their_options(page):
     top: Any = typer.main.get_command(app)
     for words in commands(page.read_text("utf-8")):
-        command = top.commands.get(words[0])  # type: ignore[attr-defined]
+        command = top.commands.get(words[0])
         if command is None:
             continue  # a sentence about the package
         if hasattr(command, "commands") and len(words) > 1:

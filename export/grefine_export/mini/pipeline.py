@@ -50,13 +50,8 @@ class Budget:
     """How much of everything: scenes in the pool and updates of each model.
 
     `validation` pictures fit the constants, `domain` scenes what the bundle is for (0: everything). The defaults take
-    one CPU core about eight hours. The bundle in
-    `engines/mini`, still of the narrower world, was made in several runs whose rates each fell to nothing: CLIP 3,800 (loss weights
-    changed on the way) and 4,200 on one damage a scene, then 520 and 3,500 of the image side alone with three times the
-    weight on overall quality, the last ones on fresh damage; inpainting 5,200, 860, then 1,900 and 3,700 with the text
-    encoder frozen, all on sound pictures, 10,200 on pictures as they are found, with masks that follow the damage, and
-    7,500 with those of plans; restoration 3,900 on one damage a scene, 3,800 on fresh damage of every kind and 2,200
-    behind the degradation removal; 1,500 of stage 2's decoder.
+    one CPU core about eight hours. The bundle in `engines/mini`, still of the narrower world, was made in several runs
+    whose rates each fell to nothing: CLIP 12,000 steps in all, inpainting 29,000, restoration 9,900.
     `GPU` is meant for a data-centre card; nobody has run it yet.
     """
 
