@@ -150,6 +150,7 @@ class Gates(nn.Module):
 
 
 def test_a_silu_is_taken_in_only_where_nothing_else_reads_the_norm(tmp_path):
+    torch.manual_seed(0)
     x = torch.randn(2, 4, 6, 6)
     module = Gates().eval()
     axes = {"x": {0: "n", 2: "h", 3: "w"}}
@@ -165,4 +166,4 @@ def test_a_silu_is_taken_in_only_where_nothing_else_reads_the_norm(tmp_path):
             None, {"x": x.numpy()}
         )
     for one, other in zip(got, run(module, {"x": x}), strict=True):
-        assert np.abs(one - other.numpy()).max() < 1e-5
+        assert np.abs(one - other.numpy()).max() < 1e-6 * np.abs(other.numpy()).max()

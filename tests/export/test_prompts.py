@@ -158,7 +158,7 @@ def test_styles_differ():
         for _ in range(40)
     ]
     assert {len(row) for row in weights} == {1}
-    assert {round(row[0], 3) for row in weights} == {1.1, 1.2, 1.3}
+    assert {round(row[0], 3) for row in weights} == {1.1, 1.2, 1.21, 1.3}
 
 
 def test_without_a_style_all_that_are_trained_on_come_and_no_other():

@@ -213,7 +213,7 @@ def _setting_first(w: _Writer) -> str:
 def _weighted(w: _Writer) -> str:
     names = [one.whole for one in w.named]
     marked = int(w.rng.integers(len(names)))
-    names[marked] = w.pick(f"({names[marked]}:{w.pick('1.1', '1.2', '1.3')})", f"({names[marked]})")
+    names[marked] = w.pick(f"({names[marked]}:{w.pick('1.1', '1.2', '1.3')})", f"(({names[marked]}))")
     return f"{w.carrier()}{_joined(names)} {w.where()}"
 
 
