@@ -274,10 +274,14 @@ def test_weights_of_elsewhere_are_brought(tmp_path):
     (tmp_path / "here" / "part").mkdir(parents=True)
     (tmp_path / "here" / "part" / "own.safetensors").write_bytes(b"own")
     (tmp_path / "there" / "part" / "own.safetensors").write_bytes(b"other")
+    (tmp_path / "there" / "clip.json").write_bytes(b"words")
+    (tmp_path / "there" / "README.md").write_bytes(b"for people")
     training.bring_weights(tmp_path / "there", tmp_path / "here")
     again = fit("small", Small(), from_step([]), loss_of, TEN, tmp_path / "here" / "part", CPU)
     assert equal(first.state_dict(), again.state_dict())
     assert (tmp_path / "here" / "part" / "own.safetensors").read_bytes() == b"own"
+    assert (tmp_path / "here" / "clip.json").read_bytes() == b"words"
+    assert not (tmp_path / "here" / "README.md").exists()
 
 
 def test_names_do_not_meet(tmp_path):

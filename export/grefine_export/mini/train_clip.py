@@ -1,7 +1,7 @@
 """Contrastive training of the embedded CLIP on the storybook world.
 
 Four terms, all of the form that G-Refine later reads (Eq. 3 and 5):
-- prompts: InfoNCE over the batch, and softmax over (prompt, "") against prompts with one thing changed;
+- prompts: InfoNCE over the batch, and softmax over (prompt, "") against prompts with one thing changed and others;
 - phrases: softmax over (phrase, "") of the class token, for every noun and phrase of the batch;
 - places: the same for every patch token of the surgery path, against the pixel truth;
 - quality: softmax over (good, bad) words for picture and patches, against factor scores and defect masks.
@@ -252,6 +252,19 @@ def _weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return losses[0] + losses[1]
 
 
+def prompt_loss(logits: Tensor) -> Tensor:
+    """Cross entropy of softmax over (prompt, "") for logits (b, 2 b): own prompts, their changed ones, and those of
+    other pictures count the same.
+
+    A changed prompt is one of 2 b - 1 wrong ones. Without a share of its own it hardly counts, and then a prompt with
+    one wrong word is told from the true one of the same picture (98 of 100), but not by one threshold for all pictures
+    (AUC 0.92, on pictures of the training as on others).
+    """
+    own, changed = logits.diagonal(), logits.diagonal(offset=len(logits))
+    others = ~torch.eye(len(logits), dtype=torch.bool, device=logits.device).repeat(1, 2)
+    return F.softplus(-own).mean() + F.softplus(changed).mean() + F.softplus(logits[others]).mean()
+
+
 def contrastive_loss(
     model: nn.Module,
     batch: object,
@@ -272,15 +285,14 @@ def contrastive_loss(
     logits = scale * image @ prompts.T
     truth = torch.arange(count, device=logits.device)
     nce = F.cross_entropy(logits, truth) + F.cross_entropy(logits[:, :count].T, truth)
-    own = F.one_hot(truth, 2 * count).float()
-    prompt = _weighted_bce(logits - scale * (image @ empty)[:, None], own, torch.ones_like(own))
+    prompt = prompt_loss(logits - scale * (image @ empty)[:, None])
     against_empty = scale * (tokens @ phrases.T - (tokens @ empty)[..., None])
     present = _weighted_bce(against_empty[:, 0], batch.present, batch.present_weight)
     where = _weighted_bce(against_empty[:, 1:], batch.where, batch.where_weight)
     good_bad = scale * (tokens @ (quality[0::2] - quality[1::2]).T)
     overall = 3 * F.binary_cross_entropy_with_logits(good_bad[:, 0], batch.factors)
     sound = _weighted_bce(good_bad[:, 1:], batch.sound, batch.sound_weight)
-    loss = 0.5 * nce + 0.5 * prompt + present + 2 * where + 2 * overall + 2 * sound
+    loss = 0.5 * nce + prompt + present + 2 * where + 2 * overall + 2 * sound
     terms = {
         "nce": nce,
         "prompt": prompt,

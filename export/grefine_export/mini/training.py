@@ -79,8 +79,9 @@ def as_matrix(weight: Tensor) -> Tensor:
 
 
 def bring_weights(source: Path, work: Path) -> None:
-    """Copies `source/**/NAME.safetensors` to where `fit` finds them in `work`; files that are there stay."""
-    for file in sorted(source.rglob("*.safetensors")):
+    """Copies `source/**/NAME.safetensors` to where `fit` finds them in `work`, and the tokenizer that they were trained
+    with (.json); files that are there stay."""
+    for file in sorted([*source.rglob("*.safetensors"), *source.rglob("*.json")]):
         target = work / file.relative_to(source)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
