@@ -14,7 +14,10 @@ def test_three_pictures_in_all_three_ways(tmp_path):
     jobs = batch.pictures(3)
     spent = batch.measure(jobs, 2, setting)
     assert [one.pictures for one in spent.values()] == [3, 3, 2, 2]
-    assert all(one.wall > 0 and one.cpu > 0 for one in spent.values())
+    # What is left of three pictures without the start is a small difference, and may be below 0.
+    whole = [one for way, one in spent.items() if way != "batch, after its start"]
+    assert len(whole) == 3
+    assert all(one.wall > 0 and one.cpu > 0 for one in whole)
     assert batch.different(jobs, tmp_path) == []
     said = batch.lines(spent)
     assert sum("times the rate of the library loop" in line for line in said) == 2
