@@ -10,8 +10,8 @@ import numpy as np
 
 from benchmarks.figures import Measured, mean, quantile
 
-FELL = 0.0005
-"""A fall of p or a below this shows in none of the three decimals that scores are told with."""
+FELL = 1e-6
+"""A fall of p or a below this is rounding."""
 
 
 @dataclass(frozen=True)

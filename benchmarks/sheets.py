@@ -34,15 +34,12 @@ WHERE = (255, 210, 0)
 Panel = tuple[str, Image.Image]
 
 
-def panels(result: RefineResult) -> list[Panel]:
+def panels(image: Image.Image, result: RefineResult) -> list[Panel]:
     """What a refined picture's row shows: the picture, where it is poor, where words are missing, where it was drawn
-    anew, and the result."""
-    shown = [
-        ("before", result.found),
-        ("looks poor (hot)", result.before.heat_map("perceptual", result.found)),
-    ]
+    anew (on what stage 1 found), and the result."""
+    shown = [("before", image), ("looks poor (hot)", result.before.heat_map("perceptual", image))]
     if result.before.phrases:
-        shown.append(("words missing (hot)", result.before.heat_map("alignment", result.found)))
+        shown.append(("words missing (hot)", result.before.heat_map("alignment", image)))
     if result.plan.regenerate:
         shown.append(("drawn anew", outlined(result.found, result.plan.mask)))
     return [*shown, ("after", result.image)]
@@ -131,7 +128,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refiner = Refiner.load(options.bundle, "cpu")
         if options.example:
             prompt = options.example.with_suffix(".txt").read_text().strip()
-            sheet = row_of(panels(refiner.refine(options.example, prompt, options.seed)))
+            with Image.open(options.example) as image:
+                sheet = row_of(panels(image, refiner.refine(image, prompt, options.seed)))
         else:
             samples = heldout.samples(options.heldout)
             sheet = grid_of([sample_row(refiner, sample, options.seed) for sample in samples], 2)

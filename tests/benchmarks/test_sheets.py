@@ -18,17 +18,18 @@ def fake(monkeypatch):
 
 
 def test_a_row_shows_the_picture_its_maps_and_the_result():
-    result = Refiner(fake_bundle.Bundle()).refine(EXAMPLE, EXAMPLE.with_suffix(".txt").read_text().strip())
-    row = sheets.panels(result)
+    image = Image.open(EXAMPLE)
+    result = Refiner(fake_bundle.Bundle()).refine(image, EXAMPLE.with_suffix(".txt").read_text().strip())
+    row = sheets.panels(image, result)
     captions = [caption for caption, _ in row]
     assert (captions[0], captions[-1]) == ("before", "after")
-    assert row[0][1] is result.found
+    assert row[0][1] is image
     assert row[-1][1] is result.image
     assert ("drawn anew" in captions) == result.plan.regenerate
     sheet = sheets.row_of(row)
     assert sheet.size == (len(row) * (sheets.SIDE + sheets.GAP) - sheets.GAP, sheets.SIDE + sheets.LINE)
     shown = np.asarray(sheet)[sheets.LINE :, : sheets.SIDE]
-    enlarged = result.found.convert("RGB").resize((sheets.SIDE,) * 2, Image.Resampling.NEAREST)
+    enlarged = image.convert("RGB").resize((sheets.SIDE,) * 2, Image.Resampling.NEAREST)
     np.testing.assert_array_equal(shown, np.asarray(enlarged))
 
 

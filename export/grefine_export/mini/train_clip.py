@@ -257,8 +257,7 @@ def prompt_loss(logits: Tensor) -> Tensor:
     other pictures count the same.
 
     A changed prompt is one of 2 b - 1 wrong ones. Without a share of its own it hardly counts, and then a prompt with
-    one wrong word is told from the true one of the same picture (98 of 100), but not by one threshold for all pictures
-    (AUC 0.92, on pictures of the training as on others).
+    one wrong word is told from the true one of the same picture, but not by one threshold for all pictures.
     """
     own, changed = logits.diagonal(), logits.diagonal(offset=len(logits))
     others = ~torch.eye(len(logits), dtype=torch.bool, device=logits.device).repeat(1, 2)

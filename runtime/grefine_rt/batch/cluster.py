@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import socket
 import subprocess
 import sys
@@ -157,7 +156,6 @@ def get_ready(ray: Any, loading: Loading, pool: Pool, checksum: str | None) -> N
     """
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    packed = pickle.dumps(loading)
     needs = {"num_gpus": 1, "num_cpus": 0} if pool.gpus else {"num_cpus": 0}
     nodes = [
         node for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU" if pool.gpus else "CPU")
@@ -165,7 +163,7 @@ def get_ready(ray: Any, loading: Loading, pool: Pool, checksum: str | None) -> N
     asked = [
         ray.remote(_look_at_node)
         .options(**needs, scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False))
-        .remote(packed)
+        .remote(loading)
         for node in nodes
     ]
     for node, answer in zip(nodes, asked, strict=True):
@@ -187,10 +185,10 @@ def get_ready(ray: Any, loading: Loading, pool: Pool, checksum: str | None) -> N
             raise OptionError(f"{name} has another bundle of this name than this machine: copy it there.")
 
 
-def _look_at_node(packed: bytes) -> tuple[str, str, str]:
+def _look_at_node(loading: Loading) -> tuple[str, str, str]:
     """Version, checksum of the bundle, and a sentence where it cannot be used."""
     try:
-        return __version__, pickle.loads(packed).checksum(), ""
+        return __version__, loading.checksum(), ""
     except GRefineError as error:
         return __version__, "", str(error)
 

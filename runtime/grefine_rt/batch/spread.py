@@ -3,6 +3,9 @@
 Rows whose pictures lie in an object store travel as paths and are read by the actors. Rows of local files travel with
 their bytes, for other nodes do not see these files. Results go from the actors into an object store; for a local
 folder they come back with the records, and this process alone writes there.
+
+Rows and records travel as pickles inside cells of Ray's tables, as Ray itself carries every argument and result between
+its processes. They come from this run's own processes alone: none is ever read from a file, a store or an input.
 """
 
 from __future__ import annotations

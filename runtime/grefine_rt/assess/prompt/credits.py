@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from grefine_rt.assess.prompt import lexicon, names, style_words
 from grefine_rt.assess.prompt.given_names import GIVEN_NAMES
 from grefine_rt.assess.prompt.leaf import DETERMINERS
-from grefine_rt.assess.prompt.titles import TITLES
 
 _SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUOTED", "HIDDEN", "NNPOS"} - {
     "CD"
@@ -25,8 +24,6 @@ def are_credits(texts: Sequence[str], tags: Sequence[str], capitals: Sequence[bo
     """
     if _tells_tools(texts, tags) or names.is_title(texts, capitals):
         return True
-    if tuple("and" if text == "&" else text for text in texts) in TITLES.get(texts[0], ()):
-        return True  # "the last of us"
     if texts[0] in GIVEN_NAMES and _is_called_after_a_place(texts):
         return True
     if len(texts) > 6 or not _SENTENCE_TAGS.isdisjoint(tags):
