@@ -129,6 +129,8 @@ def _serve_here(replica: "Replica", host: str, port: int) -> None:
 
     with _needing_packages():
         import uvicorn
+
+        from grefine_rt.service.connections import protocol
     with replica.load() as refiner:
         config = uvicorn.Config(
             replica.app(refiner),
@@ -140,6 +142,7 @@ def _serve_here(replica: "Replica", host: str, port: int) -> None:
             proxy_headers=False,
             timeout_keep_alive=5,
             limit_concurrency=replica.limits.connections,
+            http=protocol(replica.limits.body_seconds),
         )
         server = uvicorn.Server(config)
         sockets = [config.bind_socket()]
