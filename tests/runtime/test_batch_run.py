@@ -278,7 +278,9 @@ def test_what_others_put_into_the_folder_of_a_run_is_told_or_left_alone(tmp_path
         records.add(record)
         records.close_part()
     assert [row["image_id"] for row in kept.read(out)] == ["1"]
-    assert pq.read_table(out / "records" / "part-00000.parquet").column("notes").to_pylist() == [["\N{REPLACEMENT CHARACTER} is grey."]]
+    assert pq.read_table(out / "records" / "part-00000.parquet").column("notes").to_pylist() == [
+        ["\N{REPLACEMENT CHARACTER} is grey."]
+    ]
     with kept.opened(out, run) as records:
         assert [*records] == [record]
     for text in ("[]", "5", "null", "{"):

@@ -138,7 +138,9 @@ def test_bad_lines_are_rows_with_a_sentence_and_the_others_stand(tmp_path):
     assert (rows[7].name, rows[7].seed) == ("good.png", 12)
 
 
-@pytest.mark.parametrize("options", ['{"tau": NaN}', '{"tau": 1e999}', '{"negative": "\\ud800"}', '{"\\ud800": 1}'])
+@pytest.mark.parametrize(
+    "options", ['{"tau": NaN}', '{"tau": 1e999}', '{"negative": "\\ud800"}', '{"\\ud800": 1}']
+)
 def test_options_that_no_record_can_hold_spoil_their_row_alone(tmp_path, options):
     (tmp_path / "t.jsonl").write_text(f'{{"image": "a.png", "options": {options}}}\n{{"image": "b.png"}}\n')
     first, second = SourceRows(tmp_path / "t.jsonl")
@@ -159,7 +161,7 @@ def test_bytes_and_dates_among_the_options_of_a_parquet_table_spoil_their_row_al
 def test_a_pipe_in_the_place_of_a_picture_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     (row,) = SourceRows(tmp_path)
-    with pytest.raises(ImageError, match='"pipe.png" is no file'):
+    with pytest.raises(ImageError, match=r'"pipe\.png" is no file'):
         row.read()
 
 

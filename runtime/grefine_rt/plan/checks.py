@@ -19,7 +19,6 @@ from grefine_rt.plan.options import PlanOptions
 from grefine_rt.plan.plan import Judged, RefinePlan
 from grefine_rt.system_memory import usable_memory
 
-
 _AS_OPTIONS = ("stage1_steps", "stage2_steps", "drafts", "sketch_steps", "all_drafts", "work", "interval")
 """Fields of a plan whose values are those of the option of the same name."""
 
