@@ -97,7 +97,8 @@ def show(results: dict[str, Any], console: Console) -> None:
     """One table for people."""
     title = f"Bundle {results['bundle']['name']}, {results['set']['samples']} samples"
     table = Table("figure", "accepted", "off", "bar", "samples", "meaning", title=title)
-    meanings = {name: one.meaning for name, one in {**REPAIRED, **MORE, **HARMED}.items()}
+    meanings = {name: figure.meaning for name, figure in {**REPAIRED, **MORE}.items()}
+    meanings |= {name: limit.meaning for name, limit in HARMED.items()}
     for key, row in results["figures"].items():
         limit = LIMITS.get(key)
         sign = "" if row["bar"] is None else "<= " if limit is not None and limit.at_most else ">= "
