@@ -231,7 +231,7 @@ class Refiner(Assessor):
                 steps.append(_Step(stage1, drawing.seen, True, restored.changed))
             steps.append(_Step(stage2, after, drawing.changed, restored.changed or restoring.changed))
             last, lowered = _last_word(plan, steps)
-        happened = _standing((restored, drawing, restoring), last, last is steps[-1])
+        happened = _standing(restored, drawing, restoring, last, last is steps[-1])
         return call.result(plan, before, last, (found, stage1), happened, (marks, lowered), run.timings())
 
 
@@ -339,13 +339,17 @@ class _Step:
     restored: bool = False
 
 
-Stages = tuple[stages.Happened, stages.Happened, stages.Happened]
-"""Stage 2 where it ran first, stage 1, stage 2."""
+def _standing(
+    restored: stages.Happened,
+    drawing: stages.Happened,
+    restoring: stages.Happened,
+    last: _Step,
+    is_final: bool,
+) -> tuple[stages.Happened, ...]:
+    """Stage 2 where it ran first, stage 1, stage 2; what was kept of a stage 2 that is taken back is not told.
 
-
-def _standing(happened: Stages, last: _Step, is_final: bool) -> Stages:
-    """The stages; what was kept of a stage 2 whose change is taken back is not told."""
-    restored, drawing, restoring = happened
+    last: what is given back; is_final: whether it has all that the stages made.
+    """
     if restored.changed and not last.restored:
         restored = replace(restored, notes=())
     if restoring.changed and not is_final:
