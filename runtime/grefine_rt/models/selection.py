@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse_device
+from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, parse_device
 from grefine_rt.engine.onnxruntime import kernels, plugin
 from grefine_rt.engine.onnxruntime.session import (
     NO_CUDA,
@@ -21,7 +21,6 @@ from grefine_rt.engine.onnxruntime.session import (
     module,
     package,
 )
-from grefine_rt.engine.passes import THREADS, SidePasses, splits
 from grefine_rt.errors import HERE, DeviceError, GRefineError, OptionError
 
 if TYPE_CHECKING:
@@ -142,25 +141,10 @@ class Selection:
             return ReplayEngine(self._folder / graph, str(device), scratch=self._scratch)
         # Autoencoders need much memory, but seldom.
         options = CudaOptions(shrink=any(name.endswith(_AUTOENCODERS) for name in serves))
-
-        def on(threads: int | None) -> OnnxEngine:
-            return OnnxEngine(self._folder / graph, str(device), threads, options)
-
-        if device.kind == "cpu" and self._side_by_side(serves):
-            single = on(1)
-            if splits(single):
-                return SidePasses(single.name, single)
-            del single  # before another copy of the weights is loaded
-        return on(self._threads)
+        return OnnxEngine(self._folder / graph, str(device), self._threads, options)
 
     def _replays(self, graph: str) -> bool:
         return self._cuda_graphs and any(name.endswith("_step") for name in self._serving(graph))
-
-    def _side_by_side(self, serves: list[str]) -> bool:
-        """Whether a graph is a step that the bundle guides throughout, and threads are as many as it is split for."""
-        if (self._threads or cores()) != THREADS:
-            return False
-        return any(name.endswith("_step") and step_rows(self._manifest, name) == (2,) for name in serves)
 
     def _missing(self, backend: Backend) -> str | None:
         """Why nothing can run on a backend here, known without loading anything; None when it may."""
