@@ -41,18 +41,18 @@ from grefine_rt.contract import Prediction, Solver, Spacing
 TOKENIZERS = ("tokenizers/inpaint.json", "tokenizers/inpaint_2.json")
 COMPONENTS = SECTION_COMPONENTS["inpaint"]
 LICENSE = "CreativeML Open RAIL++-M"
-"""Of SDXL and of its inpainting model."""
+"""The licence of SDXL and of its inpainting model."""
 
 
 @dataclass(frozen=True)
 class InpaintOptions:
-    """How stage 1 is made. None and "" stand for what the checkpoint says.
+    """The making of stage 1. None and "" stand for the checkpoint's own values.
 
     unet_precision, text_precision, vae_precision: see `component.Precision`; SDXL's own autoencoder overflows in half
     precision, and is exported in fp32 unless another takes its place. operators: see `choices.Operators`. unet, vae:
     checkpoints whose UNet or autoencoder takes the place of the checkpoint's own. loras: (file, folder or hub id;
     scale), fused in this order. tokenizer: folder or file, for a checkpoint that is a single file; the bundle's own
-    CLIP tokenizer where none is given. embedded_guidance: the guidance that a latent consistency model is told of, a
+    CLIP tokenizer where none is given. embedded_guidance: the guidance that a latent consistency model is told, a
     constant of the graph. origin: of the weights, for the manifest. The others: see
     `grefine_rt.bundle.manifest.Inpaint`; attention is cut up for work pictures up to the larger of `resolution` and
     `tile`, about square.
@@ -94,8 +94,8 @@ def add_inpaint(
         checkpoint: diffusers folder, safetensors file with the original names, or hub id; a UNet of 9 channels
             (inpainting), or of 4, whose surroundings are then blended in between steps.
 
-    Raises FileNotFoundError, ConnectionError and ValueError (one sentence) for what cannot be had, read or used,
-    ParityError when a graph does not compute what its module does, BundleError for a damaged `bundle.json`.
+    Raises FileNotFoundError, ConnectionError and ValueError (one sentence) for inputs that cannot be had, read or used,
+    ParityError for a graph that differs from its module, BundleError for a damaged `bundle.json`.
     """
     manifest = read_manifest(bundle)
     source = SdxlCheckpoint(
@@ -149,8 +149,8 @@ def add_inpaint(
 def _sampling(
     source: SdxlCheckpoint, config: Mapping[str, Any], options: InpaintOptions, say: Say
 ) -> Sampling:
-    """How the checkpoint is sampled. Says where the options keep to something else than the checkpoint's own, and where
-    a single file declares v-prediction."""
+    """The sampling of the checkpoint. Says options that differ from the checkpoint's own, and v-prediction that a
+    single file declares."""
     own, consistency = source.scheduler(), config.get("time_cond_proj_dim") is not None
     how = sampling(
         own,
@@ -267,7 +267,7 @@ def _generator() -> torch.Generator:
 def _tokenizers(
     source: SdxlCheckpoint, options: InpaintOptions, bundle: Path, manifest: Mapping[str, Any]
 ) -> list[Tokenizer]:
-    """Both tokenizers: those of the pipeline's folder, else CLIP's tokenizer with the paddings of SDXL."""
+    """Both tokenizers: the ones of the pipeline's folder, else CLIP's tokenizer with the paddings of SDXL."""
     folders, vocabularies = source.tokenizer_folders(), source.vocabularies()
     if folders and not options.tokenizer:
         return [read_sd_tokenizer(*each) for each in zip(folders, vocabularies, SDXL_PADS, strict=True)]
@@ -312,7 +312,7 @@ def _settings(
 
 
 def _origin(checkpoint: str, options: InpaintOptions) -> str:
-    """What the weights are made of, for the manifest."""
+    """The origin of the weights, for the manifest."""
     parts = [public_name(checkpoint)]
     parts += [
         f"{what} {public_name(name)}" for what, name in (("UNet", options.unet), ("VAE", options.vae)) if name

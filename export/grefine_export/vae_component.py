@@ -39,8 +39,8 @@ def precision_of(
     `otherwise`.
 
     upcast: whether the checkpoint's own pipeline runs such autoencoders in single precision unless their configuration
-    says otherwise, as SDXL's does: `force_upcast` is true in its own and false in those mended for half precision.
-    Whatever is declared, the decoder's activations must stay below the limit of half precision.
+    says otherwise, as SDXL's does: `force_upcast` is true in its own and false in ones mended for half precision.
+    In any case the decoder's activations must stay below the limit of half precision.
     """
     if wanted != "auto":
         return wanted
@@ -57,7 +57,7 @@ def encode_job(
 ) -> Job:
     """`image` -> `latent`. side: of the largest picture or tile, in pixels, which bounds the attention's memory.
     tiled: larger pictures are worked on in tiles of that side, see `onnx.tiles`. operators: see `choices.Operators`; a
-    tiled graph is made of portable ones whatever they are, for what its tiles share lies inside of its norms."""
+    tiled graph is made of portable ones whatever they are, for its tiles share values from inside of its norms."""
     operators = "portable" if tiled else operators
     axes = {"image": {0: "b", 2: "H", 3: "W"}}
     image, other = (

@@ -1,4 +1,4 @@
-"""`grefine-export learn`: what the papers learn, on databases of generated pictures and opinions."""
+"""`grefine-export learn`: the trainings of the papers, on databases of generated pictures and opinions."""
 
 from __future__ import annotations
 

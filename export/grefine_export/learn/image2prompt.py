@@ -103,8 +103,8 @@ def matching_pairs(
 ) -> tuple[list[Path], Tensor]:
     """The pictures whose CLIP cosine with their prompt is above `threshold`, and h(T) (k, D) of their prompts.
 
-    Cosines and features go to `folder` shard by shard, so a stopped run goes on. Unreadable pictures are counted in
-    what is said and left out. Raises ValueError when nothing is left.
+    Cosines and features go to `folder` shard by shard, so a stopped run goes on. Unreadable pictures are left out,
+    and their number is said. Raises ValueError when nothing is left.
     """
     device = text.qa.device
     folder.mkdir(parents=True, exist_ok=True)

@@ -37,7 +37,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, float, float]]] = {
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What IP-IQA's Table 3 switches on and off."""
+    """The parts that IP-IQA's Table 3 switches on and off."""
 
     image2prompt: bool = True
     prompt: bool = True

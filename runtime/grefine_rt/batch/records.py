@@ -1,11 +1,11 @@
-"""What is kept of every row: a record, in the order of the input, and never twice.
+"""Records, one of every row, in the order of the input.
 
-    OUTDIR/run.json                    what makes the results of this run what they are
+    OUTDIR/run.json                    everything that the results of this run depend on
     OUTDIR/images/ID.png               the results
     OUTDIR/records/part-00000.jsonl    records of 1,000 rows, written whole; .parquet beside it has the same
     OUTDIR/records/open.jsonl          records of rows since the last part, one line as soon as each row is done
 
-A record is written after its picture is whole on the disk. What a kill leaves is therefore a picture without a record,
+A record is written after its picture is whole on the disk. A kill therefore leaves a picture without a record,
 which the next run makes once more with the same bits, and perhaps a line cut off, which it drops. In an object store,
 which cannot append, open.jsonl is written anew, at most every ten seconds.
 """

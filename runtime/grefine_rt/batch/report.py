@@ -1,4 +1,4 @@
-"""One HTML page over a whole run: how scores moved, which pictures are worst and improved most, and what failed.
+"""One HTML page over a whole run: changes of scores, the worst and the most improved pictures, and failures.
 
 It has no script, asks nothing of a network, and its size is bounded, whatever the number of rows: histograms are drawn
 from counts, and only the pictures of the two lists are shown, small, as data within the page.
@@ -116,7 +116,7 @@ def _card(record: Record, outdir: Place, source: Place) -> str:
 
 
 def _thumbnail(path: Place, words: str) -> str:
-    """The picture as data, or nothing where it cannot be read: those of shards and of tables with bytes."""
+    """The picture as data; nothing for one that cannot be read, as from shards and tables with bytes."""
     try:
         if not path.is_file():
             return ""

@@ -1,4 +1,4 @@
-"""A row of a batch: a picture, its prompt, and what was said for it alone."""
+"""A row of a batch: a picture, its prompt, and its own settings."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS = {
     "seed": ("seed",),
     "options": ("options",),
 }
-"""Columns by what they are for; the first that a table has is taken."""
+"""Columns by their use; the first that a table has is taken."""
 ALL_COLUMNS = tuple(name for names in _COLUMNS.values() for name in names)
 
 
@@ -32,11 +32,11 @@ class Row:
     """A picture that a source lists, not yet read.
 
     name: of the picture, relative to the source; the same on every machine.
-    path, data: where its bytes are, or the bytes of its file; one of them, unless there is an `error`.
+    path, data: the path of its file, or the file's bytes; one of them, unless there is an `error`.
     prompt: None where the picture's side file or the picture itself may have one.
     image_id: as given, or None.
-    seed: None for the run's own. options: what the row sets differently, see `settings.with_values`.
-    error: one sentence where the row cannot be used. repeat: above 1 for a row that is there already, see `numbered`.
+    seed: None for the run's own. options: the row's own ones, see `settings.with_values`.
+    error: one sentence on a row that cannot be used. repeat: above 1 for a row that is there already, see `numbered`.
     """
 
     name: str
@@ -66,8 +66,8 @@ class Row:
 
 
 def id_of(row: Row, data: bytes) -> str:
-    """The row's id: as given, or of its name, its picture's bytes and what it says, so that it is the same in every
-    run, and another one once any of them changes."""
+    """The row's id: as given, or of its name, its picture's bytes and its columns, so that it is the same in every run,
+    and another one once any of them changes."""
     if row.image_id is not None:
         return row.image_id
     said = hashlib.sha256()
@@ -80,7 +80,7 @@ def id_of(row: Row, data: bytes) -> str:
 def numbered(rows: Iterable[Row]) -> Iterator[Row]:
     """The same rows; one whose id an earlier row has is told by its `repeat`, without reading a picture.
 
-    Rows without an id have equal ids where all that they say is equal: equal paths hold equal bytes.
+    Rows without an id have equal ids if all their columns are equal: equal paths hold equal bytes.
     """
     seen: set[str] = set()
     for row in rows:
@@ -106,7 +106,7 @@ def _canonical(options: Mapping[str, Any] | None) -> str:
 def row_of(cells: Mapping[str, Any], where: str, base: Place | None) -> Row:
     """A row of a table, a metadata file or a sample's JSON.
 
-    where: what messages call it, such as: Row 3 of "table.csv". base: the folder of its paths; None where the picture's
+    where: its name in messages, such as: Row 3 of "table.csv". base: the folder of its paths; None if the picture's
     bytes come from elsewhere. A cell that cannot be used makes a row with an `error`.
     """
     try:

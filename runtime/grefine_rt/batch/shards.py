@@ -58,7 +58,7 @@ def shard_rows(shard: Place) -> Iterator[Row]:
 
 
 def shard_length(shard: Place) -> int | None:
-    """How many files look like pictures; None for a damaged shard."""
+    """The number of files that look like pictures; None for a damaged shard."""
     try:
         with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
             return sum(_is_picture("." + name.lower()) for name in archive.getnames())

@@ -1,4 +1,4 @@
-"""What `grefine-rt batch` takes: a folder of pictures, webdataset shards, or a table."""
+"""The sources of `grefine-rt batch`: a folder of pictures, webdataset shards, or a table."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class SourceRows:
     without: Place | None = None
 
     def __post_init__(self) -> None:
-        """Raises OptionError for what is none of these, and for an empty folder."""
+        """Raises OptionError for anything else, and for an empty folder."""
         name = self.input.name.lower()
         if self.without is not None and self.without.resolve() == self.input.resolve():
             raise OptionError(
@@ -58,7 +58,7 @@ class SourceRows:
             yield from _folder_rows(self.input, self.without)
 
     def count(self) -> int | None:
-        """How many rows there are, as far as that is known without reading the pictures."""
+        """The number of rows, as far as it is known without reading the pictures."""
         if self.input.is_dir():
             shards = self._shards()
             if not shards:
@@ -86,7 +86,7 @@ def _rows_of(path: Place) -> Iterator[Row]:
 
 
 def _folder_rows(root: Place, without: Place | None) -> Iterator[Row]:
-    """Pictures in the folder and below it, folder by folder and by name; what a metadata file says of one holds.
+    """Pictures in the folder and below it, folder by folder and by name; a metadata file's entry for one holds.
 
     A picture that a metadata file names and that is not there is a row, too.
     """
@@ -128,7 +128,7 @@ def _cannot_list(error: OSError) -> None:
 
 
 def _metadata(folder: Place, files: list[str]) -> tuple[dict[str, Row], list[Row]]:
-    """The rows of a folder's metadata file by the name of the picture, and those that cannot be used."""
+    """The rows of a folder's metadata file by the name of the picture, and rows that cannot be used."""
     told: dict[str, Row] = {}
     broken: list[Row] = []
     for table in (name for name in _METADATA if name in files):

@@ -54,7 +54,7 @@ def write_whole(path: Place, data: bytes) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a store did not do what it was asked for, in words."""
+    """The reason of a store's failure, in words."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
     if any(word in text for word in _REFUSED):
         return (
@@ -66,8 +66,8 @@ def reason_of(error: Exception) -> str:
 
 @dataclass(frozen=True, order=True)
 class StorePath:
-    """An object, or what begins with its name and a slash. key: with the bucket in front. query: settings of the store,
-    as pyarrow takes them in a URI, such as `endpoint_override=host:9000&scheme=http`."""
+    """An object, or the folder of all objects that begin with its name and a slash. key: with the bucket in front.
+    query: settings of the store, as pyarrow takes them in a URI, such as `endpoint_override=host:9000&scheme=http`."""
 
     scheme: str
     key: str
@@ -83,7 +83,7 @@ class StorePath:
 
     @property
     def file_system(self) -> Any:
-        """What pyarrow opens the store with."""
+        """The file system with which pyarrow opens the store."""
         return _file_system(self.scheme, self.query)
 
     @property
@@ -149,7 +149,7 @@ class StorePath:
             yield path
 
     def listing(self) -> list[tuple[StorePath, bool]]:
-        """What is right below, by name, and whether each is a folder. Nothing for a folder that is not there."""
+        """The names right below, and whether each is a folder. Nothing for a missing folder."""
         import pyarrow.fs
 
         found = self.file_system.get_file_info(pyarrow.fs.FileSelector(self.key, allow_not_found=True))
@@ -157,7 +157,7 @@ class StorePath:
         return sorted((path, kind == "Directory") for path, kind in paths if path.key != self.key)
 
     def glob(self, pattern: str) -> Iterator[StorePath]:
-        """Of what is right below."""
+        """The paths right below that match `pattern`."""
         return (path for path in self.iterdir() if PurePosixPath(path.name).match(pattern))
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
@@ -167,7 +167,7 @@ class StorePath:
         return PurePosixPath(self.key).relative_to(root.key)
 
     def walk(self) -> Iterator[tuple[StorePath, list[str], list[str]]]:
-        """As `os.walk`, folders in their order; names of folders that are taken out of the list are not entered."""
+        """The triples of `os.walk`, folders in their order; folders taken out of the list are not entered."""
         listing = self.listing()
         below = [path.name for path, folder in listing if folder]
         yield self, below, [path.name for path, folder in listing if not folder]
@@ -204,7 +204,8 @@ def _file_system(scheme: str, query: str) -> Any:
 
 
 def _s3_settings(query: str) -> dict[str, Any]:
-    """Of the URI, else of the variables that the tools of AWS read; pyarrow itself does not read the endpoint's."""
+    """The settings of the URI, else of the variables that the tools of AWS read; pyarrow itself does not read the
+    endpoint's."""
     from urllib.parse import parse_qsl
 
     said: dict[str, Any] = dict(parse_qsl(query))

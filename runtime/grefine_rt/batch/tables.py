@@ -33,7 +33,7 @@ def table_rows(path: Place, base: Place | None = None) -> Iterator[Row]:
 
 
 def table_length(path: Place) -> int | None:
-    """How many rows a table has, as far as that is known without reading its pictures."""
+    """The number of a table's rows, as far as it is known without reading its pictures."""
     if path.suffix.lower() == ".parquet":
         with _opened(path) as file:
             return int(file.metadata.num_rows)

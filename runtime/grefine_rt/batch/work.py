@@ -1,4 +1,4 @@
-"""What is done with one row: one function, whoever calls it, so that its result never depends on the others."""
+"""The work on one row: one function for every caller, so that its result depends on this row alone."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ STOPS = (Cancelled, BundleError)
 """Errors that are no matter of one picture."""
 
 _BYTES = "The image data"
-"""What messages call a picture that came as bytes."""
+"""The name in messages of a picture that came as bytes."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def prepare(read: Read, batch: BatchOptions) -> Ready:
 def work_all(
     assessor: Assessor | Refiner, rows: Sequence[Ready], batch: BatchOptions, cancel: Cancels | None = None
 ) -> list[Done]:
-    """Work on rows; where they are assessed, those of equal options share the runs of the graphs."""
+    """Work on rows; assessed rows of equal options share the runs of the graphs."""
     whole = [row for row in rows if row.picture is not None and row.options is not None]
     if batch.mode != "assess" or len(whole) < 2:
         return [work(assessor, row, batch, cancel) for row in rows]

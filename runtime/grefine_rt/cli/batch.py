@@ -170,7 +170,7 @@ def _check(
 
 
 def _tell(tally: "Tally", output: "Place", as_json: bool) -> None:
-    """What became of the rows; exit code 1 where some failed."""
+    """Tell the numbers of rows; exit code 1 if some failed."""
     rows = tally.new + tally.former
     if as_json:
         counts = {"rows": rows, "done_before": tally.former, "failed": tally.failed}
@@ -185,7 +185,7 @@ def _tell(tally: "Tally", output: "Place", as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where a run on Ray works, and with what: options of the command."""
+    """The options of the command for a run on Ray."""
 
     bundle: str
     device: str

@@ -1,4 +1,4 @@
-"""`grefine-rt bundle`: which bundles are here, what they hold and need, whether they are whole; fetching others."""
+"""`grefine-rt bundle`: the bundles here, their contents, needs and wholeness; fetching others."""
 
 import json
 from collections.abc import Mapping, Sequence

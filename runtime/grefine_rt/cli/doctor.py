@@ -1,4 +1,4 @@
-"""`grefine-rt doctor`: what is installed, which devices work, what runs which bundle, what is missing."""
+"""`grefine-rt doctor`: installed packages, devices that work, backends of each bundle, missing parts."""
 
 import platform
 import sys
@@ -96,7 +96,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _to_try(gpu: bool) -> list[str]:
-    """The devices that what is installed may serve; CPU and CUDA are always tried."""
+    """The devices that installed packages may serve; CPU and CUDA are always tried."""
     from grefine_rt.engine.onnxruntime import plugin
     from grefine_rt.engine.tensorrt.sidecar import Environment
 

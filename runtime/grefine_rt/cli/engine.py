@@ -128,7 +128,7 @@ def _thousandths(on_step: "Callable[[str, int, int], None]", graph: str, done: f
 
 
 def _failure(errors: "list[BundleError | DeviceError]", graphs: int) -> "BundleError | DeviceError":
-    """The only graph's own error, or one that counts those that the notes told."""
+    """The only graph's own error, or one that counts the errors that the notes told."""
     from grefine_rt.errors import BundleError, DeviceError
 
     if graphs == 1:

@@ -114,7 +114,7 @@ def _keyword(name: str, annotation: Any, default: Any = None) -> inspect.Paramet
 
 
 def help_of(option: Option) -> str:
-    """What an option is, its unit and its default, in sentences."""
+    """The meaning, unit and default of an option, in sentences."""
     default = "" if isinstance(option.default, bool) and not option.reading else option.shown_default
     more = (("Unit", option.unit), ("Default", default))
     return " ".join([option.help, *(f"{name}: {text}." for name, text in more if text)])

@@ -1,4 +1,4 @@
-"""The service as an ASGI application: routes, the OpenAPI document, and the life of what they share."""
+"""The service as an ASGI application: routes, the OpenAPI document, and the life of their shared objects."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from grefine_rt.service.together import Gathering, keeps_bits
 
 Work = Callable[[Refiner, Asked, CancelToken], work.Answer]
 Call = Callable[[Asked, Awaitable[None]], Awaitable[work.Answer]]
-"""A request that was read, and what is done once its client has left; in the queue, and answered."""
+"""A request that was read, in the queue and answered, and its end if the client leaves."""
 
 TOGETHER = 8
 """Assessments in one run, where that changes no bit."""
@@ -53,7 +53,7 @@ _PAGE = {
 
 
 class Service:
-    """What the routes share: a loaded refiner, the queue before it, and counters."""
+    """The objects that routes share: a loaded refiner, the queue before it, and counters."""
 
     def __init__(self, refiner: Refiner, limits: ServiceLimits, replica: str = "") -> None:
         self.refiner, self.limits = refiner, limits
@@ -116,7 +116,7 @@ async def _gone(request: Request) -> None:
 
 @dataclass(frozen=True)
 class Replica:
-    """What one process of the service loads, and whom and what it lets in. bundle, device, threads: as in
+    """The settings of one process of the service. bundle, device, threads: as in
     `Refiner.load`. token: as in `build`. warm_up: whether every model is loaded before the first request."""
 
     bundle: str
@@ -142,8 +142,8 @@ def build(
     warm_up: bool = True,
     replica: str = "",
 ) -> ASGIApp:
-    """The application. token: what clients must send as `Authorization: Bearer`, or None. replica: its name where
-    there are several, a label of all metrics then."""
+    """The application. token: what clients must send as `Authorization: Bearer`, or None. replica: its name
+    among several, then a label of all metrics."""
     service = Service(refiner, limits or ServiceLimits(), replica)
 
     @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Which noun above another one a word is about: the bowl of soup, the man on a bench."""
+"""The noun above another one that a word is about: the bowl of soup, the man on a bench."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Climber:
         return self.whole(holder) if held else noun
 
     def loaded(self, noun: int) -> int:
-        """The cart of "a cart loaded with hay along a road": what it is loaded with goes nowhere by itself."""
+        """The cart of "a cart loaded with hay along a road": its load goes nowhere by itself."""
         link = self.tree.links.get(noun)
         if not link or self.lower[link[0]] != "with":
             return noun
@@ -46,7 +46,7 @@ class Climber:
         return noun
 
     def likened(self, link: int) -> int:
-        """The ship of "a ship that looks like a teapot" and of "a ship made of cups", for what is told next."""
+        """The ship of "a ship that looks like a teapot" and of "a ship made of cups", for the words behind it."""
         node = self.tree.parent[link]
         above = self.tree.parent[node]
         return above if node not in self.heads and above != self.tree.root else node
