@@ -23,7 +23,7 @@ from grefine_export.onnx.cost import add_costs
 from grefine_export.recipes import OPTIONS, Checkpoint, Recipe
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import FILE_NAME, Manifest
-from grefine_rt.files import whole
+from grefine_rt.files import written_whole
 
 Say = Callable[[str], None]
 ADDERS: dict[str, Callable[..., None]] = {
@@ -140,7 +140,7 @@ class _Progress:
         self.paths[place] = str(folder / checkpoint.part)
 
     def _save(self) -> None:
-        with whole(self.file) as part:
+        with written_whole(self.file) as part:
             part.write_text(json.dumps({"done": self.done, "paths": self.paths}, indent=1), encoding="utf-8")
 
 

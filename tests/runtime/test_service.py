@@ -185,9 +185,9 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(client, files, data, said)
 
 
 def test_refusals_come_before_decoding(monkeypatch, client):
-    from grefine_rt.service import work
+    from grefine_rt.service import handlers
 
-    monkeypatch.setattr(work, "load", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(handlers, "load", lambda *_: pytest.fail("decoded"))
     assert reason(post(client, files={"image": bomb(5_000)})) == (413, "pixels")
 
 

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from grefine_export.learn.epochs import Pictures, Recipe, Say, run_epochs
 from grefine_export.models.ip_iqa import ImageEncoder, PromptEncoder
 from grefine_rt.errors import ImageError
-from grefine_rt.files import whole
+from grefine_rt.files import written_whole
 from grefine_rt.text.emphasis import as_written
 from grefine_rt.text.tokenizer import PromptTokenizer
 
@@ -123,7 +123,7 @@ def matching_pairs(
                 for images, read in DataLoader(pictures, 64, num_workers=workers)
             ]
             cosines = F.cosine_similarity(torch.cat(rows), prompts, dim=-1).numpy()
-            with whole(file) as partial, partial.open("wb") as stream:
+            with written_whole(file) as partial, partial.open("wb") as stream:
                 np.savez(stream, cosines=cosines, features=prompts.half().numpy())
         with np.load(file) as arrays:
             above = np.flatnonzero(arrays["cosines"] > threshold)

@@ -23,7 +23,7 @@ from grefine_export.models.vae import Vae
 from grefine_rt import Assessor
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.contract import LATENT_SCALE
-from grefine_rt.files import whole
+from grefine_rt.files import written_whole
 from grefine_rt.imaging.mask import grow
 from grefine_rt.plan.make import make_plan
 from grefine_rt.plan.options import PlanOptions
@@ -141,7 +141,7 @@ def make_latents(
     ]
     start, clean, masked, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
     latents = Latents(start, clean, masked, mask, rows)
-    with whole(file) as temporary, temporary.open("wb") as out:
+    with written_whole(file) as temporary, temporary.open("wb") as out:
         np.savez(out, **vars(latents))
     return latents
 

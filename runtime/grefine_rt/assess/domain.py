@@ -99,7 +99,7 @@ class Gaussians:
         return finite and len(shapes) == 1 and self.mean.ndim == 1
 
 
-def check(found: Membership | None, outside: Outside) -> tuple[str, ...]:
+def check_domain(found: Membership | None, outside: Outside) -> tuple[str, ...]:
     """Notes on refining an assessed picture; none for one inside. Raises DomainError for a picture outside, unless
     `outside` is "refine"."""
     if found is None or found.inside:

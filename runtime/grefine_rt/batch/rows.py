@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from grefine_rt.batch.store import Place, place, reason_of
+from grefine_rt.batch.store import Location, location, reason_of
 from grefine_rt.errors import ImageError, OptionError, shown
 from grefine_rt.imaging.files_in import MAX_BYTES
 
@@ -40,7 +40,7 @@ class Row:
     """
 
     name: str
-    path: Place | None = None
+    path: Location | None = None
     data: bytes | None = None
     prompt: str | None = None
     image_id: str | None = None
@@ -103,7 +103,7 @@ def _canonical(options: Mapping[str, Any] | None) -> str:
     return json.dumps(options, sort_keys=True, default=repr) if options else ""
 
 
-def row_of(cells: Mapping[str, Any], where: str, base: Place | None) -> Row:
+def row_of(cells: Mapping[str, Any], where: str, base: Location | None) -> Row:
     """A row of a table, a metadata file or a sample's JSON.
 
     where: its name in messages, such as: Row 3 of "table.csv". base: the folder of its paths; None if the picture's
@@ -133,7 +133,7 @@ def _first(cells: Mapping[str, Any], kind: str) -> Any:
     return None
 
 
-def _picture(image: Any, base: Place | None, where: str) -> tuple[str, Place | None, bytes | None]:
+def _picture(image: Any, base: Location | None, where: str) -> tuple[str, Location | None, bytes | None]:
     if base is None:
         return where, None, None
     name, data = image, None
@@ -146,7 +146,7 @@ def _picture(image: Any, base: Place | None, where: str) -> tuple[str, Place | N
     if not isinstance(name, str) or not name or not _encodable(name):
         raise OptionError(f"{where} names no picture: its column 'image' must hold a path or bytes.")
     try:
-        return name, place(name) if "://" in name else base / name, None
+        return name, location(name) if "://" in name else base / name, None
     except OptionError as error:
         raise OptionError(f"{where} names a picture that cannot be read: {error}") from None
 

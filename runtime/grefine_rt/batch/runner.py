@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from grefine_rt.assessor import Assessor
 from grefine_rt.batch.records import Record, Records
+from grefine_rt.batch.row_work import Done, Read, Ready, finish, prepare, read_row, work_all
 from grefine_rt.batch.rows import Row, numbered
 from grefine_rt.batch.settings import BatchOptions
-from grefine_rt.batch.store import Place, write_whole
-from grefine_rt.batch.work import Done, Read, Ready, finish, prepare, read_row, work_all
+from grefine_rt.batch.store import Location, write_whole
 from grefine_rt.cancel import CancelToken
 from grefine_rt.errors import DeviceError
 from grefine_rt.refiner import Refiner
@@ -135,7 +135,7 @@ def run_batch(
     assessor: Assessor,
     rows: Iterable[Row],
     records: Records,
-    outdir: Place,
+    outdir: Location,
     batch: BatchOptions,
     jobs: int = 1,
     cancel: CancelToken | None = None,
@@ -169,7 +169,7 @@ def keep_all(items: Iterable[Record | str], records: Records, on_row: OnRow) -> 
     return tally
 
 
-def to_repeat(records: Records, outdir: Place, failures: bool) -> set[str]:
+def to_repeat(records: Records, outdir: Location, failures: bool) -> set[str]:
     """Ids of rows whose result is gone, and with `failures` of failed ones."""
     there = {f"images/{path.name}" for path in (outdir / "images").iterdir()}
     return {

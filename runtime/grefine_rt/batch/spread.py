@@ -23,11 +23,11 @@ from typing import Any
 from grefine_rt.assessor import Assessor
 from grefine_rt.batch.cluster import Pool, cause_of, room_for
 from grefine_rt.batch.records import Record, Records
+from grefine_rt.batch.row_work import Read, read_row
 from grefine_rt.batch.rows import Row, numbered
 from grefine_rt.batch.runner import LOST, OnRow, Tally, keep_all, work_rows
 from grefine_rt.batch.settings import BatchOptions
-from grefine_rt.batch.store import Place, StorePath, write_whole
-from grefine_rt.batch.work import Read, read_row
+from grefine_rt.batch.store import Location, StorePath, write_whole
 from grefine_rt.cancel import CancelToken, stop_if_cancelled
 from grefine_rt.errors import DeviceError, GRefineError
 
@@ -60,7 +60,7 @@ def spread_batch(
     connect: Callable[[], AbstractContextManager[tuple[Any, Spread]]],
     rows: Iterable[Row],
     records: Records,
-    outdir: Place,
+    outdir: Location,
     cancel: CancelToken | None = None,
     on_row: OnRow = lambda record: None,
 ) -> Tally:
@@ -95,7 +95,7 @@ def _attempt(
     spread: Spread,
     rows: Iterable[Row],
     records: Records,
-    outdir: Place,
+    outdir: Location,
     cancel: CancelToken | None,
     on_row: OnRow,
 ) -> Tally:

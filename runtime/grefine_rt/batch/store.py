@@ -17,7 +17,7 @@ from typing import IO, Any, Union
 from grefine_rt.errors import HERE, OptionError, OutputError
 from grefine_rt.files import write_whole as write_file
 
-Place = Union[Path, "StorePath"]
+Location = Union[Path, "StorePath"]
 _NATIVE = ("s3", "gs", "gcs", "abfs", "abfss")
 _REFUSED = (
     *("ACCESS_DENIED", "Access Denied", "Forbidden", "403", "InvalidAccessKeyId", "INVALID_ACCESS_KEY_ID"),
@@ -25,7 +25,7 @@ _REFUSED = (
 )
 
 
-def place(text: str | os.PathLike[str]) -> Place:
+def location(text: str | os.PathLike[str]) -> Location:
     """A path on this machine's disks, or in an object store where the text begins with a scheme such as `s3://`.
 
     Raises OptionError for a scheme that nothing here can read.
@@ -41,7 +41,7 @@ def place(text: str | os.PathLike[str]) -> Place:
     return path
 
 
-def write_whole(path: Place, data: bytes) -> None:
+def write_whole(path: Location, data: bytes) -> None:
     """Write a file so that it appears whole or not at all. Raises OutputError."""
     if isinstance(path, Path):
         write_file(path, data)
@@ -78,7 +78,7 @@ class StorePath:
 
     def __truediv__(self, name: str | PurePosixPath) -> StorePath | Any:
         if "://" in str(name):
-            return place(str(name))
+            return location(str(name))
         return StorePath(self.scheme, str(PurePosixPath(self.key) / name), self.query)
 
     @property

@@ -52,10 +52,10 @@ def doctor(
     status("Looking at packages, devices and bundles")
     from dataclasses import asdict
 
-    from grefine_rt.bundle.store import find
+    from grefine_rt.bundle.store import find_bundle
     from grefine_rt.engine import nvidia
 
-    named = {name: find(name) for name in bundle or []}
+    named = {name: find_bundle(name) for name in bundle or []}
     found = nvidia.gpus()
     facts: dict[str, Any] = {
         "grefine_rt": __version__,
@@ -116,7 +116,7 @@ def _try_tensorrt(name: str) -> dict[str, Any]:
 
     device, problem = name, None
     try:
-        device = parse_device(name).place
+        device = parse_device(name).tensor_device
         probe(device)
     except GRefineError as error:
         problem = str(error)

@@ -17,7 +17,7 @@ from grefine_rt.assess.scorers.base import Scale
 from grefine_rt.engine.devices import summary
 from grefine_rt.errors import ImageError, OptionError
 from grefine_rt.imaging.image import Picture, load
-from grefine_rt.imaging.prompts.find import find_prompt, side_file
+from grefine_rt.imaging.prompts.side_file import find_prompt, side_file
 from grefine_rt.report.answers import device_of
 
 if TYPE_CHECKING:

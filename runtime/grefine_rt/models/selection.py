@@ -116,7 +116,7 @@ class Selection:
                 continue
             how = ", as CUDA graphs" if self._replays(graph) else ""
             reason = self._reason(passed) if auto else f"Asked for by name{how}."
-            return opened, Choice(self._serving(graph)[0], backend, device.place, reason)
+            return opened, Choice(self._serving(graph)[0], backend, device.tensor_device, reason)
         raise AssertionError("the last backend either opens a graph or raises")
 
     def _open(self, backend: Backend, graph: str, device: Device) -> Engine:
@@ -127,7 +127,7 @@ class Selection:
             assert isinstance(found, tuple)
             budget, free = self._weight_budget(*found), self._scratch.gpu.free_memory
             try:
-                engine = TensorRTEngine(*found, device.place, scratch=self._scratch, budget=budget)
+                engine = TensorRTEngine(*found, device.tensor_device, scratch=self._scratch, budget=budget)
             except DeviceError as error:
                 if (told := self._without_room(found[1], free)) is None:
                     raise
@@ -213,12 +213,12 @@ class Selection:
 
         if sidecar.streams or sidecar.engine.size <= free:
             return None
-        component = self._serving(sidecar.graph)[0]
+        component, device = self._serving(sidecar.graph)[0], self._wanted.tensor_device
         here = Environment(self._name, {}, self._gpu)
         command = build_command(here, component, sidecar.targets, sidecar.flavour, streams=True)
         return DeviceError(
             f"The weights of engine '{PurePosixPath(sidecar.graph).stem}' take {sidecar.engine.size / 1e9:.1f} GB, but "
-            f"'{self._wanted.place}' has {free / 1e9:.1f} GB free: end other programs that hold its memory, or keep "
+            f"'{device}' has {free / 1e9:.1f} GB free: end other programs that hold its memory, or keep "
             f"weights in host memory with '{command}'."
         )
 
@@ -245,7 +245,7 @@ class Selection:
 
         with self._guard:
             if self._shared is None:
-                self._shared = Scratch(self._wanted.place)
+                self._shared = Scratch(self._wanted.tensor_device)
             return self._shared
 
     def _serving(self, graph: str) -> list[str]:

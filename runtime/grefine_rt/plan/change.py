@@ -50,7 +50,7 @@ def with_crops(plan: RefinePlan) -> RefinePlan:
     smallest = inpaint.smallest or inpaint.resolution // 2
     frame = Frame((width, height), inpaint.resolution, inpaint.multiple, smallest, context)
     if settings.crop == "off":
-        return replace(plan, crops=(frame.whole(plan.boxes),))
+        return replace(plan, crops=(frame.whole_crop(plan.boxes),))
     cost = draw_cost(plan.manifest, plan.stage1_steps, plan.strength, plan.interval)
     return replace(plan, crops=choose_crops(plan.boxes, frame, cost))
 

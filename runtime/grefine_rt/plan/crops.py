@@ -40,7 +40,7 @@ class Crop:
     size: Size
     regions: tuple[Box, ...]
 
-    def frame(self, picture: Size) -> tuple[int, int, int, int]:
+    def size_ids(self, picture: Size) -> tuple[int, int, int, int]:
         """(height, width, top, left) at the crop's scale: of the `picture` (width, height) and of the crop in it."""
         x0, y0, x1, y1 = self.box
         across, down = self.size[0] / (x1 - x0), self.size[1] / (y1 - y0)
@@ -67,7 +67,7 @@ class Frame:
         """The work size of the whole picture."""
         return work_size(*self.picture, self.resolution, self.multiple)
 
-    def whole(self, regions: Sequence[Box]) -> Crop:
+    def whole_crop(self, regions: Sequence[Box]) -> Crop:
         """The whole picture as one crop."""
         return Crop((0, 0, *self.picture), self.size, tuple(regions))
 
@@ -80,7 +80,7 @@ def choose_crops(boxes: Sequence[Box], frame: Frame, cost: Cost) -> tuple[Crop, 
     """
     if not boxes:
         return ()
-    whole = frame.whole(boxes)
+    whole = frame.whole_crop(boxes)
     if len(boxes) > MAX_REGIONS:
         return (whole,)
     price = cache(cost)

@@ -20,7 +20,7 @@ from grefine_rt.cancel import CancelToken
 from grefine_rt.errors import GRefineError
 from grefine_rt.refiner import Refiner
 from grefine_rt.report import answers
-from grefine_rt.service import work
+from grefine_rt.service import handlers
 from grefine_rt.service.guard import Guard, json_response, refused_response
 from grefine_rt.service.limits import Refused, ServiceLimits, refusal
 from grefine_rt.service.metrics import CONTENT_TYPE, Metrics
@@ -37,8 +37,8 @@ from grefine_rt.service.requests import (
 from grefine_rt.service.schemas import ERRORS, answer_schema, json_answer
 from grefine_rt.service.together import Gathering, keeps_bits
 
-Work = Callable[[Refiner, Asked, CancelToken], work.Answer]
-Call = Callable[[Asked, Awaitable[None]], Awaitable[work.Answer]]
+Work = Callable[[Refiner, Asked, CancelToken], handlers.Answer]
+Call = Callable[[Asked, Awaitable[None]], Awaitable[handlers.Answer]]
 """A request that was read, in the queue and answered, and its end if the client leaves."""
 
 TOGETHER = 8
@@ -59,7 +59,7 @@ class Service:
         self.refiner, self.limits = refiner, limits
         self.queue = WorkQueue(limits)
         self.metrics = Metrics(self.queue, answers.device_of(refiner), replica)
-        self.assessing: Gathering[Asked, work.Answer] = Gathering(
+        self.assessing: Gathering[Asked, handlers.Answer] = Gathering(
             self._assess, limits.together or 1, lambda asked: asked.pixels, limits.pixels
         )
         self.ready = False
@@ -88,13 +88,13 @@ class Service:
         """Work that takes a worker for itself."""
         return lambda asked, gone: self.queue.run(lambda token: run(self.refiner, asked, token), gone)
 
-    def assess(self, asked: Asked, gone: Awaitable[None]) -> Awaitable[work.Answer]:
+    def assess(self, asked: Asked, gone: Awaitable[None]) -> Awaitable[handlers.Answer]:
         """An assessment, with the others that wait when a worker is free."""
         return self.queue.run_together(self.assessing, asked, gone)
 
-    def _assess(self, asked: Sequence[tuple[Asked, CancelToken]]) -> list[work.Answer | Exception]:
+    def _assess(self, asked: Sequence[tuple[Asked, CancelToken]]) -> list[handlers.Answer | Exception]:
         self.metrics.together(len(asked))
-        return work.assess_together(self.refiner, asked)
+        return handlers.assess_together(self.refiner, asked)
 
     def warm_up(self) -> None:
         """Loads and runs every component once; `ready` after it, `failed` says why not."""
@@ -215,7 +215,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
             openapi_extra={"requestBody": body_schema(model, masks)},
         )
 
-    refine, plan, prompt = (service.alone(run) for run in (work.refine, work.plan, work.prompt))
+    refine, plan, prompt = (service.alone(run) for run in (handlers.refine, handlers.plan, handlers.prompt))
     add("refine", RefineFields, True, refine, "Repair a picture where it is poor or misses its prompt")
     add("assess", AssessFields, False, service.assess, "Say how good a picture is, and where it is not")
     add("plan", PlanFields, True, plan, "Say what refining would do; draw nothing")

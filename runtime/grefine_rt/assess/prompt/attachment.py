@@ -210,7 +210,7 @@ class _Builder(Climber):
         elif aimed is not None:
             above = aimed
         elif above is not None and above == state.noun and not content:  # "a bowl of soup on a table"
-            above = self.accompanied(self.whole(above), item.words)
+            above = self.accompanied(self.container(above), item.words)
             if self.lower[first_word] in _ALONG:
                 above = self.loaded(above)
         key = words.singular(self.lower[head])
@@ -254,7 +254,7 @@ class _Builder(Climber):
             elif carried >= 0 and self.lower[carried] in ("made", "like"):
                 above = self.likened(carried)  # "a tornado made of tigers crashing into a tower"
             elif self.lower[word] in style_words.HANGS:  # "a painting of a ship hanging above a bed"
-                above = self.whole(above)
+                above = self.container(above)
         state.latest_verb = word
         state.infinitive, state.finite = False, state.finite or self._finite(word)
         if state.conjunction is not None:

@@ -172,7 +172,7 @@ class OnnxEngine:
         if wanted.kind not in ("cpu", "cuda", "rtx"):
             raise DeviceError(f"'{wanted}' is no device of ONNX Runtime: use 'cpu', 'cuda' or 'rtx'.")
         self.name = path.stem
-        self.device = wanted.place
+        self.device = wanted.tensor_device
         self.largest: dict[str, int] = {}
         self._session, self._memory = open_session(path, wanted, threads, cuda)
         self._run_options = None
@@ -338,7 +338,7 @@ def open_session(
         providers = None
     try:
         # ONNX Runtime's own fallback prints to standard output and runs on the CPU without a word.
-        with _passing(device.place):
+        with _passing(device.tensor_device):
             session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
     except Exception as error:  # the module's exceptions share no base class
         raise _unopened(path, device, error) from error

@@ -25,9 +25,9 @@ from grefine_rt.errors import (
 )
 from grefine_rt.imaging.encode import FORMATS, encode, suffix_for
 from grefine_rt.imaging.image import Picture, load
-from grefine_rt.imaging.prompts.find import read_side_file, side_file
 from grefine_rt.imaging.prompts.found import FoundPrompt
 from grefine_rt.imaging.prompts.read import read_prompt
+from grefine_rt.imaging.prompts.side_file import read_side_file, side_file
 from grefine_rt.plan.costs import TERA, plan_costs
 from grefine_rt.plan.graph_costs import assess_flops
 from grefine_rt.plan.options import RefineOptions
@@ -101,7 +101,7 @@ def work_all(
     """Work on rows; assessed rows of equal options share the runs of the graphs."""
     whole = [row for row in rows if row.picture is not None and row.options is not None]
     if batch.mode != "assess" or len(whole) < 2:
-        return [work(assessor, row, batch, cancel) for row in rows]
+        return [work_row(assessor, row, batch, cancel) for row in rows]
     found: dict[int, Done] = {}
     for options, group in _by_options(whole):
         stop_if_cancelled(cancel, "before a batch")
@@ -117,7 +117,7 @@ def work_all(
             raise
         except Exception:  # of one of them; alone each says its own
             continue
-    return [found.get(id(row)) or work(assessor, row, batch, cancel) for row in rows]
+    return [found.get(id(row)) or work_row(assessor, row, batch, cancel) for row in rows]
 
 
 def _by_options(rows: Sequence[Ready]) -> list[tuple[RefineOptions, list[Ready]]]:
@@ -133,7 +133,7 @@ def _by_options(rows: Sequence[Ready]) -> list[tuple[RefineOptions, list[Ready]]
     return groups
 
 
-def work(
+def work_row(
     assessor: Assessor | Refiner, ready: Ready, batch: BatchOptions, cancel: Cancels | None = None
 ) -> Done:
     """Refine or assess a row; the same bits as `Refiner.refine` or `Refiner.assess` gives for it alone."""
