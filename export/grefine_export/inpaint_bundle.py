@@ -34,7 +34,7 @@ from grefine_export.onnx.component import (
 from grefine_export.onnx.step import BlendedStep, InpaintStep
 from grefine_export.sampling import Sampling, differences, sampling
 from grefine_export.stage_bundle import TEXT_LENGTH, Say, StageBundle, made_of, multiple_of
-from grefine_export.vae_component import precision_of
+from grefine_export.vae_component import generator, precision_of
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS
 from grefine_rt.contract import Prediction, Solver, Spacing
 
@@ -203,7 +203,7 @@ def text_job(source: SdxlCheckpoint, loras: Sequence[tuple[Lora, float]]) -> Job
         fuse(first, lora, "text_encoder", scale)
         fuse(second, lora, "text_encoder_2", scale)
     end, length = first.config.vocab_size - 1, first.config.max_position_embeddings
-    ids = torch.randint(0, end - 1, (3, length), generator=_generator())
+    ids = torch.randint(0, end - 1, (3, length), generator=generator())
     ids[0, length // 3 :], ids[1:, -1] = end, end
     inputs = {"ids": ids, "ids_2": ids.flip(1).roll(-1, 1)}
     check = {name: rows[:2] for name, rows in inputs.items()}
@@ -233,10 +233,10 @@ def step_job(
 
 
 def _step_inputs(unet: UNet2DConditionModel, blended: bool, height: int, width: int) -> dict[str, Tensor]:
-    generator = _generator()
+    rng = generator()
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
+        return torch.randn(*shape, generator=rng)
 
     config = unet.config
     channels = config.out_channels
@@ -255,10 +255,6 @@ def _step_inputs(unet: UNet2DConditionModel, blended: bool, height: int, width: 
         "timestep": torch.tensor([421.0]),
         "coefficients": coefficients if blended else coefficients[:9].clone(),
     }
-
-
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(17)
 
 
 # --- the bundle

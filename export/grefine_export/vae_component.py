@@ -61,7 +61,7 @@ def encode_job(
     operators = "portable" if tiled else operators
     axes = {"image": {0: "b", 2: "H", 3: "W"}}
     image, other = (
-        torch.rand(*shape, generator=_generator()) * 2 - 1 for shape in ((2, 3, 64, 96), (1, 3, 96, 64))
+        torch.rand(*shape, generator=generator()) * 2 - 1 for shape in ((2, 3, 64, 96), (1, 3, 96, 64))
     )
 
     def finish(file: Path) -> None:
@@ -85,7 +85,7 @@ def decode_job(
     axes = {"latent": {0: "b", 2: "h", 3: "w"}}
     channels = latent_channels(decoder.vae)
     latent, other = (
-        torch.randn(*shape, generator=_generator()) for shape in ((2, channels, 8, 12), (1, channels, 12, 8))
+        torch.randn(*shape, generator=generator()) for shape in ((2, channels, 8, 12), (1, channels, 12, 8))
     )
 
     def finish(file: Path) -> None:
@@ -119,5 +119,6 @@ def _vae(load: Load, precision: Precision, side: int, tiled: bool, operators: Op
     return as_vae(kl)
 
 
-def _generator() -> torch.Generator:
+def generator() -> torch.Generator:
+    """The source of all example inputs."""
     return torch.Generator().manual_seed(17)

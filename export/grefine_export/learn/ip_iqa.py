@@ -191,7 +191,7 @@ def cross_validate(
             chosen = report == "best-on-test"
             title = f"{ingredients.key}, split {number + 1} of {repeats}"
             after = partial(_keep_best, best, tested) if chosen else None
-            fit(model, training, tokenizer, recipe, checkpoint, device, _titled(title, say), after)
+            fit(model, training, tokenizer, recipe, checkpoint, device, titled(title, say), after)
             result = json.loads(best.read_text()) if chosen else tested()
             with written_whole(file) as part:
                 part.write_text(json.dumps(result))
@@ -229,7 +229,8 @@ def _keep_best(file: Path, tested: Callable[[], dict[str, dict[str, float]]]) ->
             part.write_text(json.dumps(result))
 
 
-def _titled(title: str, say: Say) -> Say:
+def titled(title: str, say: Say) -> Say:
+    """`say` with `title` before each line."""
     return lambda line: say(f"{title}, {line}")
 
 

@@ -70,8 +70,9 @@ def id_of(row: Row, data: bytes) -> str:
     and another one once any of them changes."""
     if row.image_id is not None:
         return row.image_id
+    options = json.dumps(row.options, sort_keys=True, default=repr) if row.options else ""
     said = hashlib.sha256()
-    for part in (row.name, row.prompt, row.seed, row.error, _canonical(row.options)):
+    for part in (row.name, row.prompt, row.seed, row.error, options):
         said.update(repr(part).encode("utf-8", "surrogatepass") + b"\0")
     said.update(data)
     return said.hexdigest()[:24]
@@ -97,10 +98,6 @@ def file_stem(image_id: str) -> str:
     if _PLAIN_ID.fullmatch(image_id):
         return image_id
     return "id-" + hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _canonical(options: Mapping[str, Any] | None) -> str:
-    return json.dumps(options, sort_keys=True, default=repr) if options else ""
 
 
 def row_of(cells: Mapping[str, Any], where: str, base: Location | None) -> Row:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grefine_rt.engine.base import TensorSpec
-from grefine_rt.engine.device_memory import Scratch, first_line
+from grefine_rt.engine.base import TensorSpec, first_line
+from grefine_rt.engine.device_memory import Scratch
 from grefine_rt.engine.sized import Shape, SizedExecution
 
 PLAIN_RUNS = 2

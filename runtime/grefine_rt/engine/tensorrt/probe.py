@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from grefine_rt.engine.device_memory import CudaDevice, first_line
+from grefine_rt.engine.base import first_line
+from grefine_rt.engine.device_memory import CudaDevice
 from grefine_rt.engine.tensorrt import callbacks
 from grefine_rt.engine.tensorrt.sidecar import RTX_TARGETS, Environment, library
 from grefine_rt.errors import DeviceError

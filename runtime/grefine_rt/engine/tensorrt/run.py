@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from grefine_rt.engine.device_memory import Scratch, first_line
+from grefine_rt.engine.base import first_line
+from grefine_rt.engine.device_memory import Scratch
 from grefine_rt.engine.sized import Shape, SizedEngine, axis_sizes
 from grefine_rt.engine.tensorrt import callbacks, jit_cache
 from grefine_rt.engine.tensorrt.execution import Graphs, TensorRTExecution
