@@ -85,7 +85,9 @@ def tests(report: Report, options: argparse.Namespace) -> None:
                 counts["skipped"] += 1
                 reasons.add(str(report.longrepr[-1]) if isinstance(report.longrepr, tuple) else "")
             if report.outcome == "failed":
-                failures[report.nodeid] = str(report.longrepr).strip().splitlines()[-1:]
+                lines = str(report.longrepr).strip().splitlines()
+                said = [line for line in lines if line.startswith("E ")]
+                failures[report.nodeid] = (said or lines[-1:])[:4]
             if report.when == "teardown":
                 found.add(**counts, failures=failures, reasons=sorted(reasons))
 

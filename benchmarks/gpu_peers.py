@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def compare(add: Callable[..., None], graph: Path, reference: Path, options: arg
     """Time the step as torch runs it: eager, with channels last, as a CUDA graph, compiled.
 
     add: takes the figures, by name. reference: what our step gave on the same inputs, if there is such a file. Without
-    a GPU the step runs on the CPU in single precision, eager alone.
+    a GPU the step runs on the CPU in single precision, eager alone. SystemExit when any way failed.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     add(torch=torch.__version__, device=device)
@@ -41,17 +41,46 @@ def compare(add: Callable[..., None], graph: Path, reference: Path, options: arg
         add(eager=_figures(row))
         if reference.is_file():
             add(difference=apart(np.load(reference), row["result"]))
-        if device == "cpu":
-            return
-        unet.to(memory_format=torch.channels_last)
-        add(channels_last=_figures(timed(lambda: step(**given), options.runs)))
-        with captured(step, given) as launch:
-            add(cuda_graph=_figures(timed(launch, options.runs)))
-        start = time.perf_counter()
-        unet.compile()
-        step(**given)
-        add(compile_s=time.perf_counter() - start)
-        add(compiled=_figures(timed(lambda: step(**given), options.runs)))
+        if device == "cuda" and (failed := tried(add, WAYS, step, given, options.runs)):
+            raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+def tried(add: Callable[..., None], ways: Mapping[str, Callable[..., Any]], *given: Any) -> list[str]:
+    """Add the figures of each way, called with `given`; the error of one that fails, whose names are returned."""
+    failed = []
+    for name, way in ways.items():
+        try:
+            add(**{name: way(*given)})
+        except Exception as error:
+            failed.append(name)
+            add(**{name: {"error": f"{type(error).__name__}: {error}"[:500]}})
+    return failed
+
+
+def _channels_last(step: Any, given: dict[str, Tensor], runs: int) -> dict[str, Any]:
+    step.unet.to(memory_format=torch.channels_last)
+    return _figures(timed(lambda: step(**given), runs))
+
+
+def _cuda_graph(step: Any, given: dict[str, Tensor], runs: int) -> dict[str, Any]:
+    with captured(step, given) as launch:
+        return _figures(timed(launch, runs))
+
+
+def _compiled(step: Any, given: dict[str, Tensor], runs: int) -> dict[str, Any]:
+    start = time.perf_counter()
+    step.unet.compile()
+    step(**given)
+    first = time.perf_counter() - start
+    return {"first_s": first} | _figures(timed(lambda: step(**given), runs))
+
+
+WAYS: dict[str, Callable[..., dict[str, Any]]] = {
+    "channels_last": _channels_last,
+    "cuda_graph": _cuda_graph,
+    "compiled": _compiled,
+}
+"""How torch runs a step beside eager, in this order; each keeps the layout of the one before."""
 
 
 def loaded(graph: Path, width: float) -> nn.Module:

@@ -8,7 +8,8 @@ without weights, so what the exporter writes holds one number a weight. `--width
 rehearse with. `fill` needs numpy and onnx.
 
 A skeleton is an ONNX file whose weights are external data that is not there. Each says in its doc string, as JSON,
-which parameter of the module it is: name, shape, and whether the graph has it transposed. Constants are in the file.
+which parameter of the module it is: name, shape, and the order in which the graph has its axes. Constants are in the
+file. The same parameter gets the same numbers in every graph, so that results can be compared.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ BLOCK = 1 << 24
 """Random numbers that are drawn; weights are pieces of them."""
 MADE = "made.json"
 """File beside the skeletons that says how they were made: width and side."""
+LAST = [0, 2, 3, 1]
+"""The axes of a convolution's weight in graphs for ONNX Runtime CUDA: the input's channels last."""
 FLOATS = {onnx.TensorProto.FLOAT16: np.float16, onnx.TensorProto.FLOAT: np.float32}
 
 Floats = NDArray[Any]
@@ -139,13 +142,26 @@ def strip(file: Path, parameters: Parameters, skeleton: Path) -> Path:
                 raise ValueError(f"'{tensor.name}' of {file.name} is as large as a weight, but none is known")
             _inline(tensor, file.parent)
             continue
-        # A parameter that lost its name was folded into another layout; of a matrix there is one other.
-        turned = name != tensor.name and len(shape) == 2
-        is_now = {"name": name, "shape": shape, "transposed": turned}
+        is_now = {"name": name, "shape": shape, "order": _order(tensor, name, shape)}
         _leave_out(tensor, f"{skeleton.name}.data", offset, json.dumps(is_now))
         offset += -(-size * np.dtype(FLOATS[tensor.data_type]).itemsize // PAGE) * PAGE
     skeleton.write_bytes(model.SerializeToString())
     return skeleton
+
+
+def _order(tensor: onnx.TensorProto, name: str, shape: tuple[int, ...]) -> list[int]:
+    """The parameter's axes as the graph has them, beside axes of one. Raises ValueError for an order that is none of
+    the exporter's."""
+    order = [*range(len(shape))]
+    if (
+        name != tensor.name and len(shape) == 2
+    ):  # it lost its name as it was folded into its only other layout
+        order = [1, 0]
+    elif len(shape) == 4 and tensor.name.endswith(".last"):
+        order = LAST
+    if [size for size in tensor.dims if size > 1] != [shape[axis] for axis in order if shape[axis] > 1]:
+        raise ValueError(f"'{tensor.name}' is '{name}' in another layout: {[*tensor.dims]} for {[*shape]}")
+    return order
 
 
 def _first(tensor: onnx.TensorProto, folder: Path) -> float | None:
@@ -215,9 +231,11 @@ def _write(file: int, tensor: onnx.TensorProto, drawn: Floats) -> None:
 
 
 def values(tensor: onnx.TensorProto, drawn: Floats) -> Floats:
-    """Random numbers for a weight, of its shape and type. drawn: two blocks of normal numbers, the same twice."""
-    size, shape = math.prod(tensor.dims), [*tensor.dims]
-    name = json.loads(tensor.doc_string)["name"]
+    """Random numbers for a weight, of the graph's layout and type. drawn: two blocks of normal numbers, the same
+    twice."""
+    told = json.loads(tensor.doc_string)
+    name, shape = told["name"], told["shape"]
+    size = math.prod(shape)
     start = zlib.crc32(name.encode()) % (len(drawn) // 2)
     piece = drawn[start : start + size]
     if len(piece) < size:
@@ -227,7 +245,8 @@ def values(tensor: onnx.TensorProto, drawn: Floats) -> Floats:
     else:
         inputs = max(shape) if len(shape) == 2 else size // shape[0]
         scale, middle = inputs**-0.5, 0.0
-    return (piece * np.float32(scale) + np.float32(middle)).astype(FLOATS[tensor.data_type]).reshape(shape)
+    found = (piece * np.float32(scale) + np.float32(middle)).astype(FLOATS[tensor.data_type])
+    return found.reshape(shape).transpose(told["order"]).reshape(tensor.dims)
 
 
 def parameters(graph: Path) -> Iterator[tuple[str, Floats]]:
@@ -242,7 +261,8 @@ def parameters(graph: Path) -> Iterator[tuple[str, Floats]]:
             tuple(tensor.dims),
         )
         told = json.loads(tensor.doc_string)
-        yield told["name"], mapped.T if told["transposed"] else mapped.reshape(told["shape"])
+        turned = mapped.reshape([told["shape"][axis] for axis in told["order"]])
+        yield told["name"], turned.transpose(np.argsort(told["order"]))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -71,7 +71,12 @@ def refine(
 
 def build(refiner: Refiner) -> Any:
     """The page, a gradio.Blocks."""
-    import gradio as gr
+    try:
+        import gradio as gr
+    except ModuleNotFoundError as error:
+        raise SystemExit(
+            f"error: {error.name} is not installed: run pip install '.[cpu,demo]' in the checkout of grefine-rt."
+        ) from None
 
     def told(work: Any, *given: Any) -> Any:
         try:

@@ -91,7 +91,9 @@ def check_writable(
     if os.path.isdir(path):  # unlike Path.is_dir, False for names that no file can have
         raise OutputError(f'"{path}" is a folder; give the name of a file to write.')
     if not overwrite and os.path.lexists(path):
-        raise OutputError(f'"{path}" exists already: add --overwrite to replace it, or choose another name.')
+        raise OutputError(
+            f'"{path}" exists already: choose another name, or add --overwrite (in Python overwrite=True).'
+        )
     folder = (path.resolve() if os.path.islink(path) else path).parent
     if not folder.is_dir():
         raise OutputError(f'There is no folder "{folder}" to write "{path.name}" into; make it first.')

@@ -1,11 +1,13 @@
 """The session for a GPU, without one: its scheduler, its luggage, graphs without weights and the parts on a CPU."""
 
 import json
+import lzma
 import os
 import struct
 import sys
 import time
 import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -44,6 +46,7 @@ def test_parts_that_die_or_hang_do_not_stop_the_rest(tmp_path):
         Part("hangs", python(WRITES + hangs), 3),
         Part("says nothing", python("print('hello')"), 60),
         Part("sees those before", python(WRITES + f"assert 'hangs' in open({str(session)!r}).read()"), 60),
+        Part("sees itself", python(WRITES + SEES_ITSELF.format(str(session))), 60),
     ]
     found = gpu_session.run_parts(parts, tmp_path, 300, os.environ, {"python": "3"})
     assert found == json.loads(session.read_text())
@@ -55,6 +58,7 @@ def test_parts_that_die_or_hang_do_not_stop_the_rest(tmp_path):
         "hangs": ("stopped", None),
         "says nothing": ("done", 0),
         "sees those before": ("done", 0),
+        "sees itself": ("done", 0),
     }
     for name in ("good", "fails", "dies", "hangs"):
         assert rows[name]["found"] == {"ms": 4}
@@ -62,6 +66,26 @@ def test_parts_that_die_or_hang_do_not_stop_the_rest(tmp_path):
     assert 3 <= rows["hangs"]["seconds"] < 50
     assert not alive(int((tmp_path / "child").read_text()))
     assert "== says nothing\nhello" in (tmp_path / "session.log").read_text()
+
+
+SEES_ITSELF = """
+import time
+def row(): return json.load(open({!r}))['parts']['sees itself']
+while 'found' not in row(): time.sleep(0.1)
+assert (row()['state'], row()['found']) == ('running', {{'ms': 4}})
+"""
+"""What a part has found stands in the session's file while it still runs; one that never sees it is stopped."""
+
+
+def test_a_part_that_cannot_be_killed_does_not_hold_up_the_rest(tmp_path, monkeypatch):
+    killed = []
+    monkeypatch.setattr(gpu_session, "GRACE", 0.5)
+    monkeypatch.setattr(os, "killpg", lambda pid, signal: killed.append(pid))
+    parts = [Part("hangs", python("import time; time.sleep(20)"), 1), Part("good", python(WRITES), 60)]
+    rows = gpu_session.run_parts(parts, tmp_path, 100, os.environ, {})["parts"]
+    monkeypatch.undo()
+    os.kill(killed[0], 9)
+    assert [row["state"] for row in rows.values()] == ["stopped", "done"]
 
 
 def alive(pid):
@@ -88,19 +112,22 @@ def test_time_that_is_gone_skips_and_what_is_left_is_a_limit(tmp_path, monkeypat
 
 def test_every_part_is_a_command_that_is_understood(monkeypatch):
     graphs = ["vae_decode.plain", "inpaint_step.fused", "restore_step.plain", "inpaint_step.plain"]
-    parts = gpu_session.parts(graphs)
+    parts = gpu_session.parts(graphs, bundle=True)
     names = [part.name for part in parts]
     assert names[:3] == ["cuda.core", "onnxruntime", "fill"]
     assert names.index("inpaint_step.plain plain") == 3  # what the others are compared with
-    assert names[3:9] == [f"inpaint_step.{k} {e}" for k in ("plain", "fused") for e in gpu_session.ENGINES]
+    of_plain = [f"inpaint_step.plain {engine}" for engine in gpu_session.ENGINES]
+    assert names[3:8] == [*of_plain, "inpaint_step.fused plain", "inpaint_step.fused graphs"]
+    without = {part.name for part in gpu_session.parts(graphs, bundle=False)}
+    assert {*names} - without == {"onnxruntime", "memory"}
     ordered = ["restore_step.plain graphs", "vae_decode.plain", "torch", "peak", "profile inpaint_step.fused"]
     assert sorted(ordered, key=names.index) == ordered
     assert len({*names}) == len(names)
     ran = []
     monkeypatch.setattr(gpu_parts, "KINDS", {kind: lambda r, o: ran.append(o) for kind in gpu_parts.KINDS})
-    for part in [*parts, *gpu_session.parts(graphs, rehearse=True)]:
+    for part in [*parts, *gpu_session.parts(graphs, bundle=True, rehearse=True)]:
         assert part.command[1:3] == ("-m", "benchmarks.gpu_parts")
-        assert 0 < part.limit <= 120
+        assert 0 < part.limit <= 150
         assert gpu_parts.main(part.command[3:]) == 0
     assert {options.side for options in ran[: len(parts)]} == {1024}
     assert {options.side for options in ran[len(parts) :]} == {128}
@@ -114,18 +141,22 @@ def test_a_session_gives_its_parts_the_luggage_first(tmp_path, monkeypatch):
     code = "import json, os, sys, onnx, grefine_rt; names = 'CUDA_MODULE_LOADING', 'GREFINE_SESSION_LUGGAGE';"
     code += "found = [onnx.here, *map(os.environ.get, names)]; json.dump(found, open(sys.argv[1], 'w'))"
     parts = [Part("one", python(code), 10), Part("two", python("raise SystemExit(1)"), 10)]
-    monkeypatch.setattr(gpu_session, "parts", lambda graphs, rehearse: parts)
+    monkeypatch.setattr(gpu_session, "parts", lambda graphs, bundle, rehearse: parts if bundle else [])
     arguments = ["--luggage", str(luggage), "--out", str(out), "--patience", "10"]
     assert gpu_session.main(arguments) == 1
     found = json.loads((out / "session.json").read_text())
     assert (found["capability"], found["rehearsal"]) == (90, False)
+    assert found["versions"]["onnx"]
     assert found["parts"]["one"]["found"] == [True, "LAZY", str(luggage)]
     assert found["parts"]["two"]["state"] == "failed"
     assert gpu_session.main([*arguments, "--only", "on"]) == 0
     assert [*json.loads((out / "session.json").read_text())["parts"]] == ["one"]
 
 
-def test_luggage_that_is_not_there_is_one_sentence(tmp_path, capsys):
+@pytest.mark.parametrize("content", [None, b"no archive", lzma.compress(bytes(4096))[:-20]])
+def test_luggage_that_is_not_there_or_broken_is_one_sentence(tmp_path, capsys, content):
+    if content is not None:
+        (tmp_path / gpu_luggage.NAME).write_bytes(content)
     assert gpu_session.main(["--luggage", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert said.startswith("Error: ")
@@ -227,6 +258,22 @@ def test_luggage_is_laid_down_as_it_was_packed(tmp_path, wheel, empty_skeletons)
     assert json.loads((there / "luggage.json").read_text()) == {"wheels": [wheel.name], "capability": 90}
 
 
+def test_packages_are_laid_where_they_can_be_loaded_and_weights_in_memory(
+    tmp_path, wheel, empty_skeletons, monkeypatch
+):
+    luggage, memory, out = (tmp_path / name for name in ("luggage", "memory", "out"))
+    gpu_luggage.pack([wheel], empty_skeletons, luggage, 90, preset=0)
+    memory.mkdir()
+    code = "import json, os, sys; names = 'GREFINE_SESSION_LUGGAGE', 'GREFINE_SESSION_WORK';"
+    code += "json.dump([*map(os.environ.get, names)], open(sys.argv[1], 'w'))"
+    monkeypatch.setattr(gpu_session, "roomy", lambda: memory)
+    monkeypatch.setattr(gpu_session, "parts", lambda graphs, bundle, rehearse: [Part("a", python(code), 60)])
+    assert gpu_session.main(["--luggage", str(luggage), "--out", str(out)]) == 0
+    laid, work = json.loads((out / "session.json").read_text())["parts"]["a"]["found"]
+    assert Path(work).parent == memory
+    assert memory not in Path(laid).parents
+
+
 def test_luggage_that_is_too_large_is_refused_and_leaves_nothing(
     tmp_path, wheel, empty_skeletons, monkeypatch
 ):
@@ -265,18 +312,16 @@ class Small(nn.Module):
 @pytest.fixture(scope="module", params=[convert.EXTERNAL_DATA_BYTES, 0], ids=["inside", "beside"])
 def skeleton(tmp_path_factory, request):
     """Made of a file with its weights inside, or, as large ones are, beside it."""
-
-    def build():
-        with torch.device("meta"):
-            module = Small().eval()
-        axes = {"sample": {2: "h", 3: "w"}}
-        return SimpleNamespace(
-            module=module, inputs={"sample": torch.ones(1, 4, 6, 8)}, outputs=["next"], axes=axes
-        )
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convert, "EXTERNAL_DATA_BYTES", request.param)
-        return skeletons.make("small.plain", build, tmp_path_factory.mktemp("skeletons"))
+        return skeletons.make("small.plain", small, tmp_path_factory.mktemp("skeletons"))
+
+
+def small(**told):
+    with torch.device("meta"):
+        module = Small().eval()
+    axes, inputs = {"sample": {2: "h", 3: "w"}}, {"sample": torch.ones(1, 4, 6, 8)}
+    return SimpleNamespace(module=module, inputs=inputs, outputs=["next"], axes=axes, **told)
 
 
 def test_a_skeleton_has_no_weights_but_their_names(skeleton):
@@ -309,6 +354,28 @@ def test_a_filled_skeleton_computes_what_its_module_does(skeleton, tmp_path):
     assert found < 5e-3
 
 
+def test_every_form_of_a_graph_has_the_same_weights(skeleton, tmp_path):
+    def fused():
+        return small(operators="onnxruntime-cuda")
+
+    other = skeletons.make("small.fused", fused, tmp_path)
+    (turned,) = (t for t in skeletons.weights(onnx.load(other, load_external_data=False)) if len(t.dims) == 4)
+    assert [*turned.dims] == [8, 3, 3, 4]
+    plain, found = (
+        dict(skeletons.parameters(skeletons.fill(file, tmp_path / file.stem))) for file in (skeleton, other)
+    )
+    assert found.keys() == plain.keys()
+    for name, array in plain.items():
+        np.testing.assert_allclose(found[name].astype(np.float16), array, err_msg=name)
+
+
+def test_a_weight_in_an_unknown_layout_is_told():
+    tensor = onnx.TensorProto(name="conv.weight", dims=[3, 3, 4, 8])
+    with pytest.raises(ValueError, match="another layout"):
+        skeletons._order(tensor, "conv.weight", (8, 4, 3, 3))
+    assert skeletons._order(onnx.TensorProto(name="x", dims=[1, 8, 1, 1]), "norm.weight", (8,)) == [0]
+
+
 def test_what_is_no_number_is_no_distance():
     assert gpu_parts.apart(np.ones(2), np.array([2.0, 1.0])) == 0.5
     assert gpu_parts.apart(np.array([1, np.nan]), np.ones(2)) is None
@@ -330,12 +397,24 @@ def test_a_weight_that_nobody_knows_is_told(tmp_path):
 
 
 def test_large_weights_repeat_what_was_drawn():
-    told = json.dumps({"name": "a.weight"})
+    told = json.dumps({"name": "a.weight", "shape": [7, 3], "order": [1, 0]})
     tensor = onnx.TensorProto(dims=[3, 7], data_type=onnx.TensorProto.FLOAT, doc_string=told)
     drawn = np.tile(np.arange(8, dtype=np.float32), 2)
     found = skeletons.values(tensor, drawn)
     assert found.shape == (3, 7)
     assert {*np.round(found.ravel() * 7**0.5)} == {*range(8)}
+    turns = np.diff(np.round(found.T.ravel() * 7**0.5))  # as it was drawn, in the parameter's own layout
+    assert {*turns} == {1, -7}
+
+
+def test_a_way_of_torch_that_fails_does_not_stop_the_next():
+    def fails(given):
+        raise RuntimeError("no capture")
+
+    found = {}
+    failed = gpu_peers.tried(found.update, {"graph": fails, "compiled": lambda given: {"ms": given}}, 3)
+    assert failed == ["graph"]
+    assert found == {"graph": {"error": "RuntimeError: no capture"}, "compiled": {"ms": 3}}
 
 
 def test_both_halves_of_a_gate_are_diffusers_one():
@@ -397,6 +476,9 @@ def test_outcomes_of_tests_are_told(part, tmp_path):
     found = json.loads((tmp_path / "part.json").read_text())
     assert (found["passed"], found["failed"], found["skipped"]) == (1, 2, 1)
     assert sorted(name.partition("::")[2] for name in found["failures"]) == ["test_bad", "test_error"]
+    assert any(
+        line.startswith("E ") and "1 == 2" in line for said in found["failures"].values() for line in said
+    )
     assert "no GPU" in found["reasons"][0]
     part("tests", "--file", str(file), "--which", "good")
     with pytest.raises(SystemExit):  # nothing that ran is no success

@@ -82,6 +82,7 @@ def built(tmp_path_factory, real_builder):
 def test_full_width_blocks_stay_in_half_precision_and_take_little_memory(built):
     stored, sidecar = built
     assert (sidecar.precision, sidecar.storage) == ("fp16", "fp16")
+    assert sidecar.options["flags"] == "TF32 REQUIRE_USER_ALLOCATION RUNTIME_ACTIVATION_RESIZE_10_10"
     assert stored < sidecar.engine.size < stored + 50e6  # weights as they are, and the code of five profiles
     assert sidecar.memory is not None
     assert sidecar.memory < 3e9

@@ -42,6 +42,12 @@ def drawn(painted=None):
     return {"background": background, "layers": [layer], "composite": background}
 
 
+def test_without_gradio_the_command_that_mends_it_is_told(app, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(SystemExit, match=r"pip install '\.\[cpu,demo\]'"):
+        app.build(Refiner(fake_bundle.Bundle()))
+
+
 def test_assessing_gives_map_mask_phrases_and_reasons(app):
     heat, mask, rows, told = app.assess(Refiner(fake_bundle.Bundle()), drawn(), PROMPT, "perceptual")
     assert heat.size == mask.size == (128, 128)

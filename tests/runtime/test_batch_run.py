@@ -86,6 +86,27 @@ def test_pictures_that_come_as_bytes_give_the_same(run, fake, pictures, tmp_path
         np.testing.assert_array_equal(pixels(first), pixels(second))
 
 
+def test_results_are_found_by_the_names_of_their_pictures(run, fake, pictures, tmp_path):
+    picture, prompt = (pictures / "001.png").read_bytes(), "a house"
+    for path in pictures.iterdir():
+        path.unlink()
+    (pictures / "below").mkdir()
+    for name in ("a cat.png", "below/a cat.png", f"{'ä' * 100}.png"):
+        (pictures / name).write_bytes(picture)
+        (pictures / name).with_suffix(".txt").write_text(prompt)
+    table = {"image": "a cat.png", "prompt": prompt, "id": "mine"}
+    assert run("batch", pictures, "-o", tmp_path / "out").exit_code == 0
+    outputs = {record["image"]: record["output"] for record in kept.read(tmp_path / "out")}
+    for record in kept.read(tmp_path / "out"):
+        stem = {"ä": "ä" * 40}.get(record["image"][0], "a_cat")
+        assert record["output"] == f"images/{stem}-{record['image_id']}.png"
+        assert (tmp_path / "out" / record["output"]).is_file()
+    assert len(set(outputs.values())) == 3
+    (pictures / "t.jsonl").write_text(json.dumps(table))
+    assert run("batch", pictures / "t.jsonl", "-o", tmp_path / "named").exit_code == 0
+    assert [record["output"] for record in kept.read(tmp_path / "named")] == ["images/mine.png"]
+
+
 def test_a_second_run_does_nothing_twice(run, fake, pictures, tmp_path):
     out = tmp_path / "out"
     run("batch", pictures, "-o", out)
@@ -114,10 +135,16 @@ def test_a_result_that_was_deleted_is_made_again(run, fake, pictures, tmp_path):
 
 def test_other_options_or_another_bundle_need_another_folder(run, fake, pictures, tmp_path):
     run("batch", pictures, "-o", tmp_path / "out")
-    for more in (["--seed", 1], ["--drafts", 2], ["--assess-only"], ["--format", "webp"]):
+    differing = {
+        ("--seed", 1): "seed",
+        ("--drafts", 2): "options",
+        ("--assess-only",): "mode, seed, encoding",
+        ("--format", "webp"): "encoding",
+    }
+    for more, words in differing.items():
         done = run("batch", pictures, "-o", tmp_path / "out", *more)
         assert done.exit_code == 2
-        assert "another run" in done.stderr or "another" in done.stderr
+        assert f"holds the results of another run, which differs in: {words}." in done.stderr
     assert len(said(tmp_path / "out")) == 6
 
 
@@ -129,8 +156,11 @@ def test_what_cannot_be_done_is_a_row_and_the_rest_goes_on(run, fake, pictures, 
     out = tmp_path / "out"
     done = run("batch", pictures, "-o", out, "--report")
     assert done.exit_code == 1
-    assert "4 of 6 rows failed" in done.stderr
     found = list(kept.read(out))
+    assert done.stderr.splitlines() == [
+        *(f"error: {record['image']}: {record['error']}" for record in found[1:5]),
+        "error: 4 of 6 rows failed: their records say why",
+    ]
     assert [record["status"] for record in found] == ["refined", *["failed"] * 4, "refined"]
     for record in found[1:5]:
         assert record["error"].endswith(".")

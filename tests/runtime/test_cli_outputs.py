@@ -145,6 +145,19 @@ class TestSeveral:
         assert "1 of 3 pictures failed" in done.stderr
         assert len(fake.loaded) == 1
 
+    def test_what_is_said_of_each_begins_with_its_name(self, run, fake, picture, tmp_path):
+        second = written(tmp_path / "second.png")
+        done = run("refine", picture, second, "-o", tmp_path / "out")
+        assert (done.exit_code, done.stderr) == (0, "")
+        lines = done.stdout.splitlines()
+        assert lines[0] == f"{picture}:"
+        assert lines.index(f"{second}:") > lines.index(f"written: {tmp_path / 'out' / 'scene.png'}")
+
+    def test_the_name_of_a_picture_is_no_folder_of_several(self, run, fake, picture, tmp_path):
+        done = run("refine", picture, written(tmp_path / "second.png"), "-o", tmp_path / "x.png")
+        assert (done.exit_code, "is the name of a picture" in done.stderr) == (2, True)
+        assert not (tmp_path / "x.png").exists()
+
     def test_without_places_results_are_beside_their_pictures(self, run, fake, picture, tmp_path):
         second = written(tmp_path / "second.png")
         assert run("refine", picture, second).exit_code == 0

@@ -123,7 +123,7 @@ def test_the_user_s_file_and_the_environment_s(home, tmp_path, planned, monkeypa
         ("[refine]\noverwrite = true", "the key 'refine.overwrite', which is for the command line alone"),
         ("host = '0.0.0.0'", "the key 'host', which is for the command line alone"),
         ("help = true", "unknown key 'help'"),
-        ("drafts = 0", "--drafts must be a whole number"),
+        ("drafts = 0", "the key 'drafts' must be a whole number"),
         ("drafts = 1979-05-27", "'drafts' must be a text, a number"),
         ('decoding = "some"', "The reading 'decoding' must be"),
         ("interval = [1]", "'interval' must be a list of two numbers"),

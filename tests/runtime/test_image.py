@@ -113,6 +113,27 @@ def test_grey_palette_and_black_and_white():
     assert set(np.unique(im.load(encoded(bits)).rgb)) == {0, 255}
 
 
+def png_of_sixteen_bits(colours):
+    """The bytes of a PNG of uint16 (H, W, 3), which Pillow reads and does not write."""
+
+    def chunk(kind, data):
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    height, width, _ = colours.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colours)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def test_colours_of_sixteen_bits_are_noted():
+    picture = im.load(png_of_sixteen_bits(scene().astype(np.uint16) * 257))
+    np.testing.assert_array_equal(picture.rgb, scene())
+    assert picture.notes == ("Converted from RGB of 16 bits to RGB of 8 bits.",)
+    assert im.load(encoded(Image.fromarray(scene()))).notes == ()
+
+
 def test_sixteen_bits_are_scaled():
     deep = np.linspace(0, 65535, 32 * 32).reshape(32, 32).astype(np.uint16)
     expected = np.rint(deep / 257).astype(np.uint8)

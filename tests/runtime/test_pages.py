@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import typer
 
+from grefine_export.cli import app as exporter
 from grefine_rt.cli import app
 from tests.support.paths import ROOT
 
@@ -72,6 +73,40 @@ def test_commands_that_a_page_shows_have_their_options(page):
         known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
         asked = {word.split("=")[0] for word in words if re.match(r"-{1,2}[a-z]", word)}
         assert {flag.rstrip(".,;:)]") for flag in asked} <= known | {"--help", "-h"}, words
+
+
+COMMAND = re.compile(r"(?:\.venv/bin/)?(grefine-rt|grefine-export) ([^#|]*)")
+
+
+def lines_of_blocks(page):
+    """(program, words) of every command in a block for the shell, without its comment; not those that ask for help."""
+    for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", page.read_text("utf-8"), re.M | re.S):
+        for line in block.replace("\\\n", " ").splitlines():
+            found = COMMAND.match(line)
+            if found and "--help" not in line:
+                yield found.group(1), found.group(2).split()
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "README.md"], ids=lambda page: page.name)
+def test_commands_in_blocks_can_be_given_as_they_stand(page):
+    tops: dict[str, Any] = {
+        "grefine-rt": typer.main.get_command(app),
+        "grefine-export": typer.main.get_command(exporter),
+    }
+    for program, words in lines_of_blocks(page):
+        command, rest = tops[program], words
+        while hasattr(command, "commands") and rest and rest[0] in command.commands:
+            command, rest = command.commands[rest[0]], rest[1:]
+        asked = {word.split("=")[0] for word in rest if word.startswith("-")}
+        options = [option for option in command.params if option.param_type_name == "option"]
+        assert asked <= {"-h", *(flag for option in options for flag in option.opts + option.secondary_opts)}
+        assert all(asked & set(option.opts) for option in options if option.required), words
+
+
+def test_commands_of_blocks_are_found():
+    said = [command for page in [*PAGES, ROOT / "README.md"] for command in lines_of_blocks(page)]
+    assert {program for program, _ in said} == {"grefine-rt", "grefine-export"}
+    assert len(said) > 12
 
 
 def test_commands_of_pages_are_found():

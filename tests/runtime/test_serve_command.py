@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 
@@ -23,6 +24,15 @@ def test_it_does_not_listen_to_other_machines_without_a_token(run, fake, tmp_pat
     empty.write_text("\n")
     assert "holds no token" in run("serve", "--token-file", empty).stderr
     assert run("serve", "--token-file", tmp_path / "none").exit_code == 2
+    assert not fake.loaded
+
+
+def test_an_address_that_cannot_be_had_is_one_sentence(run, fake):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        done = run("serve", "--port", other.getsockname()[1])
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "already in use" in done.stderr
+    assert "--port" in done.stderr
     assert not fake.loaded
 
 

@@ -1,7 +1,7 @@
 """Records, one of every row, in the order of the input.
 
     OUTDIR/run.json                    everything that the results of this run depend on
-    OUTDIR/images/ID.png               the results
+    OUTDIR/images/NAME-ID.png          the results
     OUTDIR/records/part-00000.jsonl    records of 1,000 rows, written whole; .parquet beside it has the same
     OUTDIR/records/open.jsonl          records of rows since the last part, one line as soon as each row is done
 
@@ -214,7 +214,7 @@ def _check_run(outdir: Location, run: Mapping[str, Any]) -> None:
     differing = [name for name, value in run.items() if former.get(name) != value]
     if differing:
         raise OptionError(
-            f'"{outdir}" holds the results of a run with another {" and another ".join(differing)}: choose another '
+            f'"{outdir}" holds the results of another run, which differs in: {", ".join(differing)}. Choose another '
             f"folder."
         )
 

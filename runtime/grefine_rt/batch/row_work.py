@@ -189,7 +189,7 @@ def finish(done: Done, batch: BatchOptions) -> Done:
         data, notes = encode(result.image, name, encoding, result.metadata, result.entry())
     except Exception as error:
         return Done(failed(done.record, error))
-    output = f"images/{file_stem(done.record['image_id'])}{suffix}"
+    output = f"images/{file_stem(done.record['image_id'], done.record['image'])}{suffix}"
     return Done({**done.record, "output": output, "notes": [*done.record["notes"], *notes]}, data)
 
 

@@ -9,12 +9,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import PurePosixPath
 from typing import Any
 
 from grefine_rt.batch.store import Location, location, reason_of
 from grefine_rt.errors import ImageError, OptionError, shown
 from grefine_rt.imaging.files_in import MAX_BYTES
 
+_HASHED_ID = re.compile(r"[0-9a-f]{24}")
+_UNUSUAL = re.compile(r"[^\w-]+")
+"""Characters that names of files are better without; of others 40 stay below the 255 bytes that a name may have."""
 _PLAIN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _COLUMNS = {
     "image": ("image", "file_name"),
@@ -93,8 +97,11 @@ def numbered(rows: Iterable[Row]) -> Iterator[Row]:
         yield row
 
 
-def file_stem(image_id: str) -> str:
-    """A name for the files of an id: the id itself where every file system takes it, else its hash."""
+def file_stem(image_id: str, image: str) -> str:
+    """A name for the files of a row: its id where every file system takes that, else the id's hash. An id that is a
+    hash itself comes after the name of the picture `image`, by which people find it."""
+    if _HASHED_ID.fullmatch(image_id):
+        return f"{_UNUSUAL.sub('_', PurePosixPath(image).stem)[:40]}-{image_id}"
     if _PLAIN_ID.fullmatch(image_id):
         return image_id
     return "id-" + hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, islice, repeat
 from typing import TypeVar
 
@@ -24,6 +24,8 @@ _AHEAD = 2
 """Rows that are read before their turn; each holds a decoded picture."""
 LOST = 5
 """The number of rows, failed in a row by the device, that mean that it is lost."""
+TOLD = 5
+"""Failures that a run names at its end; the records have all."""
 
 
 class _Alone(Assessor):
@@ -32,11 +34,12 @@ class _Alone(Assessor):
 
 @dataclass
 class Tally:
-    """Numbers of rows: done now, done by a former run, and failed ones of both."""
+    """Numbers of rows: done now, done by a former run, and failed ones of both; the first records of failures now."""
 
     new: int = 0
     former: int = 0
     failed: int = 0
+    failures: list[Record] = field(default_factory=list)
 
 
 T = TypeVar("T")
@@ -162,7 +165,10 @@ def keep_all(items: Iterable[Record | str], records: Records, on_row: OnRow) -> 
             continue
         records.add(item)
         tally.new += 1
-        tally.failed += item["status"] == "failed"
+        if item["status"] == "failed":
+            tally.failed += 1
+            if len(tally.failures) < TOLD:
+                tally.failures.append(item)
         on_row(item)
     records.close_part()
     records.complete()

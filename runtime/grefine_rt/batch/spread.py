@@ -16,7 +16,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import Empty, Full, Queue
 from typing import Any
 
@@ -83,7 +83,7 @@ def spread_batch(
             new += len(records.done) - before
             on_row = _only_new(on_row)
             continue
-        return Tally(tally.new + new, tally.former - new, tally.failed)
+        return replace(tally, new=tally.new + new, former=tally.former - new)
 
 
 def _only_new(on_row: OnRow) -> OnRow:

@@ -178,6 +178,8 @@ def _tell(tally: "Tally", output: "Location", as_json: bool) -> None:
     else:
         words = f", {tally.former} of them by a former run" if tally.former else ""
         console().print(f"{rows} rows{words}; written: {output}", soft_wrap=True)
+    for record in tally.failures:
+        say(f"error: {record['image']}: {record['error']}")
     if tally.failed:
         say(f"error: {tally.failed} of {rows} rows failed: their records say why")
         raise typer.Exit(FAILED)

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from grefine_rt.errors import OptionError, shown
-from grefine_rt.options import Option, is_range, to_text
+from grefine_rt.options import Option, is_range, parse_option, to_text
 
 NAME, PROJECT = "grefine.toml", "pyproject.toml"
 COMMANDS = ("refine", "assess", "batch", "evaluate", "bench", "serve")
@@ -168,11 +168,13 @@ def _given(path: Path, key: str, value: Any, option: Option | None) -> Any:
         )
     if option.kind is bool and isinstance(value, bool):
         return value
-    if is_range(option.kind):
-        if not isinstance(value, list) or len(value) != 2:
-            raise OptionError(f"In the configuration '{path}' the key '{key}' must be a list of two numbers.")
-        return tuple(_text(path, key, each) for each in value)
-    return _text(path, key, value)
+    if is_range(option.kind) and (not isinstance(value, list) or len(value) != 2):
+        raise OptionError(f"In the configuration '{path}' the key '{key}' must be a list of two numbers.")
+    text = _text(path, key, value)
+    parse_option(
+        option, text, f"In the configuration '{path}' the key '{key}'"
+    )  # which the command line would not name
+    return tuple(text.split(",")) if is_range(option.kind) else text
 
 
 def _text(path: Path, key: str, value: Any) -> str:

@@ -44,8 +44,7 @@ def doctor(
         ),
     ] = None,
 ) -> None:
-    """Say what is installed, which devices work, which bundles are whole, what would run them, and what to install
-    for more.
+    """Say what is installed, which devices work, which bundles are whole and what runs them, and what is missing.
 
     Exits with 1 when nothing could be refined here: no device works or no bundle is whole.
     """

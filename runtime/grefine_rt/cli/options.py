@@ -84,7 +84,11 @@ Output = Annotated[
 ]
 Format = Annotated[
     Literal["png", "jpeg", "jpg", "webp", "tiff", "avif"] | None,
-    typer.Option("--format", help="Format of the result. Default: IMAGE's own.", rich_help_panel=_FILES),
+    typer.Option(
+        "--format",
+        help="Format of the result. Default: IMAGE's own, PNG where that is none of these.",
+        rich_help_panel=_FILES,
+    ),
 ]
 Quality = Annotated[
     int | None,

@@ -82,6 +82,15 @@ class Job:
             raise OptionError("--json and -o - both want standard output: give the result a file.")
         if self.several and (STREAM in self.images or paths.output == STREAM):
             raise OptionError("Of several pictures none can be standard input or output.")
+        if (
+            self.several
+            and paths.output
+            and paths.output.suffix.lower() in SUFFIXES
+            and not paths.output.is_dir()
+        ):
+            raise OptionError(
+                f'Of several pictures -o is a folder, but "{paths.output}" is the name of a picture.'
+            )
         first, last = self.images[0], self.images[-1]
         if len(self.images) == 2 and paths.output is None and first.exists() and not last.exists():
             raise OptionError(
@@ -245,9 +254,8 @@ def _refine_one(refiner: Refiner, job: Job, ready: _Ready, token: CancelToken) -
         target = outputs.picture or STREAM
         _print(job, results.result_json(refiner, ready.image, target, told, result, notes))
     else:
-        if job.several:
-            say(f"{ready.image}:")
-        results.show(result, written, notes, stderr=outputs.picture == STREAM)
+        name = f"{ready.image}:" if job.several else ""
+        results.show(result, written, notes, name, stderr=outputs.picture == STREAM)
 
 
 def _print(job: Job, value: dict[str, object]) -> None:

@@ -115,9 +115,13 @@ def write_more(
     )
 
 
-def show(result: RefineResult, written: list[Path], notes: tuple[str, ...], stderr: bool) -> None:
-    """For people: the summary, scores, phrases, reasons, notes, costs, time, files."""
+def show(
+    result: RefineResult, written: list[Path], notes: tuple[str, ...], heading: str, stderr: bool
+) -> None:
+    """For people: a heading where there is one, the summary, scores, phrases, reasons, notes, costs, time, files."""
     out = console(stderr)
+    if heading:
+        out.print(heading, soft_wrap=True)
     out.print(result.summary, soft_wrap=True)
     out.print(pictures.scores_table(result.before, result.after))
     if result.before.phrases:

@@ -1,6 +1,7 @@
 """`grefine-rt serve`: the HTTP service."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,11 +130,9 @@ def _serve_here(replica: "Replica", host: str, port: int) -> None:
 
     with _needing_packages():
         import uvicorn
-    with replica.load() as refiner:
+    with _bound(host, port) as listening, replica.load() as refiner:
         config = uvicorn.Config(
             replica.app(refiner),
-            host=host,
-            port=port,
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -142,12 +141,27 @@ def _serve_here(replica: "Replica", host: str, port: int) -> None:
             limit_concurrency=replica.limits.connections,
         )
         server = uvicorn.Server(config)
-        sockets = [config.bind_socket()]
-        say(f"grefine-rt serves {_url(host, sockets[0].getsockname()[1])}")
+        say(f"grefine-rt serves {_url(host, listening.getsockname()[1])}")
         try:
-            server.run(sockets=sockets)
+            server.run(sockets=[listening])
         except (KeyboardInterrupt, Terminated):
             say("stopped; accepted requests were answered")
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket of the address, port 0 for a free one. Raises OptionError where the address cannot be had."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        if os.name != "nt":  # there it would share the port with another process
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise OptionError(
+            f"The service cannot listen on {host}, port {port}: {error.strerror or error}. Choose another --port "
+            f"or --host."
+        ) from None
+    return bound
 
 
 def _serve_replicas(replica: "Replica", replicas: int, host: str, port: int, address: str | None) -> None:

@@ -126,6 +126,7 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
     notes = []
     # Pillow's decoders raise whatever their parsers meet: OSError, SyntaxError, struct.error, EOFError, ...
     try:
+        wide = _sixteen_bit_colour(image)
         frames, frame = int(getattr(image, "n_frames", 1)), image.tell() + 1
         image.load()
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
@@ -141,8 +142,9 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
         notes.append(f"Only frame {frame} of {frames} was used.")
     if turned:
         notes.append("Turned upright as its EXIF orientation says.")
-    if image.mode not in ("RGB", "RGBA"):
-        notes.append(f"Converted from {_MODE_NAMES.get(image.mode, image.mode)} to RGB of 8 bits.")
+    if image.mode not in ("RGB", "RGBA") or wide:
+        kind = "RGB of 16 bits" if wide else _MODE_NAMES.get(image.mode, image.mode)
+        notes.append(f"Converted from {kind} to RGB of 8 bits.")
     if deep:
         pixels = np.repeat(_eight_bits(_sixteen_bits(pixels, name), name)[..., None], 3, axis=2)
     profile = image.info.get("icc_profile")
@@ -150,6 +152,12 @@ def _from_pil(image: Image.Image, name: str, max_pixels: int) -> Picture:
     if not isinstance(profile, bytes) or profile[16:20] != b"RGB ":
         profile = None
     return replace(_picture(pixels, name, tuple(notes), profile), metadata=said)
+
+
+def _sixteen_bit_colour(image: Image.Image) -> bool:
+    """Whether a file that is not decoded yet has colours of 16 bits, of which Pillow keeps the upper 8."""
+    # A decoder's tiles name the samples in the file, such as RGB;16B.
+    return image.mode in ("RGB", "RGBA") and ";16" in repr(getattr(image, "tile", ""))
 
 
 _MODE_NAMES = {
