@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from grefine_rt.bundle.manifest import FileEntry
-from grefine_rt.bundle.store import find, read_manifest
+from grefine_rt.bundle.store import find_bundle, read_manifest
 from grefine_rt.engine.tensorrt.build import EngineBuilder
 from grefine_rt.engine.tensorrt.weights import Weights
 from grefine_rt.files import sha256
@@ -71,7 +71,7 @@ def chain(folder: Path, products: int, kind: Kind, external: bool, side: int) ->
 
 def row(products: int, kind: Kind, external: bool, side: int, target: str) -> str:
     """A chain's line of the table."""
-    mini = read_manifest(find("mini"))
+    mini = read_manifest(find_bundle("mini"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         weights = chain(folder, products, kind, external, side)
@@ -83,7 +83,7 @@ def row(products: int, kind: Kind, external: bool, side: int, target: str) -> st
             },
         )
         builder = EngineBuilder((target,))
-        made = builder.build(folder, manifest, GRAPH, builder.place(folder / "engines", GRAPH))
+        made = builder.build(folder, manifest, GRAPH, builder.engine_path(folder / "engines", GRAPH))
     stored = weights.half + weights.widened + weights.single
     measured = "-" if made.memory is None else f"{made.memory / 1e9:.2f} GB"
     where = ", external data" if external else ""

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from grefine_rt.bundle.manifest import FileEntry, Manifest, TokenizerSpec
-from grefine_rt.bundle.store import find, read_manifest
+from grefine_rt.bundle.store import find_bundle, read_manifest
 from grefine_rt.cli.output import progress
 from grefine_rt.engine.tensorrt.build import EngineBuilder
 from grefine_rt.engine.tensorrt.sidecar import Environment, Sidecar
@@ -44,7 +44,7 @@ COLUMNS += ("memory of the build (GiB)", "activations at the largest sizes (GiB)
 
 def manifest_of(graphs: Path, components: Sequence[str], resolutions: Mapping[str, int]) -> Manifest:
     """The embedded bundle's manifest with these components, each the file `graphs/COMPONENT.onnx`, in its place."""
-    mini = read_manifest(find("mini"))
+    mini = read_manifest(find_bundle("mini"))
     inpaint, restore = mini.stages
     paths = [path for name in components for path in sorted(graphs.glob(f"{name}.onnx*"))]
     spec = TokenizerSpec("", "ids", LENGTH)
@@ -61,7 +61,7 @@ def manifest_of(graphs: Path, components: Sequence[str], resolutions: Mapping[st
 def build(graphs: Path, manifest: Manifest, component: str, targets: tuple[str, ...], out: Path) -> Sidecar:
     """The engine of a component in the folder `out`: the one that is there, or a new one. Raises GRefineError."""
     builder, graph = EngineBuilder(targets), manifest.components[component]
-    engine = builder.place(out, graph)
+    engine = builder.engine_path(out, graph)
     if kept := builder.fits(engine, manifest, Environment.here(manifest.name)):
         return kept
     with progress({component: component}) as on_step:

@@ -78,7 +78,7 @@ def stage1(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStac
 
 def stage1_bundle(checkpoint: Path, folder: Path, device: str = "cpu") -> Path:
     """The embedded bundle with stage 1 from the pipeline's checkpoint."""
-    shutil.copytree(store.find("mini"), folder)
+    shutil.copytree(store.find_bundle("mini"), folder)
     add_inpaint(folder, str(checkpoint), InpaintOptions(**_precisions(device)), lambda line: None)
     return folder
 
@@ -100,7 +100,7 @@ def stage2(folder: Path, options: argparse.Namespace, stack: contextlib.ExitStac
 
 def stage2_bundle(checkpoint: Path, base: Path, folder: Path, side: int, device: str = "cpu") -> Path:
     """The embedded bundle with stage 2 from the checkpoint, for pictures of `side` pixels."""
-    shutil.copytree(store.find("mini"), folder)
+    shutil.copytree(store.find_bundle("mini"), folder)
     options = RestoreOptions(resolution=side, tile=side, **_precisions(device))
     add_restore(folder, str(checkpoint), str(base), options, lambda line: None)
     return folder

@@ -1,7 +1,7 @@
 """A recipe becomes a bundle: fetch, clip, ip_iqa, inpaint, restore, costs, verify. Resumable at every stage.
 
-The bundle grows in the folder OUT.partial and is renamed to OUT once it is proven; OUT.state.json says which stages are
-done, and from what.
+The bundle grows in the folder OUT.partial and is renamed to OUT once it is proven; OUT.state.json has the stages that
+are done, each with a hash of its sources.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from grefine_export.onnx.cost import add_costs
 from grefine_export.recipes import OPTIONS, Checkpoint, Recipe
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import FILE_NAME, Manifest
-from grefine_rt.files import whole
+from grefine_rt.files import written_whole
 
 Say = Callable[[str], None]
 ADDERS: dict[str, Callable[..., None]] = {
@@ -44,7 +44,7 @@ def written(out: Path) -> int:
 def assemble(recipe: Recipe, out: Path, say: Say = print) -> Manifest:
     """Make the bundle `out` of a recipe; a run that was broken off goes on where it stopped.
 
-    Raises ValueError when `out` has files or the disk cannot hold it, and what the stages raise; one sentence each.
+    Raises ValueError when `out` has files or the disk cannot hold it, and the errors of the stages; one sentence each.
     """
     out = out.absolute()
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -92,7 +92,7 @@ def _add_stages(recipe: Recipe, bundle: Path, progress: _Progress) -> None:
 
 
 class _Progress:
-    """Which stages are done, in a file: name -> hash of what each was made from; and lines for people."""
+    """The stages that are done, in a file: name -> hash of its sources; and lines for people."""
 
     def __init__(self, file: Path, say: Say) -> None:
         self.file, self.say, self.started = file, say, time.monotonic()
@@ -140,7 +140,7 @@ class _Progress:
         self.paths[place] = str(folder / checkpoint.part)
 
     def _save(self) -> None:
-        with whole(self.file) as part:
+        with written_whole(self.file) as part:
             part.write_text(json.dumps({"done": self.done, "paths": self.paths}, indent=1), encoding="utf-8")
 
 

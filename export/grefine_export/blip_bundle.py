@@ -49,16 +49,16 @@ def write_bundle(
     """Write a bundle into the folder `out`: all of the bundle `clip` but its alignment indicator, which is BLIP's.
 
     Args:
-        image_side: image encoder of `alignment_image`; where it has ImageReward's head, `image_reward` is written too.
+        image_side: image encoder of `alignment_image`; with ImageReward's head, `image_reward` is written too.
         text_side: text encoder and both projections; `image_side` itself, or a BLIP with an image encoder as wide.
         tokenizer: of both text encoders, from `models.blip.read_wordpiece`.
-        origin: where the weights come from, for the manifest.
+        origin: of the weights, for the manifest.
 
-    a_bound and beta stand at 0.5, where a text says neither more nor less than "" does, and the temperature where
-    BLIP's training starts it: fit all three on opinion scores.
+    a_bound and beta stand at 0.5, at which a text says as much as "", and the temperature at the start of BLIP's
+    training: fit all three on opinion scores.
 
     Raises ValueError (one sentence) when `out` has files or the sides do not fit, GRefineError when `clip` is no whole
-    bundle, ParityError when a graph does not compute what its module does.
+    bundle, ParityError for a graph that differs from its module.
     """
     base = store.verify(clip)
     if out.exists() and any(out.iterdir()):
@@ -89,7 +89,7 @@ def _jobs(
 ) -> Iterator[tuple[str, nn.Module, dict[str, Tensor], dict[str, dict[int, str]], str]]:
     """File name, module, example inputs, free axes and output of each graph.
 
-    The text length is free where the runtime encodes many phrases: what is padding need not be computed.
+    The text length is free for the graph of many phrases, so that padding need not be computed.
     """
     vision = image_side.vision
     if text_side.vision_proj is None or text_side.text_proj is None:

@@ -29,7 +29,7 @@ WEIGHT_FILES = (
     "open_clip_pytorch_model.bin",
     "ImageReward.pt",
 )
-"""What the weights of a model folder are called, best first: safetensors before pickles."""
+"""Names of the weights of a model folder, best first: safetensors before pickles."""
 
 COMPANIONS = (
     "config.json",
@@ -40,7 +40,7 @@ COMPANIONS = (
     "merges.txt",
     "vocab.txt",
 )
-"""What belongs to the weights in a model folder: sizes and the tokenizer."""
+"""Files beside the weights in a model folder: sizes and the tokenizer."""
 
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _NESTED = ("state_dict", "model", "params")
@@ -59,7 +59,7 @@ _STORAGES = {
 
 
 def public_name(checkpoint: str) -> str:
-    """What a manifest says of a checkpoint: its hub id, or the name alone of a path here, for where it lies is nobody
+    """A checkpoint's name in a manifest: its hub id, or the last part alone of a path here, for the folder is nobody
     else's business."""
     path = Path(checkpoint).expanduser()
     return path.absolute().name if path.exists() else checkpoint
@@ -67,7 +67,7 @@ def public_name(checkpoint: str) -> str:
 
 def locate(checkpoint: str) -> Path:
     """The file or folder that `checkpoint` names; a hub id ("openai/clip-vit-base-patch16") that is no path here is
-    fetched into huggingface_hub's cache: the best of its files of weights, and what belongs to them.
+    fetched into huggingface_hub's cache: the best of its files of weights, and the files beside them.
 
     Raises FileNotFoundError (one sentence) when it is neither here nor to be had from the hub, ConnectionError when a
     download stops, ValueError when the model there has no file of weights or a file is damaged.
@@ -101,8 +101,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
     `path` is a safetensors file; a folder of transformers or open_clip, with one file of weights or an index of
     several; a state dict of PyTorch (.pt, .pth, .bin), plain or under `state_dict`, `model` or `params`, read with
-    `weights_only`; or a TorchScript archive such as OpenAI's CLIP files, whose code is not looked at. What is no
-    tensor is left out, and so is the prefix `module.` of parallel training.
+    `weights_only`; or a TorchScript archive such as OpenAI's CLIP files, whose code is not looked at. Other values
+    than tensors are left out, and so is the prefix `module.` of parallel training.
 
     Raises FileNotFoundError when there is nothing at `path`, ValueError (one sentence) for anything else.
     """

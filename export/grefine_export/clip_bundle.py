@@ -52,7 +52,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Source:
-    """Where weights come from and what allows their use, for the manifest; `contexts` is empty for CLIP-IQA's pairs."""
+    """Origin and licence of weights, for the manifest; `contexts` is empty for CLIP-IQA's pairs."""
 
     checkpoint: str
     license: str
@@ -78,7 +78,7 @@ def make_bundle(
 ) -> Manifest:
     """A bundle from the checkpoint at `path` (`checkpoints.locate`), which the manifest calls `origin`.
 
-    size: input side in pixels, the checkpoint's own when None. tokenizer: where none lies beside the checkpoint.
+    size: input side in pixels, the checkpoint's own when None. tokenizer: for a checkpoint without one beside it.
     contexts: folder of learned contexts; antonyms without it. weights, compute: see `write_bundle`. batch: see
     `Batch.parse`. Raises ValueError and FileNotFoundError, one sentence, and ParityError.
     """
@@ -117,13 +117,13 @@ def write_bundle(
         t_p: (4, 2, d), projected, not normalised; a constant of the graph.
         tokenizer: the text encoder's own.
         alpha: of Eq. 3, as fitted with `t_p`.
-        weights: how they are stored. compute: "fp16" for the encoders in half precision throughout, for GPUs and
-            TensorRT engines (`halved`); weights are then stored so, too.
+        weights: the type in which they are stored. compute: "fp16" for the encoders in half precision throughout, for
+            GPUs and TensorRT engines (`halved`); weights are then stored so, too.
 
-    a_bound and beta stand at 0.5, where a text says neither more nor less than "" does: fit them on opinion scores.
+    a_bound and beta stand at 0.5, at which a text says as much as "": fit them on opinion scores.
 
     Raises ValueError (one sentence) when `out` has files, or for weights in fp32 that are computed with in fp16;
-    ParityError when a graph does not compute what its module does.
+    ParityError for a graph that differs from its module.
     """
     if compute == "fp16" and weights != "fp16":
         raise ValueError("weights that are computed with in fp16 are stored so, too: leave --weights at fp16")

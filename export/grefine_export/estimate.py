@@ -1,4 +1,4 @@
-"""What making a bundle will cost, told before anything is fetched: bytes from the hub, disk, time."""
+"""The costs of making a bundle, told before anything is fetched: bytes from the hub, disk, time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from grefine_export.recipes import OPTIONS, Recipe
 
 SECONDS_PER_GRAPH = 20.0
 SECONDS_PER_GIGABYTE = 100.0
-"""Of tracing and comparing, measured on two CPU cores: SDXL's inpainting UNet, 5.13 GB in FP16, took 572 s; a UNet of
-64 MB 64 s, autoencoders and text encoders of that kind 5 to 10 s a graph."""
+"""Seconds of tracing and comparing a gigabyte, measured on two CPU cores: SDXL's inpainting UNet, 5.13 GB in FP16,
+took 572 s; a UNet of 64 MB 64 s, autoencoders and text encoders of that kind 5 to 10 s a graph."""
 
 BYTES_PER_SECOND = 12.5e6
-"""Of a download: 100 Mbit/s, an assumption."""
+"""The rate of a download: 100 Mbit/s, an assumption."""
 
 PEAKS = {"clip": 4, "ip_iqa": 2, "inpaint": 18, "restore": 13}
 """GiB of memory that the export of a stage takes at its peak, about. SDXL's and PASD's are those of their steps, which
@@ -45,7 +45,7 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """Of everything, downloads at `BYTES_PER_SECOND`."""
+        """Seconds of everything, downloads at `BYTES_PER_SECOND`."""
         return self.export + self.download / BYTES_PER_SECOND
 
 
@@ -55,7 +55,7 @@ def estimate(recipe: Recipe, done: int = 0) -> Estimate:
 
     Every listing is looked at here, before anything is fetched. Raises ValueError (one sentence) for a checkpoint that
     is published nowhere and was not given, or a local one that is not there; `hub.Refused` for one that the hub has not
-    or does not give and the cache lacks; and what `hub.listing` raises for a model without a wanted file.
+    or does not give and the cache lacks; and the errors of `hub.listing` for a model without a wanted file.
     """
     downloads, counted = {}, True
     for place, checkpoint in recipe.checkpoints.items():
@@ -112,7 +112,7 @@ def describe(costs: Estimate, trained: bool) -> list[str]:
 
 
 def refuse_full_disk(costs: Estimate, out: Path) -> None:
-    """Raise ValueError (one sentence) when downloads and what the bundle lacks do not fit where they go."""
+    """Raise ValueError (one sentence) when downloads and the rest of the bundle do not fit on their disks."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     needs: dict[int, int] = {}

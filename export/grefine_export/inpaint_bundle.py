@@ -34,25 +34,25 @@ from grefine_export.onnx.component import (
 from grefine_export.onnx.step import BlendedStep, InpaintStep
 from grefine_export.sampling import Sampling, differences, sampling
 from grefine_export.stage_bundle import TEXT_LENGTH, Say, StageBundle, made_of, multiple_of
-from grefine_export.vae_component import precision_of
+from grefine_export.vae_component import generator, precision_of
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS
 from grefine_rt.contract import Prediction, Solver, Spacing
 
 TOKENIZERS = ("tokenizers/inpaint.json", "tokenizers/inpaint_2.json")
 COMPONENTS = SECTION_COMPONENTS["inpaint"]
 LICENSE = "CreativeML Open RAIL++-M"
-"""Of SDXL and of its inpainting model."""
+"""The licence of SDXL and of its inpainting model."""
 
 
 @dataclass(frozen=True)
 class InpaintOptions:
-    """How stage 1 is made. None and "" stand for what the checkpoint says.
+    """The making of stage 1. None and "" stand for the checkpoint's own values.
 
     unet_precision, text_precision, vae_precision: see `component.Precision`; SDXL's own autoencoder overflows in half
     precision, and is exported in fp32 unless another takes its place. operators: see `choices.Operators`. unet, vae:
     checkpoints whose UNet or autoencoder takes the place of the checkpoint's own. loras: (file, folder or hub id;
     scale), fused in this order. tokenizer: folder or file, for a checkpoint that is a single file; the bundle's own
-    CLIP tokenizer where none is given. embedded_guidance: the guidance that a latent consistency model is told of, a
+    CLIP tokenizer where none is given. embedded_guidance: the guidance that a latent consistency model is told, a
     constant of the graph. origin: of the weights, for the manifest. The others: see
     `grefine_rt.bundle.manifest.Inpaint`; attention is cut up for work pictures up to the larger of `resolution` and
     `tile`, about square.
@@ -94,8 +94,8 @@ def add_inpaint(
         checkpoint: diffusers folder, safetensors file with the original names, or hub id; a UNet of 9 channels
             (inpainting), or of 4, whose surroundings are then blended in between steps.
 
-    Raises FileNotFoundError, ConnectionError and ValueError (one sentence) for what cannot be had, read or used,
-    ParityError when a graph does not compute what its module does, BundleError for a damaged `bundle.json`.
+    Raises FileNotFoundError, ConnectionError and ValueError (one sentence) for inputs that cannot be had, read or used,
+    ParityError for a graph that differs from its module, BundleError for a damaged `bundle.json`.
     """
     manifest = read_manifest(bundle)
     source = SdxlCheckpoint(
@@ -149,8 +149,8 @@ def add_inpaint(
 def _sampling(
     source: SdxlCheckpoint, config: Mapping[str, Any], options: InpaintOptions, say: Say
 ) -> Sampling:
-    """How the checkpoint is sampled. Says where the options keep to something else than the checkpoint's own, and where
-    a single file declares v-prediction."""
+    """The sampling of the checkpoint. Says options that differ from the checkpoint's own, and v-prediction that a
+    single file declares."""
     own, consistency = source.scheduler(), config.get("time_cond_proj_dim") is not None
     how = sampling(
         own,
@@ -203,7 +203,7 @@ def text_job(source: SdxlCheckpoint, loras: Sequence[tuple[Lora, float]]) -> Job
         fuse(first, lora, "text_encoder", scale)
         fuse(second, lora, "text_encoder_2", scale)
     end, length = first.config.vocab_size - 1, first.config.max_position_embeddings
-    ids = torch.randint(0, end - 1, (3, length), generator=_generator())
+    ids = torch.randint(0, end - 1, (3, length), generator=generator())
     ids[0, length // 3 :], ids[1:, -1] = end, end
     inputs = {"ids": ids, "ids_2": ids.flip(1).roll(-1, 1)}
     check = {name: rows[:2] for name, rows in inputs.items()}
@@ -233,10 +233,10 @@ def step_job(
 
 
 def _step_inputs(unet: UNet2DConditionModel, blended: bool, height: int, width: int) -> dict[str, Tensor]:
-    generator = _generator()
+    rng = generator()
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
+        return torch.randn(*shape, generator=rng)
 
     config = unet.config
     channels = config.out_channels
@@ -257,17 +257,13 @@ def _step_inputs(unet: UNet2DConditionModel, blended: bool, height: int, width: 
     }
 
 
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(17)
-
-
 # --- the bundle
 
 
 def _tokenizers(
     source: SdxlCheckpoint, options: InpaintOptions, bundle: Path, manifest: Mapping[str, Any]
 ) -> list[Tokenizer]:
-    """Both tokenizers: those of the pipeline's folder, else CLIP's tokenizer with the paddings of SDXL."""
+    """Both tokenizers: the ones of the pipeline's folder, else CLIP's tokenizer with the paddings of SDXL."""
     folders, vocabularies = source.tokenizer_folders(), source.vocabularies()
     if folders and not options.tokenizer:
         return [read_sd_tokenizer(*each) for each in zip(folders, vocabularies, SDXL_PADS, strict=True)]
@@ -312,7 +308,7 @@ def _settings(
 
 
 def _origin(checkpoint: str, options: InpaintOptions) -> str:
-    """What the weights are made of, for the manifest."""
+    """The origin of the weights, for the manifest."""
     parts = [public_name(checkpoint)]
     parts += [
         f"{what} {public_name(name)}" for what, name in (("UNet", options.unet), ("VAE", options.vae)) if name

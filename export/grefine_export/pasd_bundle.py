@@ -49,7 +49,7 @@ SCHEDULE = {
 
 @dataclass(frozen=True)
 class RestoreOptions:
-    """How stage 2 is made. The defaults are those of PASD's authors but for the start: they noise the picture's latent
+    """The making of stage 2. The defaults are PASD's authors' but for the start: they noise the picture's latent
     at t = 999 and once more at t = 900, which leaves little of it. G-Refine wants a mild pass: a run at `delta` noises
     the latent once, to the level of its first step, and makes the last int(steps * delta) of `steps` UNet calls. UniPC
     has no table in the runtime; dpm++2m is of its order.
@@ -101,8 +101,8 @@ def add_restore(
         base: Stable Diffusion 1.5 or a fine-tune, for autoencoder, text encoder and tokenizer: a diffusers folder, a
             file with the original names, or a hub id.
 
-    Raises FileNotFoundError, ConnectionError and ValueError (one sentence) for what cannot be had, read or used,
-    ParityError when a graph does not compute what its module does, BundleError for options out of range and a damaged
+    Raises FileNotFoundError, ConnectionError and ValueError (one sentence) for inputs that cannot be had, read or used,
+    ParityError for a graph that differs from its module, BundleError for options out of range and a damaged
     `bundle.json`.
     """
     manifest = read_manifest(bundle)
@@ -206,8 +206,8 @@ def _tokenizer(sd15: Sd15, options: RestoreOptions, bundle: Path, manifest: Mapp
 
 
 def _noise(scheduler: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    """Prediction and schedule of the manifest: those of a PASD's own `scheduler_config.json`, where it has one, at the
-    steps of the authors' UniPC. Raises ValueError for a noise that the runtime does not have, zero terminal SNR among
+    """Prediction and schedule of the manifest: of a PASD's own `scheduler_config.json`, if it has one, at the steps of
+    the authors' UniPC. Raises ValueError for a noise that the runtime does not have, zero terminal SNR among
     others."""
     if not scheduler:
         return {"prediction": "epsilon", "schedule": SCHEDULE}

@@ -1,4 +1,4 @@
-"""Recipes: which checkpoints become a bundle, with which sizes, steps, prompts and precisions. Strict TOML."""
+"""Recipes: the checkpoints of a bundle, its sizes, steps, prompts and precisions. Strict TOML."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _PACKAGE = Path(__file__).resolve().parent
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where weights come from.
+    """The origin of weights.
 
-    source: hub id owner/name, or a local file or folder; "" where none is published and one must be given. revision:
-    commit at the hub, "" for the newest. files: which files of the model to fetch, as it lays them out; where none are
-    listed the stage chooses. part: the folder or file of it that is given on, "" for all. bytes: of all `files`, for
+    source: hub id owner/name, or a local file or folder; "" if none is published and one must be given. revision:
+    commit at the hub, "" for the newest. files: the files of the model to fetch, as it lays them out; without a
+    list the stage chooses. part: the folder or file of it that is given on, "" for all. bytes: of all `files`, for
     the estimate when the hub does not answer.
     """
 
@@ -41,7 +41,7 @@ class Checkpoint:
 @dataclass(frozen=True)
 class Training:
     """The bundle is trained from nothing by `grefine_export.mini.pipeline`. work: folder of pictures and checkpoints.
-    hours: what the budget took on two CPU cores. graph_bytes: size of the bundle."""
+    hours: of the budget on two CPU cores. graph_bytes: size of the bundle."""
 
     budget: Literal["cpu", "gpu", "smoke"]
     attention: Attention
@@ -139,7 +139,7 @@ OPTIONS = {
     "restore.checkpoint": "--restore",
     "restore.base": "--base",
 }
-"""Which option of the command replaces each checkpoint."""
+"""The option of the command that replaces each checkpoint."""
 
 
 def shipped() -> dict[str, Path]:

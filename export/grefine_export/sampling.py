@@ -1,4 +1,4 @@
-"""How a diffusion model is to be sampled: what its scheduler configuration says, and what a user says instead."""
+"""The sampling of a diffusion model: its scheduler configuration, and a user's values instead."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _AS_EULER = (
 _STABLE_DIFFUSION = {"num_train_timesteps": 1000, "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
 
 STEPS, FEW_STEPS = 10, 4
-"""Of a common model (G-Refine 3.3) and of a distilled one."""
+"""Steps of a common model (G-Refine 3.3) and of a distilled one."""
 
 GUIDANCE = 7.5
 
@@ -50,7 +50,7 @@ def sampling(
     steps: int | None = None,
     guidance: float | None = None,
 ) -> Sampling:
-    """What `config`, a `scheduler_config.json` or nothing, asks for, with each argument instead of what it says.
+    """The sampling of `config`, a `scheduler_config.json` or nothing, with each argument in place of its own value.
 
     consistency: the UNet is a latent consistency model, told of its guidance. Such a model, and one that is sampled
     ancestrally with trailing spacing (SDXL Turbo), is distilled: few steps, no guidance.
@@ -98,7 +98,7 @@ def sampling(
 
 
 def differences(used: Sampling, own: Sampling) -> str:
-    """What `used` has otherwise than `own`, in words: "steps 10 instead of 4, ..."; "" where nothing is."""
+    """The differences of `used` from `own`, in words: "steps 10 instead of 4, ..."; "" for none."""
     pairs = {
         name: (getattr(used, name), getattr(own, name))
         for name in ("solver", "prediction", "steps", "guidance")

@@ -30,7 +30,7 @@ def multiple_of(unet: Mapping[str, Any]) -> int:
 
 
 def made_of(operators: Operators) -> dict[str, str]:
-    """What the choice adds to the origin of a graph: nothing for portable ones, so that those of before are kept."""
+    """The choice's addition to the origin of a graph: nothing for portable ones, so that older ones are kept."""
     return {} if operators == "portable" else {"operators": operators}
 
 
@@ -95,7 +95,7 @@ class StageBundle:
     def finish(
         self, manifest: Mapping[str, Any], files: Sequence[str], tokenizers: Sequence[Tokenizer]
     ) -> None:
-        """Write the tokenizers, count what the graphs cost, and write the manifest."""
+        """Write the tokenizers, count the graphs' costs, and write the manifest."""
         for file, tokenizer in zip(files, tokenizers, strict=True):
             (self.bundle / file).parent.mkdir(exist_ok=True)
             tokenizer.save(str(self.bundle / file))

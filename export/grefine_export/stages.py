@@ -87,7 +87,7 @@ def add_restore(bundle: Path, table: Restore, paths: Paths, say: Say) -> None:
 
 
 def enter(recipe: Recipe, bundle: Path) -> None:
-    """Write into the manifest what the recipe says of the whole: its name, the plan, where weights are from."""
+    """Write the recipe's facts on the whole into the manifest: its name, the plan, the origins of weights."""
     manifest = json.loads((bundle / FILE_NAME).read_text(encoding="utf-8"))
     manifest |= {"name": recipe.name, "version": recipe.version, "description": recipe.description}
     assert recipe.plan is not None

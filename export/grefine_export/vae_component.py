@@ -39,8 +39,8 @@ def precision_of(
     `otherwise`.
 
     upcast: whether the checkpoint's own pipeline runs such autoencoders in single precision unless their configuration
-    says otherwise, as SDXL's does: `force_upcast` is true in its own and false in those mended for half precision.
-    Whatever is declared, the decoder's activations must stay below the limit of half precision.
+    says otherwise, as SDXL's does: `force_upcast` is true in its own and false in ones mended for half precision.
+    In any case the decoder's activations must stay below the limit of half precision.
     """
     if wanted != "auto":
         return wanted
@@ -57,11 +57,11 @@ def encode_job(
 ) -> Job:
     """`image` -> `latent`. side: of the largest picture or tile, in pixels, which bounds the attention's memory.
     tiled: larger pictures are worked on in tiles of that side, see `onnx.tiles`. operators: see `choices.Operators`; a
-    tiled graph is made of portable ones whatever they are, for what its tiles share lies inside of its norms."""
+    tiled graph is made of portable ones whatever they are, for its tiles share values from inside of its norms."""
     operators = "portable" if tiled else operators
     axes = {"image": {0: "b", 2: "H", 3: "W"}}
     image, other = (
-        torch.rand(*shape, generator=_generator()) * 2 - 1 for shape in ((2, 3, 64, 96), (1, 3, 96, 64))
+        torch.rand(*shape, generator=generator()) * 2 - 1 for shape in ((2, 3, 64, 96), (1, 3, 96, 64))
     )
 
     def finish(file: Path) -> None:
@@ -85,7 +85,7 @@ def decode_job(
     axes = {"latent": {0: "b", 2: "h", 3: "w"}}
     channels = latent_channels(decoder.vae)
     latent, other = (
-        torch.randn(*shape, generator=_generator()) for shape in ((2, channels, 8, 12), (1, channels, 12, 8))
+        torch.randn(*shape, generator=generator()) for shape in ((2, channels, 8, 12), (1, channels, 12, 8))
     )
 
     def finish(file: Path) -> None:
@@ -119,5 +119,6 @@ def _vae(load: Load, precision: Precision, side: int, tiled: bool, operators: Op
     return as_vae(kl)
 
 
-def _generator() -> torch.Generator:
+def generator() -> torch.Generator:
+    """The source of all example inputs."""
     return torch.Generator().manual_seed(17)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from grefine_rt import Assessment, Assessor, OptionError, RefineOptions, RefinePlan, Refiner
 from grefine_rt.models.bundle import Bundle
-from grefine_rt.options import build, options_of, parse
+from grefine_rt.options import build, options_of, parse_option
 
 _lock = threading.Lock()
 _kept: tuple[tuple[object, ...], Assessor] | None = None
@@ -64,7 +64,7 @@ def options(text: str, negative: str = "") -> RefineOptions:
         name = name.removeprefix("--").replace("-", "_")
         if not equals:
             raise OptionError(f"An option is a line NAME=VALUE, not {line[:60]!r}.")
-        values[name] = parse(known[name], value) if name in known else value
+        values[name] = parse_option(known[name], value) if name in known else value
     return build(RefineOptions, values)
 
 

@@ -99,7 +99,7 @@ class Drafts:
             plan.prompt,
             strength=plan.strength,
             interval=plan.interval,
-            frame=crop.frame((rgb.shape[1], rgb.shape[0])),
+            size_ids=crop.size_ids((rgb.shape[1], rgb.shape[0])),
             negative=plan.settings.negative,
             cancel=self._cancel,
         )

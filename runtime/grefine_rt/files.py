@@ -23,7 +23,7 @@ _swept: set[Path] = set()
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path) -> Iterator[Path]:
     """An empty file beside `path`, readable as any new file is, that takes its place and its mode when the block ends
     without an exception, and else is deleted. What killed runs left in this folder is deleted too.
 
@@ -54,7 +54,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
                 _write_all(stream, data)
             return path
         target = path.resolve() if path.is_symlink() else path
-        with whole(target) as temporary, temporary.open("wb") as file:
+        with written_whole(target) as temporary, temporary.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -183,7 +183,7 @@ def proven(path: Path, wanted: str) -> bool:
         return False
     with suppress(OSError):  # a cache that cannot be written only costs time
         note.parent.mkdir(parents=True, exist_ok=True)
-        with whole(note) as temporary:
+        with written_whole(note) as temporary:
             temporary.write_text(stamp, encoding="utf-8")
     return True
 

@@ -107,10 +107,10 @@ class Checked:
 
     def __post_init__(self) -> None:
         """Raises OptionError for a value of the wrong type or outside its range."""
-        check(self)
+        check_options(self)
 
 
-def check(options: Any) -> None:
+def check_options(options: Any) -> None:
     """Raises OptionError, one sentence, for the first value that its field does not allow."""
     cls: Any = type(options)
     declared, kinds = {each.name: each for each in options_of(cls)}, _hints(cls)
@@ -123,7 +123,7 @@ def check(options: Any) -> None:
             raise OptionError(f"The option '{field.name}' must be {kind.__name__}, not {shown(value)}.")
 
 
-def parse(declared: Option, text: str, label: str = "") -> Any:
+def parse_option(declared: Option, text: str, label: str = "") -> Any:
     """The value that a text stands for. Raises OptionError for one that the option does not allow, which calls the
     option `label`, where there is one."""
     for kind in _kinds(declared.kind):
@@ -140,7 +140,7 @@ def parse_reading(readings: Iterable[Option], text: str) -> tuple[str, Any]:
     if name not in known or not equals:
         listed = ", ".join(f"{each.name}={each.values}" for each in known.values())
         raise OptionError(f"A reading is NAME=VALUE, not {shown(text)}; there are {listed}.")
-    return name, parse(known[name], value, f"The reading '{name}'")
+    return name, parse_option(known[name], value, f"The reading '{name}'")
 
 
 def build(cls: type[T], values: Mapping[str, object]) -> T:

@@ -202,7 +202,7 @@ class Refiner(Assessor):
             call = _Call.begin(self.bundle, image, prompt, seed, options, mask, protect, cancel)
         with run.part("assess_before"):
             before = call.assess(call.picture.rgb)
-            marks = domain.check(before.domain, options.outside)
+            marks = domain.check_domain(before.domain, options.outside)
         with run.part("plan"):
             plan = self.plan(before, options=options.plan) if plan is None else plan
             check_plan(plan, prompt, call.picture.size, self.bundle.manifest)

@@ -119,7 +119,7 @@ class Stages:
 
     def __init__(self, monkeypatch):
         self.broken, self.ran, self.given = None, [], {}
-        self.manifest = json.loads((store.find("mini") / FILE_NAME).read_text())
+        self.manifest = json.loads((store.find_bundle("mini") / FILE_NAME).read_text())
         for name in ("inpaint", "restore"):
             self.manifest[name] = None
         self.manifest["components"] = dict.fromkeys(

@@ -11,7 +11,7 @@ from grefine_export.mini.foreign import foreign_picture
 from grefine_export.mini.heldout import samples
 from grefine_export.mini.prompts import known_words
 from grefine_rt import Assessor
-from grefine_rt.bundle.store import find, verify
+from grefine_rt.bundle.store import find_bundle, verify
 
 PHOTOGRAPHS = (
     *("astronaut", "brick", "camera", "chelsea", "coffee", "coins", "grass", "gravel", "hubble_deep_field"),
@@ -21,7 +21,7 @@ PHOTOGRAPHS = (
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
-    folder = shutil.copytree(find("mini"), tmp_path_factory.mktemp("bundles") / "mini")
+    folder = shutil.copytree(find_bundle("mini"), tmp_path_factory.mktemp("bundles") / "mini")
     return folder, domain.fit_domain(folder, 360, 160)
 
 

@@ -9,8 +9,6 @@ from diffusers.pipelines.stable_diffusion_xl.pipeline_stable_diffusion_xl_inpain
 
 from grefine_export.models.inpaint import inpaint_unet
 from grefine_export.onnx.parity import compare
-from grefine_rt.engine.onnxruntime.session import OnnxEngine
-from grefine_rt.engine.passes import SidePasses, splits
 from tests.support import tiny_models
 
 SIZES = [(2, 8, 12), (1, 8, 12), (1, 16, 10), (2, 4, 4)]
@@ -109,20 +107,6 @@ def test_blended_graph_at_other_sizes(blended_graph, rows, height, width):
 def test_restore_graph_at_other_sizes(restore_graph, rows, height, width):
     step, path = restore_graph
     compare(step, path, tiny_models.step_inputs(step, rows, height, width, length=7), bound=1e-5)
-
-
-@pytest.mark.parametrize("kind", ["inpaint_graph", "blended_graph", "restore_graph"])
-def test_passes_side_by_side_are_the_module(kind, request):
-    """With guidance rescale, and where the picture is blended in: the update outside of the graph is that inside."""
-    step, path = request.getfixturevalue(kind)
-    single = OnnxEngine(path, "cpu", threads=1)
-    assert splits(single)
-    inputs = tiny_models.step_inputs(step, 2, 8, 6)
-    inputs["coefficients"][8] = 0.7
-    got = SidePasses("step", single).run({name: values.numpy() for name, values in inputs.items()})
-    with torch.no_grad():
-        for name, expected in zip(("next", "clean"), step(**inputs), strict=True):
-            torch.testing.assert_close(torch.from_numpy(got[name]), expected, rtol=1e-4, atol=1e-4)
 
 
 def standard_deviations(graph):

@@ -102,7 +102,7 @@ def test_host_arrays_go_there_and_back(copying):
             given = images(rows, seed)
             np.testing.assert_array_equal(engine.run({"image": given})["same"], given)
     assert engine.graphs == "captured at the third run of a size"
-    assert all(plan._graph is not None for plan in engine._plans.values())
+    assert all(plan._graph is not None for plan in engine._executions.values())
 
 
 def test_buffers_stay_on_the_device_through_a_replayed_loop(copying):
@@ -206,7 +206,7 @@ def engines(gpu, folder, tmp_path_factory):
     out, manifest = tmp_path_factory.mktemp("engines"), Bundle.open(folder, "cpu").manifest
     builder, scratch, made = EngineBuilder((gpu,)), Scratch(), {}
     for graph in GRAPHS:
-        path = builder.place(out, graph)
+        path = builder.engine_path(out, graph)
         sidecar = builder.build(folder, manifest, graph, path)
         made[graph] = TensorRTEngine(path, sidecar, "cuda:0", scratch=scratch)
     return made
@@ -280,7 +280,7 @@ def test_a_whole_refine_of_the_embedded_bundle_agrees_with_the_cpu(engines, gpu,
     bundle = shutil.copytree(MINI, tmp_path / "mini")
     manifest, builder = read_manifest(bundle), EngineBuilder((gpu,))
     for graph in {*manifest.components.values()}:
-        builder.build(bundle, manifest, graph, builder.place(homes(bundle, manifest)[0], graph))
+        builder.build(bundle, manifest, graph, builder.engine_path(homes(bundle, manifest)[0], graph))
     here = work(on_cpu)
     with Refiner.load(bundle, "tensorrt") as refiner:
         there = work(refiner)

@@ -148,7 +148,7 @@ def test_a_worker_killed_in_mid_run_loses_nothing_and_repeats_no_record(two_node
 def test_the_command_over_two_nodes_gives_the_bits_of_one_process(run, mini, two_nodes, tmp_path):
     """Local rows travel with their bytes; those in an object store as paths, and results go there."""
     pytest.importorskip("moto")
-    from grefine_rt.batch.store import place
+    from grefine_rt.batch.store import location
     from tests.support.s3 import KEYS, s3_server
 
     pictures = tmp_path / "in"
@@ -175,8 +175,8 @@ def test_the_command_over_two_nodes_gives_the_bits_of_one_process(run, mini, two
             patch.setenv(name, value)
         host = endpoint.partition("://")[2]
         store = f"?endpoint_override={host}&scheme=http&access_key=test&secret_key=test&region=us-east-1"
-        bucket = place(f"s3://pictures{store}")
-        place(f"s3://pictures{store}&allow_bucket_creation=1").file_system.create_dir("pictures")
+        bucket = location(f"s3://pictures{store}")
+        location(f"s3://pictures{store}&allow_bucket_creation=1").file_system.create_dir("pictures")
         for path in pictures.iterdir():
             with bucket.file_system.open_output_stream(f"pictures/in/{path.name}") as file:
                 file.write(path.read_bytes())

@@ -4,9 +4,9 @@ import sys
 
 import pytest
 
+from grefine_rt.batch.row_work import Read
 from grefine_rt.batch.sources import SourceRows
 from grefine_rt.batch.spread import groups
-from grefine_rt.batch.work import Read
 from tests.support.batch_runs import make
 
 

@@ -10,7 +10,7 @@ pytest.importorskip("flask_cors")
 
 from grefine_rt.batch import records as kept
 from grefine_rt.batch.sources import SourceRows
-from grefine_rt.batch.store import place
+from grefine_rt.batch.store import location
 from grefine_rt.errors import OptionError
 from tests.support.batch_runs import images, make, said
 from tests.support.s3 import KEYS, s3_server
@@ -32,7 +32,7 @@ def bucket(endpoint, monkeypatch, request):
 
     host = endpoint.partition("://")[2]
     S3FileSystem(endpoint_override=host, scheme="http", allow_bucket_creation=True).create_dir(name)
-    return place(f"s3://{name}?endpoint_override={host}&scheme=http")
+    return location(f"s3://{name}?endpoint_override={host}&scheme=http")
 
 
 def upload(folder, target):
@@ -119,7 +119,7 @@ def test_what_a_store_does_not_give_is_one_sentence(run, fake, tmp_path, bucket,
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
     with pytest.raises(OptionError):
-        SourceRows(place(source))
+        SourceRows(location(source))
 
 
 def test_refused_credentials_are_told_by_name():

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from grefine_rt import files
 from grefine_rt.bundle import store
 from grefine_rt.bundle.manifest import Manifest, TokenizerSpec
-from grefine_rt.bundle.store import bundle_dir, find, list_bundles, verify, write
+from grefine_rt.bundle.store import bundle_dir, find_bundle, list_bundles, verify, write
 from grefine_rt.contract import Schedule
 from grefine_rt.errors import BundleError, DeviceError
 from grefine_rt.models.bundle import Bundle
@@ -310,11 +310,11 @@ def test_write_takes_a_manifest_or_its_json(folder, made):
 
 
 def test_find_by_folder_name_and_hub_id(folder, cache):
-    assert find(folder) == folder
-    assert find(str(folder)) == folder
+    assert find_bundle(folder) == folder
+    assert find_bundle(str(folder)) == folder
     for name in ("mine", "someone/sdxl"):
         shutil.copytree(folder, bundle_dir(name))
-        assert find(name) == bundle_dir(name)
+        assert find_bundle(name) == bundle_dir(name)
         assert bundle_dir(name).is_relative_to(cache)
         assert list_bundles()[name] == bundle_dir(name)
 
@@ -332,13 +332,13 @@ def test_find_by_folder_name_and_hub_id(folder, cache):
 )
 def test_find_says_what_to_do(name, message):
     with pytest.raises(BundleError, match=message) as error:
-        find(name)
+        find_bundle(name)
     one_sentence(error)
 
 
 def test_folder_without_manifest(tmp_path):
     with pytest.raises(BundleError, match=r"has no bundle\.json"):
-        find(tmp_path)
+        find_bundle(tmp_path)
 
 
 def test_embedded_names_come_first(folder, monkeypatch, tmp_path):
@@ -346,10 +346,10 @@ def test_embedded_names_come_first(folder, monkeypatch, tmp_path):
     package = tmp_path / "src" / "runtime" / "grefine_rt"
     monkeypatch.setattr(store, "_PACKAGE", package)
     shutil.copytree(folder, bundle_dir("mini"))
-    assert find("mini") == bundle_dir("mini")
+    assert find_bundle("mini") == bundle_dir("mini")
     for root in (tmp_path / "src" / "engines" / "mini", package / "bundles" / "mini"):
         shutil.copytree(folder, root)
-        assert find("mini") == root
+        assert find_bundle("mini") == root
 
 
 def test_components_load_late_and_once(folder):

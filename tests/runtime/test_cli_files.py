@@ -312,8 +312,8 @@ def test_a_device_is_written_to(run, fake, picture):
 @UNIX
 def test_what_a_killed_run_left_is_cleaned_by_the_next(tmp_path):
     out = tmp_path / "out.bin"
-    left = "import os, sys; from pathlib import Path; from grefine_rt.files import whole\n"
-    left += "with whole(Path(sys.argv[1])) as path: path.write_bytes(b'half'); print('ready', flush=True); "
+    left = "import os, sys; from pathlib import Path; from grefine_rt.files import written_whole\n"
+    left += "with written_whole(Path(sys.argv[1])) as path: path.write_bytes(b'half'); print('ready', flush=True); "
     left += "sys.stdin.read()"
     process = subprocess.Popen(
         [sys.executable, "-c", left, str(out)],

@@ -43,15 +43,15 @@ def test_boxes_are_merged_where_one_crop_costs_less_and_apart_where_two_do():
     assert [crop.size for crop in far] == [(512, 512), (512, 512)]
     # Where every run has a large fixed cost, one is better than two.
     together = choose_crops([(0, 0, 80, 80), (940, 940, 1020, 1020)], SDXL, lambda size: 1e7 + pixels(size))
-    assert together == (SDXL.whole([(0, 0, 80, 80), (940, 940, 1020, 1020)]),)
+    assert together == (SDXL.whole_crop([(0, 0, 80, 80), (940, 940, 1020, 1020)]),)
 
 
 def test_the_whole_picture_is_one_crop_where_that_costs_no_more():
     boxes = [(0, 0, 80, 80), (940, 940, 1020, 1020), (940, 0, 1020, 80), (0, 940, 80, 1020)]
-    assert choose_crops(boxes, SDXL, pixels) == (SDXL.whole(boxes),)
+    assert choose_crops(boxes, SDXL, pixels) == (SDXL.whole_crop(boxes),)
     assert choose_crops([(10, 10, 1000, 1000)], SDXL, pixels)[0].box == (0, 0, 1024, 1024)
     many = [(8 * i, 0, 8 * i + 1, 1) for i in range(MAX_REGIONS + 1)]
-    assert choose_crops(many, SDXL, pixels) == (SDXL.whole(many),)
+    assert choose_crops(many, SDXL, pixels) == (SDXL.whole_crop(many),)
     assert choose_crops([], SDXL, pixels) == ()
 
 

@@ -277,7 +277,7 @@ def test_a_machine_as_this_one():
 )
 def test_names_of_devices(name, kind, index, place):
     device = parse_device(name)
-    assert (device.kind, device.index, device.place, str(device)) == (kind, index, place, name)
+    assert (device.kind, device.index, device.tensor_device, str(device)) == (kind, index, place, name)
 
 
 @pytest.mark.parametrize("name", ["cpu:0", "auto:1", "tensorrt:", "rtx:x", "gpu", ""])

@@ -16,7 +16,7 @@ from grefine_rt.assess.alignment import overall, regions, score_phrases
 from grefine_rt.assess.domain import Domain, Membership
 from grefine_rt.assess.prompt import prompt_phrases
 from grefine_rt.bundle.manifest import Manifest
-from grefine_rt.bundle.store import find, write
+from grefine_rt.bundle.store import find_bundle, write
 from grefine_rt.cli import app
 from grefine_rt.imaging.image import encoder_input
 from tests.support import assess_bundle as small
@@ -92,7 +92,7 @@ def test_an_open_bundle_takes_everything(tmp_path):
         with Assessor.load(folder, "cpu", 1) as assessor:
             found = assessor.assess(stripes(3), "a tall tree")
         assert found.domain is None or (found.domain.inside and found.domain.distance is None)
-        assert domain.check(found.domain, "refuse") == ()
+        assert domain.check_domain(found.domain, "refuse") == ()
     assert found.domain.words == ("a", "tall")
     assert [phrase.known for phrase in found.phrases] == [True]
 
@@ -225,7 +225,7 @@ def test_bad_domains_are_refused(narrow, tmp_path):
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory):
     """The embedded bundle with a domain around one of its example pictures."""
-    folder = shutil.copytree(find("mini"), tmp_path_factory.mktemp("bundles") / "mini")
+    folder = shutil.copytree(find_bundle("mini"), tmp_path_factory.mktemp("bundles") / "mini")
     with Assessor.load(folder, "cpu", 1) as assessor:
         image = encoder_input(scene(), assessor.bundle.manifest.alignment.resolution)
         mean = domain.features_of(

@@ -72,7 +72,7 @@ def test_the_graphs_below_are_those_of_the_embedded_bundle(mini):
 def test_every_component_of_the_embedded_bundle_builds(mini, tmp_path, name, targets):
     manifest, graph = read(mini), f"components/{name}.onnx"
     builder = EngineBuilder(targets)
-    path = builder.place(tmp_path, graph)
+    path = builder.engine_path(tmp_path, graph)
     made = builder.build(mini, manifest, graph, path)
     assert validity(made, manifest, Environment("mini", {"tensorrt-rtx": builder.version}, "sm89")) is None
     assert made.targets == targets

@@ -260,7 +260,7 @@ def home(tmp_path, monkeypatch):
 
 
 def put(home, made, content=b"x" * 7):
-    engine = sidecars.place(home, made.graph, made.flavour, made.targets)
+    engine = sidecars.engine_path(home, made.graph, made.flavour, made.targets)
     engine.parent.mkdir(parents=True, exist_ok=True)
     engine.write_bytes(content)
     engine.with_suffix(".json").write_text(made.to_json())

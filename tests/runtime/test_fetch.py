@@ -11,7 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from grefine_rt.bundle.fetch import fetch
-from grefine_rt.bundle.store import bundle_dir, find, verify, write
+from grefine_rt.bundle.store import bundle_dir, find_bundle, verify, write
 from grefine_rt.errors import BundleError, OutputError
 from tests.support import tiny
 
@@ -80,7 +80,7 @@ def aside(name):
 def test_a_bundle_arrives_whole_and_is_found_by_its_name(server):
     seen = []
     folder, manifest = fetch(server.url + "/", lambda done, total: seen.append((done, total)))
-    assert folder == bundle_dir(manifest.name) == find(manifest.name)
+    assert folder == bundle_dir(manifest.name) == find_bundle(manifest.name)
     assert verify(folder) == manifest
     assert [path for path, _ in server.asked] == ["bundle.json", *manifest.files]
     assert seen == sorted(seen)
@@ -97,7 +97,7 @@ def test_a_transfer_that_was_cut_off_goes_on(server, ranges):
     half = (aside(name) / f"{STEP}.part").stat().st_size
     assert 0 < half < (server.folder / STEP).stat().st_size
     with pytest.raises(BundleError, match="No bundle"):
-        find(name)
+        find_bundle(name)
 
     server.cut, server.ranges = None, ranges
     before = len(server.asked)

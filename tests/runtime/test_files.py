@@ -5,12 +5,12 @@ import os
 import pytest
 
 from grefine_rt.errors import OutputError
-from grefine_rt.files import whole, write_whole
+from grefine_rt.files import write_whole, written_whole
 
 
 def test_a_file_appears_when_it_is_whole(tmp_path):
     path = tmp_path / "file"
-    with whole(path) as temporary:
+    with written_whole(path) as temporary:
         assert temporary.parent == tmp_path
         temporary.write_text("new")
         assert not path.exists()

@@ -29,7 +29,7 @@ from grefine_rt.options import (
     changed,
     option,
     options_of,
-    parse,
+    parse_option,
     parse_reading,
     to_text,
 )
@@ -239,7 +239,7 @@ def values(declared: Option):
 def test_every_allowed_value_goes_through_text_and_back(data):
     declared = data.draw(st.sampled_from(ALL))
     value = data.draw(values(declared))
-    assert parse(declared, to_text(value)) == value
+    assert parse_option(declared, to_text(value)) == value
     made = build(RefineOptions, {declared.name: value})
     assert changed(made).get(declared.name, declared.default) in (
         value,
@@ -276,7 +276,7 @@ def test_the_declarations_are_whole():
         assert each.help.endswith("."), each.name
         assert each.panel or each.flag is None
         if each.default is not None:
-            assert parse(each, to_text(each.default)) == each.default
+            assert parse_option(each, to_text(each.default)) == each.default
     assert parse_reading([each for each in ALL if each.reading], " joining = product ") == (
         "joining",
         "product",

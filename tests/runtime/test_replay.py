@@ -242,7 +242,7 @@ def test_captures_end_somewhere(folder, wanted, replayed):
         arrays = inputs_of(folder, STEP, (side, side))
         assert_same(engine.run(arrays), wanted(arrays))
     assert len(engine.session.numbers) == MOST_CAPTURES
-    assert len(engine._captured) + len(engine._plans) <= 2 * SIZES_KEPT
+    assert len(engine._captured) + len(engine._executions) <= 2 * SIZES_KEPT
 
 
 def test_a_first_run_that_fails_is_one_sentence_and_its_graph_is_never_replayed(folder, wanted, replayed):

@@ -208,9 +208,9 @@ def test_a_mask_that_cannot_be_read_is_told_by_its_field(client):
 
 
 def test_refusals_come_before_decoding(monkeypatch, client):
-    from grefine_rt.service import work
+    from grefine_rt.service import handlers
 
-    monkeypatch.setattr(work, "load", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(handlers, "load", lambda *_: pytest.fail("decoded"))
     assert reason(post(client, files={"image": bomb(5_000)})) == (413, "pixels")
 
 

@@ -58,7 +58,7 @@ class Here:
         }
 
     def load(self, graph, *, streaming=False, **options):
-        path = self._builder.place(self._out, graph)
+        path = self._builder.engine_path(self._out, graph)
         sidecar = self._builders[streaming].build(self._folder, self.manifest, graph, path)
         return TensorRTEngine(path, sidecar, **options)
 
@@ -214,7 +214,7 @@ def test_a_context_whose_scratch_memory_moves_is_made_anew(folder, machine, flav
     arrays = inputs_of(folder, STEP)
     wanted = OnnxEngine(folder / STEP, "cpu").run(arrays)
     assert_same(step.run(arrays), wanted)
-    (plan,) = step._plans.values()
+    (plan,) = step._executions.values()
     first = plan._context
     assert_same(step.run(arrays), wanted)
     assert plan._context is first
@@ -261,7 +261,7 @@ def test_many_loops_and_many_sizes_hold_no_more_memory(folder, machine):
     assert here.used == before
     for cells in [(h, w) for h in range(2, 7) for w in range(2, 7)]:
         engine.run(inputs_of(folder, STEP, cells))
-    assert len(engine._plans) == SIZES_KEPT
+    assert len(engine._executions) == SIZES_KEPT
     largest = here.used
     for cells in [(6, 6 - n % 5) for n in range(10)]:
         engine.run(inputs_of(folder, STEP, cells))
@@ -331,11 +331,11 @@ def test_a_size_that_is_refused_drops_none_that_is_kept(folder, machine):
     engine = machine().load(STEP)
     for cells in [(h, w) for h in range(2, 5) for w in range(2, 5)]:
         engine.run(inputs_of(folder, STEP, cells))
-    kept = list(engine._plans)
+    kept = list(engine._executions)
     assert len(kept) == SIZES_KEPT
     with pytest.raises(BundleError, match="no profile"):
         engine.run(inputs_of(folder, STEP, (4, 9)))
-    assert list(engine._plans) == kept
+    assert list(engine._executions) == kept
 
 
 def test_a_size_that_no_profile_holds_names_the_largest(folder, machine):

@@ -1,10 +1,16 @@
 """Warming up: after it no request loads anything, and an assessor loads no part that refines."""
 
+import dataclasses
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from grefine_rt import Assessor, BundleError, OptionError, PlanOptions, RefineOptions, Refiner
+from grefine_rt.engine.onnxruntime.session import OnnxEngine
 from grefine_rt.models import selection
+from grefine_rt.models.bundle import Bundle
+from grefine_rt.models.selection import Selection, step_rows
 from grefine_rt.models.warm_up import example_inputs, one_of_each
 from tests.support import assess_bundle, fake_bundle
 
@@ -75,6 +81,40 @@ def test_pictures_of_other_shapes_are_run_at_the_sizes_of_their_work(mini, monke
     )
     assert set(seen) <= set(found)
     assert seen
+
+
+def test_a_step_guided_in_a_share_of_its_calls_is_warmed_up_with_both_numbers_of_rows(mini, monkeypatch):
+    whole = Bundle.open("mini", "cpu", 1)
+    inpaint = dataclasses.replace(whole.manifest.inpaint, interval=(0.0, 0.5))  # type: ignore[type-var]
+    manifest = dataclasses.replace(whole.manifest, inpaint=inpaint)
+    bundle = Bundle(whole.folder, manifest, Selection(whole.folder, manifest, "cpu", 1))
+    step, run, rows = bundle.engine("inpaint_step"), OnnxEngine.run, []
+
+    def noting(engine, arrays, outputs=None):
+        if engine is step:
+            rows.append(len(arrays["context"]))
+        return run(engine, arrays, outputs)
+
+    monkeypatch.setattr(OnnxEngine, "run", noting)
+    Refiner(bundle).warm_up()
+    assert rows == [2, 1]
+
+
+def test_an_example_has_the_rows_that_the_bundle_runs_with(mini):
+    bundle = Bundle.open("mini", "cpu", 1)
+    assert len(example_inputs(bundle, "inpaint_step")["context"]) == 2
+    assert len(example_inputs(bundle, "restore_step")["context"]) == 1
+    assert len(example_inputs(bundle, "inpaint_step", rows=1)["context"]) == 1
+
+
+def test_the_bundle_says_with_how_many_rows_a_step_runs():
+    def manifest(guidance, interval=(0.0, 1.0)):
+        return SimpleNamespace(inpaint=SimpleNamespace(guidance=guidance, interval=interval), restore=None)
+
+    assert step_rows(manifest(1.0), "inpaint_step") == (1,)
+    assert step_rows(manifest(7.5), "inpaint_step") == (2,)
+    assert step_rows(manifest(7.5, (0.0, 0.5)), "inpaint_step") == (2, 1)
+    assert step_rows(manifest(7.5), "inpaint_text") == (2,)
 
 
 def test_sizes_follow_the_stage(mini):

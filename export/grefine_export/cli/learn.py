@@ -1,4 +1,4 @@
-"""`grefine-export learn`: what the papers learn, on databases of generated pictures and opinions."""
+"""`grefine-export learn`: the trainings of the papers, on databases of generated pictures and opinions."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def ip_iqa(
 
         from grefine_export.checkpoints import locate
         from grefine_export.learn.epochs import Recipe
-        from grefine_export.learn.ip_iqa import TABLE_3, Ingredients, fit, maker
+        from grefine_export.learn.ip_iqa import TABLE_3, Ingredients, fit, maker, titled
         from grefine_export.models.clip_loading import load_resnet
         from grefine_export.models.ip_iqa import Design, save
         from grefine_rt.evaluation import databases
@@ -210,13 +210,11 @@ def ip_iqa(
             rows = TABLE_3 if ablation else (full,)
             _cross_validate(rows, dataset, make, rated, words, recipe, out, where, repeats, report)
         torch.manual_seed(recipe.seed)
-        trained = fit(make(full), rated, words, recipe, out / "all.pt", where, _say_of_all)
+        trained = fit(
+            make(full), rated, words, recipe, out / "all.pt", where, titled("all pictures", typer.echo)
+        )
         weights = save(trained.cpu(), out / "ip_iqa.safetensors", resolution)
     typer.echo(f"weights: {weights}")
-
-
-def _say_of_all(line: str) -> None:
-    typer.echo(f"all pictures, {line}")
 
 
 def _cross_validate(

@@ -1,4 +1,4 @@
-"""What the commands of `grefine-export learn` share: errors, devices, runs that go on, pictures that are there."""
+"""The parts that the commands of `grefine-export learn` share: errors, devices, runs that go on, present pictures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def clear_errors() -> Iterator[None]:
-    """What a user can mend becomes one sentence and exit code 1."""
+    """Turn errors that a user can mend into one sentence and exit code 1."""
     from grefine_rt.errors import GRefineError
 
     try:
@@ -55,7 +55,7 @@ def side_of(resolution: int) -> int:
 
 
 def same_run(out: Path, recipe: Recipe, **settings: object) -> None:
-    """Leave in `out` what a run was asked for; a run that is asked for something else must not go on from there."""
+    """Leave in `out` the recipe of a run; a run with another recipe must not go on from there."""
     import dataclasses
     import json
 
@@ -81,7 +81,7 @@ def tokenizer_of(path: Path, given: Path | None, text: CLIPTextConfig, out: Path
 
 
 def present(rated: Sequence[Rated]) -> list[Rated]:
-    """Those whose pictures are there."""
+    """The entries whose pictures are there."""
     there = [one for one in rated if one.path.is_file()]
     if not there:
         raise ValueError("none of the database's pictures is there: unpack them below its folder")

@@ -70,8 +70,8 @@ def listing(repo: str, revision: str | None, patterns: Sequence[str]) -> tuple[H
 
 
 def file_names(repo: str, *needed: str) -> list[str]:
-    """The names of a model's files as the hub lists them; where it cannot be asked, of those in the cache, provided
-    that each of the patterns `needed` matches one. Raises what `listing` raises."""
+    """The names of a model's files as the hub lists them; without an answer of it, as the cache has them, provided
+    that each of the patterns `needed` matches one. Raises the errors of `listing`."""
     try:
         return [file.name for file in listing(repo, None, ["*"])]
     except Unreachable:
@@ -81,7 +81,7 @@ def file_names(repo: str, *needed: str) -> list[str]:
 
 
 def not_cached(repo: str, revision: str | None, files: Sequence[HubFile]) -> int:
-    """Bytes of `files` that are not in huggingface_hub's cache yet, those of begun downloads not counted."""
+    """Bytes of `files` that are not in huggingface_hub's cache yet, without the ones of begun downloads."""
     from huggingface_hub import try_to_load_from_cache
 
     return sum(
@@ -109,7 +109,7 @@ def fetch(
 ) -> Path:
     """The folder in huggingface_hub's cache with the files of a model that match `patterns`, proven.
 
-    A download that was broken off goes on at its byte. Sizes and SHA-256 are compared with what the hub lists;
+    A download that was broken off goes on at its byte. Sizes and SHA-256 are compared with the hub's list;
     without the hub, files that are all in the cache already are taken when their contents still have the SHA-256 they
     were stored under. A damaged file is removed, so that another run fetches it anew.
 
@@ -200,5 +200,5 @@ def _refusal(repo: str, revision: str | None, error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The first sentence of what the client says, without line breaks."""
+    """The first sentence of the client's error, without line breaks."""
     return " ".join(str(error).split())[:200].rstrip(".:") or type(error).__name__

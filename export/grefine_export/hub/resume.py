@@ -38,7 +38,7 @@ def begun(repo: str, sha256: str | None) -> int:
 def download(repo: str, revision: str | None, name: str, size: int, sha256: str) -> Path:
     """The file `name` of a model as a blob of the cache; its contents are for the caller to prove.
 
-    Raises what the hub's client and the network raise; the bytes so far then stay for the next run.
+    Raises the errors of the hub's client and of the network; the bytes so far then stay for the next run.
     """
     from huggingface_hub.utils import WeakFileLock
 
@@ -60,7 +60,7 @@ def download(repo: str, revision: str | None, name: str, size: int, sha256: str)
 
 
 def patiently(ask: Callable[[], Any], sleep: Callable[[float], None] = time.sleep) -> Any:
-    """What `ask` gives; where the hub answers that it is asked too often (429), after as long as it tells to wait."""
+    """The answer of `ask`; where the hub is asked too often (429), after the wait that it tells."""
     for left in reversed(range(TRIES)):
         try:
             return ask()

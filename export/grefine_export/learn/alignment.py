@@ -27,7 +27,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """What the encoders say on k pictures: similarity to a text minus similarity to "", in units of the cosine.
+    """The encoders' answers on k pictures: similarity to a text minus similarity to "", in units of the cosine.
 
     prompt (k,); nouns and phrases (k, j), filled up with inf where a prompt has fewer than j; opinions (k,).
     """

@@ -19,7 +19,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults are IP-IQA's (4.1.2): Adam at a constant rate, 100 epochs of batches of 40.
+    """The settings of a training. The defaults are IP-IQA's (4.1.2): Adam at a constant rate, 100 epochs of batches
+    of 40.
 
     resolution: side that pictures are resized to, pixels; a multiple of 32.
     seed: decides order, mirroring, dropout and new weights.
@@ -53,7 +54,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
 
 
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
-    """What training changes: learned parameters, and buffers such as the statistics of batch norms."""
+    """The state that training changes: learned parameters, and buffers such as the statistics of batch norms."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
@@ -109,7 +110,7 @@ def run_epochs(
 
 
 def _groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """What learns, and the head apart where it has a rate of its own."""
+    """The parameters that learn, and the head apart if it has a rate of its own."""
     learning = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if recipe.head_rate == 1:
         return [{"params": [p for _, p in learning]}]

@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 from grefine_export.learn.epochs import Pictures, Recipe, Say, run_epochs
 from grefine_export.models.ip_iqa import ImageEncoder, PromptEncoder
 from grefine_rt.errors import ImageError
-from grefine_rt.files import whole
+from grefine_rt.files import written_whole
 from grefine_rt.text.emphasis import as_written
 from grefine_rt.text.tokenizer import PromptTokenizer
 
@@ -103,8 +103,8 @@ def matching_pairs(
 ) -> tuple[list[Path], Tensor]:
     """The pictures whose CLIP cosine with their prompt is above `threshold`, and h(T) (k, D) of their prompts.
 
-    Cosines and features go to `folder` shard by shard, so a stopped run goes on. Unreadable pictures are counted in
-    what is said and left out. Raises ValueError when nothing is left.
+    Cosines and features go to `folder` shard by shard, so a stopped run goes on. Unreadable pictures are left out,
+    and their number is said. Raises ValueError when nothing is left.
     """
     device = text.qa.device
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def matching_pairs(
                 for images, read in DataLoader(pictures, 64, num_workers=workers)
             ]
             cosines = F.cosine_similarity(torch.cat(rows), prompts, dim=-1).numpy()
-            with whole(file) as partial, partial.open("wb") as stream:
+            with written_whole(file) as partial, partial.open("wb") as stream:
                 np.savez(stream, cosines=cosines, features=prompts.half().numpy())
         with np.load(file) as arrays:
             above = np.flatnonzero(arrays["cosines"] > threshold)

@@ -23,7 +23,7 @@ from grefine_export.models.clip_resnet_surgery import ResNetClip
 from grefine_export.models.ip_iqa import Design, IpIqa, encoders
 from grefine_rt.evaluation import correlation
 from grefine_rt.evaluation.databases import Rated
-from grefine_rt.files import whole
+from grefine_rt.files import written_whole
 from grefine_rt.text.emphasis import as_written
 from grefine_rt.text.tokenizer import PromptTokenizer
 
@@ -37,7 +37,7 @@ PUBLISHED: dict[str, dict[str, tuple[float, float, float]]] = {
 
 @dataclass(frozen=True)
 class Ingredients:
-    """What IP-IQA's Table 3 switches on and off."""
+    """The parts that IP-IQA's Table 3 switches on and off."""
 
     image2prompt: bool = True
     prompt: bool = True
@@ -191,9 +191,9 @@ def cross_validate(
             chosen = report == "best-on-test"
             title = f"{ingredients.key}, split {number + 1} of {repeats}"
             after = partial(_keep_best, best, tested) if chosen else None
-            fit(model, training, tokenizer, recipe, checkpoint, device, _titled(title, say), after)
+            fit(model, training, tokenizer, recipe, checkpoint, device, titled(title, say), after)
             result = json.loads(best.read_text()) if chosen else tested()
-            with whole(file) as part:
+            with written_whole(file) as part:
                 part.write_text(json.dumps(result))
             checkpoint.unlink()
             best.unlink(missing_ok=True)
@@ -225,11 +225,12 @@ def _keep_best(file: Path, tested: Callable[[], dict[str, dict[str, float]]]) ->
         return float(np.nan_to_num(sum(value for row in one.values() for value in row.values()), nan=-np.inf))
 
     if not file.exists() or total(result) > total(json.loads(file.read_text())):
-        with whole(file) as part:
+        with written_whole(file) as part:
             part.write_text(json.dumps(result))
 
 
-def _titled(title: str, say: Say) -> Say:
+def titled(title: str, say: Say) -> Say:
+    """`say` with `title` before each line."""
     return lambda line: say(f"{title}, {line}")
 
 

@@ -120,7 +120,7 @@ def learn(
 @torch.no_grad()
 def fit_alpha(rated: Rated, t_p: Tensor, scale: Tensor, quantile: float = 0.05) -> tuple[float, float, float]:
     """alpha of Eq. 3: for each factor the `quantile` of L_raw over all tokens of the pictures without a defect,
-    so that what is sound is not penalised."""
+    so that sound places are not penalised."""
     sound = rated.tokens[rated.mos > 0.999]
     pairs = pair_probabilities(sound, t_p, scale).flatten(0, 1)
     # `quantile` refuses long tensors: a regular share of the tokens will do.

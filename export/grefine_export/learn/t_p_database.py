@@ -65,9 +65,9 @@ def learn_contexts(
     opinions: NDArray[np.float32],
     epochs: int = 50,
 ) -> tuple[dict[str, float], tuple[float, float, float]]:
-    """Fits the contexts to opinions (k,) in 0..1 and alpha to the tokens of `sound` pictures, those rated best.
+    """Fits the contexts to opinions (k,) in 0..1 and alpha to the tokens of `sound` pictures, the ones rated best.
 
-    A database has one opinion on quality, so every pair learns that; the factors differ by where they start. Returns
+    A database has one opinion on quality, so every pair learns it; the factors differ by their starting texts. Returns
     the last terms of the loss, and alpha.
     """
     mos = torch.from_numpy(opinions)

@@ -1,4 +1,4 @@
-"""Places of the storybook world: sky, what is far away, and the ground, without any thing."""
+"""Places of the storybook world: sky, distance, and the ground, without any thing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Artist = Callable[[Draw, Setting, np.random.Generator], None]
 
 
 def _ridge(draw: Draw, heights: np.ndarray, colour: Rgb) -> None:
-    """What lies between the horizon and `heights` above it, evenly spaced over the picture."""
+    """The ridge between the horizon and `heights` above it, evenly spaced over the picture."""
     xs = np.linspace(0, SIDE, len(heights))
     line = [(float(x), float(_EDGE - h)) for x, h in zip(xs, heights, strict=True)]
     draw.polygon([(0, _EDGE + 1), *line, (SIDE, _EDGE + 1)], fill=colour)

@@ -240,7 +240,7 @@ def draft_manifest(models: Models) -> dict[str, Any]:
 def write_bundle(
     models: Models, folder: Path, manifest: dict[str, Any] | None = None
 ) -> tuple[Manifest, dict[str, float]]:
-    """Writes the bundle into `folder`, replacing what is there; returns the manifest and each graph's error."""
+    """Writes the bundle into `folder`, replacing its contents; returns the manifest and each graph's error."""
     for part in ("components", "tokenizers"):
         shutil.rmtree(folder / part, ignore_errors=True)
     errors = export_components(models, folder)

@@ -26,10 +26,10 @@ from grefine_rt.plan.make import binary_mask, poor_places
 
 FALSE_ALARMS = 0.035
 """Share of sound pictures that either indicator may send to stage 1: both together stay below the tenth that may
-be redrawn, for other pictures alarm a little more than those that the bounds were fitted on."""
+be redrawn, for other pictures alarm a little more than the ones that the bounds were fitted on."""
 CANDIDATES = 40
 KEPT_REPAIRS = 0.95
-"""Share of perfect repairs that must not count as harm to what is beside them."""
+"""Share of perfect repairs that must not count as harm to their surroundings."""
 TOLERANCES = (0.01, 0.1)
 """The tolerance of `accept` lies between: below, every rounding is a harm; above, none is."""
 
@@ -77,7 +77,7 @@ def fit_tau(
     sound: Sequence[Pair], local: Sequence[Pair], min_area: float
 ) -> tuple[float, float, float, float]:
     """(tau, p_bound, mean IoU of the mask with the true local defects, false alarms); the maps of the assessments are
-    those that stage 1 goes by.
+    the ones that stage 1 goes by.
 
     A picture with p above p_bound is left alone, so the false places of a good picture's map do no harm.
     """
@@ -99,8 +99,8 @@ def fit_tau(
 
 
 def fit_tolerance(repairs: Sequence[tuple[Sample, Assessment, Assessment]], bound: float, cell: int) -> float:
-    """The tolerance of `grefine_rt.accept`: how far P of sound places falls when a defect elsewhere is repaired
-    perfectly, at most in `KEPT_REPAIRS` of all cases; within `TOLERANCES`.
+    """The tolerance of `grefine_rt.accept`: the fall of P in sound places when a defect elsewhere is repaired
+    perfectly, exceeded in `KEPT_REPAIRS` of all cases at most; within `TOLERANCES`.
 
     repairs: samples with a local defect, assessed as they are and as their truth. bound: P at which a place is sound.
     cell: side of a cell of P in pixels; nearer to the defect P tells of it, too.
@@ -115,8 +115,8 @@ def fit_tolerance(repairs: Sequence[tuple[Sample, Assessment, Assessment]], boun
 
 
 def _marked(pairs: Sequence[Pair], alpha: Sequence[float], redraw: Redraw) -> list[Pair]:
-    """The pairs with what P marks for stage 1 for a map. Of damaged pictures those that have what is marked: with
-    "misshapen" those without a broken shape are stage 2's."""
+    """The pairs with the places that P marks for stage 1 as their maps. Damaged pictures without a marked place are
+    left out: with "misshapen" the ones without a broken shape are stage 2's."""
     wanted = ("rationality",) if redraw == "misshapen" else FACTORS
     return [
         (sample, replace(seen, perceptual_map=1 - poor_places(seen, alpha, redraw)[0]))
@@ -128,7 +128,7 @@ def _marked(pairs: Sequence[Pair], alpha: Sequence[float], redraw: Redraw) -> li
 def calibrate(folder: Path, count: int) -> dict[str, float]:
     """Fits a_bound, beta, tau, p_bound and tolerance on `count` validation pictures, into the bundle's manifest.
 
-    Returns the constants, what they find and what they alarm falsely.
+    Returns the constants, their findings and their false alarms.
     """
     with Assessor.load(folder) as assessor:
         pairs = [(s, assessor.assess(s.image, s.prompt)) for s in samples(count, VALIDATION)]

@@ -57,7 +57,7 @@ _FACTOR_OF = {kind: factor for factor, kinds in KINDS_OF.items() for kind in kin
 
 @dataclass(frozen=True)
 class Defect:
-    """What was done: `kind`, its `factor`, `strength` 0..1, `mask` bool (128, 128) and its `penalty` 0..1."""
+    """One damage: `kind`, its `factor`, `strength` 0..1, `mask` bool (128, 128) and its `penalty` 0..1."""
 
     kind: str
     factor: str
@@ -97,7 +97,7 @@ def _once(drawn: Rendered, kind: str, reach: str, rng: np.random.Generator) -> t
 
 def damage(drawn: Rendered, kind: str, reach: str, rng: np.random.Generator) -> tuple[Image8, Defect]:
     """Applies one defect of any kind. `reach`: "local" or "global" (rationality is always local). Returns picture and
-    truth. Where next to nothing of it shows (a hue turned on grey), it is tried again elsewhere, a few times."""
+    truth. A defect of which next to nothing shows (a hue turned on grey) is tried again elsewhere, a few times."""
     for _ in range(_TRIES):
         after, defect = _once(drawn, kind, reach, rng)
         if defect.penalty >= _LEAST_PENALTY:

@@ -1,7 +1,7 @@
-"""Fitting the domain of the embedded bundle: which pictures are of the storybook world, and which words it knows.
+"""Fitting the domain of the embedded bundle: pictures of the storybook world, and the words that it knows.
 
 Two Gaussians, of sound and damaged pictures of the world and of foreign pictures drawn by code, are told apart by the
-ratio of distances (`grefine_rt.assess.domain`). Of photographs none is used: they show whether it generalises.
+ratio of distances (`grefine_rt.assess.domain`). Photographs are left out: they show whether it generalises.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ QUANTILE = 0.995
 """Share of the validation pictures that are inside."""
 
 SHRINK, FOREIGN_SHRINK = 0.02, 0.3
-"""How far covariances are drawn to their diagonals: foreign pictures are fewer, and stand for more than themselves."""
+"""Shares by which covariances are drawn to their diagonals: foreign pictures are fewer, and stand for more than
+themselves."""
 
 PICTURES, WORDS = "domain/pictures.npz", "domain/words.txt"
 

@@ -1,6 +1,6 @@
-"""Pictures that are not of the storybook world, drawn by code: what the domain of pictures is fitted against.
+"""Pictures of other kinds than the storybook world, drawn by code, against which the domain of pictures is fitted.
 
-They have what photographs, paintings, screens and charts have and the world has not: occluding leaves of every size
+They have features of photographs, paintings, screens and charts that the world lacks: occluding leaves of every size
 (dead leaves, the model of natural pictures' statistics), textures with 1/f spectra, shading, text and lines.
 """
 

@@ -1,11 +1,11 @@
 """The fixed test set of the storybook world: 678 pictures with their truth, which training never sees.
 
-Its seeds start with `TEST`, those of training with `pool.TRAINING`, so no scene can be in both by seed;
+Its seeds start with `TEST`, the seeds of training with `pool.TRAINING`, so no scene can be in both by seed;
 `scene_key` tells whether two scenes are the same picture all the same.
 
 Some samples are strange to training in kind, too: damage of `defects.UNSEEN_DEFECTS`, drawing styles of
 `styles.HELD_OUT_STYLES`, prompts in `prompts.UNSEEN_STYLES`, and synonyms that the lexicon holds back. `Sample.unseen`
-says which, so that seen and unseen are reported apart. The `VALIDATION` split, on which constants are fitted, has none.
+names them, so that seen and unseen are reported apart. The `VALIDATION` split, on which constants are fitted, has none.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ VALIDATION = 8  # for fitting constants: neither trained on nor reported
 CLEAN, LOCAL_EACH, GLOBAL_EACH, ALIGNMENT_EACH, MIXED = 160, 7, 3, 48, 48
 ALIGNMENT = ("missing", "other-thing", "other-colour")
 UNSEEN = ("damage", "style", "prompt", "synonym")
-"""What of a sample can be strange to training."""
+"""The parts of a sample that can be strange to training."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,15 @@ class Sample:
     Attributes:
         number: its place in the set; also its seed.
         category: "clean", "local", "global", "alignment" or "mixed".
-        prompt: what the picture should show; `scene` is that as data.
+        prompt: of the picture; `scene` is the same as data.
         truth: uint8 (128, 128, 3), the picture that the prompt describes, without defects.
         image: uint8 (128, 128, 3), the picture as a weak generator drew it.
-        defects: perceptual defects; `mask` bool (128, 128) is where they are.
+        defects: perceptual defects; `mask` bool (128, 128) holds their pixels.
         mos: 1..5; `factors`: technical, rationality, naturalness, 0..1.
         misaligned: one of `ALIGNMENT` or None; then `thing` is the index in `scene.things` of the thing that is
             missing or wrong (the first of several that are alike, which are all missing or wrong then).
-        nouns: what the prompt calls each thing of the scene.
-        unseen: what of it is never trained on, of `UNSEEN`.
+        nouns: the prompt's name of each thing of the scene.
+        unseen: its parts that are never trained on, of `UNSEEN`.
     """
 
     number: int
@@ -98,7 +98,7 @@ def names_wanted(sample: Sample, phrase: str) -> bool:
 
 @dataclass(frozen=True)
 class _Row:
-    """What a sample is to be. `detail`: a kind of damage or of `ALIGNMENT`; `unseen`: one of `UNSEEN`, or "" (unseen
+    """The recipe of a sample. `detail`: a kind of damage or of `ALIGNMENT`; `unseen`: one of `UNSEEN`, or "" (unseen
     damage is told by the kind)."""
 
     category: str
@@ -136,13 +136,13 @@ def _plan(split: int) -> tuple[_Row, ...]:
 
 
 def size_of(split: int) -> int:
-    """How many samples a split has."""
+    """The number of samples of a split."""
     return len(_plan(split))
 
 
 def misalign(scene: Scene, index: int, how: str, rng: np.random.Generator) -> Scene:
-    """What was drawn instead of `scene`: its thing `index`, with all that are alike, is missing, another thing, or of
-    another colour."""
+    """The scene drawn instead of `scene`: its thing `index`, with all alike, is missing, another thing, or of another
+    colour."""
     places = alike(scene, index)
     thing = scene.things[index]
     if how == "missing":

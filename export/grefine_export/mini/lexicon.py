@@ -1,6 +1,6 @@
-"""The words of the storybook world: how people name its things, colours, sizes, places and styles.
+"""The words of the storybook world: people's names of its things, colours, sizes, places and styles.
 
-Every `Words` has those that training uses and those `unseen` that it never does: about a tenth of all synonyms. The
+Every `Words` has the ones that training uses and the ones `unseen` in training: about a tenth of all synonyms. The
 unseen ones are mostly compounds and derivations, as a reader who knows the parts may guess them ("motorcar", "elm
 tree", "cherry-red"). British and American spellings are both known.
 """

@@ -36,7 +36,7 @@ class Cut:
         self.whole = image.astype(np.float32)
 
     def put(self, piece: np.ndarray, part: np.ndarray, down: int = 0, right: int = 0) -> None:
-        """Puts a piece with its shape at the box's corner, moved by whole pixels; what lies outside is lost."""
+        """Puts a piece with its shape at the box's corner, moved by whole pixels; pixels outside are lost."""
         top, left = self.top + down, self.left + right
         y = slice(max(0, top), min(SIZE, top + part.shape[0]))
         x = slice(max(0, left), min(SIZE, left + part.shape[1]))
@@ -47,15 +47,15 @@ class Cut:
         self.out[y, x] += (piece[inside] - self.out[y, x]) * cover
 
     def keep(self, kept: np.ndarray) -> None:
-        """Leaves of the thing as it stands only what is `kept`, bool (h, w)."""
+        """Leaves of the thing as it stands the part `kept` alone, bool (h, w)."""
         stays, goes = np.zeros((2, SIZE, SIZE), bool)
         box = slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
         stays[box], goes[box] = kept & (self.part > 0), ~kept & (self.part > 0)
         self.out = np.where((dilated(goes, 2) & ~stays)[..., None], self.ground, self.whole)
 
     def put_from(self, ys: np.ndarray, xs: np.ndarray, margin: int) -> None:
-        """Puts the thing back distorted. `ys`, `xs` (h + 2 margin, w + 2 margin): where in the box each pixel of the
-        box, grown by `margin`, comes from; between pixels, colours are mixed."""
+        """Puts the thing back distorted. `ys`, `xs` (h + 2 margin, w + 2 margin): the source in the box of each pixel
+        of the box grown by `margin`; between pixels, colours are mixed."""
         y = np.clip(np.floor(ys), -1, self.height).astype(int) + 1
         x = np.clip(np.floor(xs), -1, self.width).astype(int) + 1
         fy, fx = np.clip(ys + 1 - y, 0, 1), np.clip(xs + 1 - x, 0, 1)

@@ -1,4 +1,4 @@
-"""How one thing is painted in a style: its layer of colour and coverage, light, shadow and texture."""
+"""The painting of one thing in a style: its layer of colour and coverage, light, shadow and texture."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _shifted(cover: np.ndarray, dx: int, dy: int) -> np.ndarray:
 
 
 def _rim(cover: np.ndarray, dx: float, dy: float, reach: float, soft: bool) -> np.ndarray:
-    """How near, 0..1, the thing's end in direction (dx, dy) is."""
+    """The nearness, 0..1, of the thing's end in direction (dx, dy)."""
     steps = np.linspace(1, reach, 4) if soft else [reach]
     seen = [_shifted(cover, round(dx * step), round(dy * step)) for step in steps]
     return np.clip(cover - sum(seen) / len(seen), 0, 1)
@@ -166,7 +166,7 @@ def contact_shadow(picture: np.ndarray, x: float, foot: float, side: float, ligh
 
 
 def drop_shadow(picture: np.ndarray, this: Layer, light: float) -> None:
-    """Darkens what lies below cut paper, in place."""
+    """Darkens the ground below cut paper, in place."""
     dx = -2 if light > 0 else 2
     soft = Image.fromarray((255 * _shifted(this.cover, -dx, -2)).astype(np.uint8)).filter(
         ImageFilter.BoxBlur(1)
@@ -183,7 +183,7 @@ def _smooth_noise(rng: np.random.Generator, cells: int) -> np.ndarray:
 
 
 def texture(style: Style, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(on the ground, on things): what the material adds, levels, float32 (128, 128) each."""
+    """(on the ground, on things): the material's addition, levels, float32 (128, 128) each."""
     grain = np.kron(rng.standard_normal((SIZE // 2, SIZE // 2)), np.ones((2, 2))).astype(np.float32)
     ys, xs = np.mgrid[:SIZE, :SIZE].astype(np.float32)
     if style.texture == "crayon":

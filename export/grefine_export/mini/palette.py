@@ -1,4 +1,4 @@
-"""Colours of the storybook world: the named ones of the prompts, and those of the settings."""
+"""Colours of the storybook world: the named ones of the prompts, and the settings' own."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def luma(colour: Rgb) -> float:
 def role_colour(role: str, body: Rgb) -> Rgb:
     """The colour of a shape's `role` for a thing whose body is `body`; 8-bit RGB.
 
-    "body", "shade" and "light" follow the body; "mark", for what is drawn on the body, stands out from it; the
+    "body", "shade" and "light" follow the body; "mark", for drawings on the body, stands out from it; the
     roles of `FIXED` are always the same. White is shaded and black is lit less than the others, so that neither
     turns grey, and orange and yellow are shaded in their own hue, so that neither turns brown.
     """
@@ -71,8 +71,8 @@ def role_colour(role: str, body: Rgb) -> Rgb:
 class Setting:
     """A place and its colours: sky from `top` to `low` (at the horizon), `ground` and far `hills`.
 
-    words: how a prompt names the place after a thing. noun: how it names the place itself. kind: the form of
-    what is far away ("hills", "sea", "peaks", "stars", "trunks", "wall", "skyline", "deep").
+    words: the place in a prompt, after a thing. noun: the name of the place itself. kind: the form of
+    the distance ("hills", "sea", "peaks", "stars", "trunks", "wall", "skyline", "deep").
     """
 
     words: tuple[str, ...]

@@ -1,7 +1,7 @@
 """Prompts of scenes, in the ways people write them.
 
-`describe` writes one and says what it calls each thing; `prompt_of` is its text alone. Training uses `TRAINED_STYLES`
-and words that the lexicon trains on. What it never uses comes on request: `UNSEEN_STYLES`, and unseen synonyms.
+`describe` writes one and gives its name of each thing; `prompt_of` is its text alone. Training uses `TRAINED_STYLES`
+and words that the lexicon trains on. `UNSEEN_STYLES` and unseen synonyms, which it never uses, come on request.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from grefine_export.mini.styles import TRAINING_STYLES
 from grefine_export.mini.world import Scene, Thing
 
 PLAIN = 0.4
-"""How often a thing, a colour or a place has its plainest name."""
+"""The share of things, colours and places that have their plainest names."""
 _ARTICLES = {1: ("a", "a", "a", "a", "a", "the", "one", "a single"), 2: ("two", "two", "a pair of", "2")}
 _ARTICLES |= {3: ("three", "three", "3")}
 _APART = 22  # pixels between centres, from where on one is left of, or above, another
@@ -68,7 +68,7 @@ class Named:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A written prompt. `nouns`: what it calls each thing of the scene, in the scene's order. `unseen`: "prompt" if its
+    """A written prompt. `nouns`: its name of each thing of the scene, in the scene's order. `unseen`: "prompt" if its
     style, "synonym" if a word of it is never trained on."""
 
     text: str
@@ -143,7 +143,7 @@ def _joined(names: list[str]) -> str:
 
 
 def _relation(one: Named, other: Named, rng: np.random.Generator) -> str:
-    """How `one` lies to `other`, always true."""
+    """The relation of `one` to `other`, always true."""
     (x, y), (other_x, other_y) = one.at, other.at
     words = ["next to", "beside", "near", "close to"]
     if abs(y - other_y) > _APART:
@@ -155,7 +155,7 @@ def _relation(one: Named, other: Named, rng: np.random.Generator) -> str:
 
 
 class _Writer:
-    """What every style of prompt is written from."""
+    """The material that every style of prompt is written from."""
 
     def __init__(self, scene: Scene, named: list[Named], unseen: bool, rng: np.random.Generator):
         self.scene, self.named, self.rng = scene, named, rng
@@ -307,9 +307,9 @@ def _dressed(text: str, style: str, w: _Writer) -> str:
 def describe(
     scene: Scene, rng: np.random.Generator, style: str | None = None, unseen_words: bool = False
 ) -> Prompt:
-    """A prompt that says every thing with its colour, its size where that is not medium, and the place.
+    """A prompt with every thing, its colour, its size unless medium, and the place.
 
-    style: one of `STYLES`, else any of those trained on. unseen_words: with synonyms that are never trained on where
+    style: one of `STYLES`, else any of the trained ones. unseen_words: with synonyms that are never trained on where
     the lexicon has any.
     """
     style = style or str(rng.choice(TRAINED_STYLES))
@@ -349,7 +349,8 @@ def place_phrases(setting: str) -> tuple[str, ...]:
 
 
 def known_words() -> tuple[str, ...]:
-    """Every word, in lower case and sorted, that a training prompt can hold: what the embedded bundle knows."""
+    """Every word, in lower case and sorted, that a training prompt can hold: the words that the embedded bundle
+    knows."""
     texts: list[str] = [*FUNCTION_WORDS, *CARRIERS, *TAGS, *LOOKS, *sum(OWN_LOOKS.values(), ())]
     texts += sum(MATERIALS.values(), ())
     texts += [text for style in TRAINING_STYLES for text in STYLE_CARRIERS[style]]

@@ -73,7 +73,7 @@ def alignment_mos(penalties: list[float], things: int, wrong_place: bool = False
 
 
 def weakly_drawn(scene: Scene, rng: np.random.Generator) -> tuple[Scene, float]:
-    """What a weak generator makes of `scene`, and the opinion on its alignment."""
+    """The scene that a weak generator draws for `scene`, and the opinion on its alignment."""
     drawn, penalties = scene, []
     firsts = [index for index in range(len(scene.things)) if alike(scene, index)[0] == index]
     for thing in (scene.things[index] for index in firsts):  # things that are alike are one for the prompt

@@ -1,8 +1,7 @@
-"""What stage 1 learns from: pictures as a weak generator drew them, masks as a plan makes them, and the truth.
+"""Pairs that stage 1 learns from: pictures as a weak generator drew them, masks as a plan makes them, and the truth.
 
-The masks are those of real plans, where these cover the damage. One that follows it closely would betray the shape of
-what is to be drawn, which no mask does at run time: a UNet that learned with such masks alone mended half as much with
-those of plans.
+The masks are real plans' masks, if they cover the damage. A mask that follows the damage closely would betray the shape
+to be drawn, which no mask does at run time: a UNet that learned with such masks alone mended half as much with plans'.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from grefine_export.models.vae import Vae
 from grefine_rt import Assessor
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.contract import LATENT_SCALE
-from grefine_rt.files import whole
+from grefine_rt.files import written_whole
 from grefine_rt.imaging.mask import grow
 from grefine_rt.plan.make import make_plan
 from grefine_rt.plan.options import PlanOptions
@@ -34,7 +33,7 @@ BATCH = 64
 SHARES = {"sound": 0.25, "misshapen": 0.45, "misaligned": 0.15, "poor": 0.15}
 ANY_MASK_SHARE = 0.1
 COVERED = 0.6
-"""The share of what is wrong that a plan's mask must cover: what lies outside of it can not be mended."""
+"""The share of the wrong pixels that a plan's mask must cover: pixels outside of it can not be mended."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class Planner:
     def masks(
         self, pictures: Sequence[np.ndarray], prompts: Sequence[str], rng: np.random.Generator
     ) -> list[np.ndarray]:
-        """Where plans would redraw the pictures, uint8 (128, 128, 3), for their prompts: bool (128, 128) each.
+        """The masks of plans for the pictures, uint8 (128, 128, 3), and their prompts: bool (128, 128) each.
 
         P is looked at however good the picture is, and its threshold and the growth of the mask vary.
         """
@@ -115,8 +114,8 @@ class Planner:
 def found_mask(
     found: np.ndarray, planned: np.ndarray, scene: Scene, drawn: Rendered, rng: np.random.Generator
 ) -> np.ndarray:
-    """A mask bool (128, 128) for the picture `found`: the `planned` one where it covers what is wrong, else one around
-    that; and sometimes anywhere."""
+    """A mask bool (128, 128) for the picture `found`: the `planned` one if it covers the wrong pixels, else one around
+    them; and sometimes anywhere."""
     wrong = changed(drawn.image, found)
     if not wrong.any() or rng.random() < ANY_MASK_SHARE:
         return random_mask(drawn, [thing.box for thing in scene.things], rng)
@@ -142,7 +141,7 @@ def make_latents(
     ]
     start, clean, masked, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
     latents = Latents(start, clean, masked, mask, rows)
-    with whole(file) as temporary, temporary.open("wb") as out:
+    with written_whole(file) as temporary, temporary.open("wb") as out:
         np.savez(out, **vars(latents))
     return latents
 

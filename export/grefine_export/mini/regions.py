@@ -1,4 +1,4 @@
-"""Where a defect lies: soft masks float32 (128, 128), 0..1, of several shapes, with hard and with soft edges."""
+"""Regions of defects: soft masks float32 (128, 128), 0..1, of several shapes, with hard and with soft edges."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ VISIBLE = 12  # of 255
 
 
 def changed(before: np.ndarray, after: np.ndarray, least: int = VISIBLE) -> np.ndarray:
-    """Where two pictures uint8 (128, 128, 3) differ by more than `least` of 255, bool (128, 128)."""
+    """The pixels, bool (128, 128), in which two pictures uint8 (128, 128, 3) differ by more than `least` of 255."""
     return np.abs(after.astype(np.int16) - before).max(2) > least
 
 
 def dilated(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """The mask bool (128, 128) and what lies within a square of `pixels` (at most 7) around it."""
+    """The mask bool (128, 128) grown by a square of `pixels` (at most 7) around it."""
     image = Image.fromarray((mask * 255).astype(np.uint8))
     return np.asarray(image.filter(ImageFilter.BoxBlur(pixels))) > 0
 

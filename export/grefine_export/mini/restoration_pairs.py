@@ -1,4 +1,4 @@
-"""What stage 2 learns from: damaged crops of the world and how they were, damaged anew for every batch."""
+"""The pairs that stage 2 learns from: damaged crops of the world and the sound ones, damaged anew for every batch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REDRAWN_SHARE, SOUND_SHARE, GLOBAL_SHARE, TWICE_SHARE = 0.1, 0.1, 0.2, 0.1
 _LONG_TO_LEARN = {"blur": 3.0, "blocking": 3.0, "pixels": 2.0, "banding": 1.5, "ringing": 1.5}
 TECHNICAL_SHARES = {kind: _LONG_TO_LEARN.get(kind, 1.0) for kind in TRAINED["technical"]}
 ALL_SHARES = {**TECHNICAL_SHARES, **dict.fromkeys(TRAINED["naturalness"], 1.5)}
-"""How often a kind of defect comes: what takes long to learn more often, misshapen things never; they are stage 1's."""
+"""The frequencies of defects: slowly learned kinds come more often, misshapen things, which are stage 1's, never."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Pairs:
 
 
 def relative_error(clean: Tensor, bad: Tensor, good: Tensor, mild: float) -> tuple[Tensor, dict[str, float]]:
-    """Squared error of each sample (b,) by what it was before, so that a mild defect counts as much as a heavy one, and
+    """Squared error of each sample (b,) over its error before, so that a mild defect counts as much as a heavy one, and
     both means for the log. Below `mild` a sample's weight grows no more."""
     error, before = ((image - good).pow(2).mean((1, 2, 3)) for image in (clean, bad))
     figures = {"clean_mse": float(error.detach().mean()), "bad_mse": float(before.mean())}
@@ -43,7 +43,7 @@ def relative_error(clean: Tensor, bad: Tensor, good: Tensor, mild: float) -> tup
 
 @torch.no_grad()
 def _redrawn(vae: Vae, image: np.ndarray) -> np.ndarray:
-    """What stage 1's autoencoder makes of an image, uint8 (128, 128, 3)."""
+    """An image after stage 1's autoencoder, uint8 (128, 128, 3)."""
     signed = torch.from_numpy(image.astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
     back = vae.decode(vae.encode(signed))[0].permute(1, 2, 0)
     return ((back.clamp(-1, 1) + 1) * 127.5).round().byte().cpu().numpy()
@@ -82,7 +82,7 @@ def restoration_pairs(
 ) -> Iterator[Pairs]:
     """Endless batches of `count` crops of `side` pixels, two of a picture where the crop is smaller than it.
 
-    shares: how often each kind of defect comes. In some crops, a region is as stage 1 leaves it: sound, but as soft
+    shares: the frequency of each kind of defect. In some crops, a region is as stage 1 leaves it: sound, but as soft
     as its autoencoder `redrawer`, which is on the CPU, draws. A run from `step` on gets other
     pairs than one from the beginning.
     """

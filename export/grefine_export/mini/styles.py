@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Style:
-    """How things and their ground are painted.
+    """A way to paint things and their ground.
 
     Attributes:
-        line: outline, in shares of the scene's line width; 0: none but where a thing would be lost.
+        line: outline, in shares of the scene's line width; 0: only around things that would be lost.
         ink: colour of the outline: "ink", "tone" (a dark tone of the thing) or "chalk".
         gradient: brightness from the lit to the dark side, share of 1.
         crescent: darkening of the rim that the light does not reach, 0..1; `glow`: brightening of the lit rim.
@@ -22,7 +22,7 @@ class Style:
         soft: rims run out softly.
         shadow: "contact" (an oval on the ground) or "drop" (below the whole thing, as of cut paper).
         texture: "plain", "crayon", "paper", "wash", "grain", "hatch" or "chalk".
-        wobble: how far corners stray, share of the thing's side.
+        wobble: the distance by which corners stray, share of the thing's side.
         pale: share of white in all colours.
     """
 

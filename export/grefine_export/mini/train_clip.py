@@ -92,7 +92,7 @@ class Batch:
 
 
 def changed_scene(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with one thing, or all alike, of another colour or kind: what a hard negative prompt describes."""
+    """The scene with one thing, or all alike, of another colour or kind: the scene of a hard negative prompt."""
     index = int(rng.integers(len(scene.things)))
     changes: dict[str, str] = {}
     thing = scene.things[index]
@@ -190,15 +190,15 @@ def _as_drawn(
 
 
 def _mirrored(patches: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Values of the patches (b, 64, n) with those of the chosen pictures mirrored left to right, in place."""
+    """Values of the patches (b, 64, n) with the chosen pictures mirrored left to right, in place."""
     grid = patches.reshape(BATCH, GRID, GRID, -1)
     grid[rows] = grid[rows][:, :, ::-1]
     return grid.reshape(BATCH, GRID * GRID, -1)
 
 
 class _Truth:
-    """Which phrases, pairs of kind and colour and then settings, are in the pictures of a batch, and on which patches;
-    see `Batch`."""
+    """The phrases, pairs of kind and colour and then settings, in the pictures of a batch, and their patches; see
+    `Batch`."""
 
     def __init__(self, pairs: Sequence[tuple[str, str | None]], settings: Sequence[str]) -> None:
         self._count, self._settings = len(pairs), settings
@@ -253,8 +253,8 @@ def _weighted_bce(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def prompt_loss(logits: Tensor) -> Tensor:
-    """Cross entropy of softmax over (prompt, "") for logits (b, 2 b): own prompts, their changed ones, and those of
-    other pictures count the same.
+    """Cross entropy of softmax over (prompt, "") for logits (b, 2 b): own prompts, their changed ones, and other
+    pictures' prompts count the same.
 
     A changed prompt is one of 2 b - 1 wrong ones. Without a share of its own it hardly counts, and then a prompt with
     one wrong word is told from the true one of the same picture, but not by one threshold for all pictures.

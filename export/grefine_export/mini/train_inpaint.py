@@ -1,7 +1,7 @@
 """Training of the embedded inpainting UNet, with its own text encoder, on latents of the world.
 
 The conditioning is SDXL's: nine channels, context and pooled vector of a text encoder, six size ids. Stage 1 starts
-from the noised picture that it is to mend, not from a sound one, and that is what the UNet learns on.
+from the noised picture that it is to mend, and the UNet learns on the same.
 """
 
 from __future__ import annotations
@@ -88,11 +88,11 @@ def batches(pool: Pool, latents: Latents, tokenizer: Tokenizer, step: int) -> It
 def on_the_way(
     start: Tensor, clean: Tensor, noise: Tensor, alpha: Tensor, first: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """What a perfect denoiser finds and should say at noise level `alpha`, when the loop started from the noised
+    """The input and the answer of a perfect denoiser at noise level `alpha`, when the loop started from the noised
     picture `start` at level `first`: the noised latent, and the velocity that leads to `clean`.
 
     Latents (b, c, h, w); levels (b,), cumulative, `first` at most `alpha`. A step of Euler or DDIM towards `clean`
-    keeps what is not noise of the difference in proportion to s = sqrt((1 - alpha) / alpha), so s / s_first of
+    keeps the difference's part beside the noise in proportion to s = sqrt((1 - alpha) / alpha), so s / s_first of
     `start - clean` is left.
     """
     a, a_first = (level[:, None, None, None] for level in (alpha, first))

@@ -66,7 +66,7 @@ SMOKE = Budget(rated=96, clip=4, image2prompt=2, opinions=4, prompts=10, version
 
 @dataclass(frozen=True)
 class Batch:
-    """b pictures (b, 3, 128, 128) in [0, 1] and the rows they have in what belongs to them; `truth` by stage."""
+    """b pictures (b, 3, 128, 128) in [0, 1] and their rows in the tensors beside them; `truth` by stage."""
 
     image: Tensor
     rows: Tensor
@@ -97,7 +97,7 @@ class Texts:
 
 @torch.no_grad()
 def text_features(clip: ClipSurgery, tokenizer: Tokenizer, pool: Pool, styles: int = 2) -> Texts:
-    """What pictures are compared with. The text encoder is frozen, so all of it is computed once."""
+    """Features of the texts that pictures are compared with. The text encoder is frozen, so all are computed once."""
     rng = np.random.default_rng(32)
 
     def features(texts: list[str]) -> Tensor:

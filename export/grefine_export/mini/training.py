@@ -59,7 +59,7 @@ def learning_rate(step: int, schedule: Schedule) -> float:
 
 
 HIDDEN_FROM = 33
-"""Features from which a side of a matrix counts as hidden: those of pictures, latents and scores are fewer."""
+"""Features from which a side of a matrix counts as hidden: pictures, latents and scores have fewer."""
 
 
 def hidden_weights(model: nn.Module) -> list[nn.Parameter]:
@@ -252,7 +252,7 @@ def fit(
 
 
 class _Run:
-    """What a training holds between updates: model, average, optimiser and the updates made, `step`.
+    """The state of a training between updates: model, average, optimiser and the updates made, `step`.
 
     A training that begins at a step above 0 without a state warms its new optimiser up.
     """

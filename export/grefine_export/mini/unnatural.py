@@ -66,7 +66,7 @@ def _light(image: Image8, strength: float, rng: np.random.Generator) -> Image8:
 
 
 def _exposure(image: Image8, strength: float, rng: np.random.Generator) -> Image8:
-    """Far too bright or far too dark, with what is beyond white or black lost."""
+    """Far too bright or far too dark; values beyond white or black are lost."""
     if rng.random() < 0.5:
         return clipped(image * (1.45 + 0.8 * strength) + 12)
     return clipped(image * (0.55 - 0.35 * strength) - 4)

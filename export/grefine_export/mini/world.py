@@ -37,7 +37,7 @@ Seed = int | tuple[int, ...]
 @dataclass(frozen=True)
 class Thing:
     """One thing of a scene. `x`, `y`: centre, pixels; `size`: a key of `SCALES`; `flip`: mirrored;
-    `variant`: which of the kind's shapes, counted round."""
+    `variant`: the number of the kind's shape, counted round."""
 
     kind: str
     colour: str
@@ -60,7 +60,7 @@ class Thing:
 
     @property
     def name(self) -> str:
-        """As a prompt says it, without an article: `small red house`."""
+        """The thing's name in a prompt, without an article: `small red house`."""
         size = "" if self.size == "medium" else self.size + " "
         return f"{size}{self.colour} {self.kind}"
 

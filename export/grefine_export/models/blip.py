@@ -1,16 +1,16 @@
 """BLIP and ImageReward on transformers' own modules: the dual encoder of AQ-Map and the ImageReward scalar.
 
 G-Refine 3.2 starts the image encoder of its alignment map from ImageReward, which is BLIP ViT-L/16 with a BERT that
-also attends to the image, and a regression head. Two things come out of such a checkpoint:
+also attends to the image, and a regression head. Such a checkpoint gives two models:
 
 - `BlipImage` and `BlipText`, the dual encoder: BLIP's image-text-contrastive projections (256 values) of both sides.
 - `ImageReward`, the scalar: BERT over text and image together, class token through the head.
 
 Forms of checkpoints (`load_blip`): `ImageReward.pt`, and a folder of transformers' BlipForImageTextRetrieval. Both hold
 the contrastive projections. ImageReward's training froze them and tuned the last blocks of both encoders for the
-scalar, so its dual encoder has drifted from what its projections were trained with; `BlipImage(reward.vision,
+scalar, so its dual encoder has drifted from the one its projections were trained with; `BlipImage(reward.vision,
 retrieval.vision_proj)` with `BlipText(retrieval.text, retrieval.text_proj)` is the other reading of "starts from
-ImageReward". Which one is better is to be measured on opinion scores, after fitting.
+ImageReward". The better reading is to be measured on opinion scores, after fitting.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LENGTH = 35
 """Text tokens, [CLS] and [SEP] included, of BLIP's retrieval models and of ImageReward."""
 
 TEMPERATURE = 1 / 0.07
-"""Where BLIP's contrastive temperature starts; checkpoints of transformers lack the learned one. Fit it with a_bound
+"""The start of BLIP's contrastive temperature; checkpoints of transformers lack the learned one. Fit it with a_bound
 and beta."""
 
 REWARD_MEAN, REWARD_STD = 0.16717362830052426, 1.0333394966054072
@@ -79,8 +79,8 @@ class _Normalise(nn.Module):
 class BlipImage(nn.Module):
     """`image` (b, 3, R, R) RGB in [0, 1] -> `tokens` (b, 1 + N, d), L2-normalised, class token first.
 
-    The class token is BLIP's own image feature. The patch tokens come from architecture surgery, as those of
-    `ClipSurgery` do (G-Refine 3.1): a second path starts at the input of the last `depth` blocks and only ever adds
+    The class token is BLIP's own image feature. The patch tokens come from architecture surgery, as in
+    `ClipSurgery` (G-Refine 3.1): a second path starts at the input of the last `depth` blocks and only ever adds
     value-value attention, softmax(V Vᵀ / sqrt(d_head)) V, computed from the original path's normalised activations
     through the same output projection. BLIP's own patch tokens are no maps: only the class token was ever
     compared with a text.

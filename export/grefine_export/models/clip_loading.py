@@ -96,7 +96,7 @@ def load_clip(path: Path) -> Clip:
 
 
 def load_resnet(path: Path) -> ResNetClip:
-    """As `load_clip`, for what needs a ResNet. Raises ValueError for a CLIP with a vision transformer too."""
+    """A CLIP as `load_clip` gives it, with a ResNet. Raises ValueError for a CLIP with a vision transformer too."""
     clip = load_clip(path)
     if not isinstance(clip, ResNetClip):
         raise ValueError(
@@ -106,7 +106,7 @@ def load_resnet(path: Path) -> ResNetClip:
 
 
 def surgery(clip: Clip, attention: Attention | None = None) -> ClipEncoder:
-    """The two-path encoder: value-value attention is "vv" by default, which is what the authors' code runs in a ResNet
+    """The two-path encoder: value-value attention is "vv" by default, as the authors' code runs it in a ResNet
     too; its normalisation of V for ResNets is never reached."""
     if isinstance(clip, ResNetClip):
         return ResNetSurgery(clip, attention or "vv")
@@ -149,7 +149,7 @@ def at_size(clip: Clip, size: int) -> Clip:
 
 
 def name_of(clip: Clip) -> str:
-    """What people call it, such as "ViT-B/16" or "RN50"; other sizes by their width."""
+    """The usual name, such as "ViT-B/16" or "RN50"; other sizes by their width."""
     if isinstance(clip, ResNetClip):
         stages = (clip.visual.layer1, clip.visual.layer2, clip.visual.layer3, clip.visual.layer4)
         blocks = tuple(len(stage) for stage in stages)
@@ -218,7 +218,7 @@ def _given_config(folder: Path) -> CLIPConfig | None:
 
 
 def _blocks(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbered parts there are: PREFIX.0., PREFIX.1., ..."""
+    """The number of numbered parts PREFIX.0., PREFIX.1., ..."""
     count = 0
     while any(name.startswith(f"{prefix}.{count}.") for name in state):
         count += 1

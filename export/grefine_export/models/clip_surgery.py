@@ -44,7 +44,7 @@ def value_value(v: Tensor, attention: Attention) -> Tensor:
 
 
 class ClipEncoder(nn.Module):
-    """What CLIPs of either kind share: the text transformer, the logit scale, the normalisation of pictures.
+    """The parts that CLIPs of either kind share: the text transformer, the logit scale, the normalisation of pictures.
 
     `clip` has transformers' `text_model`, `text_projection` and `logit_scale`.
     """

@@ -64,14 +64,14 @@ def ends(tokenizer: Tokenizer) -> tuple[int, int]:
 
 
 def normalizer() -> normalizers.Normalizer:
-    """What CLIP does to a text first: one form of each letter, single spaces, lower case."""
+    """CLIP's first step on a text: one form of each letter, single spaces, lower case."""
     return normalizers.Sequence(
         [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
     )
 
 
 def splitter() -> pre_tokenizers.PreTokenizer:
-    """How CLIP takes a text apart: words, single digits and runs of signs, as bytes."""
+    """CLIP's split of a text: words, single digits and runs of signs, as bytes."""
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(Regex(_PIECES), "removed", invert=True),

@@ -46,7 +46,7 @@ class FusedAttention:
 
 
 def fuse_attention(module: nn.Module) -> None:
-    """Set a `FusedAttention` in every attention layer of `module`; what it computes stays the same."""
+    """Set a `FusedAttention` in every attention layer of `module`; its results stay the same."""
     for part in module.modules():
         if isinstance(part, Attention):
             part.set_processor(FusedAttention())

@@ -30,7 +30,7 @@ class SplitGEGLU(nn.Module):
 
 
 def split_gates(module: nn.Module) -> None:
-    """Put a `SplitGEGLU` in the place of every GEGLU of `module`; what it computes stays the same."""
+    """Put a `SplitGEGLU` in the place of every GEGLU of `module`; its results stay the same."""
     for parent in [*module.modules()]:
         for name, child in parent.named_children():
             if isinstance(child, GEGLU):

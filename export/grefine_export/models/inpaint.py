@@ -39,8 +39,8 @@ class TextEncoder(nn.Module):
     """One CLIP text encoder: `ids` int64 (n, L) -> `context` (n, L, D) and perhaps `pooled` (n, P).
 
     Args:
-        encoder: with a projection layer there is a pooled output, without one there is none.
-        layer: which hidden states are the context. "penultimate": before the last layer, not normalised
+        encoder: its projection layer, if any, gives the pooled output.
+        layer: the hidden states that are the context. "penultimate": before the last layer, not normalised
             (SDXL); "last": after the final layer norm (SD1.5, PASD).
     """
 

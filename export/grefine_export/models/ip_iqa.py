@@ -35,7 +35,7 @@ FORMAT = "grefine ip-iqa 1"
 
 @dataclass(frozen=True)
 class Design:
-    """What an IP-IQA is made of.
+    """The design of an IP-IQA.
 
     outputs: names of the scores, ("quality",) or ("quality", "alignment").
     head: "linear" (the paper), or "mlp" (the authors' code): dropout, dense, tanh, dropout, dense.
@@ -80,8 +80,8 @@ class PromptEncoder(nn.Module):
     The [QA] token has no id of its own: at the first end-of-text token, where CLIP reads a text's feature, the
     learned embedding `qa` stands instead of that token's. So CLIP's own tokenizer serves unchanged.
 
-    side: what learns beside the image. "qa" is the paper's: the [QA] token alone. "table" is what the authors' code
-        trains: the whole table of embeddings, the positions and the projection too; the blocks stay frozen.
+    side: the part that learns beside the image. "qa" is the paper's: the [QA] token alone. "table" is the authors'
+        code's: the whole table of embeddings, the positions and the projection too; the blocks stay frozen.
     """
 
     def __init__(
@@ -146,7 +146,8 @@ class CrossPool(QueryPool):
             self.positional_embedding = nn.Parameter(torch.randn(side * side + 1, channels) / channels**0.5)
 
     def shift(self, other: Tensor, height: int, width: int) -> Tensor:
-        """What tokens (b, 1 + height * width, C) that carry the positions `other` lack to carry this pool's own."""
+        """The difference that brings tokens (b, 1 + height * width, C) from the positions `other` to this pool's
+        own."""
         assert self.positional_embedding is not None
         own = resized_positions(self.positional_embedding, height, width)
         return own - resized_positions(other, height, width)
@@ -186,15 +187,15 @@ class IpIqa(nn.Module):
         self.head = Mlp(width, count) if design.head == "mlp" else nn.Linear(width, count)
 
     def train(self, mode: bool = True) -> IpIqa:
-        """As usual, but the frozen text side stays as it is."""
+        """Set the mode of all parts but the frozen text side."""
         super().train(mode)
         if self.text is not None:
             self.text.eval()
         return self
 
     def shift(self, height: int, width: int) -> Tensor | None:
-        """What the cross-modality pool adds to tokens of a grid of `height` x `width`, (1 + height * width, C): its own
-        positions in place of the attention pool's; None where it has none."""
+        """The cross-modality pool's addition to tokens of a grid of `height` x `width`, (1 + height * width, C): its
+        own positions in place of the attention pool's; None for a pool without own ones."""
         if self.cross is None or self.cross.positional_embedding is None:
             return None
         return self.cross.shift(self.image.pool.positional_embedding, height, width)

@@ -1,8 +1,8 @@
 """An IP-IQA that the authors' public training code saved, and the CLIP that it was trained from.
 
-Their checkpoints hold what learned: the ResNet, both pools with their position tables, the head, and of the text side
-the table of embeddings, the positions and the projection. What stayed frozen, the text transformer's blocks and its
-last norm, comes from CLIP.
+Their checkpoints hold the parts that learned: the ResNet, both pools with their position tables, the head, and of the
+text side the table of embeddings, the positions and the projection. The frozen parts, the text transformer's blocks
+and its last norm, come from CLIP.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _TEXT = {
 def load_published(path: Path, clip: ResNetClip) -> tuple[IpIqa, int]:
     """(model in evaluation mode, side of the pictures that it was trained on) of the authors' checkpoint at `path`.
 
-    clip: the RN50 that it was trained from, which gives what the file lacks of the text side. Raises ValueError (one
-    sentence) for a name that the model has not, a weight that is missing or of another shape, and another number of
-    scores than 1 or 2; FileNotFoundError.
+    clip: the RN50 that it was trained from, which gives the text side's parts that the file lacks. Raises ValueError
+    (one sentence) for a name that the model has not, a weight that is missing or of another shape, and another number
+    of scores than 1 or 2; FileNotFoundError.
     """
     tensors = read_tensors(path)
     if _MARK not in tensors:
@@ -72,7 +72,7 @@ def load_published(path: Path, clip: ResNetClip) -> tuple[IpIqa, int]:
 
 
 def _fill(model: IpIqa, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load `state`, which may lack what the authors freeze."""
+    """Load `state`, which may lack the parts that the authors freeze."""
     own = model.state_dict()
     for name, value in state.items():
         if name not in own:

@@ -20,7 +20,7 @@ from grefine_export.checkpoints import read_json, read_tensors
 from grefine_export.hub import fetch, is_hub_id
 
 FILE = "pytorch_lora_weights.safetensors"
-"""What diffusers calls the file of a LoRA in its folder or on the hub."""
+"""Diffusers' name of a LoRA's file in its folder or on the hub."""
 
 _HALF = re.compile(
     r"(.+?)(?:\.lora_(down|up|A|B)(?:\.default(?:_\d+)?)?|(?:[._]lora|\.lora_linear_layer)\.(down|up))\.weight"
@@ -73,7 +73,7 @@ _OLD_ATTENTION = {
 
 @dataclass(frozen=True)
 class Update:
-    """What a LoRA adds to one layer: `factor` * up @ down. `down` (rank, in, ...), `up` (out, rank, ...)."""
+    """A LoRA's addition to one layer: `factor` * up @ down. `down` (rank, in, ...), `up` (out, rank, ...)."""
 
     down: Tensor
     up: Tensor

@@ -1,4 +1,4 @@
-"""What open_clip's configuration may say of a CLIP that is to be built from OpenAI's design."""
+"""The values that open_clip's configuration may have for a CLIP of OpenAI's design."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _USUAL: dict[str, tuple[Any, ...]] = {
     "tokenizer_kwargs": None,  # type: ignore[dict-item]
     "hf_tokenizer_name": (None, ""),
 }
-"""Settings with the values that mean OpenAI's design; None for those that change no feature."""
+"""Settings with the values that mean OpenAI's design; None for settings that change no feature."""
 
 
 def check_open_clip(settings: Mapping[str, Any], path: Path) -> None:

@@ -92,7 +92,7 @@ class PasdUNet(nn.Module):
             nn.init.zeros_(block.proj_out.bias)
 
     def _lighten(self, control_channels: list[int]) -> None:
-        """Put PASD-light's transformers in the places of those of the up path."""
+        """Put PASD-light's transformers in the places of the up path's own."""
         channels = iter(control_channels)
         for block in self.unet.up_blocks:
             widths = [next(channels) for _ in block.resnets]

@@ -77,7 +77,8 @@ def chunk_pasd(pasd: PasdUNet, side: int, number_bytes: int) -> None:
 
 
 def chunk_unet(unet: UNet2DConditionModel | ControlNetModel, side: int, number_bytes: int) -> None:
-    """As `chunk_pasd`, for a UNet or ControlNet alone; cross-attention to a text keeps one chunk."""
+    """Cut attention up as `chunk_pasd` does, in a UNet or ControlNet alone; cross-attention to a text keeps one
+    chunk."""
     top = len(unet.down_blocks) - 1
     blocks = [*enumerate(unet.down_blocks), (top, unet.mid_block)]
     blocks += [(top - index, block) for index, block in enumerate(getattr(unet, "up_blocks", ()))]
@@ -90,9 +91,9 @@ def chunk_unet(unet: UNet2DConditionModel | ControlNetModel, side: int, number_b
 
 
 def chunk_vae(vae: AutoencoderKL, side: int, number_bytes: int, others: int = 0) -> None:
-    """As `chunk_pasd`, for the one attention layer in the encoder and in the decoder of an autoencoder; sides must be
-    multiples of 32, as the UNets want them, where more than one chunk is needed. others: how many keys there are for
-    each query beside those of the picture itself."""
+    """Cut up the one attention layer in the encoder and in the decoder of an autoencoder as `chunk_pasd` does; with
+    more than one chunk sides must be multiples of 32, as the UNets want them. others: keys of each query beside the
+    picture's own, by the number of these."""
     for _, attention in _attentions(vae):
         _set(attention, side, 0, 2, number_bytes, passes=1, spread=1 + others)
 

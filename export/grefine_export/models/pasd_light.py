@@ -1,6 +1,6 @@
 """PASD-light: one attention over the control feature inside each transformer block of the up path.
 
-Where PASD adds whole transformer blocks, PASD-light adds to those that are there, between cross-attention and
+PASD adds whole transformer blocks; PASD-light adds to the present ones, between cross-attention and
 feed-forward, a norm and a cross-attention (`norm2_plus`, `attn2_plus`), and a 1 x 1 projection of the control feature
 in front of the blocks (`proj_in_plus`).
 """
@@ -34,7 +34,7 @@ class LightTransformerBlock(BasicTransformerBlock):
 
 
 class LightTransformer(Transformer2DModel):
-    """The transformer of a ResNet block of the up path, under diffusers' key names and those of PASD-light."""
+    """The transformer of a ResNet block of the up path, under the key names of diffusers and PASD-light."""
 
     def __init__(self, transformer: Transformer2DModel, control_dim: int) -> None:
         """`transformer`: the one whose place it takes and whose sizes it has."""

@@ -283,7 +283,7 @@ def _is_pasd(folder: Path) -> bool:
 
 
 def _config(folder: Path, kind: type[UNet2DConditionModel] | type[ControlNetModel]) -> dict[str, Any]:
-    """What `kind` takes of the folder's configuration, with its defaults."""
+    """The part of the folder's configuration that `kind` takes, with its defaults."""
     defaults = {name: value.default for name, value in inspect.signature(kind.__init__).parameters.items()}
     content = read_json(folder / "config.json")
     for name, value in content.items():

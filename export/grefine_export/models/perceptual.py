@@ -43,7 +43,7 @@ def pair_probabilities(tokens: Tensor, t_p: Tensor, scale: Tensor) -> Tensor:
 class ClipText(nn.Module):
     """`ids` int64 (n, L) -> `features` (n, d), L2-normalised, and `context` (n, L, w), the final states.
 
-    The features serve `alignment_text`; the context is what an SD1.5-type UNet reads (`restore_text`), where it was
+    The features serve `alignment_text`; the context serves an SD1.5-type UNet (`restore_text`) that was
     trained with this encoder.
     """
 

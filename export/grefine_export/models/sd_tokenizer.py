@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 from grefine_export.models.clip_tokenizer import EOS, read_tokenizer
 
 SDXL_PADS = (EOS, "!")
-"""What SDXL's two tokenizers pad with: CLIP's end token, and OpenCLIP's token 0."""
+"""The padding of SDXL's two tokenizers: CLIP's end token, and OpenCLIP's token 0."""
 
 
 def read_sd_tokenizer(source: Path, vocabulary: int, pad: str = EOS) -> Tokenizer:
@@ -18,9 +18,9 @@ def read_sd_tokenizer(source: Path, vocabulary: int, pad: str = EOS) -> Tokenize
 
     Args:
         source: a folder or file as of `clip_tokenizer.read_tokenizer`. A `tokenizer_config.json` or
-            `special_tokens_map.json` in the folder says what texts are padded with.
-        vocabulary: how many token embeddings the text encoder has.
-        pad: the token to pad with where no such file says it.
+            `special_tokens_map.json` in the folder tells the padding.
+        vocabulary: number of token embeddings of the text encoder.
+        pad: the token to pad with if no such file tells one.
 
     Saved as JSON, it gives `grefine_rt.text.tokenizer.PromptTokenizer` the ids of transformers' CLIPTokenizer.
     Raises FileNotFoundError and ValueError (one sentence).

@@ -61,7 +61,7 @@ def pipeline_path(checkpoint: str, say: Callable[[str], None] = print) -> Path:
 
 
 def _needed(names: Sequence[str]) -> list[str]:
-    """Of a hub's files those of a pipeline or of a single model, each part's weights once."""
+    """The files of a pipeline or of a single model among a hub's, each part's weights once."""
     kept: list[str] = []
     for part in ("", *_PARTS):
         files = [name for name in names if name.rpartition("/")[0] == part]
@@ -76,7 +76,7 @@ def _needed(names: Sequence[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class SdxlCheckpoint:
-    """Where SDXL's parts are, and what can be known before they are loaded.
+    """The paths of SDXL's parts, and their facts that are known before loading.
 
     path: a diffusers folder, or a safetensors file with the names of the original code. unet_path, vae_path: another
     UNet or autoencoder instead of its own: the folder of the model or of a pipeline, or a safetensors file.
@@ -87,8 +87,8 @@ class SdxlCheckpoint:
     vae_path: Path | None = None
 
     def scheduler(self) -> dict[str, Any]:
-        """`scheduler_config.json`, with what a UNet in a single file declares in its place; nothing where neither says
-        anything. Raises ValueError when it is no JSON object, or the file cannot be read."""
+        """`scheduler_config.json`, with the declarations of a UNet in a single file in its place; nothing if neither
+        says anything. Raises ValueError when it is no JSON object, or the file cannot be read."""
         own = read_json(self.path / "scheduler" / "scheduler_config.json")
         unet = self.unet_path or self.path
         return own | declared_sampling(read_tensors(unet), unet) if unet.is_file() else own

@@ -1,4 +1,4 @@
-"""Stable Diffusion XL in a single file: sizes from its tensors, names of the original code as those of diffusers."""
+"""Stable Diffusion XL in a single file: sizes from its tensors, names of the original code as diffusers has them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCALING = 0.13025
 
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
 TEXT, TEXT_2 = "conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."
-"""What the names of each part begin with in a whole checkpoint."""
+"""The prefixes of each part's names in a whole checkpoint."""
 
 _UNET_PREFIXES = (UNET, "diffusion_model.", "unet.", "diffusion_pytorch_model.")
 _VAE_PREFIXES = (VAE, "vae.", "diffusion_pytorch_model.")
@@ -31,7 +31,7 @@ _HEAD = 64  # channels, in SDXL and both its text encoders
 
 
 def declared_sampling(names: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """What the file at `path`, with tensors of these `names`, says of its sampling, in the words of a
+    """The sampling that the file at `path`, with tensors of these `names`, declares, in the words of a
     `scheduler_config.json`: by the empty tensors that tools leave in it, or by its metadata."""
     if any(name.startswith(("edm_mean", "edm_std", "edm_vpred.")) for name in names):
         return {"_class_name": "EDM"}

@@ -3,8 +3,8 @@
 SDXL's and SD1.5's autoencoders are `patch=1`. The embedded bundle folds 4 x 4 pixels into channels first, so
 that no convolution runs at full resolution; to the runtime both are `image -> latent -> image` at 8:1.
 
-`shortcut` adds a linear autoencoder of the pixels of each latent cell beside the deep one, which then learns what the
-linear one leaves (the residual autoencoding of DC-AE, Chen et al., 2410.10733, with learned weights).
+`shortcut` adds a linear autoencoder of the pixels of each latent cell beside the deep one, which then learns the
+linear one's residual (the residual autoencoding of DC-AE, Chen et al., 2410.10733, with learned weights).
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from grefine_export.models.vae import Vae
 
 MAGNITUDES = (1.0, 4.0, 10.0)
-"""Of the latents that a decoder must survive; those of pictures lie within about 4."""
+"""Magnitudes of latents that a decoder must survive; pictures' latents lie within about 4."""
 
 
 class Encode(nn.Module):

@@ -1,6 +1,6 @@
 """One component of a bundle from a torch module: traced in the wanted precision, compared, and marked as finished.
 
-The mark is a file beside the graph, NAME.onnx.json. It tells what the graph was made from, so that a run that was
+The mark is a file beside the graph, NAME.onnx.json. It tells the sources of the graph, so that a run that was
 broken off goes on where it stopped.
 """
 
@@ -24,7 +24,7 @@ from grefine_export.onnx.parity import BOUNDS, compare, results
 from grefine_rt.bundle.manifest import FILE_NAME, Manifest
 
 REVISION = 2
-"""Rises with every change of what graphs are made of: those of before are then made again."""
+"""Rises with every change of the making of graphs: older ones are then made again."""
 
 
 def number_bytes(precision: Precision) -> int:
@@ -34,10 +34,10 @@ def number_bytes(precision: Precision) -> int:
 
 @dataclass(frozen=True)
 class Job:
-    """What is to be exported. module: float32, ready to run; with inputs and outputs that stay float32 (or int64) when
+    """One export. module: float32, ready to run; with inputs and outputs that stay float32 (or int64) when
     it is cast to half. inputs: to trace it with. check: to compare it with, other sizes of free axes. outputs, axes: as
-    for `onnx.convert.export`. finish: what is done with the graph that was found equal, before it counts as finished.
-    operators: see `choices.Operators`; the module's attention must be `FusedAttention` where they are ONNX Runtime's.
+    for `onnx.convert.export`. finish: the work on the graph that was found equal, before it counts as finished.
+    operators: see `choices.Operators`; the module's attention must be `FusedAttention` if they are ONNX Runtime's.
     """
 
     module: nn.Module
@@ -56,11 +56,11 @@ def export_component(
     made_from: Mapping[str, Any],
     say: Callable[[str], None],
 ) -> float:
-    """Write the graph `file`, unless it is there and was made from the same; return its largest relative error against
+    """Write the graph `file`, unless it is there and has the same sources; return its largest relative error against
     the float32 module.
 
     build: loads the module; its memory is given back before the graph is run, so `build` must keep no reference.
-    made_from: what decides the result, as JSON. Raises what `export` and `compare` raise.
+    made_from: everything that decides the result, as JSON. Raises the errors of `export` and `compare`.
     """
     key = hashlib.sha256(json.dumps([REVISION, precision, made_from], sort_keys=True).encode()).hexdigest()
     mark = file.with_name(f"{file.name}.json")
@@ -98,7 +98,7 @@ def read_manifest(bundle: Path) -> dict[str, Any]:
 
 
 def check_manifest(manifest: Mapping[str, Any]) -> None:
-    """Raises BundleError for anything wrong in `manifest` but its files: said before hours of work, not after."""
+    """Raises BundleError for anything wrong in `manifest` but its files, before hours of work."""
     specs = [spec for specs in manifest["tokenizers"].values() for spec in specs]
     files = {*manifest["components"].values(), *(spec["file"] for spec in specs)}
     Manifest.from_json(
@@ -109,7 +109,7 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
 def _export(
     file: Path, job: Job, precision: Precision, say: Callable[[str], None]
 ) -> tuple[list[Tensor], Job]:
-    """What the module of `job` gives, and `job` without the module."""
+    """The results of the module of `job`, and `job` without the module."""
     # The reference comes first: half precision takes the place of single, and a CPU must not run it.
     expected = results(job.module, job.check)
     module = job.module.half() if precision == "fp16" else job.module

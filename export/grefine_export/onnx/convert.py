@@ -156,7 +156,7 @@ def halve_weights(model: ir.Model) -> int:
 
 
 def _halved(tensor: ir.TensorProtocol) -> ir.Tensor:
-    """Made when it is written, so that not all weights are in memory twice."""
+    """The tensor in half precision, made when it is written: few weights are in memory twice."""
     return ir.Tensor(tensor.numpy().astype(np.float16))
 
 

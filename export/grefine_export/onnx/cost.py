@@ -1,4 +1,4 @@
-"""What a graph costs, read from its ONNX file: floating-point operations, and bytes of activations at their peak.
+"""The costs of a graph, read from its ONNX file: floating-point operations, and bytes of activations at their peak.
 
 Nothing is run and no weight is read. The free axes of the inputs get a size, and the shape of every tensor follows node
 by node: ONNX's own inference, with the small integer tensors that hold shapes computed on the way. Its inference of
@@ -50,12 +50,12 @@ class GraphCost:
 
 
 def count(path: str | os.PathLike[str], length: int = TEXT_LENGTH) -> Cost:
-    """What one run of the graph `path` costs at batch 1, as polynomials of its latent cells.
+    """The costs of one run of the graph `path` at batch 1, as polynomials of its latent cells.
 
     length: tokens of a prompt, where the graph leaves them free. Counted are multiply-adds alone, two operations each:
     convolutions, matrix products, attention. The operations are exact; the bytes are the tightest polynomial without
-    negative coefficients that is nowhere below the peak, at four squares from 256 to 2048 pixels. Weights, and what is
-    computed from them alone (the casts of weights stored in FP16), are no activations.
+    negative coefficients that is nowhere below the peak, at four squares from 256 to 2048 pixels. Weights, and
+    values computed from them alone (the casts of weights stored in FP16), are no activations.
 
     Raises ValueError for a graph with a branch, a loop, an operator or a shape that cannot be followed.
     """

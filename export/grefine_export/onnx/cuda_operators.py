@@ -23,7 +23,7 @@ OPSET = 23
 """The first with Attention; group norms are then written as GroupNormalization."""
 DOMAIN = "com.microsoft"
 LAST, FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
-"""Where channels go: behind the axes of a picture, and back."""
+"""The orders of axes: channels behind the axes of a picture, and back."""
 
 _STATED = "stated"
 _HEAD = f"""<domain: "{_STATED}", opset_import: ["" : {OPSET}]>

@@ -1,4 +1,4 @@
-"""A trained IP-IQA as three graphs of a bundle: pictures, prompts, and what brings them together."""
+"""A trained IP-IQA as three graphs of a bundle: pictures, prompts, and their fusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does the ONNX file compute what the module computes? The last step of every export."""
+"""The comparison of an ONNX file with its module, the last step of every export."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ParityError(Exception):
 
 
 def results(module: nn.Module, inputs: Mapping[str, Tensor]) -> list[Tensor]:
-    """The outputs of `module`, in order: what `compare` can be given once the module itself is gone."""
+    """The outputs of `module`, in order, for `compare` once the module itself is gone."""
     with torch.no_grad():
         outputs = module.eval()(*inputs.values())
     return [outputs] if isinstance(outputs, Tensor) else list(outputs)

@@ -1,14 +1,14 @@
-"""Group norms whose statistics are those of a whole picture, in graphs that see one tile of it.
+"""Group norms with the statistics of a whole picture, in graphs that see one tile of it.
 
-A convolution needs the surroundings of a pixel and no more, so overlapping tiles give what the whole picture gives. A
-group norm divides by statistics of the whole picture, and with those of a tile every tile gets colours of its own. A
-graph rewritten here is told what the other tiles contribute to its statistics, and tells what this one does:
+A convolution needs the surroundings of a pixel alone, so overlapping tiles give the values of the whole picture. A
+group norm divides by statistics of the whole picture; with a tile's own, every tile gets colours of its own. A graph
+rewritten here is told the other tiles' contributions to its statistics, and tells its own:
 
-    weight (1, 1, h, w): input; what each latent cell counts in the means over this tile, 1 in a picture run whole
+    weight (1, 1, h, w): input; each latent cell's weight in the means over this tile, 1 in a picture run whole
     rest (1, K, 2): input; contributions of the other tiles to mean and mean square of the K groups of all norms
-    share (b, K, 2): output; those of this tile, the means of weight * x and weight * x^2
+    share (b, K, 2): output; contributions of this tile, the means of weight * x and weight * x^2
 
-It normalises by rest + share. With ones and zeros it computes what it did before, as fast as before.
+It normalises by rest + share. With ones and zeros it is the graph of before, as fast as before.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ class BlendedStep(nn.Module):
         timestep: Tensor,
         coefficients: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """As `InpaintStep`, with `coefficients` (11,), `original` (1, c, h, w) the latent of the picture and
-        `original_noise` (1, c, h, w) what it is noised with: that of the first sample.
+        """The results of `InpaintStep`, with `coefficients` (11,), `original` (1, c, h, w) the latent of the picture
+        and `original_noise` (1, c, h, w) its noise: the first sample's.
         """
         model = _predict(self.unet, coefficients[0] * sample, context, pooled, time_ids, timestep)
         following, clean = _update(model, sample, previous, noise, coefficients)
@@ -121,7 +121,7 @@ def _predict(
     time_ids: Tensor,
     timestep: Tensor,
 ) -> Tensor:
-    """What an SDXL-type UNet says about `channels` (1, c, h, w) for each row of text: (n, 4, h, w) float32."""
+    """An SDXL-type UNet's answer to `channels` (1, c, h, w) for each row of text: (n, 4, h, w) float32."""
     # pooled and time_ids stay float32: diffusers joins them with float32 time features, then casts. Half
     # precision here makes the exporter write a Concat of two types, which no runtime loads.
     model: Tensor = unet(

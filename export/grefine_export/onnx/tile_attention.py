@@ -3,11 +3,11 @@
 The middle block of an autoencoder attends from each latent cell to all of them. A graph rewritten here is told the keys
 and values of the cells outside its tile, and tells its own:
 
-    weight (1, 1, h, w): input; as for statistics: what each cell of this tile counts, 1 in a picture run whole
+    weight (1, 1, h, w): input; as for statistics: the weight of each cell of this tile, 1 in a picture run whole
     others (1, m, 2C + 1): input; keys, values and weights of m other cells; a weight of 0 hides one
-    cells (b, h * w, 2C): output; keys and values of this tile's
+    cells (b, h * w, 2C): output; keys and values of this tile's cells
 
-A weight w counts a key w times: its scores are raised by log w. With ones and zeros the graph computes what it did
+A weight w counts a key w times: its scores are raised by log w. With ones and zeros it is the graph of
 before.
 """
 

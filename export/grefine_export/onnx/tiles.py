@@ -1,8 +1,8 @@
-"""Autoencoder graphs that see one tile of a picture and compute what they would for the whole.
+"""Autoencoder graphs that see one tile of a picture and compute their part of the whole.
 
-Their convolutions do, given enough overlap. What reaches further is rewritten here, the statistics of group norms
-(`statistics.py`) and the attention of the middle block (`tile_attention.py`); `grefine_rt.diffusion.tiling` carries
-around what tiles tell each other.
+Their convolutions do, given enough overlap. Operators that reach further are rewritten here, the statistics of group
+norms (`statistics.py`) and the attention of the middle block (`tile_attention.py`); `grefine_rt.diffusion.tiling`
+carries the tiles' values from one to the other.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The alignment indicator: which phrases of the prompt the picture misses, and where to draw them.
+"""The alignment indicator: phrases of the prompt that the picture misses, and the regions to draw them in.
 
 G-Refine 3.2, Eq. 5, 6 and 8. All of it is arithmetic on features; phrases and ancestors (Eq. 4, Algorithm 1)
 come from `phrases.py`. Where the paper can be read in two ways both readings are here, by name.
@@ -30,14 +30,14 @@ PLACE = 0.55
 
 @dataclass(frozen=True, eq=False)
 class PhraseScore:
-    """How well one phrase of the prompt is shown.
+    """The scores and maps of one phrase of the prompt.
 
     `noun_score` and `phrase_score` are a_pns and a_phs of Eq. 5, in [0, 1]; `noun_map` and `map` are A_pns
     and A_phs on the token grid, float32 (g, g) in [0, 1]. `ancestor` is the noun of the ancestor phrase and
-    `ancestor_index` its place among the phrases (the phrase's own for a root). `defect` is "noun" when the
+    `ancestor_index` its index among the phrases (the phrase's own for a root). `defect` is "noun" when the
     thing is missing, "adjective" when it is there but not as described, None when all is well. `words` are the
-    positions of the text's words in the prompt, see `Phrase.shown`; `relation` and `position` say where the prompt puts
-    the thing, see `Phrase`. `known` is False for a noun that the bundle does not know (`assess.domain`): then the
+    positions of the text's words in the prompt, see `Phrase.shown`; `relation` and `position` are the place that the
+    prompt tells, see `Phrase`. `known` is False for a noun that the bundle does not know (`assess.domain`): then the
     scores mean nothing and there is no defect.
     """
 
@@ -58,9 +58,9 @@ class PhraseScore:
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """Where a defective phrase is to be drawn: `map` float32 (g, g) in [0, 1], `place` in words.
+    """The region in which a defective phrase is to be drawn: `map` float32 (g, g) in [0, 1], `place` in words.
 
-    Where there is no room for it the map is 0 and `place` is empty.
+    Without room for it the map is 0 and `place` is empty.
     """
 
     phrase: int
@@ -72,7 +72,7 @@ def match(tokens: Floats, texts: Floats, empty: Floats, temperature: float) -> F
     """Eq. 5: softmax over (text, "") of the scaled similarity, for every image token.
 
     `tokens` (1+N, d), `texts` (n, d) and `empty` (d,) are L2-normalised features; `empty` is that of "". The
-    redundant feature is what every token likes, so the softmax takes it away. Returns (n, 1+N) in [0, 1];
+    softmax takes away the redundant feature, which every token likes. Returns (n, 1+N) in [0, 1];
     column 0 belongs to the class token and is the score a, the others are the map A.
     """
     logits = temperature * ((texts - empty) @ tokens.T).astype(np.float64)
@@ -141,24 +141,24 @@ def regions(
     window: float = WINDOW,
     quality: Floats | None = None,
 ) -> tuple[Region, ...]:
-    """Where each defective phrase is drawn, one region a defect, in the order of the phrases.
+    """The regions in which defective phrases are drawn, one a defect, in the order of the phrases.
 
-    `missing_region` says where a thing that is not in the picture goes:
+    `missing_region` is the reading for a thing that the picture misses:
 
     - "ancestor" (the paper's text): the region of the nearest ancestor that is in the picture; an unmatched
       adjective is drawn at its own noun's region. Peaks are raised to 1, so that a region passes the
       threshold of the mask however low the encoder's values are.
     - "printed" (Eq. 6 as printed, the two swapped): the thing at its own map, the adjective at its
       ancestor's.
-    - "free" (ours): a compact window where no thing that was found is, see `free_region`.
+    - "free" (ours): a compact window clear of all things that were found, see `free_region`.
 
-    The paper gives no region to a missing thing that is a root, or whose ancestors are all missing; it goes
-    to a free window too. An ancestor that is a place is no target either: the thing gets a window inside it. Where the
-    prompt tells the place ("left of the dog", "in the background"), a missing thing gets the free window there, but by
-    "printed". `window` is the share of the picture such a window takes, in (0, 1].
+    The paper gives no region to a missing thing that is a root, or whose ancestors are all missing; such a thing
+    goes to a free window too, and one whose ancestor is a place to a window inside that place. A place that the prompt
+    tells ("left of the dog", "in the background") gets the free window of its thing, except by "printed". `window` is
+    the share of the picture such a window takes, in (0, 1].
 
     `quality` is P on the token grid, (g, g) in [0, 1]. With it a free window must have room: the things that were found
-    must leave half of it; of equally free windows the one of poorer quality wins, for it is to be redrawn anyway.
+    must leave half of it; of equally free windows the one of poorer quality wins, which is to be redrawn anyway.
     Without it some window is always taken.
     """
     things = [phrase.noun_map for phrase in phrases if phrase.known and phrase.defect != "noun"]
@@ -202,10 +202,10 @@ def join(regions: Sequence[Region], joining: Joining, side: int) -> Floats:
 
 
 def told_place(phrases: Sequence[PhraseScore], index: int) -> Floats | None:
-    """Where the prompt says that a thing lies, float32 (g, g) in [0, 1]; None where it does not say.
+    """The place that the prompt tells for a thing, float32 (g, g) in [0, 1]; None for a prompt that tells none.
 
-    That is beside its ancestor, else beside a thing that is told to lie beside it, each if it is in the picture, else
-    in a part of the picture.
+    The place is beside the ancestor, else beside a thing that is told to lie beside it, each if it is in the picture,
+    else a part of the picture.
     """
     phrase = phrases[index]
     size = (phrase.noun_map.shape[0], phrase.noun_map.shape[1])
@@ -227,13 +227,13 @@ def free_region(
     quality: Floats | None = None,
     told: Floats | None = None,
 ) -> Floats | None:
-    """A compact place to draw a thing that is not in the picture, float32 (g, g) in [0, 1], peak 1; None without room.
+    """A compact place to draw a thing that the picture misses, float32 (g, g) in [0, 1], peak 1; None without room.
 
-    Free is what no map in `claimed` holds: prod_k (1 - A_k). A redraw needs room in one piece, and the whole
+    A cell is free by prod_k (1 - A_k) over the maps in `claimed`. A redraw needs room in one piece, and the whole
     background would not be a targeted repair, so the free map is kept only inside the square window of
     `window` times the picture's area where it is highest; of equally free windows, the one where the encoder
     sees more of the missing noun (`noun_map`, stretched to its own range) wins. `quality` as in `regions`. `told`,
-    (g, g) in [0, 1], weighs the windows by where the prompt puts the thing.
+    (g, g) in [0, 1], weighs the windows by the place that the prompt tells.
     """
     free = np.ones_like(noun_map)
     for other in claimed:

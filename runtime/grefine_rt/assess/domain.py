@@ -1,8 +1,8 @@
-"""The domain of a bundle: the pictures and words it was made for. What lies outside is reported, never redrawn.
+"""The domain of a bundle: the pictures and words it was made for. Others are reported, never redrawn.
 
 Pictures: mean and deviation of the patch tokens of the alignment indicator's image encoder, under two Gaussians, one
-of sound and damaged pictures of the kind, one of foreign pictures. Words: those that training used. A bundle without a
-domain is open to everything.
+of sound and damaged pictures of the kind, one of foreign pictures. Words: the vocabulary of the training. A bundle
+without a domain is open to everything.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Membership:
     """Whether a picture and its prompt are of the kind that a bundle was made for.
 
     bundle: the bundle's name.
-    inside: whether the picture is; True where the bundle is open to all pictures.
-    distance: how far it is from the kind, see `Gaussians.distance`; None where the bundle is open.
+    inside: whether the picture is; True for a bundle that is open to all pictures.
+    distance: the picture's distance from the kind, see `Gaussians.distance`; None for an open bundle.
     threshold: the distance up to which a picture is inside; None likewise.
     words: words of the prompt that the bundle does not know, in their order.
     phrases: phrases of the prompt whose noun it does not know. They count in no score and are never redrawn.
@@ -56,7 +56,7 @@ class Membership:
 
     @property
     def words_sentence(self) -> str:
-        """What of the prompt the bundle does not know, in one sentence; "" where it knows all."""
+        """The words of the prompt that the bundle does not know, in one sentence; "" where it knows all."""
         if self.phrases:
             counts, are = ("count", "are") if len(self.phrases) > 1 else ("counts", "is")
             return (
@@ -70,7 +70,7 @@ class Membership:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should know: a sentence on a picture outside, and one on unknown words."""
+        """Sentences for the user: one on a picture outside, and one on unknown words."""
         return tuple(filter(None, ["" if self.inside else self.picture_sentence, self.words_sentence]))
 
 
@@ -85,8 +85,8 @@ class Gaussians:
     foreign_whiten: Doubles
 
     def distance(self, features: Doubles) -> float:
-        """How far a picture is from the kind, over how far it is from foreign pictures, both Mahalanobis; 0 is the
-        middle of the kind, and below 1 it is nearer to the kind."""
+        """A picture's distance from the kind over its distance from foreign pictures, both Mahalanobis; 0 is the
+        middle of the kind, below 1 the picture is nearer to the kind."""
         own = float(np.linalg.norm(self.whiten @ (features - self.mean)))
         foreign = float(np.linalg.norm(self.foreign_whiten @ (features - self.foreign_mean)))
         return own / max(foreign, 1e-9)
@@ -99,9 +99,9 @@ class Gaussians:
         return finite and len(shapes) == 1 and self.mean.ndim == 1
 
 
-def check(found: Membership | None, outside: Outside) -> tuple[str, ...]:
-    """What to note on refining an assessed picture, nothing where it is inside. Raises DomainError for one outside
-    that is not to be refined all the same."""
+def check_domain(found: Membership | None, outside: Outside) -> tuple[str, ...]:
+    """Notes on refining an assessed picture; none for one inside. Raises DomainError for a picture outside, unless
+    `outside` is "refine"."""
     if found is None or found.inside:
         return ()
     if outside == "refine":
@@ -143,7 +143,7 @@ class Domain:
         """Whether a picture and its prompt are inside; None for a bundle that is open to everything.
 
         tokens: (1+N, d), L2-normalised, of the alignment indicator's image encoder, class token first. prompt: plain
-        text. phrases: those of it whose noun is unknown.
+        text. phrases: its phrases with an unknown noun.
         """
         if self._open:
             return None
@@ -163,7 +163,7 @@ class Domain:
 
 
 def features_of(tokens: Floats) -> Doubles:
-    """What the Gaussians are of: mean and standard deviation of the patch tokens, (2d,), of tokens (1+N, d), class
+    """Mean and standard deviation of the patch tokens, (2d,), which the Gaussians are of, from tokens (1+N, d), class
     token first."""
     patches = tokens[1:].astype(np.float64)
     return np.concatenate([patches.mean(axis=0), patches.std(axis=0)])

@@ -40,7 +40,7 @@ MAX_PHRASES = 64
 
 @dataclass(frozen=True, eq=False)
 class Assessment:
-    """How good a picture is, and where it is not. H and W are the picture's size in pixels; scores in [0, 1].
+    """Scores, maps and phrases of one picture. H and W are its size in pixels; scores in [0, 1].
 
     perceptual, alignment: p (Eq. 3) and a (Eq. 8).
     perceptual_map: P of Eq. 3, float32 (H, W) in [0, 1], 1 is good.
@@ -48,10 +48,10 @@ class Assessment:
     factors, factor_maps: overall, technical, rationality, naturalness; maps as `perceptual_map`.
     phrases: every phrase of the prompt with its scores and defect.
     prompt: as given.
-    notes: plain sentences on what was left out, for example of a very long prompt.
+    notes: plain sentences on omissions, for example of the end of a very long prompt.
     metrics: scores of the bundle's metrics, by name, each with its scale.
     domain: whether picture and prompt are of the kind that the bundle was made for; None where it is open.
-    backends: what ran each component that the bundle had loaded by then, and why.
+    backends: the backend of each component that the bundle had loaded by then, and the reason.
     """
 
     perceptual: float
@@ -69,8 +69,8 @@ class Assessment:
 
     @property
     def scores(self) -> dict[str, Score]:
-        """Every score of the picture by name, each with its scale: "perceptual", "alignment", and those of the
-        bundle's metrics, such as "ip_iqa_quality"."""
+        """Every score of the picture by name, each with its scale: "perceptual", "alignment", and the bundle's
+        metrics, such as "ip_iqa_quality"."""
         return {
             "perceptual": Score(self.perceptual, INDICATORS["perceptual"], "perceptual", "quality"),
             "alignment": Score(self.alignment, INDICATORS["alignment"], "prompt", "alignment"),
@@ -85,13 +85,13 @@ class Assessment:
         return {score.part: score.value for score in own} or None
 
     def heat(self) -> dict[str, FloatMap]:
-        """Every map, float32 (H, W) in [0, 1], turned so that 1 is where work is: `perceptual`, `alignment`,
+        """Every map, float32 (H, W) in [0, 1], turned so that 1 asks for work: `perceptual`, `alignment`,
         `technical`, `rationality`, `naturalness`."""
         factors = {name: 1 - values for name, values in self.factor_maps.items() if name != "overall"}
         return {"perceptual": 1 - self.perceptual_map, "alignment": self.alignment_map, **factors}
 
     def heat_map(self, name: str = "perceptual", image: Source | None = None) -> Image.Image:
-        """One map of `heat` as a picture, hot where work is, over `image` where one is given.
+        """One map of `heat` as a picture, hot in places that ask for work, over `image` where one is given.
 
         `image` is the assessed picture in any form that `imaging.image.load` takes. Raises OptionError for an
         unknown name and for a picture of another size, and ImageError.
@@ -129,10 +129,10 @@ def assess_batch(
 ) -> list[Assessment]:
     """Both indicators for 1 or more pictures, each uint8 RGB (H, W, 3) of its own size, and as many prompts.
 
-    map_size: (H, W) of all maps, for who wants the scores alone; None for that of each picture. Every picture is
-    resized to the encoders' input, so one run of an encoder serves them all. `cancel` stops the reading of a prompt.
-    Raises PromptError when a prompt says nothing, OptionError for an option that the bundle can not serve, Cancelled,
-    BundleError also for a graph that gives a NaN, and DeviceError.
+    map_size: (H, W) of all maps, for callers that want the scores alone; None for the size of each picture. Every
+    picture is resized to the encoders' input, so one run of an encoder serves them all. `cancel` stops the reading of
+    a prompt. Raises PromptError when a prompt says nothing, OptionError for an option that the bundle can not serve,
+    Cancelled, BundleError also for a graph that gives a NaN, and DeviceError.
     """
     texts = [check_prompt(prompt) for prompt in prompts]
     _check_score(options, bundle.manifest)
@@ -163,7 +163,7 @@ def assess_batch(
 
 @dataclass(frozen=True, eq=False)
 class _Looked:
-    """What the graphs say of one picture.
+    """The graphs' outputs for one picture.
 
     quality (1+N, 4[, 2]) and tokens (1+N, d) of the image encoders; texts (1 + 1 + 2 k, d), features of `_spoken`;
     metrics: scores of the bundle's metrics.
@@ -251,7 +251,7 @@ def _align(
 ) -> tuple[float, tuple[matching.PhraseScore, ...], FloatMap]:
     """Eq. 5, 6 and 8 for one picture: the score a, the phrases, and A on the token grid.
 
-    `image_tokens` (1+N, d); `features` are those of "", of the prompt, of each phrase's noun and of each
+    `image_tokens` (1+N, d); `features` of "", of the prompt, of each phrase's noun and of each
     phrase.
     """
     settings = manifest.alignment

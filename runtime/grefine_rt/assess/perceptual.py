@@ -1,7 +1,7 @@
-"""The perceptual indicator: how good the picture is, and where it is poor (G-Refine 3.1, Eq. 3).
+"""The perceptual indicator: the quality of the picture and of each of its places (G-Refine 3.1, Eq. 3).
 
-The graph `perceptual` has compared every image token with the four (good, bad) text pairs T_p; what is left
-is the arithmetic of Eq. 3. Token 0 is the class token, tokens 1..N are the grid, row by row.
+The graph `perceptual` has compared every image token with the four (good, bad) text pairs T_p; the arithmetic of
+Eq. 3 is here. Token 0 is the class token, tokens 1..N are the grid, row by row.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ FACTORS = ("overall", "technical", "rationality", "naturalness")
 
 @dataclass(frozen=True)
 class Readings:
-    """Where the paper and the authors' script differ, beside the scoring.
+    """The differences between the paper and the authors' script, beside the scoring.
 
     factors: p is the "overall" pair alone, or the "product" of Eq. 3 with the other three. bounds: each factor is
-    divided by its "own" alpha, or all by the "first". upsampling: how P gets to image size.
+    divided by its "own" alpha, or all by the "first". upsampling: the method that brings P to image size.
     """
 
     factors: Factors
@@ -84,9 +84,9 @@ def published(similarities: Floats, alpha: Sequence[float], readings: Readings =
 
     `similarities` is (1+N, 4, 2): raw similarity of each token to the (good, bad) prompt of each pair, class
     token first. Each factor is the softmax over the two class-token entries, and p is the overall one or combines the
-    four, as `readings` say. P is the similarity to the overall good prompt, min-max normalised over the grid; 0.5 where
-    it is flat, for then nothing is better than anything else (the script divides by zero there). Width and height of
-    a picture keep their places, which the script swaps.
+    four, as `readings` say. P is the similarity to the overall good prompt, min-max normalised over the grid; 0.5 for
+    a flat one, at which the script divides by zero. Width and height of a picture keep their axes, which the script
+    swaps.
     """
     good_minus_bad = similarities[0, :, 0] - similarities[0, :, 1]
     scores = np.asarray(0.5 * (1.0 + np.tanh(0.5 * good_minus_bad)), dtype=np.float32)
@@ -124,16 +124,17 @@ def upsample(grid: Floats, size: tuple[int, int], method: Upsampling = "bicubic"
 
 @lru_cache(maxsize=16)
 def _weights(side: int, length: int) -> Floats:
-    """What each of `side` cells adds to each of `length` pixels, (length, side).
+    """The weight of each of `side` cells in each of `length` pixels, (length, side).
 
-    Bicubic is linear, so resizing the identity tells; kept, for there are many maps of one size.
+    Bicubic is linear, so resizing the identity gives the weights. They are kept, for many maps have one size.
     """
     return resize(np.eye(side, dtype=np.float32), (side, length))
 
 
 @lru_cache(maxsize=16)
 def _bilinear(side: int, length: int) -> Floats:
-    """As `_weights`, bilinear: a pixel's centre lies between two cells' centres; edge cells reach to the edge."""
+    """The weights of `_weights`, bilinear: a pixel's centre lies between two cells' centres; edge cells reach to the
+    edge."""
     places = np.maximum((np.arange(length) + 0.5) * side / length - 0.5, 0.0)
     low = np.minimum(places.astype(int), side - 1)
     share = places - low

@@ -18,8 +18,8 @@ from grefine_rt.models.bundle import Bundle
 class TextFeatures:
     """Encodes texts with one text component, `alignment_text` or `ip_iqa_text`. Threads may share one.
 
-    `remembered`: how many features of former texts are kept; 0 keeps none, so that a result depends on
-    nothing but its own call, to the last bit (a text's feature changes by about 1e-6 with its neighbours).
+    `remembered`: the number of former texts' features that are kept; 0 keeps none, so that a result depends on
+    its own call alone, to the last bit (a text's feature changes by about 1e-6 with its neighbours).
     """
 
     def __init__(self, bundle: Bundle, component: str, remembered: int = 0) -> None:

@@ -1,1 +1,1 @@
-"""Many pictures on one machine: where rows come from, what is done with each, and the records that are kept."""
+"""Many pictures on one machine: the sources of rows, the work on each, and the records that are kept."""

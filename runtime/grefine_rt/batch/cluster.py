@@ -1,4 +1,4 @@
-"""A Ray cluster for a batch: reaching it, what it has, and getting every node ready before work begins."""
+"""A Ray cluster for a batch: reaching it, counting its room, and getting every node ready before work begins."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ _LOCAL_STORE = 512 * 2**20
 
 @dataclass(frozen=True)
 class Loading:
-    """How a node opens the bundle. device: one that `Assessor.load` takes. threads: CPU threads of a worker."""
+    """The arguments with which a node opens the bundle. device: one that `Assessor.load` takes. threads: CPU threads
+    of a worker."""
 
     bundle: str
     device: str = "cpu"
     threads: int = 1
 
     def __call__(self) -> Assessor:
-        """What works on rows there. Raises BundleError and DeviceError."""
+        """The worker on rows there. Raises BundleError and DeviceError."""
         return worker(Assessor.load(self.bundle, self.device, self.threads))
 
     def checksum(self) -> str:
-        """Of the bundle's manifest on this machine, after its engines are built where the device runs built ones.
+        """The checksum of the bundle's manifest on this machine, after its engines are built where the device runs
+        built ones.
 
         Raises BundleError and DeviceError.
         """
@@ -51,7 +53,7 @@ class Loading:
 
 @dataclass(frozen=True)
 class Pool:
-    """The fixed pool of actors: how many, and what each holds. gpus: 0 or 1."""
+    """The fixed pool of actors: their number, and the room of each. gpus: 0 or 1."""
 
     actors: int
     cpus: int
@@ -142,7 +144,7 @@ def pool_for(ray: Any, device: str, actors: int | None, threads: int, exact: boo
 
 
 def room_for(ray: Any, pool: Pool) -> int:
-    """How many such actors the nodes that are there now can hold."""
+    """The number of such actors that the present nodes can hold."""
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     if pool.gpus:
         return sum(int(node.get("GPU", 0)) for node in nodes)
@@ -202,7 +204,7 @@ def _build_engines(bundle: str) -> None:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What happened on the worker: the innermost error of one that Ray wrapped."""
+    """The worker's own error, the innermost one of an error that Ray wrapped."""
     seen: list[BaseException] = [error]
     while True:
         inner = getattr(seen[-1], "cause", None) or seen[-1].__cause__

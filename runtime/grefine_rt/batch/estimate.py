@@ -1,4 +1,4 @@
-"""What refining rows would take, from their assessments."""
+"""The costs of refining rows, from their assessments."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from grefine_rt.batch.records import Record
 
 @dataclass
 class Needs:
-    """How many rows need what, and how much: TFLOP by the bundle's own count, seconds on this machine.
+    """Numbers of rows by the stages that they need, and the costs: TFLOP by the bundle's own count, seconds here.
 
-    assessed: rows that could be. stage1, stage2, both: rows that need this one alone, or both. nothing: neither.
-    failed: rows that cannot be done. tflop: of refining all, with every assessment and all drafts that may be made;
-    None for a bundle whose costs were not counted.
+    assessed: rows that were assessed. stage1, stage2, both: rows that need this stage alone, or both. nothing: rows
+    that need neither. failed: rows that cannot be done. tflop: of refining all, with every assessment and all drafts
+    that may be made; None for a bundle without counted costs.
     """
 
     assessed: int = 0
@@ -46,9 +46,9 @@ class Needs:
         self.assessed += 1
 
     def seconds(self, done: Iterable[Record] = ()) -> float | None:
-        """Of refining all rows, one at a time: at the rate of rows that were refined, else at that of assessing here.
+        """Seconds of refining all rows, one at a time: at the rate of refined rows, else at the rate of assessing here.
 
-        None where neither is known.
+        None if neither is known.
         """
         known = [record for record in done if record["status"] == "refined" and record.get("tflop")]
         looked = sum(record["tflop"] for record in known) or self._looked

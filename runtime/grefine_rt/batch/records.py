@@ -1,11 +1,11 @@
-"""What is kept of every row: a record, in the order of the input, and never twice.
+"""Records, one of every row, in the order of the input.
 
-    OUTDIR/run.json                    what makes the results of this run what they are
+    OUTDIR/run.json                    everything that the results of this run depend on
     OUTDIR/images/NAME-ID.png          the results
     OUTDIR/records/part-00000.jsonl    records of 1,000 rows, written whole; .parquet beside it has the same
     OUTDIR/records/open.jsonl          records of rows since the last part, one line as soon as each row is done
 
-A record is written after its picture is whole on the disk. What a kill leaves is therefore a picture without a record,
+A record is written after its picture is whole on the disk. A kill therefore leaves a picture without a record,
 which the next run makes once more with the same bits, and perhaps a line cut off, which it drops. In an object store,
 which cannot append, open.jsonl is written anew, at most every ten seconds.
 """
@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from grefine_rt.batch.store import Place, StorePath, place, reason_of, write_whole
+from grefine_rt.batch.store import Location, StorePath, location, reason_of, write_whole
 from grefine_rt.batch.tables import parquet
 from grefine_rt.errors import OptionError, OutputError
 
@@ -81,7 +81,7 @@ STORE_EVERY = 10.0
 class Records:
     """The records in one folder, open for a single run."""
 
-    def __init__(self, folder: Place, partition: int = 1000) -> None:
+    def __init__(self, folder: Location, partition: int = 1000) -> None:
         """`partition` is the number of rows of a part. Use `opened`."""
         self.folder, self._partition = folder, partition
         self._written = time.monotonic()
@@ -146,7 +146,7 @@ class Records:
         if isinstance(self._journal, StorePath) and self._open:
             self._rewrite()
 
-    def _write_part(self, path: Place, records: Sequence[Record]) -> Place:
+    def _write_part(self, path: Location, records: Sequence[Record]) -> Location:
         # A Parquet file that does not fit its part is never seen: it goes first.
         path.with_suffix(".parquet").unlink(missing_ok=True)
         write_whole(path, b"".join(map(_line, records)))
@@ -164,7 +164,7 @@ class Records:
 
 
 @contextmanager
-def opened(outdir: Place, run: Mapping[str, Any], partition: int = 1000) -> Iterator[Records]:
+def opened(outdir: Location, run: Mapping[str, Any], partition: int = 1000) -> Iterator[Records]:
     """The records of a run in a folder, which is made or gone on with.
 
     Raises OptionError where the folder holds the results of another run, or another process works in it, and
@@ -192,7 +192,7 @@ def opened(outdir: Place, run: Mapping[str, Any], partition: int = 1000) -> Iter
 
 def read(outdir: str | os.PathLike[str] | StorePath) -> Iterator[Record]:
     """The records of a folder in their order, also while a run goes on and after it was killed."""
-    folder, seen = (outdir if isinstance(outdir, StorePath) else place(outdir)) / "records", set()
+    folder, seen = (outdir if isinstance(outdir, StorePath) else location(outdir)) / "records", set()
     for path in (*_parts(folder), folder / "open.jsonl"):
         for record in _lines(path):
             if record["image_id"] not in seen:
@@ -200,12 +200,12 @@ def read(outdir: str | os.PathLike[str] | StorePath) -> Iterator[Record]:
                 yield record
 
 
-def _parts(folder: Place) -> list[Any]:
+def _parts(folder: Location) -> list[Any]:
     """The parts in their order; a file that somebody put beside them is none."""
     return sorted(path for path in folder.glob("part-*.jsonl") if path.stem.removeprefix("part-").isdecimal())
 
 
-def _check_run(outdir: Place, run: Mapping[str, Any]) -> None:
+def _check_run(outdir: Location, run: Mapping[str, Any]) -> None:
     path = outdir / "run.json"
     try:
         former = json.loads(path.read_text("utf-8"))
@@ -253,7 +253,7 @@ def _append(path: Path, line: bytes) -> None:
         raise OutputError(f'"{path}" cannot be written: {error.strerror}.') from None
 
 
-def _lines(path: Place) -> Iterator[Record]:
+def _lines(path: Location) -> Iterator[Record]:
     """The records of a file; a last line that was cut off is none. Raises OptionError for any other damage."""
     try:
         data = path.read_bytes()
@@ -270,7 +270,7 @@ def _lines(path: Place) -> Iterator[Record]:
         yield record
 
 
-def _write_parquet(path: Place, records: Sequence[Record]) -> None:
+def _write_parquet(path: Location, records: Sequence[Record]) -> None:
     pq = parquet()
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""One HTML page over a whole run: how scores moved, which pictures are worst and improved most, and what failed.
+"""One HTML page over a whole run: changes of scores, the worst and the most improved pictures, and failures.
 
 It has no script, asks nothing of a network, and its size is bounded, whatever the number of rows: histograms are drawn
 from counts, and only the pictures of the two lists are shown, small, as data within the page.
@@ -15,7 +15,7 @@ from importlib import resources
 from PIL import Image
 
 from grefine_rt.batch.records import Record
-from grefine_rt.batch.store import Place
+from grefine_rt.batch.store import Location
 from grefine_rt.batch.summary import BINS, SCORES, Histogram, Summary, summarise
 from grefine_rt.errors import GRefineError
 from grefine_rt.imaging.image import load
@@ -26,7 +26,7 @@ _MOST_REASONS = 50
 _WIDTH, _HEIGHT = 400, 120
 
 
-def render(records: Iterable[Record], outdir: Place, source: Place) -> str:
+def render(records: Iterable[Record], outdir: Location, source: Location) -> str:
     """The page as text. `source` is the folder to which the names of the pictures are relative."""
     found = summarise(records)
     style = resources.files(__package__).joinpath("report.css").read_text("utf-8")
@@ -91,14 +91,14 @@ def _curve(when: str, histogram: Histogram, most: int) -> str:
     return f"<path class={when} d='M0 {_HEIGHT}{steps}V{_HEIGHT}Z'/>"
 
 
-def _gallery(title: str, records: Sequence[Record], outdir: Place, source: Place) -> str:
+def _gallery(title: str, records: Sequence[Record], outdir: Location, source: Location) -> str:
     if not records:
         return ""
     cards = "".join(_card(record, outdir, source) for record in records)
     return f"<section><h2>{title}</h2><div class=gallery>{cards}</div></section>"
 
 
-def _card(record: Record, outdir: Place, source: Place) -> str:
+def _card(record: Record, outdir: Location, source: Location) -> str:
     output = record.get("output")
     pictures = _thumbnail(source / record["image"], "before") + (
         _thumbnail(outdir / output, "after") if output else ""
@@ -115,8 +115,8 @@ def _card(record: Record, outdir: Place, source: Place) -> str:
     )
 
 
-def _thumbnail(path: Place, words: str) -> str:
-    """The picture as data, or nothing where it cannot be read: those of shards and of tables with bytes."""
+def _thumbnail(path: Location, words: str) -> str:
+    """The picture as data; nothing for one that cannot be read, as from shards and tables with bytes."""
     try:
         if not path.is_file():
             return ""

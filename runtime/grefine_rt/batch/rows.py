@@ -1,4 +1,4 @@
-"""A row of a batch: a picture, its prompt, and what was said for it alone."""
+"""A row of a batch: a picture, its prompt, and its own settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from stat import S_IFREG, S_ISREG
 from typing import Any
 
-from grefine_rt.batch.store import Place, place, reason_of
+from grefine_rt.batch.store import Location, location, reason_of
 from grefine_rt.errors import ImageError, OptionError, shown
 from grefine_rt.imaging.files_in import MAX_BYTES
 
@@ -28,7 +28,7 @@ _COLUMNS = {
     "seed": ("seed",),
     "options": ("options",),
 }
-"""Columns by what they are for; the first that a table has is taken."""
+"""Columns by their use; the first that a table has is taken."""
 ALL_COLUMNS = tuple(name for names in _COLUMNS.values() for name in names)
 
 
@@ -37,15 +37,15 @@ class Row:
     """A picture that a source lists, not yet read.
 
     name: of the picture, relative to the source; the same on every machine.
-    path, data: where its bytes are, or the bytes of its file; one of them, unless there is an `error`.
+    path, data: the path of its file, or the file's bytes; one of them, unless there is an `error`.
     prompt: None where the picture's side file or the picture itself may have one.
     image_id: as given, or None.
-    seed: None for the run's own. options: what the row sets differently, see `settings.with_values`.
-    error: one sentence where the row cannot be used. repeat: above 1 for a row that is there already, see `numbered`.
+    seed: None for the run's own. options: the row's own ones, see `settings.with_values`.
+    error: one sentence on a row that cannot be used. repeat: above 1 for a row that is there already, see `numbered`.
     """
 
     name: str
-    path: Place | None = None
+    path: Location | None = None
     data: bytes | None = None
     prompt: str | None = None
     image_id: str | None = None
@@ -74,12 +74,13 @@ class Row:
 
 
 def id_of(row: Row, data: bytes) -> str:
-    """The row's id: as given, or of its name, its picture's bytes and what it says, so that it is the same in every
-    run, and another one once any of them changes."""
+    """The row's id: as given, or of its name, its picture's bytes and its columns, so that it is the same in every run,
+    and another one once any of them changes."""
     if row.image_id is not None:
         return row.image_id
+    options = json.dumps(row.options, sort_keys=True, default=repr) if row.options else ""
     said = hashlib.sha256()
-    for part in (row.name, row.prompt, row.seed, row.error, _canonical(row.options)):
+    for part in (row.name, row.prompt, row.seed, row.error, options):
         said.update(repr(part).encode("utf-8", "surrogatepass") + b"\0")
     said.update(data)
     return said.hexdigest()[:24]
@@ -88,7 +89,7 @@ def id_of(row: Row, data: bytes) -> str:
 def numbered(rows: Iterable[Row]) -> Iterator[Row]:
     """The same rows; one whose id an earlier row has is told by its `repeat`, without reading a picture.
 
-    Rows without an id have equal ids where all that they say is equal: equal paths hold equal bytes.
+    Rows without an id have equal ids if all their columns are equal: equal paths hold equal bytes.
     """
     seen: set[str] = set()
     for row in rows:
@@ -110,14 +111,10 @@ def file_stem(image_id: str, image: str) -> str:
     return "id-" + hashlib.sha256(image_id.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _canonical(options: Mapping[str, Any] | None) -> str:
-    return json.dumps(options, sort_keys=True, default=repr) if options else ""
-
-
-def row_of(cells: Mapping[str, Any], where: str, base: Place | None) -> Row:
+def row_of(cells: Mapping[str, Any], where: str, base: Location | None) -> Row:
     """A row of a table, a metadata file or a sample's JSON.
 
-    where: what messages call it, such as: Row 3 of "table.csv". base: the folder of its paths; None where the picture's
+    where: its name in messages, such as: Row 3 of "table.csv". base: the folder of its paths; None if the picture's
     bytes come from elsewhere. A cell that cannot be used makes a row with an `error`.
     """
     try:
@@ -144,7 +141,7 @@ def _first(cells: Mapping[str, Any], kind: str) -> Any:
     return None
 
 
-def _picture(image: Any, base: Place | None, where: str) -> tuple[str, Place | None, bytes | None]:
+def _picture(image: Any, base: Location | None, where: str) -> tuple[str, Location | None, bytes | None]:
     if base is None:
         return where, None, None
     name, data = image, None
@@ -157,7 +154,7 @@ def _picture(image: Any, base: Place | None, where: str) -> tuple[str, Place | N
     if not isinstance(name, str) or not name or not _encodable(name):
         raise OptionError(f"{where} names no picture: its column 'image' must hold a path or bytes.")
     try:
-        return name, place(name) if "://" in name else base / name, None
+        return name, location(name) if "://" in name else base / name, None
     except OptionError as error:
         raise OptionError(f"{where} names a picture that cannot be read: {error}") from None
 

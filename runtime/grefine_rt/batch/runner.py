@@ -12,10 +12,10 @@ from typing import TypeVar
 
 from grefine_rt.assessor import Assessor
 from grefine_rt.batch.records import Record, Records
+from grefine_rt.batch.row_work import Done, Read, Ready, finish, prepare, read_row, work_all
 from grefine_rt.batch.rows import Row, numbered
 from grefine_rt.batch.settings import BatchOptions
-from grefine_rt.batch.store import Place, write_whole
-from grefine_rt.batch.work import Done, Read, Ready, finish, prepare, read_row, work_all
+from grefine_rt.batch.store import Location, write_whole
 from grefine_rt.cancel import CancelToken
 from grefine_rt.errors import DeviceError
 from grefine_rt.refiner import Refiner
@@ -23,7 +23,7 @@ from grefine_rt.refiner import Refiner
 _AHEAD = 2
 """Rows that are read before their turn; each holds a decoded picture."""
 LOST = 5
-"""So many rows that fail in a row by the device mean that it is lost."""
+"""The number of rows, failed in a row by the device, that mean that it is lost."""
 TOLD = 5
 """Failures that a run names at its end; the records have all."""
 
@@ -34,8 +34,7 @@ class _Alone(Assessor):
 
 @dataclass
 class Tally:
-    """What became of the rows: done now, done by a former run, and how many of both failed; the first records of
-    failures now."""
+    """Numbers of rows: done now, done by a former run, and failed ones of both; the first records of failures now."""
 
     new: int = 0
     former: int = 0
@@ -49,7 +48,7 @@ OnRow = Callable[[Record | None], None]
 
 
 def worker(assessor: Assessor) -> Assessor:
-    """What works on rows: a Refiner where the bundle refines, else an assessor that remembers nothing."""
+    """The worker on rows: a Refiner for a bundle that refines, else an assessor without memory."""
     return (Refiner if assessor.bundle.manifest.refines else _Alone)(assessor.bundle)
 
 
@@ -75,12 +74,12 @@ def work_rows(
     jobs: int = 1,
     cancel: CancelToken | None = None,
 ) -> Iterator[Record | str]:
-    """The records of rows in their order, or the ids of those that are skipped.
+    """The records of rows in their order, or the ids of skipped ones.
 
     rows: not yet read, read, or ids that are passed on.
     skip: says of an image_id whether it is done already. write: takes a result's name and bytes, before its record is
-    given. jobs: rows, or batches of them, that are worked on at a time; it changes nothing but the time. Raises
-    BundleError, Cancelled, and what `write` raises; DeviceError after five rows in a row that failed by it.
+    given. jobs: rows, or batches of them, that are worked on at a time; results do not depend on it. Raises
+    BundleError, Cancelled, and the errors of `write`; DeviceError after five rows in a row that failed by it.
     """
     cancel = cancel or CancelToken()
 
@@ -139,7 +138,7 @@ def run_batch(
     assessor: Assessor,
     rows: Iterable[Row],
     records: Records,
-    outdir: Place,
+    outdir: Location,
     batch: BatchOptions,
     jobs: int = 1,
     cancel: CancelToken | None = None,
@@ -176,8 +175,8 @@ def keep_all(items: Iterable[Record | str], records: Records, on_row: OnRow) -> 
     return tally
 
 
-def to_repeat(records: Records, outdir: Place, failures: bool) -> set[str]:
-    """Ids of rows whose result is no longer there, and with `failures` of those that failed."""
+def to_repeat(records: Records, outdir: Location, failures: bool) -> set[str]:
+    """Ids of rows whose result is gone, and with `failures` of failed ones."""
     there = {f"images/{path.name}" for path in (outdir / "images").iterdir()}
     return {
         record["image_id"]
@@ -188,7 +187,7 @@ def to_repeat(records: Records, outdir: Place, failures: bool) -> set[str]:
 
 
 def _still_there(record: Record | str, lost: int) -> int:
-    """How many rows in a row failed by the device. Raises DeviceError when they are too many."""
+    """The number of rows in a row that failed by the device. Raises DeviceError when they are too many."""
     if isinstance(record, str):
         return lost
     lost = lost + 1 if record.get("error_kind") == DeviceError.__name__ else 0

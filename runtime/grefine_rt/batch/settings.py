@@ -1,4 +1,4 @@
-"""What a batch does with every picture, and what a row may set differently."""
+"""The work of a batch on every picture, and the settings that a row may have of its own."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Mode = Literal["refine", "assess"]
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """mode: "refine", or "assess" for scores alone. options, seed: of every row that sets none of its own. encoding: of
-    the results. together: rows that are assessed in one run of each graph; above 1 their scores may differ by rounding
-    from those of a row alone."""
+    """The settings of a batch. mode: "refine", or "assess" for scores alone. options, seed: of every row that sets
+    none of its own. encoding: of the results. together: rows that are assessed in one run of each graph; above 1
+    their scores may differ by rounding from a row's alone."""
 
     mode: Mode = "refine"
     options: RefineOptions = field(default_factory=RefineOptions)
@@ -28,7 +28,7 @@ class BatchOptions:
     together: int = 1
 
     def run_of(self, manifest: Manifest) -> dict[str, Any]:
-        """What makes the results of a run what they are, as JSON; two runs that differ in it share no folder."""
+        """Everything that the results of a run depend on, as JSON; runs that differ in it need folders of their own."""
         return {
             "software": f"grefine-rt {__version__}",
             "bundle": f"{manifest.name} {manifest.version}",

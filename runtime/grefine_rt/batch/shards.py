@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from grefine_rt.batch.rows import Row, row_of
-from grefine_rt.batch.store import Place, reason_of
+from grefine_rt.batch.store import Location, reason_of
 from grefine_rt.imaging.files_in import MAX_BYTES
 from grefine_rt.imaging.prompts.found import MAX_FIELD
 
@@ -22,7 +22,7 @@ PICTURES = (
 _DAMAGE = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
 
 
-def shard_rows(shard: Place) -> Iterator[Row]:
+def shard_rows(shard: Location) -> Iterator[Row]:
     """A row for each sample that has a picture, in the order of the archive.
 
     The prompt is the sample's `.txt`, or `prompt`, `text` or `caption` of its `.json`, which may also have `id`, `seed`
@@ -57,8 +57,8 @@ def shard_rows(shard: Place) -> Iterator[Row]:
         yield from _sample(shard, key, parts)
 
 
-def shard_length(shard: Place) -> int | None:
-    """How many files look like pictures; None for a damaged shard."""
+def shard_length(shard: Location) -> int | None:
+    """The number of files that look like pictures; None for a damaged shard."""
     try:
         with shard.open("rb") as file, tarfile.open(fileobj=file, mode="r:*") as archive:
             return sum(_is_picture("." + name.lower()) for name in archive.getnames())
@@ -81,7 +81,7 @@ def _is_picture(suffix: str) -> bool:
     return suffix.endswith(PICTURES)
 
 
-def _sample(shard: Place, key: str, parts: dict[str, bytes | str]) -> Iterator[Row]:
+def _sample(shard: Location, key: str, parts: dict[str, bytes | str]) -> Iterator[Row]:
     name = f"{shard.name}/{key}"
     pictures = [suffix for suffix in parts if _is_picture(suffix)]
     if not pictures:

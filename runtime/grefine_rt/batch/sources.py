@@ -1,4 +1,4 @@
-"""What `grefine-rt batch` takes: a folder of pictures, webdataset shards, or a table."""
+"""The sources of `grefine-rt batch`: a folder of pictures, webdataset shards, or a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from grefine_rt.batch.rows import Row
 from grefine_rt.batch.shards import PICTURES, shard_length, shard_rows
-from grefine_rt.batch.store import Place, StorePath, reason_of
+from grefine_rt.batch.store import Location, StorePath, reason_of
 from grefine_rt.batch.tables import TABLES, table_length, table_rows
 from grefine_rt.errors import OptionError
 
@@ -25,11 +25,11 @@ class SourceRows:
     input: a folder, a shard, or a table. without: a folder below it that is left out, for results.
     """
 
-    input: Place
-    without: Place | None = None
+    input: Location
+    without: Location | None = None
 
     def __post_init__(self) -> None:
-        """Raises OptionError for what is none of these, and for an empty folder."""
+        """Raises OptionError for anything else, and for an empty folder."""
         name = self.input.name.lower()
         if self.without is not None and self._takes_results(self.without):
             raise OptionError(
@@ -48,7 +48,7 @@ class SourceRows:
                 f"({', '.join(TABLES)}); for single pictures use grefine-rt refine."
             )
 
-    def _takes_results(self, outdir: Place) -> bool:
+    def _takes_results(self, outdir: Location) -> bool:
         """Whether the input is the folder of the results, or one that they go into: the next run would take them."""
         source: Any = self.input.resolve()
         below = [(outdir / name).resolve() for name in ("images", "records")]
@@ -64,7 +64,7 @@ class SourceRows:
             yield from _folder_rows(self.input, self.without)
 
     def count(self) -> int | None:
-        """How many rows there are, as far as that is known without reading the pictures."""
+        """The number of rows, as far as it is known without reading the pictures."""
         if self.input.is_dir():
             shards = self._shards()
             if not shards:
@@ -75,7 +75,7 @@ class SourceRows:
             return shard_length(self.input)
         return table_length(self.input)
 
-    def _shards(self) -> list[Place]:
+    def _shards(self) -> list[Location]:
         """The shards in the folder; none where it has pictures beside them."""
         folder = self.input
         if isinstance(folder, StorePath):
@@ -87,12 +87,12 @@ class SourceRows:
         return [] if others else shards
 
 
-def _rows_of(path: Place) -> Iterator[Row]:
+def _rows_of(path: Location) -> Iterator[Row]:
     return shard_rows(path) if path.name.lower().endswith(_SHARDS) else table_rows(path)
 
 
-def _folder_rows(root: Place, without: Place | None) -> Iterator[Row]:
-    """Pictures in the folder and below it, folder by folder and by name; what a metadata file says of one holds.
+def _folder_rows(root: Location, without: Location | None) -> Iterator[Row]:
+    """Pictures in the folder and below it, folder by folder and by name; a metadata file's entry for one holds.
 
     A picture that a metadata file names and that is not there is a row, too.
     """
@@ -118,7 +118,7 @@ def _folder_rows(root: Place, without: Place | None) -> Iterator[Row]:
             yield replace(row, name=(prefix / row.name).as_posix())
 
 
-def _walk(root: Place) -> Iterator[tuple[Any, list[str], list[str]]]:
+def _walk(root: Location) -> Iterator[tuple[Any, list[str], list[str]]]:
     if isinstance(root, StorePath):
         try:
             yield from root.walk()
@@ -133,8 +133,8 @@ def _cannot_list(error: OSError) -> None:
     raise OptionError(f'The folder "{error.filename}" cannot be read: {error.strerror}.') from None
 
 
-def _metadata(folder: Place, files: list[str]) -> tuple[dict[str, Row], list[Row]]:
-    """The rows of a folder's metadata file by the name of the picture, and those that cannot be used."""
+def _metadata(folder: Location, files: list[str]) -> tuple[dict[str, Row], list[Row]]:
+    """The rows of a folder's metadata file by the name of the picture, and rows that cannot be used."""
     told: dict[str, Row] = {}
     broken: list[Row] = []
     for table in (name for name in _METADATA if name in files):

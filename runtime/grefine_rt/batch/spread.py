@@ -23,11 +23,11 @@ from typing import Any
 from grefine_rt.assessor import Assessor
 from grefine_rt.batch.cluster import Pool, cause_of, room_for
 from grefine_rt.batch.records import Record, Records
+from grefine_rt.batch.row_work import Read, read_row
 from grefine_rt.batch.rows import Row, numbered
 from grefine_rt.batch.runner import LOST, OnRow, Tally, keep_all, work_rows
 from grefine_rt.batch.settings import BatchOptions
-from grefine_rt.batch.store import Place, StorePath, write_whole
-from grefine_rt.batch.work import Read, read_row
+from grefine_rt.batch.store import Location, StorePath, write_whole
 from grefine_rt.cancel import CancelToken, stop_if_cancelled
 from grefine_rt.errors import DeviceError, GRefineError
 
@@ -36,14 +36,14 @@ _ROWS = {"refine": 4, "assess": 16}
 _BYTES = 16 * 2**20
 """A block with more bytes of pictures than this is closed."""
 _TRIES = 10
-"""So often a block is tried whose worker or node is gone; a picture that kills its worker would else do so for ever."""
+"""Tries of a block whose worker or node is gone; a picture that kills its worker would else do so for ever."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """What every process of a run knows. load: gives an actor what works on rows. results: the store into which actors
-    write, None where the bytes come back. patience: seconds in which a lost node may be replaced; then the run goes on
-    with fewer actors."""
+    """The knowledge that all processes of a run share. load: gives an actor its worker on rows. results: the store into
+    which actors write; None if the bytes come back. patience: seconds in which a lost node may be replaced; then the
+    run goes on with fewer actors."""
 
     load: Callable[[], Assessor]
     batch: BatchOptions
@@ -53,22 +53,23 @@ class Spread:
 
 
 class _Interrupted(Exception):
-    """The cluster lost what the run stood on."""
+    """The cluster lost a part that the run stood on."""
 
 
 def spread_batch(
     connect: Callable[[], AbstractContextManager[tuple[Any, Spread]]],
     rows: Iterable[Row],
     records: Records,
-    outdir: Place,
+    outdir: Location,
     cancel: CancelToken | None = None,
     on_row: OnRow = lambda record: None,
 ) -> Tally:
-    """`run_batch` over a cluster: do every row that has no record yet, and keep its record; what became of the rows.
+    """`run_batch` over a cluster: do every row without a record, and keep its record. Returns the tally of the rows.
 
-    connect: connects to Ray and says what it is to do, with a pool that fits. rows: an iterable that can be pickled and
-    gives the same rows every time. A cluster that has lost so much that it cannot go on is connected to anew, and the
-    run goes on from its records, as long as it gets on. Raises what `run_batch` raises; DeviceError where Ray gave up.
+    connect: connects to Ray and gives the run's shared knowledge, with a pool that fits. rows: an iterable that can
+    be pickled and gives the same rows every time. A cluster that has lost so much that it cannot go on is connected
+    to anew, and the run goes on from its records, as long as it gets on. Raises the errors of `run_batch`;
+    DeviceError when Ray gave up.
     """
     new = 0
     while True:
@@ -94,7 +95,7 @@ def _attempt(
     spread: Spread,
     rows: Iterable[Row],
     records: Records,
-    outdir: Place,
+    outdir: Location,
     cancel: CancelToken | None,
     on_row: OnRow,
 ) -> Tally:
@@ -122,7 +123,7 @@ def _spread_rows(
 
 
 def _pulled(made: Any, stop: threading.Event) -> Queue[Any]:
-    """What a thread takes out of the dataset: tables, None at the end, or an error; two at most are waiting, so that
+    """The tables that a thread takes out of the dataset, None at the end, or an error; two at most are waiting, so that
     this process holds few results, however slowly it writes."""
     tables: Queue[Any] = Queue(2)
 
@@ -180,7 +181,7 @@ def _said(ray: Any, error: BaseException) -> BaseException:
 
 
 def _pipeline(ray: Any, spread: Spread, rows: Iterable[Row], done: frozenset[str]) -> Any:
-    """The dataset of what the actors make, which runs as it is read."""
+    """The dataset of the actors' results, which runs as it is read."""
     known = ray.put(done)
     data = ray.data
     context = data.DataContext.get_current()
@@ -239,8 +240,7 @@ def _listing(rows: Iterable[Row], known: Any, size: int) -> Any:
 
 
 def groups(rows: Iterable[Row], done: frozenset[str], size: int) -> Iterator[list[Row | Read | str]]:
-    """Rows in groups of at most `size` and about 16 MiB; those of local files are read, those with ids that are done
-    are their ids."""
+    """Rows in groups of at most `size` and about 16 MiB; rows of local files are read, a row that is done is its id."""
     group: list[Row | Read | str] = []
     room = _BYTES
     for row in numbered(rows):
@@ -259,7 +259,7 @@ def groups(rows: Iterable[Row], done: frozenset[str], size: int) -> Iterator[lis
 
 
 class _Worker:
-    """An actor: one assessor or refiner, and what it does with groups of rows."""
+    """An actor: one assessor or refiner, and its work on groups of rows."""
 
     def __init__(self, spread: Spread, known: Any) -> None:
         import ray

@@ -17,7 +17,7 @@ from typing import IO, Any, Union
 from grefine_rt.errors import HERE, OptionError, OutputError
 from grefine_rt.files import write_whole as write_file
 
-Place = Union[Path, "StorePath"]
+Location = Union[Path, "StorePath"]
 _NATIVE = ("s3", "gs", "gcs", "abfs", "abfss")
 _REFUSED = (
     *("ACCESS_DENIED", "Access Denied", "Forbidden", "403", "InvalidAccessKeyId", "INVALID_ACCESS_KEY_ID"),
@@ -25,7 +25,7 @@ _REFUSED = (
 )
 
 
-def place(text: str | os.PathLike[str]) -> Place:
+def location(text: str | os.PathLike[str]) -> Location:
     """A path on this machine's disks, or in an object store where the text begins with a scheme such as `s3://`.
 
     Raises OptionError for a scheme that nothing here can read.
@@ -41,7 +41,7 @@ def place(text: str | os.PathLike[str]) -> Place:
     return path
 
 
-def write_whole(path: Place, data: bytes) -> None:
+def write_whole(path: Location, data: bytes) -> None:
     """Write a file so that it appears whole or not at all. Raises OutputError."""
     if isinstance(path, Path):
         write_file(path, data)
@@ -54,7 +54,7 @@ def write_whole(path: Place, data: bytes) -> None:
 
 
 def reason_of(error: Exception) -> str:
-    """Why a store did not do what it was asked for, in words."""
+    """The reason of a store's failure, in words."""
     text = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
     if any(word in text for word in _REFUSED):
         return (
@@ -66,8 +66,8 @@ def reason_of(error: Exception) -> str:
 
 @dataclass(frozen=True, order=True)
 class StorePath:
-    """An object, or what begins with its name and a slash. key: with the bucket in front. query: settings of the store,
-    as pyarrow takes them in a URI, such as `endpoint_override=host:9000&scheme=http`."""
+    """An object, or the folder of all objects that begin with its name and a slash. key: with the bucket in front.
+    query: settings of the store, as pyarrow takes them in a URI, such as `endpoint_override=host:9000&scheme=http`."""
 
     scheme: str
     key: str
@@ -78,12 +78,12 @@ class StorePath:
 
     def __truediv__(self, name: str | PurePosixPath) -> StorePath | Any:
         if "://" in str(name):
-            return place(str(name))
+            return location(str(name))
         return StorePath(self.scheme, str(PurePosixPath(self.key) / name), self.query)
 
     @property
     def file_system(self) -> Any:
-        """What pyarrow opens the store with."""
+        """The file system with which pyarrow opens the store."""
         return _file_system(self.scheme, self.query)
 
     @property
@@ -149,7 +149,7 @@ class StorePath:
             yield path
 
     def listing(self) -> list[tuple[StorePath, bool]]:
-        """What is right below, by name, and whether each is a folder. Nothing for a folder that is not there."""
+        """The names right below, and whether each is a folder. Nothing for a missing folder."""
         import pyarrow.fs
 
         found = self.file_system.get_file_info(pyarrow.fs.FileSelector(self.key, allow_not_found=True))
@@ -157,7 +157,7 @@ class StorePath:
         return sorted((path, kind == "Directory") for path, kind in paths if path.key != self.key)
 
     def glob(self, pattern: str) -> Iterator[StorePath]:
-        """Of what is right below."""
+        """The paths right below that match `pattern`."""
         return (path for path in self.iterdir() if PurePosixPath(path.name).match(pattern))
 
     def mkdir(self, parents: bool = False, exist_ok: bool = False) -> None:
@@ -167,7 +167,7 @@ class StorePath:
         return PurePosixPath(self.key).relative_to(root.key)
 
     def walk(self) -> Iterator[tuple[StorePath, list[str], list[str]]]:
-        """As `os.walk`, folders in their order; names of folders that are taken out of the list are not entered."""
+        """The triples of `os.walk`, folders in their order; folders taken out of the list are not entered."""
         listing = self.listing()
         below = [path.name for path, folder in listing if folder]
         yield self, below, [path.name for path, folder in listing if not folder]
@@ -204,7 +204,8 @@ def _file_system(scheme: str, query: str) -> Any:
 
 
 def _s3_settings(query: str) -> dict[str, Any]:
-    """Of the URI, else of the variables that the tools of AWS read; pyarrow itself does not read the endpoint's."""
+    """The settings of the URI, else of the variables that the tools of AWS read; pyarrow itself does not read the
+    endpoint's."""
     from urllib.parse import parse_qsl
 
     said: dict[str, Any] = dict(parse_qsl(query))

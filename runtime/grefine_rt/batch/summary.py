@@ -41,9 +41,9 @@ class Histogram:
 
 @dataclass
 class Summary:
-    """status, stages, reasons: numbers of rows by what became of them, by the stages they needed, and of failed ones by
-    reason; `examples` has one failed row for each reason. histograms: by the column's name. worst, improved: records,
-    the most striking first. seconds: of work on all rows, which may have run side by side."""
+    """The summary of a batch. status, stages, reasons: numbers of rows by status, by the stages they needed, and of
+    failed ones by reason; `examples` has one failed row for each reason. histograms: by the column's name. worst,
+    improved: records, the most striking first. seconds: of work on all rows, which may have run side by side."""
 
     status: Counter[str] = field(default_factory=Counter)
     stages: Counter[str] = field(default_factory=Counter)
@@ -87,7 +87,7 @@ def summarise(records: Iterable[Record]) -> Summary:
 
 
 def stages_of(record: Record) -> str:
-    """Which stages a row needed, in words."""
+    """The stages that a row needed, in words."""
     first, second = record.get("regenerate"), record.get("restore") or record.get("restore_first")
     if first:
         return "both stages" if second else "stage 1 alone"
@@ -109,7 +109,7 @@ def gain(record: Record) -> float:
 
 
 def reason_of(sentence: str) -> str:
-    """A sentence without what is particular to one picture: names in quotes, and numbers."""
+    """A sentence without the particulars of one picture: names in quotes, and numbers."""
     return re.sub(r"\d+(?:\.\d+)?", "N", re.sub(r'"[^"]*"', '"…"', sentence))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from grefine_rt.batch.rows import ALL_COLUMNS, Row, row_of
-from grefine_rt.batch.store import Place, reason_of
+from grefine_rt.batch.store import Location, reason_of
 from grefine_rt.errors import HERE, OptionError
 
 TABLES = (".csv", ".jsonl", ".ndjson", ".parquet")
@@ -16,7 +16,7 @@ _CHUNK = 16
 """Rows of a Parquet file in memory at a time; they may hold pictures."""
 
 
-def table_rows(path: Place, base: Place | None = None) -> Iterator[Row]:
+def table_rows(path: Location, base: Location | None = None) -> Iterator[Row]:
     """The rows of a table in its order; paths in it are relative to `base`, by default the table's folder.
 
     A line that cannot be read is a row with an error. Raises OptionError for a table without a column of pictures.
@@ -32,15 +32,15 @@ def table_rows(path: Place, base: Place | None = None) -> Iterator[Row]:
             yield row_of(cells, where, base)
 
 
-def table_length(path: Place) -> int | None:
-    """How many rows a table has, as far as that is known without reading its pictures."""
+def table_length(path: Location) -> int | None:
+    """The number of a table's rows, as far as it is known without reading its pictures."""
     if path.suffix.lower() == ".parquet":
         with _opened(path) as file:
             return int(file.metadata.num_rows)
     return sum(1 for _ in (_csv if path.suffix.lower() == ".csv" else _jsonl)(path))
 
 
-def _csv(path: Place) -> Iterator[Mapping[str, Any] | str]:
+def _csv(path: Location) -> Iterator[Mapping[str, Any] | str]:
     # Bytes that are no UTF-8 become halves of characters, which `row_of` refuses, row by row.
     with _open(path) as file:
         reader = csv.DictReader(file)
@@ -51,7 +51,7 @@ def _csv(path: Place) -> Iterator[Mapping[str, Any] | str]:
             yield f"{error}; what follows was left out"
 
 
-def _jsonl(path: Place) -> Iterator[Mapping[str, Any] | str]:
+def _jsonl(path: Location) -> Iterator[Mapping[str, Any] | str]:
     with _open(path) as file:
         for line in file:
             if not line.strip():
@@ -63,7 +63,7 @@ def _jsonl(path: Place) -> Iterator[Mapping[str, Any] | str]:
             yield value if isinstance(value, dict) else "it is no JSON object"
 
 
-def _parquet(path: Place) -> Iterator[Mapping[str, Any] | str]:
+def _parquet(path: Location) -> Iterator[Mapping[str, Any] | str]:
     with _opened(path) as file:
         names = file.schema_arrow.names
         _check_columns(path, names)
@@ -75,7 +75,7 @@ def _parquet(path: Place) -> Iterator[Mapping[str, Any] | str]:
             yield f"{' '.join(str(error).split())[:200]}; what follows was left out"
 
 
-def _opened(path: Place) -> Any:
+def _opened(path: Location) -> Any:
     pq = parquet()
     try:
         return pq.ParquetFile(path.open("rb"))
@@ -95,12 +95,12 @@ def parquet() -> Any:
     return pyarrow.parquet
 
 
-def _check_columns(path: Place, names: Any) -> None:
+def _check_columns(path: Location, names: Any) -> None:
     if not {"image", "file_name"} & set(names):
         raise OptionError(f'"{path}" has no column "image" (or "file_name") with the paths of the pictures.')
 
 
-def _open(path: Place) -> Any:
+def _open(path: Location) -> Any:
     try:
         return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
     except OSError as error:

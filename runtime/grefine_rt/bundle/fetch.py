@@ -16,7 +16,7 @@ from grefine_rt.bundle.manifest import FILE_NAME, FileEntry, Manifest
 from grefine_rt.bundle.store import ENGINES, bundle_dir, files_in, verify
 from grefine_rt.bundle.strict import REINSTALL
 from grefine_rt.errors import HERE, BundleError, OutputError, shown
-from grefine_rt.files import locked, sha256, whole
+from grefine_rt.files import locked, sha256, written_whole
 
 OnBytes = Callable[[int, int], None]
 """Called with (bytes at hand, bytes of the whole bundle)."""
@@ -87,7 +87,7 @@ def _fetch_aside(
         _fetch_file(f"{base}/{quote(path)}", aside / path, entry, done, total, report)
         done += entry.size
         report(done, total)
-    with whole(aside / FILE_NAME) as temporary:
+    with written_whole(aside / FILE_NAME) as temporary:
         temporary.write_text(text, encoding="utf-8")
     verify(aside)
 

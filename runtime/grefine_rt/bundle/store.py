@@ -11,7 +11,7 @@ from typing import Any
 from grefine_rt.bundle.manifest import FILE_NAME, FORMAT, FileEntry, Manifest
 from grefine_rt.bundle.strict import MEND, REINSTALL, digest
 from grefine_rt.errors import HERE, BundleError, shown
-from grefine_rt.files import cache_dir, proven, sha256, whole
+from grefine_rt.files import cache_dir, proven, sha256, written_whole
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 ENGINES = "engines"
@@ -36,7 +36,7 @@ def list_bundles() -> dict[str, Path]:
     return found
 
 
-def find(name_or_path: str | Path) -> Path:
+def find_bundle(name_or_path: str | Path) -> Path:
     """The folder of a bundle, given its name (such as "mini"), its folder, or the hub id it was fetched by.
 
     Raises BundleError, naming the command that fetches it, when there is none.
@@ -109,7 +109,7 @@ def write(folder: Path, manifest: Mapping[str, Any] | Manifest) -> Manifest:
     }
     result = Manifest.from_json(json.dumps(data))
     result = dataclasses.replace(result, checksum=digest(result.to_json()))
-    with whole(folder / FILE_NAME) as temporary:
+    with written_whole(folder / FILE_NAME) as temporary:
         temporary.write_text(result.to_json(), encoding="utf-8")
     return result
 

@@ -1,4 +1,4 @@
-"""The command `grefine-rt`: one file per command; what is heavy is imported when a command runs."""
+"""The command `grefine-rt`: one file per command; heavy modules are imported when a command runs."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""`grefine-rt assess`: how good a picture is, and where it is not; nothing is changed."""
+"""`grefine-rt assess`: the quality of a picture and its poor places; nothing is changed."""
 
 import time
 from pathlib import Path

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from grefine_rt.batch.records import Record, Records
     from grefine_rt.batch.runner import Tally
     from grefine_rt.batch.sources import SourceRows
-    from grefine_rt.batch.store import Place
+    from grefine_rt.batch.store import Location
     from grefine_rt.cancel import CancelToken
 
 
@@ -125,12 +125,12 @@ def batch(
     from grefine_rt.batch.runner import run_batch, worker
     from grefine_rt.batch.settings import BatchOptions, Mode
     from grefine_rt.batch.sources import SourceRows
-    from grefine_rt.batch.store import place
+    from grefine_rt.batch.store import location
     from grefine_rt.imaging.encode import Encoding
 
     _check(output, dry_run, jobs, engine, address, actors)
-    outdir = None if output is None else place(output)
-    rows = SourceRows(place(source), without=outdir)
+    outdir = None if output is None else location(output)
+    rows = SourceRows(location(source), without=outdir)
     mode: Mode = "assess" if assess_only or dry_run else "refine"
     encoding = Encoding(form, quality, provenance)
     settings = BatchOptions(mode, options, seed, encoding, together if mode == "assess" else 1)
@@ -169,8 +169,8 @@ def _check(
         raise OptionError("--address and --actors need --engine ray.")
 
 
-def _tell(tally: "Tally", output: "Place", as_json: bool) -> None:
-    """What became of the rows; exit code 1 where some failed."""
+def _tell(tally: "Tally", output: "Location", as_json: bool) -> None:
+    """Tell the numbers of rows; exit code 1 if some failed."""
     rows = tally.new + tally.former
     if as_json:
         counts = {"rows": rows, "done_before": tally.former, "failed": tally.failed}
@@ -187,7 +187,7 @@ def _tell(tally: "Tally", output: "Place", as_json: bool) -> None:
 
 @dataclass(frozen=True)
 class Cluster:
-    """Where a run on Ray works, and with what: options of the command."""
+    """The options of the command for a run on Ray."""
 
     bundle: str
     device: str
@@ -197,17 +197,17 @@ class Cluster:
 
 
 def _run_on_ray(
-    cluster: Cluster, rows: "SourceRows", settings: Any, output: "Place", retry_failed: bool, report: bool
+    cluster: Cluster, rows: "SourceRows", settings: Any, output: "Location", retry_failed: bool, report: bool
 ) -> "Tally":
     from grefine_rt.batch.cluster import Loading, connected, get_ready, pool_for, ray_module
     from grefine_rt.batch.spread import Spread, spread_batch
     from grefine_rt.batch.store import StorePath
-    from grefine_rt.bundle.store import find, read_manifest
+    from grefine_rt.bundle.store import find_bundle, read_manifest
 
     ray_module()
     if not isinstance(rows.input, StorePath):
         rows = replace(rows, input=rows.input.absolute())
-    manifest = read_manifest(find(cluster.bundle))
+    manifest = read_manifest(find_bundle(cluster.bundle))
     if settings.mode == "refine":
         manifest.check_refines()
     # Other processes have other working folders.
@@ -230,7 +230,7 @@ def _run_on_ray(
 
 @contextmanager
 def _records(
-    manifest: Any, rows: "SourceRows", settings: Any, output: "Place", retry_failed: bool, report: bool
+    manifest: Any, rows: "SourceRows", settings: Any, output: "Location", retry_failed: bool, report: bool
 ) -> "Iterator[tuple[Records, CancelToken, Callable[[Record | None], None]]]":
     """Records to be added to; a token that Ctrl-C sets; what counts rows. After the block the page is written."""
     from grefine_rt.batch import records as kept
@@ -252,7 +252,7 @@ def _records(
 
 
 def _foresee(
-    assessor: Any, rows: "SourceRows", settings: Any, jobs: int, output: "Place | None", as_json: bool
+    assessor: Any, rows: "SourceRows", settings: Any, jobs: int, output: "Location | None", as_json: bool
 ) -> None:
     """Assess all and say what refining them would take."""
     from dataclasses import asdict

@@ -1,4 +1,4 @@
-"""`grefine-rt bench`: how long everything takes here, and how that compares with another run."""
+"""`grefine-rt bench`: times of everything here, and their comparison with another run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`grefine-rt bundle`: which bundles are here, what they hold and need, whether they are whole; fetching others."""
+"""`grefine-rt bundle`: the bundles here, their contents, needs and wholeness; fetching others."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -58,9 +58,9 @@ def list_(as_json: shared.Json = False) -> None:
 @one_line_failures
 def show(name: Name = "mini", as_json: shared.Json = False) -> None:
     """Show what a bundle holds: constants, components, origin and licence of its weights."""
-    from grefine_rt.bundle.store import find, read_manifest
+    from grefine_rt.bundle.store import find_bundle, read_manifest
 
-    folder = find(name)
+    folder = find_bundle(name)
     manifest = read_manifest(folder)
     if as_json:
         print_json({"folder": str(folder), **json.loads(manifest.to_json())})
@@ -99,13 +99,13 @@ def memory(
     """Predict what each component takes when stage 1 works at each resolution bucket; nothing is loaded."""
     from rich.table import Table
 
-    from grefine_rt.bundle.store import find, read_manifest
+    from grefine_rt.bundle.store import find_bundle, read_manifest
     from grefine_rt.engine.tensorrt.profiles import buckets
     from grefine_rt.errors import BundleError
     from grefine_rt.plan import graph_costs as costs
     from grefine_rt.system_memory import usable_memory
 
-    manifest = read_manifest(find(name))
+    manifest = read_manifest(find_bundle(name))
     plans: dict[int, Sequence[costs.ComponentMemory]] = {}
     for side in buckets(manifest.stages[0]):
         size, restore_size = costs.sizes_at(manifest, side)
@@ -147,7 +147,7 @@ def verify(name: Name = "mini", as_json: shared.Json = False) -> None:
     status(f"Proving the files of {name}")
     from grefine_rt.bundle import store
 
-    folder = store.find(name)
+    folder = store.find_bundle(name)
     manifest = store.verify(folder)
     if as_json:
         print_json(

@@ -1,7 +1,7 @@
 """Defaults of the command line from a file: `grefine.toml`, or `[tool.grefine]` of a pyproject.toml.
 
-Keys are the options' names; those at the top are for every command that has them, those in a table named like a command
-for it alone. What is given on the command line wins. docs/configuration.md says where the file is looked for.
+Keys are the options' names: at the top for every command that has them, in a table named like a command for it alone.
+The command line wins. docs/configuration.md says where the file is looked for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from grefine_rt.errors import OptionError, shown
-from grefine_rt.options import Option, is_range, parse, to_text
+from grefine_rt.options import Option, is_range, parse_option, to_text
 
 NAME, PROJECT = "grefine.toml", "pyproject.toml"
 COMMANDS = ("refine", "assess", "batch", "evaluate", "bench", "serve")
@@ -26,14 +26,14 @@ _GIVEN = {
     *("output", "overwrite", "force", "report", "maps", "mask", "protect", "save_mask", "csv"),
     *("host", "token_file"),
 }
-"""Given on the command line alone: a file that came with a folder of pictures must not say what is written or replaced,
-nor who may reach the service."""
+"""Options of the command line alone: a file that came with a folder of pictures must decide neither on files that are
+written or replaced nor on access to the service."""
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """What a file says for one command. flags: values by parameter, as the command line would have them. readings:
-    texts by name. path: the file; None where there is none."""
+    """The defaults that a file has for one command. flags: values by parameter, as the command line would have them.
+    readings: texts by name. path: the file; None without one."""
 
     path: Path | None = None
     flags: dict[str, Any] = field(default_factory=dict)
@@ -51,8 +51,8 @@ def apply(context: typer.Context) -> None:
 
 
 def defaults_of(commands: Mapping[str, Any], called: str, start: Path | None = None) -> Defaults:
-    """What the nearest file says for the command `called`; `start` is the folder to look from, the current one when
-    None. Every key of the file is checked. Raises OptionError, one sentence."""
+    """The defaults of the nearest file for the command `called`; `start` is the folder to look from, the current one
+    when None. Every key of the file is checked. Raises OptionError, one sentence."""
     path, values = read(start)
     if path is None:
         return Defaults()
@@ -82,7 +82,7 @@ def defaults_of(commands: Mapping[str, Any], called: str, start: Path | None = N
 
 
 def read(start: Path | None = None) -> tuple[Path | None, dict[str, Any]]:
-    """The file with the defaults and what it says; None and nothing where there is none. Raises OptionError."""
+    """The file with the defaults and its contents; None and nothing without one. Raises OptionError."""
     chosen = os.environ.get("GREFINE_CONFIG")
     if chosen is not None:
         if not chosen:
@@ -120,7 +120,7 @@ def _parsed(path: Path) -> dict[str, Any]:
 
 
 def _of(path: Path, whole: dict[str, Any]) -> dict[str, Any] | None:
-    """What of a file is about grefine; None where a pyproject.toml says nothing of it."""
+    """The part of a file that is about grefine; None for a pyproject.toml without one."""
     if path.name != PROJECT:
         return whole
     tools = whole.get("tool")
@@ -171,7 +171,7 @@ def _given(path: Path, key: str, value: Any, option: Option | None) -> Any:
     if is_range(option.kind) and (not isinstance(value, list) or len(value) != 2):
         raise OptionError(f"In the configuration '{path}' the key '{key}' must be a list of two numbers.")
     text = _text(path, key, value)
-    parse(
+    parse_option(
         option, text, f"In the configuration '{path}' the key '{key}'"
     )  # which the command line would not name
     return tuple(text.split(",")) if is_range(option.kind) else text

@@ -1,4 +1,4 @@
-"""`grefine-rt doctor`: what is installed, which devices work, what runs which bundle, what is missing."""
+"""`grefine-rt doctor`: installed packages, devices that work, backends of each bundle, missing parts."""
 
 import platform
 import sys
@@ -51,10 +51,10 @@ def doctor(
     status("Looking at packages, devices and bundles")
     from dataclasses import asdict
 
-    from grefine_rt.bundle.store import find
+    from grefine_rt.bundle.store import find_bundle
     from grefine_rt.engine import nvidia
 
-    named = {name: find(name) for name in bundle or []}
+    named = {name: find_bundle(name) for name in bundle or []}
     found = nvidia.gpus()
     facts: dict[str, Any] = {
         "grefine_rt": __version__,
@@ -95,7 +95,7 @@ def _version(distribution: str) -> str | None:
 
 
 def _to_try(gpu: bool) -> list[str]:
-    """The devices that what is installed may serve; CPU and CUDA are always tried."""
+    """The devices that installed packages may serve; CPU and CUDA are always tried."""
     from grefine_rt.engine.onnxruntime import plugin
     from grefine_rt.engine.tensorrt.sidecar import Environment
 
@@ -115,7 +115,7 @@ def _try_tensorrt(name: str) -> dict[str, Any]:
 
     device, problem = name, None
     try:
-        device = parse_device(name).place
+        device = parse_device(name).tensor_device
         probe(device)
     except GRefineError as error:
         problem = str(error)

@@ -78,13 +78,13 @@ def build(
     Needs no GPU, only the extra [tensorrt].
     """
     status(f"Reading {bundle}")
-    from grefine_rt.bundle.store import find, read_manifest
+    from grefine_rt.bundle.store import find_bundle, read_manifest
     from grefine_rt.cancel import CancelToken
     from grefine_rt.engine.tensorrt.build import EngineBuilder
     from grefine_rt.engine.tensorrt.sidecar import Environment, homes
     from grefine_rt.errors import BundleError, Cancelled, DeviceError
 
-    folder = find(bundle)
+    folder = find_bundle(bundle)
     manifest = read_manifest(folder)
     graphs = _graphs(manifest, component)
     environment = Environment.here(bundle)
@@ -97,10 +97,10 @@ def build(
 
     def build_one(graph: str, report: "OnProgress") -> dict[str, Any]:
         for place in places:
-            engine = builder.place(place, graph)
+            engine = builder.engine_path(place, graph)
             if kept := builder.fits(engine, manifest, environment):
                 return _row(engine, kept, built=False)
-        engine = builder.place(home, graph)
+        engine = builder.engine_path(home, graph)
         return _row(engine, builder.build(folder, manifest, graph, engine, report, token), built=True)
 
     with progress(graphs) as on_step, cancelled_by_ctrl_c(token):
@@ -128,7 +128,7 @@ def _thousandths(on_step: "Callable[[str, int, int], None]", graph: str, done: f
 
 
 def _failure(errors: "list[BundleError | DeviceError]", graphs: int) -> "BundleError | DeviceError":
-    """The only graph's own error, or one that counts those that the notes told."""
+    """The only graph's own error, or one that counts the errors that the notes told."""
     from grefine_rt.errors import BundleError, DeviceError
 
     if graphs == 1:
@@ -165,7 +165,7 @@ def list_(
     as_json: shared.Json = False,
 ) -> None:
     """List the engines of a bundle, or of all, and say of each whether it can be used here and what mends it."""
-    from grefine_rt.bundle.store import find, list_bundles, read_manifest
+    from grefine_rt.bundle.store import find_bundle, list_bundles, read_manifest
     from grefine_rt.engine.tensorrt.sidecar import Environment, engines, proved
     from grefine_rt.errors import GRefineError, OptionError
 
@@ -174,7 +174,7 @@ def list_(
     if out is not None and not out.is_dir():
         raise OptionError(f"No folder '{out}' exists: give the one that 'engine build --out' was given.")
     rows: list[dict[str, Any]] = []
-    for name, folder in ({bundle: find(bundle)} if bundle else list_bundles()).items():
+    for name, folder in ({bundle: find_bundle(bundle)} if bundle else list_bundles()).items():
         try:
             manifest = read_manifest(folder)
         except GRefineError as error:

@@ -1,4 +1,4 @@
-"""`grefine-rt evaluate`: how well a bundle's scores agree with people, on a published database."""
+"""`grefine-rt evaluate`: the agreement of a bundle's scores with people, on a published database."""
 
 from __future__ import annotations
 

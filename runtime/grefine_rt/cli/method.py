@@ -11,7 +11,7 @@ import typer
 
 from grefine_rt.cli.config import Defaults
 from grefine_rt.cli.output import console
-from grefine_rt.options import Option, build, is_range, options_of, parse, parse_reading
+from grefine_rt.options import Option, build, is_range, options_of, parse_option, parse_reading
 
 Command = Callable[..., None]
 
@@ -62,7 +62,7 @@ def _values(flags: Mapping[str, Option], given: Mapping[str, Any]) -> dict[str, 
         if value is not None:
             text = ",".join(value) if isinstance(value, tuple) else value
             values[name] = (
-                text if isinstance(text, bool) else parse(flags[name], text, flags[name].flag or "")
+                text if isinstance(text, bool) else parse_option(flags[name], text, flags[name].flag or "")
             )
     return values
 
@@ -114,7 +114,7 @@ def _keyword(name: str, annotation: Any, default: Any = None) -> inspect.Paramet
 
 
 def help_of(option: Option) -> str:
-    """What an option is, its unit and its default, in sentences."""
+    """The meaning, unit and default of an option, in sentences."""
     default = "" if isinstance(option.default, bool) and not option.reading else option.shown_default
     more = (("Unit", option.unit), ("Default", default))
     return " ".join([option.help, *(f"{name}: {text}." for name, text in more if text)])

@@ -1,4 +1,4 @@
-"""What every command shares: one-line failures, JSON, tables on the terminal, progress, Ctrl-C."""
+"""The parts that commands share: one-line failures, JSON, tables on the terminal, progress, Ctrl-C."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ def _failed(error: Exception, message: str, code: int) -> typer.Exit:
 
 
 _shown = ""
-"""What stands on the terminal's last line until something else is said."""
+"""The words on the terminal's last line until something else is said."""
 
 
 def status(words: str) -> None:
-    """What is being done, on a terminal's last line until more is said; nothing where standard error is none."""
+    """Show the work under way on a terminal's last line until more is said; nothing if standard error is none."""
     global _shown
     if not sys.stderr.isatty():
         return
@@ -109,7 +109,7 @@ def say(message: str) -> None:
 
 
 def say_notes(notes: tuple[str, ...]) -> None:
-    """What the user should know about the input, on standard error."""
+    """Print notes on the input, on standard error."""
     for note in notes:
         say(f"note: {note}")
 

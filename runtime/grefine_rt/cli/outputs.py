@@ -48,7 +48,7 @@ class Outputs:
     overwrite: bool = True
 
     def files(self) -> Iterator[tuple[str, Path]]:
-        """What each file is, in a word, and its path."""
+        """Each file's kind, in a word, and its path."""
         for what, path in (("picture", self.picture), ("mask", self.mask), ("report", self.report)):
             if path is not None and path != STREAM:
                 yield what, path
@@ -91,7 +91,8 @@ class Outputs:
                 check_writable(path, overwrite=run_of(path) == run)
 
     def write_picture(self, result: RefineResult) -> tuple[list[Path], tuple[str, ...]]:
-        """The result, to its file or to standard output, and the mask; notes on what could not be kept."""
+        """Write the result, to its file or to standard output, and the mask; notes on metadata that could not be
+        kept."""
         written: list[Path] = []
         notes: tuple[str, ...] = ()
         if self.picture == STREAM:

@@ -1,4 +1,4 @@
-"""Around one picture: how it and its prompt are read, and results as tables."""
+"""One picture of a command: reading it and its prompt, and its results as tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from grefine_rt.assess.scorers.base import Scale
 from grefine_rt.engine.devices import summary
 from grefine_rt.errors import ImageError, OptionError
 from grefine_rt.imaging.image import Picture, load
-from grefine_rt.imaging.prompts.find import find_prompt, side_file
+from grefine_rt.imaging.prompts.side_file import find_prompt, side_file
 from grefine_rt.report.answers import device_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ STREAM = Path("-")
 
 @dataclass(frozen=True)
 class Prompted:
-    """What a picture should show, and not; the file it was read from, if it was; and where it was found, as a note."""
+    """A picture's prompt and negative prompt; the file they were read from, if any; a note on the place they were
+    found."""
 
     prompt: str
     negative: str = ""
@@ -47,7 +48,7 @@ class Prompted:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Nothing where the user said it, on the command line or in a file of their own."""
+        """The source of the prompt; empty for one from the command line or the user's own file."""
         if self.source is None or self.files:
             return ()
         both = "The prompt and the negative prompt come" if self.negative else "The prompt comes"
@@ -82,7 +83,7 @@ def read_prompt(image: Path, prompt: str | None, negative: str | None, picture: 
 
 
 def about(refiner: Refiner | Assessor, image: Path, seed: int | None = None) -> dict[str, object]:
-    """What the report says of the run."""
+    """The report's facts on the run."""
     manifest = refiner.bundle.manifest
     facts: dict[str, object] = {"input": image.name, "bundle": f"{manifest.name} {manifest.version}"}
     facts["device"] = device_of(refiner)
@@ -93,7 +94,7 @@ def about(refiner: Refiner | Assessor, image: Path, seed: int | None = None) -> 
 
 
 def scores_table(before: Assessment, after: Assessment | None = None) -> Table:
-    """The scores with their scales, and where there is an `after`, what became of them."""
+    """The scores with their scales, and beside them the ones of `after`."""
     table = _table("score", *(("before", "after", "change") if after else ("value",)))
     for name, scale, first, then in _scores(before, after):
         cells = [scale.shown(first)]
@@ -113,7 +114,7 @@ def _scores(before: Assessment, after: Assessment | None) -> Iterator[tuple[str,
 
 
 def phrases_table(before: Assessment, after: Assessment | None = None) -> Table:
-    """The phrases of the prompt and what was found of each."""
+    """The phrases of the prompt and the findings on each."""
     table = _table("phrase", "noun", "phrase", "finding", *(("after",) if after else ()))
     for index, phrase in enumerate(before.phrases[:_MOST_PHRASES]):
         cells = [f"{phrase.noun_score:.2f}", f"{phrase.phrase_score:.2f}", _finding(phrase)]

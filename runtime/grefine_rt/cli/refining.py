@@ -1,4 +1,4 @@
-"""Refining pictures one after the other with one loaded bundle: what `grefine-rt refine` does with its options."""
+"""Refining pictures one after the other with one loaded bundle: the work of `grefine-rt refine`."""
 
 from __future__ import annotations
 
@@ -60,9 +60,9 @@ class Paths:
 
 @dataclass(frozen=True)
 class Job:
-    """Pictures and what is to be done with each.
+    """Pictures and the work on each.
 
-    taken: files that were named so far, with the picture that each is of.
+    taken: files that were named so far, with the picture of each.
     """
 
     images: list[Path]
@@ -117,7 +117,7 @@ class _Ready:
 
 
 def refine_all(job: Job, bundle: str, device: str, threads: int | None, cuda_graphs: bool) -> None:
-    """All pictures, with one bundle. A single one that fails raises what it raised; of several the rest goes on, and
+    """All pictures, with one bundle. A single one that fails raises its error; of several the others go on, and
     the command ends with exit code 1."""
     if job.several and not job.plan_only:
         _make_folders(job.paths)
@@ -137,7 +137,7 @@ def refine_all(job: Job, bundle: str, device: str, threads: int | None, cuda_gra
 
 @contextmanager
 def _told(several: bool, image: Path) -> Iterator[list[int]]:
-    """Of several pictures, an error is told and counted."""
+    """Tell and count an error of one of several pictures."""
     outcome = [0]
     try:
         yield outcome

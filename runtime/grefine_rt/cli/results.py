@@ -1,4 +1,4 @@
-"""What `grefine-rt refine` says of a run: as JSON, as tables, as a report."""
+"""The outcome of `grefine-rt refine`: as JSON, as tables, as a report."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def plan_json(
     costs: PlanCosts | None,
     notes: tuple[str, ...],
 ) -> dict[str, object]:
-    """What is known before anything is drawn; `crops` where stage 1 does not work on the whole picture; `tflop`, and
-    what other options would make of it, where the bundle says what its graphs cost."""
+    """The facts that are known before anything is drawn; `crops` if stage 1 works on parts of the picture; `tflop`, and
+    its values for other options, if the bundle tells its graphs' costs."""
     return {
         "input": str(image),
         "prompt": told.prompt,
@@ -138,7 +138,7 @@ def show(
 
 
 def show_plan(before: Assessment, plan: RefinePlan, notes: tuple[str, ...]) -> None:
-    """For people: what would be done, and what options would make of its costs."""
+    """Print a plan for people: its work, and its costs with other options."""
     out = console()
     out.print(pictures.scores_table(before))
     if before.phrases:

@@ -40,7 +40,7 @@ class Redrawing:
         guidance: float | Sequence[float] | None = None,
         interval: Sequence[float] | None = None,
         rescale: float | None = None,
-        frame: tuple[int, int, int, int] | None = None,
+        size_ids: tuple[int, int, int, int] | None = None,
         negative: str = "",
         cancel: Cancels | None = None,
     ) -> None:
@@ -49,10 +49,10 @@ class Redrawing:
         picture: float32 (H, W, 3) in [0, 1], sides multiples of the manifest's `inpaint.multiple`. mask: bool (H, W),
         True where to draw. prompt: may hold weights. strength: in [0, 1]. guidance, interval, rescale: the manifest's
         when None (see `Inpaint`). guidance: one value, or one a UNet call; a single value applies to the share
-        `interval` of the calls, and a call at 1 costs one UNet pass instead of two. frame: (height, width, top, left)
-        of the whole picture at the same scale and of this crop in it, for a UNet with size ids; None for a whole
-        picture. negative: what guided calls draw away from; may hold weights; "" for the manifest's way to say nothing.
-        Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
+        `interval` of the calls, and a call at 1 costs one UNet pass instead of two. size_ids: (height, width, top,
+        left) of the whole picture at the same scale and of this crop in it, for a UNet with size ids; None for a whole
+        picture. negative: the prompt that guided calls draw away from; may hold weights; "" for the manifest's way to
+        say nothing. Raises OptionError for arguments that do not fit, Cancelled, BundleError and DeviceError.
         """
         settings = with_given(bundle.manifest.stage1, guidance=guidance, interval=interval, rescale=rescale)
         size = latent_size(picture, settings.multiple)
@@ -80,7 +80,7 @@ class Redrawing:
         self._conditioning = condition(bundle, "inpaint_text", prompt, negative if guided else None)
         if settings.time_ids:
             # Original size, upper left corner of the crop, target size.
-            ids = [*(frame or (*picture.shape[:2], 0, 0)), *picture.shape[:2]]
+            ids = [*(size_ids or (*picture.shape[:2], 0, 0)), *picture.shape[:2]]
             self._conditioning["time_ids"] = np.tile(np.array(ids, np.float32), (2, 1))
 
     def draw(

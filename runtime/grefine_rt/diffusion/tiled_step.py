@@ -8,14 +8,14 @@ import numpy as np
 from grefine_rt.arrays import Array
 from grefine_rt.cancel import Cancels, stop_if_cancelled
 from grefine_rt.diffusion.loop import OnStep
-from grefine_rt.engine.base import Buffer, Engine
-from grefine_rt.engine.host_binding import HostBinding, HostEngine
+from grefine_rt.engine.base import Buffer, Engine, TensorSpec
+from grefine_rt.engine.host_binding import HostBinding
 from grefine_rt.imaging.tiles import Tile
 
 _EVERY_TILE = -1
 
 
-class TiledStep(HostEngine):
+class TiledStep:
     """A step graph on tiles: an `Engine` for latents larger than the graph's own, so the loop is the same.
 
     Inputs and outputs of four axes are cut and blended, the others go to every tile. What steps make stays on the host
@@ -32,9 +32,28 @@ class TiledStep(HostEngine):
     ) -> None:
         """tiles: in latent cells. calls: of `run` that the loop makes. on_step: called after every tile with (tiles
         made, tiles in all). cancel: makes `run` raise Cancelled between two."""
-        super().__init__(engine)
-        self.tiles, self._cancel = tiles, cancel
+        self._engine, self.tiles, self._cancel = engine, tiles, cancel
         self._on_step, self._made, self._total = on_step, 0, calls * len(tiles)
+
+    @property
+    def inputs(self) -> Mapping[str, TensorSpec]:
+        return self._engine.inputs
+
+    @property
+    def outputs(self) -> Mapping[str, TensorSpec]:
+        return self._engine.outputs
+
+    @property
+    def largest(self) -> Mapping[str, int]:
+        return self._engine.largest
+
+    @property
+    def device(self) -> str:
+        return self._engine.device
+
+    @property
+    def seconds(self) -> float:
+        return self._engine.seconds
 
     def bind(self) -> "TiledBinding":
         return TiledBinding(self, self._engine)

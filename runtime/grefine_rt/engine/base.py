@@ -166,3 +166,8 @@ def check_inputs(graph: str, specs: Mapping[str, TensorSpec], given: Mapping[str
         )
     for name, array in given.items():
         specs[name].check(graph, array.dtype, array.shape)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's error, or the error's type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

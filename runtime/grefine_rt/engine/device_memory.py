@@ -9,6 +9,7 @@ from typing import Any
 
 from grefine_rt.arrays import Array
 from grefine_rt.engine import nvidia
+from grefine_rt.engine.base import first_line
 from grefine_rt.errors import HERE, DeviceError
 
 MISSING = f"cuda.core is not installed: run 'pip install .[tensorrt]' {HERE}"
@@ -154,7 +155,3 @@ class Scratch:
                 self._buffer = None
             self._buffer = self.gpu.allocate(size)
         return int(self._buffer.handle)
-
-
-def first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -35,7 +35,7 @@ class Device:
         return self.name
 
     @property
-    def place(self) -> str:
+    def tensor_device(self) -> str:
         """The device that tensors lie on: "cpu" or "cuda:N"."""
         return "cpu" if self.kind == "cpu" else f"cuda:{self.index}"
 

@@ -1,12 +1,12 @@
-"""Engines around another one, whose tensors stay on the host between runs."""
+"""Bindings whose tensors stay on the host between runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from grefine_rt.arrays import Array
-from grefine_rt.engine.base import Buffer, Engine, TensorSpec
+from grefine_rt.engine.base import Buffer, Engine
 
 
 class HostBinding:
@@ -38,36 +38,3 @@ class HostBinding:
     def fetch(self, value: Buffer) -> Array:
         assert isinstance(value, np.ndarray)
         return np.array(value)
-
-
-class HostEngine:
-    """An `Engine` that hands everything on to `engine`, the one that it is around. Subclasses change how it runs."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    @property
-    def inputs(self) -> Mapping[str, TensorSpec]:
-        return self._engine.inputs
-
-    @property
-    def outputs(self) -> Mapping[str, TensorSpec]:
-        return self._engine.outputs
-
-    @property
-    def largest(self) -> Mapping[str, int]:
-        return self._engine.largest
-
-    @property
-    def device(self) -> str:
-        return self._engine.device
-
-    @property
-    def seconds(self) -> float:
-        return self._engine.seconds
-
-    def run(self, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
-        return self._engine.run(arrays, outputs)
-
-    def bind(self) -> HostBinding:
-        return HostBinding(self)

@@ -22,10 +22,10 @@ from grefine_rt.errors import BundleError, DeviceError, GRefineError
 Shape = tuple[int, ...]
 
 SIZES_KEPT = 8
-"""Sets of input sizes whose plans an engine keeps, those used last."""
+"""Sets of input sizes whose executions an engine keeps, the last used ones."""
 
 
-class SizedPlan:
+class SizedExecution:
     """Buffers for all tensors of one set of sizes. A subclass says how they are bound and computed.
 
     shapes: of every tensor in `specs`. Raises the errors of the driver and of `bind`, with all buffers freed. All calls
@@ -77,11 +77,11 @@ class SizedPlan:
 
 
 class SizedEngine:
-    """A graph with a plan for every set of input sizes that it was run with. Implements `grefine_rt.engine.base.Engine`
-    for subclasses, which say how plans are made and what a failure is.
+    """A graph with an execution for every set of input sizes that it was run with. Implements
+    `grefine_rt.engine.base.Engine` for subclasses, which make executions and tell failures.
 
-    A run copies its inputs into the plan's buffers, and its outputs from there, on the device. Raises DeviceError when
-    the scratch memory is on another device.
+    A run copies its inputs into the execution's buffers, and its outputs from there, on the device. Raises DeviceError
+    for scratch memory on another device.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class SizedEngine:
                 f"same device."
             )
         self._scratch, self._gpu = scratch, scratch.gpu
-        self._plans: OrderedDict[tuple[Shape, ...], SizedPlan] = OrderedDict()
+        self._executions: OrderedDict[tuple[Shape, ...], SizedExecution] = OrderedDict()
         self._seconds = 0.0
 
     @property
@@ -112,9 +112,9 @@ class SizedEngine:
     def run(self, arrays: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         names = check_run(self, self.name, arrays, outputs)
         given = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        with self.running({name: array.shape for name, array in given.items()}) as plan:
-            results = {name: np.empty(plan.shapes[name], self.outputs[name].dtype) for name in names}
-            plan.run(
+        with self.running({name: array.shape for name, array in given.items()}) as execution:
+            results = {name: np.empty(execution.shapes[name], self.outputs[name].dtype) for name in names}
+            execution.run(
                 {name: self._gpu.view(array) for name, array in given.items()},
                 {name: self._gpu.view(array) for name, array in results.items()},
             )
@@ -124,10 +124,10 @@ class SizedEngine:
         return SizedBinding(self)
 
     def check(self, shapes: Mapping[str, Shape]) -> None:
-        """Raise BundleError for sizes of the inputs for which no plan can be made; called before one is given up."""
+        """Raise BundleError for sizes of the inputs without a possible execution; called before one is given up."""
 
-    def plan(self, shapes: Mapping[str, Shape]) -> SizedPlan:
-        """A new plan for these sizes of the inputs."""
+    def execution(self, shapes: Mapping[str, Shape]) -> SizedExecution:
+        """A new execution for these sizes of the inputs."""
         raise NotImplementedError
 
     def failure(self, error: Exception) -> DeviceError:
@@ -135,8 +135,8 @@ class SizedEngine:
         raise NotImplementedError
 
     @contextmanager
-    def running(self, shapes: Mapping[str, Shape]) -> Iterator[SizedPlan]:
-        """The plan for these sizes of the inputs, this thread's alone; the time inside is added to `seconds`."""
+    def running(self, shapes: Mapping[str, Shape]) -> Iterator[SizedExecution]:
+        """The execution for these sizes of the inputs, this thread's alone; the time inside is added to `seconds`."""
         with self._scratch.lock:
             start = time.perf_counter()
             try:
@@ -149,16 +149,16 @@ class SizedEngine:
     def ran(self) -> None:
         """Called after each run that went well, under the scratch's lock."""
 
-    def _kept(self, shapes: Mapping[str, Shape]) -> SizedPlan:
+    def _kept(self, shapes: Mapping[str, Shape]) -> SizedExecution:
         key = self._key(shapes)
-        if key in self._plans:
-            self._plans.move_to_end(key)
+        if key in self._executions:
+            self._executions.move_to_end(key)
         else:
             self.check(shapes)  # before another one goes
-            if len(self._plans) == SIZES_KEPT:
-                self._plans.popitem(last=False)[1].close()
-            self._plans[key] = self.plan(shapes)
-        return self._plans[key]
+            if len(self._executions) == SIZES_KEPT:
+                self._executions.popitem(last=False)[1].close()
+            self._executions[key] = self.execution(shapes)
+        return self._executions[key]
 
     def _key(self, shapes: Mapping[str, Shape]) -> tuple[Shape, ...]:
         return tuple(shapes[name] for name in self.inputs)
@@ -228,10 +228,12 @@ class SizedBinding:
     def run(self) -> None:
         engine = self._engine
         check_all_set(engine.name, engine.inputs, self._inputs)
-        with engine.running({name: held.shape for name, held in self._inputs.items()}) as plan:
+        with engine.running({name: held.shape for name, held in self._inputs.items()}) as execution:
             for name, held in self._outputs.items():
-                TensorSpec(name, held.dtype, plan.shapes[name]).check(engine.name, held.dtype, held.shape)
-            plan.run(
+                TensorSpec(name, held.dtype, execution.shapes[name]).check(
+                    engine.name, held.dtype, held.shape
+                )
+            execution.run(
                 {name: held.value for name, held in self._inputs.items()},
                 {name: held.value for name, held in self._outputs.items()},
             )

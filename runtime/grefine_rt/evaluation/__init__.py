@@ -1,1 +1,1 @@
-"""How well scores agree with opinions: rated databases, correlations, published figures."""
+"""The agreement of scores with opinions: rated databases, correlations, published figures."""

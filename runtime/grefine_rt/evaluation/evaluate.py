@@ -39,7 +39,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well a score agrees with an opinion over `pictures` of them; -1..1, None where it is undefined.
+    """The agreement of a score with an opinion over `pictures` of them; -1..1, None for an undefined one.
 
     plcc: of the score as it is. plcc_fitted: after the four-parameter logistic, as papers report it.
     """
@@ -73,9 +73,9 @@ def score_all(
 ) -> list[Scored]:
     """The scores of all pictures, in the order of `items`.
 
-    table: a CSV file that gets every row as soon as it is there. One that a former run left is gone on with:
-    its pictures are not assessed again, but those that had an error are. A picture that cannot be read, or a
-    prompt that says nothing, gives a row with an error and stops nothing.
+    table: a CSV file that gets every row as soon as it is there. A former run's file is continued:
+    its pictures are kept, and the ones with an error assessed again. A picture that cannot be read, or a
+    prompt that says nothing, gives a row with an error, and the others go on.
 
     Raises OptionError when `table` holds anything else or was made by another bundle or with other options,
     OutputError when it cannot be written, BundleError and DeviceError.

@@ -19,10 +19,10 @@ REMARK = (
 
 @dataclass(frozen=True)
 class Published:
-    """One row of a paper's table for one database: method, what it was compared with, and correlations.
+    """One row of a paper's table for one database: method, the opinion it was compared with, and correlations.
 
-    `opinion` is a name in `Rated.scores`. `score` is the name of our score that the method is the source of,
-    None for methods of others and for ablations. `krcc` is None where the paper has none.
+    `opinion` is a name in `Rated.scores`. `score` is the name of our score after this method,
+    None for methods of others and for ablations. `krcc` may be missing in a paper, and is None then.
     """
 
     table: str
@@ -102,7 +102,7 @@ def published(dataset: Dataset) -> tuple[Published, ...]:
 
 
 def remarks(rows: Sequence[Published]) -> tuple[str, ...]:
-    """What has to be said wherever these rows stand: `REMARK` if one of them is IP-IQA's own."""
+    """The remarks that belong beside these rows: `REMARK` if one of them is IP-IQA's own."""
     own = any(row.table.startswith("IP-IQA") for row in rows)
     return (REMARK,) if own else ()
 

@@ -11,7 +11,7 @@ from grefine_rt.bundle.store import (
     check_before_use,
     check_external_data,
     check_size,
-    find,
+    find_bundle,
     mend,
     read_manifest,
 )
@@ -51,7 +51,7 @@ class Bundle:
         all cores. cuda_graphs: with "cuda", denoising steps run as CUDA graphs. Contents are checked when a component
         is loaded. Raises BundleError, DeviceError, and OptionError for CUDA graphs with another device.
         """
-        folder = find(name_or_path)
+        folder = find_bundle(name_or_path)
         manifest = read_manifest(folder)
         for path in manifest.files:
             check_size(folder, manifest, path)

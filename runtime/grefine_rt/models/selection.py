@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.engine.base import Engine
-from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, cores, parse_device
+from grefine_rt.engine.devices import BACKENDS, ORDER, Backend, Choice, Device, parse_device
 from grefine_rt.engine.onnxruntime import kernels, plugin
 from grefine_rt.engine.onnxruntime.session import (
     NO_CUDA,
@@ -21,7 +21,6 @@ from grefine_rt.engine.onnxruntime.session import (
     module,
     package,
 )
-from grefine_rt.engine.passes import THREADS, SidePasses, splits
 from grefine_rt.errors import HERE, DeviceError, GRefineError, OptionError
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class Selection:
                 continue
             how = ", as CUDA graphs" if self._replays(graph) else ""
             reason = self._reason(passed) if auto else f"Asked for by name{how}."
-            return opened, Choice(self._serving(graph)[0], backend, device.place, reason)
+            return opened, Choice(self._serving(graph)[0], backend, device.tensor_device, reason)
         raise AssertionError("the last backend either opens a graph or raises")
 
     def _open(self, backend: Backend, graph: str, device: Device) -> Engine:
@@ -128,7 +127,7 @@ class Selection:
             assert isinstance(found, tuple)
             budget, free = self._weight_budget(*found), self._scratch.gpu.free_memory
             try:
-                engine = TensorRTEngine(*found, device.place, scratch=self._scratch, budget=budget)
+                engine = TensorRTEngine(*found, device.tensor_device, scratch=self._scratch, budget=budget)
             except DeviceError as error:
                 if (told := self._without_room(found[1], free)) is None:
                     raise
@@ -142,25 +141,10 @@ class Selection:
             return ReplayEngine(self._folder / graph, str(device), scratch=self._scratch)
         # Autoencoders need much memory, but seldom.
         options = CudaOptions(shrink=any(name.endswith(_AUTOENCODERS) for name in serves))
-
-        def on(threads: int | None) -> OnnxEngine:
-            return OnnxEngine(self._folder / graph, str(device), threads, options)
-
-        if device.kind == "cpu" and self._side_by_side(serves):
-            single = on(1)
-            if splits(single):
-                return SidePasses(single.name, single)
-            del single  # before another copy of the weights is loaded
-        return on(self._threads)
+        return OnnxEngine(self._folder / graph, str(device), self._threads, options)
 
     def _replays(self, graph: str) -> bool:
         return self._cuda_graphs and any(name.endswith("_step") for name in self._serving(graph))
-
-    def _side_by_side(self, serves: list[str]) -> bool:
-        """Whether a graph is a step that the bundle guides throughout, and threads are as many as it is split for."""
-        if (self._threads or cores()) != THREADS:
-            return False
-        return any(name.endswith("_step") and step_rows(self._manifest, name) == (2,) for name in serves)
 
     def _missing(self, backend: Backend) -> str | None:
         """Why nothing can run on a backend here, known without loading anything; None when it may."""
@@ -229,12 +213,12 @@ class Selection:
 
         if sidecar.streams or sidecar.engine.size <= free:
             return None
-        component = self._serving(sidecar.graph)[0]
+        component, device = self._serving(sidecar.graph)[0], self._wanted.tensor_device
         here = Environment(self._name, {}, self._gpu)
         command = build_command(here, component, sidecar.targets, sidecar.flavour, streams=True)
         return DeviceError(
             f"The weights of engine '{PurePosixPath(sidecar.graph).stem}' take {sidecar.engine.size / 1e9:.1f} GB, but "
-            f"'{self._wanted.place}' has {free / 1e9:.1f} GB free: end other programs that hold its memory, or keep "
+            f"'{device}' has {free / 1e9:.1f} GB free: end other programs that hold its memory, or keep "
             f"weights in host memory with '{command}'."
         )
 
@@ -261,7 +245,7 @@ class Selection:
 
         with self._guard:
             if self._shared is None:
-                self._shared = Scratch(self._wanted.place)
+                self._shared = Scratch(self._wanted.tensor_device)
             return self._shared
 
     def _serving(self, graph: str) -> list[str]:

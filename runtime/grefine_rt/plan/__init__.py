@@ -1,1 +1,1 @@
-"""From an assessment to a plan of what is refined, its costs and its reasons."""
+"""From an assessment to a plan of the refining, its costs and its reasons."""

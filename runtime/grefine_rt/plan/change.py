@@ -1,4 +1,4 @@
-"""A plan changed: another mask, other crops, and what other options would cost."""
+"""A plan changed: another mask, other crops, and the costs of other options."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def with_mask(plan: RefinePlan, mask: MaskSource) -> RefinePlan:
     """The same plan for another mask, as `imaging.mask_source.as_mask` takes them: an empty one switches stage 1 off,
     any other on, at once.
 
-    Stage 2 then follows, where the options have it. Raises OptionError when the mask is not of the picture's size, or
-    of a type that is no mask.
+    Stage 2 then follows, if the options have it. Raises OptionError for a mask of another size than the picture's,
+    and for a type that is no mask.
     """
     mask = as_mask(mask, plan.mask.shape)
     changed = with_crops(
@@ -39,7 +39,7 @@ def with_mask(plan: RefinePlan, mask: MaskSource) -> RefinePlan:
 
 
 def with_crops(plan: RefinePlan) -> RefinePlan:
-    """The same plan with the crops that its boxes, strength and settings ask for; none where stage 1 is skipped."""
+    """The same plan with the crops that its boxes, strength and settings ask for; none if stage 1 is skipped."""
     if not plan.regenerate:
         return replace(plan, crops=())
     settings, (inpaint, _) = plan.settings, plan.manifest.stages
@@ -50,7 +50,7 @@ def with_crops(plan: RefinePlan) -> RefinePlan:
     smallest = inpaint.smallest or inpaint.resolution // 2
     frame = Frame((width, height), inpaint.resolution, inpaint.multiple, smallest, context)
     if settings.crop == "off":
-        return replace(plan, crops=(frame.whole(plan.boxes),))
+        return replace(plan, crops=(frame.whole_crop(plan.boxes),))
     cost = draw_cost(plan.manifest, plan.stage1_steps, plan.strength, plan.interval)
     return replace(plan, crops=choose_crops(plan.boxes, frame, cost))
 

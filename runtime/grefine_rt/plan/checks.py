@@ -82,9 +82,9 @@ def _check_values(plan: RefinePlan) -> None:
 
 
 def check_plan_memory(plan: RefinePlan, bundle: Bundle) -> None:
-    """Raises MemoryLimitError before anything is loaded that would not fit into this machine's memory.
+    """Raises MemoryLimitError, before anything is loaded, for a plan beyond this machine's memory.
 
-    What is free on a GPU is the business of its backend.
+    The memory of a GPU is the business of its backend.
     """
     manifest = bundle.manifest
     skipped = {

@@ -23,7 +23,7 @@ ALL_CALLS = (0.0, 1.0)
 class PlanCosts:
     """Floating-point operations of a refine call in TFLOP (10^12), two a multiply-add.
 
-    stage1, stage2: of the stages, 0 for one that is skipped. assess: of all assessments, those of drafts too. full:
+    stage1, stage2: of the stages, 0 for one that is skipped. assess: of all assessments, of drafts too. full:
     of the whole call without any saving: stage 1 in any case, on the whole picture, guided in every call, with all
     its drafts.
     """
@@ -35,7 +35,7 @@ class PlanCosts:
 
     @property
     def total(self) -> float:
-        """Of the whole call, TFLOP."""
+        """TFLOP of the whole call."""
         return self.stage1 + self.stage2 + self.assess
 
 
@@ -47,7 +47,8 @@ def plan_costs(
 ) -> PlanCosts | None:
     """The costs of a plan of which so much is `drawn`, all when None; None where the bundle's costs were not counted.
 
-    decoding: of stage 2, the bundle's when None. looks: how many assessments were made, all that may be when None.
+    decoding: of stage 2, the bundle's when None. looks: the number of assessments that were made, the largest possible
+    one when None.
 
     Texts count as if all were as long as the encoders read; shorter ones cost less. Tiles count as so many pictures; an
     autoencoder whose tiles share statistics goes over them more than once.
@@ -81,7 +82,7 @@ def plan_costs(
 
 
 def _looks(plan: RefinePlan, drawn: Drawn) -> int:
-    """Assessments that a call makes at most: of the picture and the result, of what stage 2 made before stage 1, of
+    """Assessments that a call makes at most: of the picture and the result, of stage 2's picture before stage 1, of
     several drafts, and one more for each stage whose change is judged."""
     between = int((plan.restore_first or plan.restored) and plan.regenerate)
     judged = plan.judges * (int(plan.regenerate and not plan.by_hand) + plan.restorations)
@@ -124,6 +125,6 @@ def draw_cost(manifest: Manifest, steps: int, strength: float, interval: tuple[f
 
 
 def _calls(guidance: float, calls: int, interval: tuple[float, ...]) -> tuple[int, int]:
-    """(UNet calls of two passes, those of one) among `calls`."""
+    """(UNet calls of two passes, UNet calls of one) among `calls`."""
     guided = int((guidance_row(guidance, calls, interval) != 1).sum())
     return guided, calls - guided

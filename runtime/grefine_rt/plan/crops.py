@@ -1,4 +1,4 @@
-"""Crops: where stage 1 works, so that it need not redraw a whole picture for a small region.
+"""Crops: the windows that stage 1 works on, which spare it a whole picture for a small region.
 
 Pure functions. A picture that is worked on as a whole is enlarged or reduced by some scale to its work size. A crop
 is worked on at the same scale, so that things have the size in it that the model would have given them in the whole
@@ -20,10 +20,10 @@ from grefine_rt.contract import LATENT_SCALE
 from grefine_rt.imaging.image import work_size
 
 Cost = Callable[[Size], float]
-"""What working at a size costs, in any unit."""
+"""The cost of working at a size, in any unit."""
 
 MAX_REGIONS = 32
-"""Of a mask in more pieces the whole picture is redrawn: it is everywhere, and pairs of pieces become many."""
+"""The most pieces of a mask with crops; with more the whole picture is redrawn, and pairs of pieces stay few."""
 SIDES = 8
 """Sides of crops are multiples of this part of the resolution, so that engines meet few sizes."""
 
@@ -32,15 +32,15 @@ SIDES = 8
 class Crop:
     """A part of the picture that stage 1 works on.
 
-    box: what it shows, in pixels of the picture. size: (width, height) at which it is worked on. regions: the boxes of
-    the mask that it is for; what other masked pixels it shows stays as it is.
+    box: its area, in pixels of the picture. size: (width, height) at which it is worked on. regions: the boxes of
+    the mask that it is for; other masked pixels in it stay as they are.
     """
 
     box: Box
     size: Size
     regions: tuple[Box, ...]
 
-    def frame(self, picture: Size) -> tuple[int, int, int, int]:
+    def size_ids(self, picture: Size) -> tuple[int, int, int, int]:
         """(height, width, top, left) at the crop's scale: of the `picture` (width, height) and of the crop in it."""
         x0, y0, x1, y1 = self.box
         across, down = self.size[0] / (x1 - x0), self.size[1] / (y1 - y0)
@@ -67,7 +67,7 @@ class Frame:
         """The work size of the whole picture."""
         return work_size(*self.picture, self.resolution, self.multiple)
 
-    def whole(self, regions: Sequence[Box]) -> Crop:
+    def whole_crop(self, regions: Sequence[Box]) -> Crop:
         """The whole picture as one crop."""
         return Crop((0, 0, *self.picture), self.size, tuple(regions))
 
@@ -80,7 +80,7 @@ def choose_crops(boxes: Sequence[Box], frame: Frame, cost: Cost) -> tuple[Crop, 
     """
     if not boxes:
         return ()
-    whole = frame.whole(boxes)
+    whole = frame.whole_crop(boxes)
     if len(boxes) > MAX_REGIONS:
         return (whole,)
     price = cache(cost)

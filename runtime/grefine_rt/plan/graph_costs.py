@@ -36,7 +36,7 @@ _LOOKS = ("perceptual", "alignment_image")
 class ComponentMemory:
     """Bytes that a graph file takes: its weights, and its activations at their peak with all guidance passes.
 
-    components: those of the bundle that share the file.
+    components: the bundle's components that share the file.
     """
 
     components: tuple[str, ...]
@@ -190,8 +190,8 @@ def check_memory(
 ) -> None:
     """Raise MemoryLimitError when a refine call at these sizes (see `memory_plan`) does not fit into `free_bytes`.
 
-    free_bytes: on a CPU, `system_memory.usable_memory`. components: those that run there; all when None. Nothing is
-    refused where `free_bytes` (None) or the bundle's costs are unknown.
+    free_bytes: on a CPU, `system_memory.usable_memory`. components: the ones that run there; all when None. Nothing is
+    refused if `free_bytes` (None) or the bundle's costs are unknown.
     """
     plan = memory_plan(manifest, size, device, restore_size, components)
     if plan is None or free_bytes is None or needed(plan) <= free_bytes:

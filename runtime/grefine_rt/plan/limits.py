@@ -18,8 +18,9 @@ RIM = 4.0
 
 @dataclass(frozen=True, eq=False)
 class Limits:
-    """mask: bool (H, W), what stage 1 redraws, whatever the indicators found; nothing beyond it changes. None leaves
-    that to the plan. protect: bool (H, W), what no stage changes, or None."""
+    """The user's own regions. mask: bool (H, W), the pixels that stage 1 redraws, whatever the indicators found;
+    nothing beyond it changes. None leaves them to the plan. protect: bool (H, W), pixels that every stage leaves, or
+    None."""
 
     mask: Mask | None = None
     protect: Mask | None = None

@@ -1,6 +1,6 @@
-"""From an assessment to a plan: what is redrawn, how strongly, and with which prompt (G-Refine Eq. 6, 7, 9).
+"""From an assessment to a plan: mask, strength and prompt of the redraw (G-Refine Eq. 6, 7, 9).
 
-Pure numpy; nothing here needs a model, so a plan can be made, looked at, edited and run later.
+Pure numpy without a model: a plan can be made, looked at, edited and run later.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ DAMAGED = 0.2
 class Defects:
     """The defects of a picture, as far as the settings look at it. All maps are float32 (H, W).
 
-    poor: 1 - P of Eq. 9 where stage 1 shall mend it, in [0, 1]; left: the rest of it, which is stage 2's.
-    missing: A of Eq. 6, in [0, 1]. places: the regions of the defective phrases; crowded: those of them, by their
-    numbers, for which there is no room. good: p is above its bound.
+    poor: 1 - P of Eq. 9 in places that stage 1 shall mend, in [0, 1]; left: the rest of it, which is stage 2's.
+    missing: A of Eq. 6, in [0, 1]. places: the regions of the defective phrases; crowded: numbers of the ones without
+    room. good: p is above its bound.
     """
 
     poor: FloatMap
@@ -68,9 +68,9 @@ def make_plan(assessment: Assessment, manifest: Manifest, options: PlanOptions) 
 
 
 def replan(plan: RefinePlan, restored: Assessment) -> RefinePlan:
-    """The plan of what is still to do for the picture that stage 2 `restored` first, made with the same settings.
+    """The plan of the remaining work on the picture that stage 2 `restored` first, made with the same settings.
 
-    Changes by `dataclasses.replace` are lost. With nothing to redraw nothing is left to do.
+    Changes by `dataclasses.replace` are lost. Without anything to redraw both stages are skipped.
     """
     return _plan(restored, plan.manifest, plan.settings, restored=True)
 
@@ -228,7 +228,7 @@ def binary_mask(defect: FloatMap, tau: float | Literal["otsu"], min_area: float,
     """Bi(1 - P + A): threshold, then specks removed, then grown.
 
     `defect` is (H, W), 0 is good; `min_area` a share of the picture, `grow` in pixels. Returns bool (H, W).
-    Where nothing lies above the threshold the mask is empty. A smaller tau never gives a smaller mask.
+    A map below the threshold everywhere gives an empty mask. A smaller tau gives an equal or larger mask.
     """
     step = grid_step(defect.shape)
     rows, columns = (

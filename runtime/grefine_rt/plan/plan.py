@@ -1,4 +1,4 @@
-"""The plan of a refine call as data: what both stages will do, and why."""
+"""The plan of a refine call as data: the work of both stages, and its reasons."""
 
 from __future__ import annotations
 
@@ -40,32 +40,33 @@ class RefinePlan:
 
     A plan is data: `plan.change.with_mask` and `dataclasses.replace` change it, `plan.costs.plan_costs` prices it.
 
-    mask: bool (H, W), what stage 1 redraws.
+    mask: bool (H, W), the pixels that stage 1 redraws.
     feather: width in pixels of the soft rim outside the mask; pixels beyond it stay bit-identical in stage 1.
     strength: of stage 1, in [0, 1]: the share of its steps that are run.
     prompt: with the weights of Eq. 7, as both stages read it. asked: as the user gave it.
     regenerate, restore: whether stage 1 and stage 2 run.
-    restore_first: whether stage 2 will run before stage 1, too; what stage 1 redraws is then planned anew, see
+    restore_first: whether stage 2 will run before stage 1, too; the redraw is then planned anew, see
         `plan.make.replan`.
-    restored: whether that has been done: the plan is for the picture that stage 2 restored first.
+    restored: whether the plan is for a picture that stage 2 restored first.
     keep_good: whether the picture is given back as it is when stage 1 draws nothing and stage 2 lowers its p.
-    by_hand: whether the mask was drawn by hand; then all that stage 1 makes of it is kept.
+    by_hand: whether the mask was drawn by hand; stage 1's whole change is then kept.
     delta: strength of stage 2, in [0, 1].
     stage1_steps, stage2_steps: n1 and n2 of Eq. 10, of which strength and delta run a share.
-    drafts, all_drafts: how often stage 1 draws, at most or always; the best is kept.
-    judged: which quality drafts are judged by beside a: "perceptual" is p, "rationality" that factor of it alone.
-    sketch_steps: steps of the sketches by which it is chosen, of which strength runs a share; 0 for none.
+    drafts, all_drafts: number of stage 1's drafts, at most or always; the best is kept.
+    judged: the quality that drafts are judged by beside a: "perceptual" is p, "rationality" that factor of it alone.
+    sketch_steps: steps of the sketches by which a draft is chosen, of which strength runs a share; 0 for none.
     work: the size at which stage 2 sees the picture, see `PlanOptions`.
-    interval: from which to which share of its UNet calls stage 1 is guided.
-    crops: what stage 1 works on, one after the other; together their regions are the boxes. See `crops.Crop`.
+    interval: first and last share of stage 1's UNet calls, between which they are guided.
+    crops: the windows that stage 1 works on, one after the other; their regions together are the boxes. See
+        `crops.Crop`.
     boxes: (x0, y0, x1, y1) of the regions of the mask in pixels, x1 and y1 exclusive.
     coverage: share of the picture inside the mask, in [0, 1].
     alignment_map: A of Eq. 6 as it was acted on, with the chosen readings, float32 (H, W) in [0, 1]; 0 everywhere
         without that indicator.
     defect_map: 1 - P + A of Eq. 9 with the chosen indicators, float32 (H, W) in [0, 2].
     reasons: one plain sentence for each region, defective phrase and decision.
-    manifest: of the bundle that the plan is for; `settings` that it was made with.
-    texts: how many texts the assessments read.
+    manifest: of the plan's bundle. settings: the switches that the plan was made with.
+    texts: number of texts that the assessments read.
     """
 
     mask: Mask
@@ -100,7 +101,7 @@ class RefinePlan:
 
     @property
     def sketches(self) -> bool:
-        """Whether drafts are sketched first: where there are several, and that takes fewer UNet calls."""
+        """Whether drafts are sketched first: several ones, with fewer UNet calls for it."""
         if self.drafts == 1 or self.sketch_steps == 0:
             return False
         calls = (unet_calls(steps, self.strength) for steps in (self.sketch_steps, self.stage1_steps))
@@ -108,7 +109,7 @@ class RefinePlan:
 
     @property
     def judges(self) -> bool:
-        """Whether what the stages make is kept only where it helps, see `accept`."""
+        """Whether the stages' changes are kept only in regions that they help, see `accept`."""
         return self.settings.accept == "regions"
 
     @property

@@ -1,4 +1,4 @@
-"""Why a plan is as it is: a plain sentence for each region, defective phrase and decision."""
+"""The reasons of a plan: a plain sentence for each region, defective phrase and decision."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _stage_reasons(plan: RefinePlan, strength_why: str) -> list[str]:
 
 
 def strength_reason(quality: float, deficit: bool, absent: bool) -> str:
-    """Why stage 1 is as strong as it is: Eq. 9 for a quality, turned round (`deficit`) or as printed."""
+    """The reason of stage 1's strength: Eq. 9 for a quality, turned round (`deficit`) or as printed."""
     if absent and deficit:
         return "the strongest there is, because something has to be drawn that is not there at all"
     worse = "worse" if deficit else "better"
@@ -84,7 +84,7 @@ def strength_reason(quality: float, deficit: bool, absent: bool) -> str:
 
 
 def cost_reasons(plan: RefinePlan) -> list[str]:
-    """A sentence on what the plan costs; none where the bundle's costs were not counted."""
+    """A sentence on the plan's costs; none for a bundle without counted costs."""
     costs = plan_costs(plan)
     if costs is None:
         return []

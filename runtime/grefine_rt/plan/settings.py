@@ -16,7 +16,7 @@ SKETCH_SOLVER: Solver = "dpm++2m"
 
 @dataclass(frozen=True)
 class Settings:
-    """Every switch of a plan with its value, see `PlanOptions` for what each means.
+    """Every switch of a plan with its value; `PlanOptions` tells their meanings.
 
     quality, matching: whether the perceptual and the alignment indicator are looked at. stage1, stage2: whether the
     stage may run; a stage 2 whose strength leaves no step may not, for it would only pass the picture through the

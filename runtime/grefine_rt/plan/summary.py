@@ -1,4 +1,4 @@
-"""One line on a refined picture, in plain words: what was wrong, what was changed, what is left."""
+"""One line on a refined picture, in plain words: its defects, the changes, the defects left."""
 
 from __future__ import annotations
 

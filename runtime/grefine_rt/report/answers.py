@@ -1,4 +1,4 @@
-"""Scores, phrases, masks and plans as JSON: what the command line prints and the service answers."""
+"""Scores, phrases, masks and plans as JSON, for the command line and the service."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def domain_json(assessment: Assessment) -> dict[str, Any]:
 
 
 def domain_fact(assessment: Assessment) -> dict[str, object]:
-    """What the report says of the domain; nothing for a bundle that is open to everything."""
+    """The report's fact on the domain; nothing for a bundle that is open to everything."""
     return {} if assessment.domain is None else {"domain": assessment.domain.picture_sentence}
 
 
@@ -103,12 +103,12 @@ def mask_json(plan: RefinePlan) -> dict[str, Any]:
 
 
 def device_of(assessor: Assessor) -> str:
-    """Where the models run, "cpu" or "cuda:N", also where "auto" was asked for."""
+    """The device of the models, "cpu" or "cuda:N", also where "auto" was asked for."""
     return assessor.bundle.engine("perceptual").device
 
 
 def backends_json(assessor: Assessor) -> list[dict[str, str]]:
-    """`backends` of the JSON output: what runs each component that was loaded, and why."""
+    """`backends` of the JSON output: the backend of each component that was loaded, and the reason."""
     return [dataclasses.asdict(choice) for choice in assessor.bundle.choices]
 
 
@@ -121,8 +121,8 @@ def steps(plan: RefinePlan) -> tuple[int, int]:
 
 
 def steps_json(plan: RefinePlan, costs: PlanCosts | None) -> dict[str, Any]:
-    """`plan` of the JSON output; `crops` where stage 1 does not work on the whole picture; `tflop`, and what other
-    options would make of it, where the bundle says what its graphs cost."""
+    """`plan` of the JSON output; `crops` if stage 1 works on parts of the picture; `tflop`, and its values
+    for other options, if the bundle tells its graphs' costs."""
     stage1_steps, stage2_steps = steps(plan)
     crops = [{"box": crop.box, "size": crop.size} for crop in plan.crops] if plan.cropped else None
     return {

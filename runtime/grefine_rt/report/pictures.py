@@ -14,7 +14,7 @@ from grefine_rt.imaging.mask import grow
 MAX_SIDE = 1024
 """Pictures are shown at this many pixels a side at most."""
 MAX_PICTURE_BYTES = 700_000
-"""Of one picture in the report; JPEG quality is lowered until it fits."""
+"""The most bytes of one picture in the report; JPEG quality is lowered until it fits."""
 MAP_SIDE = 192
 """Maps are smooth: they are stored at this size and enlarged by the browser."""
 

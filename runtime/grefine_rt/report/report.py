@@ -1,7 +1,7 @@
-"""The report: one HTML file that shows what was found, what was done and why.
+"""The report: one HTML file with findings, changes and their reasons.
 
-It holds everything itself (pictures and maps as data URIs, style, script), asks nothing of a network, and
-its content policy forbids it to. Whatever a user wrote is escaped. It follows the reader's light or dark
+It holds everything itself (pictures and maps as data URIs, style, script); its content policy forbids any request to
+a network. Every text of a user is escaped. It follows the reader's light or dark
 theme, works by keyboard, and reads on a telephone.
 """
 
@@ -26,13 +26,13 @@ from grefine_rt.imaging import heatmap
 from grefine_rt.report.pictures import MAP_SIDE, map_uri, mask_uri, opaque, picture_uri, png_uri
 
 MAX_PHRASE_MAPS = 200
-"""Of longer lists the first phrases have their maps in the report, the others only their scores."""
+"""The most phrases with maps in the report; later ones have their scores alone."""
 
 _GENERATOR = "<meta name=generator content=grefine-rt>"
 
 
 class PhraseLike(Protocol):
-    """What the report reads of a phrase's scores; `map` is (g, g) in [0, 1], 1 = the phrase is here."""
+    """The part of a phrase's scores that the report reads; `map` is (g, g) in [0, 1], 1 = the phrase is here."""
 
     @property
     def text(self) -> str: ...
@@ -53,9 +53,9 @@ class PhraseLike(Protocol):
 
 
 class AssessmentLike(Protocol):
-    """What the report reads of an assessment.
+    """The part of an assessment that the report reads.
 
-    `scores` has each score with its scale, those of `factors` lie in [0, 1]. `perceptual_map` and `factor_maps` are
+    `scores` has each score with its scale; `factors` lie in [0, 1]. `perceptual_map` and `factor_maps` are
     (H, W) with 1 = good, `alignment_map` is (H, W) with 1 = to be redrawn (Eq. 6).
     """
 
@@ -83,12 +83,12 @@ class ReportData:
     result, after: the refined picture and its assessment.
     mask: bool (H, W), the region that was regenerated.
     plan: names and values of the plan (strength, steps, weighted prompt, ...), shown in this order.
-    reasons: why the plan is what it is, one sentence each.
+    reasons: the plan's reasons, one sentence each.
     timings: milliseconds per part; a part named "total" is shown as the sum.
-    about: names and values of what ran (bundle, device, seed, versions, ...).
-    notes: what a reader should know about the input and the result, one sentence each.
+    about: names and values of the run (bundle, device, seed, versions, ...).
+    notes: remarks on the input and the result, one sentence each.
     summary: all of it in one line, in plain words.
-    run: what makes the report what it is, as a short hash; see `run_of_report`.
+    run: a short hash of everything that the report depends on; see `run_of_report`.
     """
 
     prompt: str

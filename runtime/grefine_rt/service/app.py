@@ -1,4 +1,4 @@
-"""The service as an ASGI application: routes, the OpenAPI document, and the life of what they share."""
+"""The service as an ASGI application: routes, the OpenAPI document, and the life of their shared objects."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from grefine_rt.cancel import CancelToken
 from grefine_rt.errors import GRefineError
 from grefine_rt.refiner import Refiner
 from grefine_rt.report import answers
-from grefine_rt.service import work
+from grefine_rt.service import handlers
 from grefine_rt.service.guard import Guard, json_response, refused_response
 from grefine_rt.service.limits import Refused, ServiceLimits, refusal
 from grefine_rt.service.metrics import CONTENT_TYPE, Metrics
@@ -37,9 +37,9 @@ from grefine_rt.service.requests import (
 from grefine_rt.service.schemas import ERRORS, answer_schema, json_answer
 from grefine_rt.service.together import Gathering, keeps_bits
 
-Work = Callable[[Refiner, Asked, CancelToken], work.Answer]
-Call = Callable[[Asked, Awaitable[None]], Awaitable[work.Answer]]
-"""A request that was read, and what is done once its client has left; in the queue, and answered."""
+Work = Callable[[Refiner, Asked, CancelToken], handlers.Answer]
+Call = Callable[[Asked, Awaitable[None]], Awaitable[handlers.Answer]]
+"""A request that was read, in the queue and answered, and its end if the client leaves."""
 
 TOGETHER = 8
 """Assessments in one run, where that changes no bit."""
@@ -53,13 +53,13 @@ _PAGE = {
 
 
 class Service:
-    """What the routes share: a loaded refiner, the queue before it, and counters."""
+    """The objects that routes share: a loaded refiner, the queue before it, and counters."""
 
     def __init__(self, refiner: Refiner, limits: ServiceLimits, replica: str = "") -> None:
         self.refiner, self.limits = refiner, limits
         self.queue = WorkQueue(limits)
         self.metrics = Metrics(self.queue, answers.device_of(refiner), replica)
-        self.assessing: Gathering[Asked, work.Answer] = Gathering(
+        self.assessing: Gathering[Asked, handlers.Answer] = Gathering(
             self._assess, limits.together or 1, lambda asked: asked.pixels, limits.pixels
         )
         self.ready = False
@@ -88,13 +88,13 @@ class Service:
         """Work that takes a worker for itself."""
         return lambda asked, gone: self.queue.run(lambda token: run(self.refiner, asked, token), gone)
 
-    def assess(self, asked: Asked, gone: Awaitable[None]) -> Awaitable[work.Answer]:
+    def assess(self, asked: Asked, gone: Awaitable[None]) -> Awaitable[handlers.Answer]:
         """An assessment, with the others that wait when a worker is free."""
         return self.queue.run_together(self.assessing, asked, gone)
 
-    def _assess(self, asked: Sequence[tuple[Asked, CancelToken]]) -> list[work.Answer | Exception]:
+    def _assess(self, asked: Sequence[tuple[Asked, CancelToken]]) -> list[handlers.Answer | Exception]:
         self.metrics.together(len(asked))
-        return work.assess_together(self.refiner, asked)
+        return handlers.assess_together(self.refiner, asked)
 
     def warm_up(self) -> None:
         """Loads and runs every component once; `ready` after it, `failed` says why not."""
@@ -116,7 +116,7 @@ async def _gone(request: Request) -> None:
 
 @dataclass(frozen=True)
 class Replica:
-    """What one process of the service loads, and whom and what it lets in. bundle, device, threads: as in
+    """The settings of one process of the service. bundle, device, threads: as in
     `Refiner.load`. token: as in `build`. warm_up: whether every model is loaded before the first request."""
 
     bundle: str
@@ -142,8 +142,8 @@ def build(
     warm_up: bool = True,
     replica: str = "",
 ) -> ASGIApp:
-    """The application. token: what clients must send as `Authorization: Bearer`, or None. replica: its name where
-    there are several, a label of all metrics then."""
+    """The application. token: what clients must send as `Authorization: Bearer`, or None. replica: its name
+    among several, then a label of all metrics."""
     service = Service(refiner, limits or ServiceLimits(), replica)
 
     @asynccontextmanager
@@ -215,7 +215,7 @@ def _add_work(app: FastAPI, service: Service) -> None:
             openapi_extra={"requestBody": body_schema(model, masks)},
         )
 
-    refine, plan, prompt = (service.alone(run) for run in (work.refine, work.plan, work.prompt))
+    refine, plan, prompt = (service.alone(run) for run in (handlers.refine, handlers.plan, handlers.prompt))
     add("refine", RefineFields, True, refine, "Repair a picture where it is poor or misses its prompt")
     add("assess", AssessFields, False, service.assess, "Say how good a picture is, and where it is not")
     add("plan", PlanFields, True, plan, "Say what refining would do; draw nothing")

@@ -18,7 +18,7 @@ from grefine_rt.errors import HERE, GRefineError, OptionError
 from grefine_rt.service.app import Replica
 
 NAME = "grefine-rt"
-"""Of the application on its cluster; one that is deployed again takes the place of the former."""
+"""The application's name on its cluster; one that is deployed again takes the place of the former."""
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def _run(ray: Any, serve: Any, replica: Replica, replicas: int) -> None:
 
 
 def _withdraw(serve: Any) -> None:
-    """Take the application off its cluster, and wait until its replicas have answered what they accepted."""
+    """Take the application off its cluster, and wait until its replicas have answered their accepted requests."""
     serve.delete(NAME, _blocking=False)
     while NAME in serve.status().applications:
         time.sleep(0.1)

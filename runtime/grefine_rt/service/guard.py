@@ -1,4 +1,4 @@
-"""Around every request: who may ask, how refusals look, and what is counted."""
+"""The frame of every request: its permission, the form of refusals, and counting."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Guard:
     """An ASGI application around another one: it checks who asks, and counts every answer."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, token: str | None, paths: frozenset[str]) -> None:
-        """paths: what is counted by name; the others are counted together."""
+        """paths: counted by name; all others are counted together."""
         self._app, self._metrics, self._paths = app, metrics, paths
         self._token = None if token is None else token.encode()
 
@@ -75,7 +75,7 @@ class Guard:
             self._metrics.answered(path, status or 499, time.perf_counter() - start)
 
     def _check(self, scope: Scope) -> None:
-        """Raises Refused 401 without the token; and, where there is none, 403 for what another site's page sends."""
+        """Raises Refused 401 without the token; without any token set, 403 for requests of another site's page."""
         headers = dict(scope["headers"])
         if self._token is not None:
             if scope["path"] in OPEN:

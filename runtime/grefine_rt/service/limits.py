@@ -1,4 +1,4 @@
-"""What a request may ask for, decided before anything is decoded; and how a refusal looks."""
+"""The limits of a request, decided before anything is decoded; and the form of a refusal."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Refused(Exception):
 def check_pixels(data: bytes, limit: int, name: str) -> int:
     """The pixels of a picture, from the header of its file; more than `limit` are refused and nothing is decoded.
 
-    Raises Refused 413, and 422 for what is no picture."""
+    Raises Refused 413, and 422 for bytes that are no picture."""
     try:
         with opened(data, limit) as (_, image, called):
             pixels = int(image.width * image.height)
@@ -89,8 +89,8 @@ def check_text(text: str | None, limit: int, name: str) -> None:
 
 
 def refusal(error: GRefineError) -> Refused:
-    """How an error of the package is answered: 422 for what the client can mend, 413 for what does not fit into
-    memory, 503 for a device that failed, 500 for a bundle that did."""
+    """The answer to an error of the package: 422 for one that the client can mend, 413 for a lack of memory, 503 for
+    a device that failed, 500 for a bundle that did."""
     if isinstance(error, MemoryLimitError):
         return Refused(413, "memory", str(error))
     if isinstance(error, Cancelled):

@@ -1,4 +1,4 @@
-"""What the service counts, as Prometheus reads it."""
+"""The counters of the service, as Prometheus reads them."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ A = TypeVar("A")
 T = TypeVar("T")
 
 _SHARE = 0.2
-"""Of the newest call in the moving mean of their seconds."""
+"""The share of the newest call in the moving mean of calls' seconds."""
 
 
 class WorkQueue:
     """Runs calls in `limits.workers` threads while `limits.waiting` more may wait; the next one is refused.
 
-    Used from one event loop. running: calls that have a thread; waiting: accepted ones that have none. A call that was
-    given up counts until its thread has stopped, so no more than that ever run.
+    Used from one event loop. running: calls that have a thread; waiting: accepted ones without a thread. A call that
+    was given up counts until its thread has stopped, so the number of running ones keeps to its limit.
     """
 
     def __init__(self, limits: ServiceLimits) -> None:
@@ -55,13 +55,13 @@ class WorkQueue:
     async def run(self, work: Callable[[CancelToken], T], gone: Awaitable[None]) -> T:
         """The result of `work`, which gets a token to look at.
 
-        Raises Refused 429 where the queue is full, 504 when the time is over, and 499 when `gone` is done first: the
-        client has left. Then the token is set, and work that waits never starts.
+        Raises Refused 429 for a full queue, 504 when the time is over, and 499 when `gone` is done first: the client
+        has left. The token is then set, and waiting work never starts.
         """
         return await self._until(lambda token: self._threads.submit(self._alone, work, token), gone)
 
     async def run_together(self, calls: Gathering[A, T], asked: A, gone: Awaitable[None]) -> T:
-        """As `run`, with whatever else of `calls` waits when a worker is free: all of it is worked on at once."""
+        """The result of `run`, with all waiting `calls` worked on at once when a worker is free."""
 
         def begin(token: CancelToken) -> Future[T]:
             call: Waiting[A, T] = Waiting(asked, token)

@@ -34,7 +34,7 @@ class PromptFields(BaseModel):
 
 
 class AssessFields(PromptFields):
-    """A picture and what it should show; `answer` "image" is the map of what is poor, over the picture."""
+    """A picture and its prompt; `answer` "image" is the map of poor places, over the picture."""
 
     prompt: str | None = Field(
         None, description="Default: the prompt that its generator wrote into the picture."
@@ -44,7 +44,7 @@ class AssessFields(PromptFields):
 
 
 class PlanFields(AssessFields):
-    """What refining would do."""
+    """A picture to plan for, and the options of the plan."""
 
     negative: str | None = Field(None, description="Default: what is found where the prompt is.")
     only: Literal["perceptual", "alignment"] | None = None
@@ -89,8 +89,8 @@ async def read_request(
 ) -> Asked:
     """The request within the limits. masks: whether `mask` and `protect` may be given.
 
-    Raises Refused: 400 for a body that is not what its type says, 408 for one that does not arrive, 413 and 422, 415
-    for another type, 499 where the client left.
+    Raises Refused: 400 for a body of another form than its type, 408 for one that does not arrive, 413 and 422, 415
+    for another type, 499 for a client that left.
     """
     names = FILES if masks else FILES[:1]
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()

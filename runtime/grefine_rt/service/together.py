@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Waiting(Generic[A, T]):
-    """A call that waits for a worker. asked: what for. token: set once its client gave it up."""
+    """A call that waits for a worker. asked: its request. token: set once its client gave it up."""
 
     asked: A
     token: CancelToken

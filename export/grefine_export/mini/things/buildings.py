@@ -1,4 +1,4 @@
-"""Houses, tents, castles, lighthouses: what people live in."""
+"""Houses, tents, castles, lighthouses."""
 
 from __future__ import annotations
 

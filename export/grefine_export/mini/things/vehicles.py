@@ -1,4 +1,4 @@
-"""Boats, cars, buses, trains, rockets, balloons: what people travel in."""
+"""Boats, cars, buses, trains, rockets, balloons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A prompt as noun phrases with their ancestors, and where each thing lies."""
+"""A prompt as noun phrases with their ancestors and the places of things."""
 
 from grefine_rt.assess.prompt.phrases import MAX_CHARACTERS as MAX_CHARACTERS
 from grefine_rt.assess.prompt.phrases import MAX_WORDS as MAX_WORDS

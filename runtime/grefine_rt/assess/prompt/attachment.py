@@ -1,4 +1,4 @@
-"""What each word of a prompt hangs on; the rules stand in `phrases`, an example of each beside its branch."""
+"""The parent of each word of a prompt; the rules stand in `phrases`, an example of each beside its branch."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def build(leaves: Sequence[Leaf], check: Callable[[], None]) -> Tree:
 
 @dataclass
 class _Segment:
-    """What the next item of a segment may hang on."""
+    """The words of a segment that its next item may hang on."""
 
     root: int | None = None  # the segment's subject
     noun: int | None = None  # the latest
@@ -77,8 +77,8 @@ class _Builder(Climber):
     def enumerated(self, segments: Sequence[Sequence[Chunk]]) -> set[int]:
         """Numbers of the segments that go on with an enumeration: "a bowl of apples, oranges, and grapes".
 
-        It starts with something's content ("of apples", "with a lamp") or what one does ("wearing a hat"), goes on
-        with nothing but nouns, and ends with a conjunction. That one follows a comma, or all nouns have no article,
+        Its first segment tells a content ("of apples", "with a lamp") or a deed ("wearing a hat"), the next ones are
+        nouns alone, and the last ends with a conjunction. The conjunction follows a comma, or all nouns lack articles,
         since "a meadow with a house, a boat and a tree" is as often meant as a list of its own.
         """
         found: set[int] = set()
@@ -210,7 +210,7 @@ class _Builder(Climber):
         elif aimed is not None:
             above = aimed
         elif above is not None and above == state.noun and not content:  # "a bowl of soup on a table"
-            above = self.accompanied(self.whole(above), item.words)
+            above = self.accompanied(self.container(above), item.words)
             if self.lower[first_word] in _ALONG:
                 above = self.loaded(above)
         key = words.singular(self.lower[head])
@@ -254,7 +254,7 @@ class _Builder(Climber):
             elif carried >= 0 and self.lower[carried] in ("made", "like"):
                 above = self.likened(carried)  # "a tornado made of tigers crashing into a tower"
             elif self.lower[word] in style_words.HANGS:  # "a painting of a ship hanging above a bed"
-                above = self.whole(above)
+                above = self.container(above)
         state.latest_verb = word
         state.infinitive, state.finite = False, state.finite or self._finite(word)
         if state.conjunction is not None:
@@ -307,7 +307,7 @@ class _Builder(Climber):
     def _alike(self, noun: int, item: Chunk) -> int:
         """The noun that `item` is joined to: "holding a kite in the left hand and a ball" joins ball and kite.
 
-        It is the nearest one above with an article of the same kind, else the nearest.
+        The nearest one above with an article of the same kind is taken, else the nearest.
         """
         node = noun
         while self._indefinite(item.words) and node != self.tree.root:
@@ -343,7 +343,7 @@ class _Builder(Climber):
         return (does or has) and words.singular(self.lower[item.nouns[-1]]) not in lexicon.ANIMATES
 
     def _is_deed(self, word: int) -> bool:
-        """Whether a participle is more likely the deed of someone than of what one has: not "hair blowing"."""
+        """Whether a participle is more likely the deed of a person than of a possession such as "hair blowing"."""
         return self.tree.tags[word] == "VBG" and self.lower[word] not in lexicon.EVENTS
 
     def _finite(self, word: int) -> bool:

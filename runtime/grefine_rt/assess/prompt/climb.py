@@ -1,4 +1,4 @@
-"""Which noun above another one a word is about: the bowl of soup, the man on a bench."""
+"""The noun above another one that a word is about: the bowl of soup, the man on a bench."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ class Climber:
         self.lower = lower
         self.heads: set[int] = set()
 
-    def whole(self, noun: int) -> int:
+    def container(self, noun: int) -> int:
         """The bowl of "a bowl of soup": a place that is told after it is the bowl's."""
         of = self.tree.parent[noun]
         if of == self.tree.root or self.lower[of] != "of":
             return noun
         holder = self.tree.parent[of]
         held = holder in self.heads and words.singular(self.lower[holder]) in _HOLDERS
-        return self.whole(holder) if held else noun
+        return self.container(holder) if held else noun
 
     def loaded(self, noun: int) -> int:
-        """The cart of "a cart loaded with hay along a road": what it is loaded with goes nowhere by itself."""
+        """The cart of "a cart loaded with hay along a road": its load goes nowhere by itself."""
         link = self.tree.links.get(noun)
         if not link or self.lower[link[0]] != "with":
             return noun
@@ -46,7 +46,7 @@ class Climber:
         return noun
 
     def likened(self, link: int) -> int:
-        """The ship of "a ship that looks like a teapot" and of "a ship made of cups", for what is told next."""
+        """The ship of "a ship that looks like a teapot" and of "a ship made of cups", for the words behind it."""
         node = self.tree.parent[link]
         above = self.tree.parent[node]
         return above if node not in self.heads and above != self.tree.root else node
@@ -83,6 +83,6 @@ class Climber:
         if holder in self.heads and above != self.tree.root and self.tree.tags[above] in _DOES:
             return above
         if self.lower[place[0]] in ("a", "an") and self._stands(noun):
-            return self.whole(holder)  # "a cup with a straw on a counter"
+            return self.container(holder)  # "a cup with a straw on a counter"
         given = words.verb_of(self.lower[holder]) in lexicon.AIMED["to"]
         return holder if given and self.tree.tags[holder] in _DOES else noun

@@ -19,8 +19,8 @@ _SENTENCE_TAGS = {*DETERMINERS, "IN", "TO", "CC", "PRP", "MD", "EX", "NEG", "QUO
 def are_credits(texts: Sequence[str], tags: Sequence[str], capitals: Sequence[bool], artists: bool) -> bool:
     """Whether the lower-case words of a segment after the first thing are a name, a tool, a title or style.
 
-    tags: of the words. capitals: which began with a capital, in a prompt of small letters. artists: the segment before
-    ended with an artist.
+    tags: of the words. capitals: whether each began with a capital, in a prompt of small letters. artists: whether the
+    segment before ended with an artist.
     """
     if _tells_tools(texts, tags) or names.is_title(texts, capitals):
         return True
@@ -39,7 +39,7 @@ def _is_called_after_a_place(texts: Sequence[str]) -> bool:
 
 
 def are_credits_anywhere(texts: Sequence[str], capitals: Sequence[bool], artists: bool) -> bool:
-    """The same, as far as it is told in a first segment, too: "by drew struzan", "ink on rice paper"."""
+    """Whether a first segment, too, is a name, a tool or a medium: "by drew struzan", "ink on rice paper"."""
     if names.are_makers(texts):
         return True
     if len(texts) in (3, 4) and texts[1] == "on" and texts[0] in style_words.MEDIA:
@@ -54,7 +54,8 @@ def ends_in_style(texts: Sequence[str], tags: Sequence[str]) -> bool:
 
 
 def _tells_tools(texts: Sequence[str], tags: Sequence[str]) -> bool:
-    """Whether a segment tells what the picture was made with: "shot on iPhone 14 Pro", "rendered in octane"."""
+    """Whether a segment tells the tool that the picture was made with: "shot on iPhone 14 Pro", "rendered in
+    octane"."""
     if tuple(texts[-3:]) in style_words.AWARDS["of"]:
         return True  # "wildlife photographer of the year"
     made = len(texts) > 2 and texts[0] in style_words.TAKEN and texts[1] in style_words.TAKEN_WITH

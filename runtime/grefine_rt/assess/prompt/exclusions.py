@@ -1,4 +1,4 @@
-"""What a prompt says is not there: "no people", "without a hat or gloves", "nobody in sight"."""
+"""Things that a prompt excludes: "no people", "without a hat or gloves", "nobody in sight"."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _YEARS = re.compile(r"(?:1\d|20)\d\ds?|\d0s|\d+(?:st|nd|rd|th)|\d+-?bit", re.ASC
 
 
 class Exclusions:
-    """Marks what is excluded. `dropped`: words left out of the texts."""
+    """Marks excluded things. `dropped`: words left out of the texts."""
 
     def __init__(self, lower: Sequence[str], tags: list[str], dropped: set[int]) -> None:
         self.lower = lower
@@ -27,7 +27,7 @@ class Exclusions:
         )
 
     def exclude(self, items: Sequence[Chunk]) -> None:
-        """Mark as style what the prompt says is not there: "no people", "not wearing a hat or gloves"."""
+        """Mark things that the prompt excludes as style: "no people", "not wearing a hat or gloves"."""
         scope = ""  # "next": what comes is excluded; "more": so is what a conjunction adds; "pronoun"
         for position, item in enumerate(items):
             text = self.lower[item.words[0]]

@@ -1,4 +1,4 @@
-"""Tags that a word, or a fixed phrase, has wherever it stands: what the word lists know better than the tagger."""
+"""Tags that a word, or a fixed phrase, has in every place, from word lists that know better than the tagger."""
 
 from __future__ import annotations
 

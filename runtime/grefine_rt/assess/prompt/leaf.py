@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from grefine_rt.assess.prompt import words
 
 BREAK = "SEP"
-"""Tag of what separates segments: punctuation, brackets, a new line."""
+"""Tag of separators of segments: punctuation, brackets, a new line."""
 NEGATION = "NEG"
 """Tag of "not" and its like; "no" and "without" keep theirs."""
 POSSESSOR = "NNPOS"
 """Tag of "woman's" in "a woman's hat"."""
 HIDDEN = "HIDDEN"
-"""Tag of words that are no part of the language: labels ("subject:") and parameters ("--ar 16:9")."""
+"""Tag of words for the generator: labels ("subject:") and parameters ("--ar 16:9")."""
 QUOTED = "QUOTED"
-"""Tag of words in quotation marks: they are to be read in the picture, and no things."""
+"""Tag of words in quotation marks, which are lettering in the picture."""
 SETTLED = frozenset((HIDDEN, QUOTED, NEGATION, POSSESSOR))
 """Tags that no neighbour changes."""
 DETERMINERS = ("PDT", "DT", "PRP$", "WP$", "CD")
@@ -42,7 +42,7 @@ class Leaf:
 
 
 EDGE = Leaf("", BREAK, -1)
-"""What stands before the first leaf and after the last."""
+"""The leaf before the first and after the last one."""
 
 
 def noun_tag(leaf: Leaf) -> str:

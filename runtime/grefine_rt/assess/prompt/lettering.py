@@ -1,4 +1,4 @@
-"""Words to be read in the picture that no quotation marks tell: "a sign that says Keep Out", "with the word hello"."""
+"""Words to be read in the picture, without quotation marks: "a sign that says Keep Out", "with the word hello"."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _FORMS = word_set("is are was were has have written drawn made sits stands hangs
 def unquoted(texts: Sequence[str], capitals: Sequence[bool], breaks: Sequence[bool]) -> set[int]:
     """Positions of words that are written in the picture, without marks around them.
 
-    texts: the words in small letters. capitals: which begin with a capital. breaks: before which there is
-    punctuation.
+    texts: the words in small letters. capitals: positions of words that begin with a capital. breaks: positions
+    with punctuation before them.
     """
     found: set[int] = set()
     for at, text in enumerate(texts):
@@ -47,7 +47,7 @@ def unquoted(texts: Sequence[str], capitals: Sequence[bool], breaks: Sequence[bo
 
 
 def _end_of_saying(texts: Sequence[str], capitals: Sequence[bool], breaks: Sequence[bool], start: int) -> int:
-    """Up to punctuation, or to a place: "a parrot saying hello in a cage"."""
+    """The end of the words said, at punctuation or a place: "a parrot saying hello in a cage"."""
     if capitals[start]:
         return _end_of_capitals(texts, capitals, breaks, start)
     end = start + 1
@@ -61,7 +61,7 @@ def _end_of_saying(texts: Sequence[str], capitals: Sequence[bool], breaks: Seque
 def _end_of_capitals(
     texts: Sequence[str], capitals: Sequence[bool], breaks: Sequence[bool], start: int
 ) -> int:
-    """Up to the last of "Welcome to Las Vegas" that begins with a capital."""
+    """The end of a run like "Welcome to Las Vegas", whose last word begins with a capital."""
     end = start + 1
     for at in range(start + 1, min(len(texts), start + 8)):
         if breaks[at] or not (capitals[at] or texts[at] in lexicon.CLOSED):
@@ -71,7 +71,7 @@ def _end_of_capitals(
 
 
 def _end_of_text(texts: Sequence[str], capitals: Sequence[bool], breaks: Sequence[bool], start: int) -> int:
-    """Up to a small word or a participle: "the word openai written on it"."""
+    """The end of a text, at a small word or a participle: "the word openai written on it"."""
     if capitals[start]:
         return _end_of_capitals(texts, capitals, breaks, start)
     end = start

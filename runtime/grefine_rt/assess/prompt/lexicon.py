@@ -1,4 +1,4 @@
-"""Word lists behind `grefine_rt.assess.prompt`: what neither the newspaper-trained tagger nor WordNet knows of prompts.
+"""Word lists of prompts for `grefine_rt.assess.prompt`, beside the newspaper-trained tagger and WordNet.
 
 All words are lower case and singular; `words.singular` brings a word into that form. Verbs stand in their plain form,
 or with -ing where the list says participles.

@@ -1,4 +1,4 @@
-"""Corrections of tags by their neighbours, where prompts differ from newspapers."""
+"""Corrections of tags by their neighbours, for prompts differ from newspapers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NO_NOUNS = lexicon.ADJECTIVES | {"well"}
 
 
 def mend(found: list[Leaf]) -> None:
-    """Correct the tagger where prompts differ from newspapers."""
+    """Correct the tagger, for prompts differ from newspapers."""
     for position, leaf in enumerate(found):
         if leaf.index >= 0 and leaf.tag not in (HIDDEN, QUOTED):
             leaf.tag = known_tag(leaf)
@@ -301,7 +301,7 @@ def _participle(before: Leaf, leaf: Leaf, after: Leaf, starts: bool, noun_follow
 
 
 def _ending(before: Leaf, leaf: Leaf, after: Leaf, ends: bool) -> str:
-    """A noun where only a noun can be: at the end of what an article or a list begins."""
+    """The tag of a word at the end of a phrase that an article or a list begins: only a noun can stand there."""
     text = leaf.text
     if before.tag == after.tag == BREAK and words.is_thing(text):
         adjective = words.is_adjective(text) and text.endswith(lexicon.ADJECTIVE_LOOK)

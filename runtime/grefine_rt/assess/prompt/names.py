@@ -1,6 +1,6 @@
 """Names of people, models and schools in lists of tags: "greg rutkowski", "wlop", "ue5", "vaporwave".
 
-A name is told by what English has no other use for: words of known people's names, common given names, and words in
+Names are told by words without another use in English: words of known people's names, common given names, and words in
 no list at all. A word that names something to be seen stays a thing.
 """
 
@@ -86,7 +86,7 @@ def is_model(word: str) -> bool:
 def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
     """Whether lower-case words may be a person's name.
 
-    lenient: where a name is expected ("by ..."), one that is also a common word will do ("james jean").
+    lenient: the place expects a name ("by ..."), so one that is also a common word will do ("james jean").
     """
     texts = [text.removesuffix("'s").rstrip(".") for text in texts]
     if not all(
@@ -127,7 +127,7 @@ def may_be_name(texts: Sequence[str], lenient: bool) -> bool:
 
 
 def are_makers(texts: Sequence[str]) -> bool:
-    """Whether lower-case words name who made the picture: "by drew struzan", "art by artgerm and wlop"."""
+    """Whether lower-case words name the picture's makers: "by drew struzan", "art by artgerm and wlop"."""
     if "by" not in texts[:3]:
         return False
     at = list(texts).index("by")
@@ -181,7 +181,7 @@ def is_term(nouns: Sequence[str], before: str = "") -> bool:
 
 
 def is_common(noun: str, whole: bool = False) -> bool:
-    """Whether a bare lower-case noun is one of those that prompts ask for, also late: "red hair", "campfire".
+    """Whether a bare lower-case noun is one that prompts ask for, also late: "red hair", "campfire".
 
     whole: its end alone will not do: no "hearthstone".
     """

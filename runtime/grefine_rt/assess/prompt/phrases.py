@@ -1,14 +1,14 @@
 """A prompt as noun phrases and their ancestors (G-Refine 3.2: Eq. 4 and Algorithm 1).
 
 The words are tagged (`tags`) and chunked (`chunks`), style is set apart (`style`), every word gets one parent
-(`attachment`), and on that tree the two steps of the paper work. How the tree is built, since prompts are seldom
-sentences:
+(`attachment`), and on that tree the two steps of the paper work. The rules that build the tree, since prompts are
+seldom sentences:
 
 * A prompt falls into segments at commas, full stops, brackets and the like. The first noun of a segment hangs
   on the root of the tree, so the items of a list are their own ancestors.
 * Determiners and adjectives hang on their noun; a run of nouns ("traffic light") is one noun. A possessor is a
-  noun of its own and hangs on what it has: woman's -> hat in "a woman's hat".
-* A preposition hangs on what is before it (noun or verb), its noun on the preposition: hair -> woman in
+  noun of its own and hangs on its possession: woman's -> hat in "a woman's hat".
+* A preposition hangs on the noun or verb before it, its noun on the preposition: hair -> woman in
   "a woman with long hair", wind -> hair in "hair blowing in the wind". A time ("at night") and, after a noun,
   a setting ("in a meadow") hang on the segment's first noun, and a place after "a bowl of soup" on the bowl.
 * A participle hangs on the noun before it, or on the one above that can do such a thing ("a man on a bench
@@ -17,13 +17,13 @@ sentences:
 * The subject of a clause after "while", "where" and the like hangs on the segment's first noun.
 * A segment that starts with a preposition, a participle or has only adjectives hangs on the latest noun at
   the root; in lists without articles ("1girl, long hair, standing") on the first one.
-* A conjunct hangs on what governs the first conjunct ("a meadow with a house and a boat": boat -> meadow),
+* A conjunct hangs on the governor of the first conjunct ("a meadow with a house and a boat": boat -> meadow),
   or, if that is the root, on the first conjunct ("a house and a boat in a meadow": boat -> house,
-  meadow -> house). An enumeration over commas does so where it can be told from a list: "a bowl of apples,
+  meadow -> house). An enumeration over commas does so if it can be told from a list: "a bowl of apples,
   pears and figs", "a table with a lamp, a book, and a cup".
 
 Nouns that are no centres: the carrier in "a photo of a cat", words of style, quality, camera and layout
-("8k, masterpiece, cinematic lighting, in the background"), artists and schools, what the prompt excludes
+("8k, masterpiece, cinematic lighting, in the background"), artists and schools, excluded things
 ("no people", "without a hat or gloves", "not wearing shoes"), words in quotation marks. Words of style, relative
 pronouns, labels ("subject:"), requests ("draw me") and parameters ("--ar 16:9") belong to the nearest phrase but
 are left out of its text.
@@ -66,8 +66,8 @@ class Phrase:
     `spans`: start and end of each of `words` in `plain_text(prompt)`.
     `noun_index`: position of the noun's last word.
     `ancestor`: index of the phrase above, in the tuple that `prompt_phrases` returns; the own index at a root.
-    `relation`: where the thing lies seen from its ancestor; None if the prompt does not say.
-    `position`: where it lies in the picture ("in the background"); None if the prompt does not say.
+    `relation`: the thing's place seen from its ancestor; None if the prompt tells none.
+    `position`: its place in the picture ("in the background"); None if the prompt tells none.
     `shown`: positions of the words that `text` is made of, ascending.
     """
 
@@ -88,7 +88,7 @@ class Phrase:
 
 
 def prompt_words(prompt: str) -> tuple[str, ...]:
-    """The words that `Phrase.words` counts: those of the plain prompt, without punctuation and weights.
+    """The words that `Phrase.words` counts: the plain prompt's, without punctuation and weights.
 
     Raises:
         PromptError: the prompt has more than `MAX_CHARACTERS` characters.
@@ -127,7 +127,7 @@ def check_length(prompt: str) -> None:
 
 
 class _Token:
-    """A cancel token that equals every other one, so that it is no part of what a prompt is remembered by."""
+    """A cancel token that equals every other one, so that a prompt is remembered without it."""
 
     def __init__(self, cancel: Cancels | None) -> None:
         self.cancel = cancel
@@ -263,7 +263,7 @@ def _ancestors(tree: Tree, phrase_of: Sequence[int]) -> list[int]:
 
 
 def _reaches(ancestor: Sequence[int], phrase: int, target: int) -> bool:
-    """Whether `target` is `phrase` or above it: then it must not become its child."""
+    """Whether `target` is `phrase` or above it, so must not become its child."""
     while phrase != target and ancestor[phrase] != phrase:
         phrase = ancestor[phrase]
     return phrase == target

@@ -1,4 +1,4 @@
-"""Where the prompt says a thing lies: its relation to another thing, and its place in the picture."""
+"""The places that a prompt tells: a thing's relation to another one, and its position in the picture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, get_args
 Relation = Literal[
     "left", "right", "above", "below", "on", "under", "inside", "around", "behind", "front", "near"
 ]
-"""Where one thing lies, seen from another: "on" and "under" touch it, "above" and "below" need not."""
+"""The place of a thing seen from another one: "on" and "under" touch it, "above" and "below" need not."""
 
 Position = Literal[
     "left",
@@ -23,7 +23,7 @@ Position = Literal[
     "background",
     "foreground",
 ]
-"""Where a thing lies in the picture."""
+"""The place of a thing in the picture."""
 
 _OPPOSITE: dict[Relation, Relation] = {
     "left": "right",
@@ -64,7 +64,7 @@ def opposite(relation: Relation) -> Relation:
 
 
 def relation_of(preposition: Sequence[str]) -> Relation | None:
-    """Where X lies seen from Y in "X <preposition> Y", from its lower-case words; None if they do not tell.
+    """The place of X seen from Y in "X <preposition> Y", from its lower-case words; None if they tell none.
 
     The word that says most decides: "on the left side of" is "left", "on top of" is "on", "out of" is None.
     """

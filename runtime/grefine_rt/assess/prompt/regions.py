@@ -1,4 +1,4 @@
-"""Where a thing goes that the prompt places: maps for "left of the dog" and for "in the background". Pure numpy."""
+"""Regions of things that the prompt places: maps for "left of the dog" and for "in the background". Pure numpy."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _REACH = 0.25  # of the side: how far from a small thing its neighbour may lie
 def box_of(weight: FloatMap) -> tuple[float, float, float, float]:
     """The box (x0, y0, x1, y1), in pixels, that holds a thing, from its map (h, w) in [0, 1].
 
-    It is where the map is above half of its own range, without a twentieth of that mass at each side; the whole map
-    where all values are equal.
+    It holds the cells above half of the map's own range, without a twentieth of their mass at each side; the whole map
+    if all values are equal.
     """
     low, high = float(weight.min()), float(weight.max())
     height, width = weight.shape
@@ -29,11 +29,11 @@ def box_of(weight: FloatMap) -> tuple[float, float, float, float]:
 def related_region(
     relation: Relation, box: tuple[float, float, float, float], size: tuple[int, int]
 ) -> FloatMap:
-    """Where a thing lies whose relation to the thing in `box` is told, float32 (h, w) in [0, 1] with peak 1.
+    """The region of a thing whose relation to the thing in `box` is told, float32 (h, w) in [0, 1] with peak 1.
 
     box: (x0, y0, x1, y1) of the other thing, in pixels. size: (h, w).
-    The map falls off with the distance: a thing "left of a dog" is beside it, about as far as the dog is wide. Where
-    the box leaves no room on that side, the strip of it that lies there is taken.
+    The map falls off with the distance: a thing "left of a dog" is beside it, about as far as the dog is wide. Without
+    room on that side of the box, the box's own strip at that side is taken.
     """
     height, width = size
     x, y = (box[0], box[2]), (box[1], box[3])
@@ -58,7 +58,7 @@ def related_region(
 
 
 def placed_region(position: Position, size: tuple[int, int]) -> FloatMap:
-    """Where a thing lies whose place in the picture is told, float32 (h, w) in [0, 1] with peak 1. size: (h, w).
+    """The region of a thing whose place in the picture is told, float32 (h, w) in [0, 1] with peak 1. size: (h, w).
 
     "left" and the like are 1 on the outer third and fall to 0 at two thirds. The background is the upper part, the
     foreground the lower.

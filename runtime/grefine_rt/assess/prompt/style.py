@@ -1,4 +1,4 @@
-"""Noun phrases that name nothing to be seen: carriers, style, camera, layout, artists, and what a prompt excludes.
+"""Noun phrases beside the things to be seen: carriers, style, camera, layout, artists, and excluded things.
 
 Such a phrase becomes plain words (`Chunk` of kind X) that are left out of the phrases' texts.
 """
@@ -49,7 +49,7 @@ class Style(Exclusions):
     def sorted(self, items: list[Chunk]) -> list[Chunk]:
         """The items of a segment with their style, carriers and exclusions marked.
 
-        Where style begins, uncommon nouns right before it are style as well: "fresco, by giotto".
+        Uncommon nouns right before style are style as well: "fresco, by giotto".
         """
         things_before = self.things_before
         items = self._sorted(items)
@@ -224,7 +224,7 @@ class Style(Exclusions):
         self._mark_sole_carrier(items)
 
     def _by_artist(self, item: Chunk, before: Chunk | None, by_artist: bool) -> bool:
-        """Whether "by ..." tells who made the picture: "by wlop", "art by Greg Rutkowski", not "by the sea"."""
+        """Whether "by ..." tells the picture's maker: "by wlop", "art by Greg Rutkowski", not "by the sea"."""
         if not self.is_bare(item):
             return False
         texts = [self.lower[word] for word in item.words]
@@ -237,7 +237,7 @@ class Style(Exclusions):
     def _named(self, item: Chunk, by_artist: bool, alone: bool) -> bool:
         """Whether a bare item of a list is a person or a term of art: "wlop", "edward hopper", "vaporwave".
 
-        The first segment says what is to be seen, so its names are things: "marilyn monroe, pop art".
+        The first segment names things to be seen, so its names are things: "marilyn monroe, pop art".
         """
         if not self.is_bare(item):
             return False
@@ -256,7 +256,7 @@ class Style(Exclusions):
         return late or names.may_be_name(texts, lenient=False) or names.is_term(nouns, before)
 
     def _is_lettering(self, item: Chunk) -> bool:
-        """Whether a noun phrase only leads to what is to be read: "with the words good morning"."""
+        """Whether a noun phrase only leads to lettering: "with the words good morning"."""
         after = item.words[-1] + 1
         read = after < len(self.tags) and self.tags[after] == "QUOTED"
         return read and words.singular(self.lower[item.words[-1]]) in lettering.TEXTS
@@ -356,7 +356,7 @@ class Style(Exclusions):
     # --- plain words ---
 
     def _plain_words(self, items: Sequence[Chunk]) -> None:
-        """Turn what is marked into plain words that no text shows."""
+        """Turn marked items into plain words, left out of the texts."""
         for item in items:
             if item.style:
                 if item.kind == "PP" and (

@@ -1,4 +1,4 @@
-"""Words of style, quality, camera and layout, of carriers and of media: what is asked of the picture as a whole.
+"""Words of style, quality, camera and layout, of carriers and of media: demands on the picture as a whole.
 
 All words are lower case and singular; `words.singular` brings a word into that form.
 """

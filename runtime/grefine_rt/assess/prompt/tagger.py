@@ -91,7 +91,7 @@ def _normal(word: str) -> str:
 
 
 def _features(word: str, context: Sequence[str], at: int, before: str, before_that: str) -> tuple[str, ...]:
-    """The names that the published weights give to what the model looks at."""
+    """The model's features by the names that the published weights have for them."""
     return (
         "bias",
         f"i suffix {word[-3:]}",

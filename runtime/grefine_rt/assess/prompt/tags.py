@@ -26,9 +26,9 @@ _PARAMETERS = re.compile(r"(?:^|\s)(?:--|—)\Z")
 
 
 def leaves(text: str, spans: Sequence[tuple[int, int]], aside: bool = False) -> list[Leaf]:
-    """The words at `spans` with separators between them where the text has punctuation, all tagged.
+    """The words at `spans` with separators for the punctuation between them, all tagged.
 
-    aside: brackets are punctuation. They are not where they may as well be meant for weights: "a (red) car".
+    aside: brackets are punctuation; False for a prompt whose brackets may be weights: "a (red) car".
     """
     letters = [text[start] for start, _ in spans if text[start].isalpha()]
     small_letters = sum(letter.islower() for letter in letters) * 2 >= len(letters)
@@ -102,7 +102,7 @@ def _within(areas: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) 
 
 
 def _lettering(text: str, spans: Sequence[tuple[int, int]]) -> set[int]:
-    """The same without marks: "a sign that says Keep Out"."""
+    """Positions of words to be read in the picture that stand without marks: "a sign that says Keep Out"."""
     edges = [(0, 0), *spans]
     return unquoted(
         [text[start:end].lower() for start, end in spans],

@@ -10,7 +10,7 @@ class Tree:
     """Words 0..n-1 and the root n; `parent[word]` is a word or the root. `nouns` are the centres.
 
     `dropped`: words left out of the texts. `links`: last word of a noun -> the preposition that it hangs on, word by
-    word. `own_links`: the same where the noun itself is told to lie somewhere ("a lamp in front of it"). `layouts`:
+    word. `own_links`: the same for a noun whose own place is told ("a lamp in front of it"). `layouts`:
     words of each "in the background".
     """
 

@@ -21,7 +21,7 @@ _GOES_ON = ("IN", "TO", "RB", "RP")
 
 @dataclass
 class _Seen:
-    """What has come in a segment so far."""
+    """The parts of a segment so far."""
 
     first: Leaf = field(default_factory=lambda: EDGE)
     subject: Leaf = field(default_factory=lambda: EDGE)  # the first noun
@@ -45,7 +45,7 @@ class _Seen:
 
 
 def tag_verbs(found: Sequence[Leaf], fixed: Container[int]) -> None:
-    """Tag as verbs what can be no noun where it stands. fixed: positions of words that keep their tags."""
+    """Tag as verbs the words that can be no nouns in their places. fixed: positions of words that keep their tags."""
     seen = _Seen()
     for at, leaf in enumerate(found):
         if leaf.tag == BREAK:

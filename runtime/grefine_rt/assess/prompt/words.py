@@ -1,7 +1,7 @@
-"""Word lists of English, made from WordNet 3.0: which words name things, people, properties and deeds.
+"""Word lists of English, made from WordNet 3.0: names of things, people, properties and deeds.
 
 `data/words.zlib` is one zlib stream of text, a line for each list: its name, a tab, its words with tabs between them.
-`python -m benchmarks.word_lists` makes it and says what each list holds. `lexicon` has the words of prompts.
+`python -m benchmarks.word_lists` makes it and says each list's content. `lexicon` has the words of prompts.
 """
 
 from __future__ import annotations
@@ -107,18 +107,18 @@ def is_noun(word: str) -> bool:
 
 
 def is_thing(word: str) -> bool:
-    """Whether a lower-case noun, singular or plural, mostly means what can be seen."""
+    """Whether a lower-case noun, singular or plural, mostly means a visible thing."""
     things = _lists()["things"]
     return word in things or singular(word) in things
 
 
 def is_seen(word: str) -> bool:
-    """Whether a lower-case noun, singular or plural, has a sense that can be seen."""
+    """Whether a lower-case noun, singular or plural, has the sense of a visible thing."""
     return is_thing(word) or word in _lists()["mixed"] or singular(word) in _lists()["mixed"]
 
 
 def is_abstract(word: str) -> bool:
-    """Whether a lower-case noun has no sense that can be seen."""
+    """Whether a lower-case noun lacks the sense of a visible thing."""
     return not is_seen(word) and (word in _lists()["abstract"] or singular(word) in _lists()["abstract"])
 
 

@@ -1,4 +1,4 @@
-"""The protocol of a metric, its scores with their scales, and how the metrics of a bundle are found."""
+"""The protocol of a metric, its scores with their scales, and the search for the metrics of a bundle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from grefine_rt.text.emphasis import as_written
 class Scale:
     """The scale of a score.
 
-    measures: what the score says of a picture, in words.
+    measures: the property of a picture that the score tells, in words.
     low, high: its usual range; a value may fall outside, for networks are not clipped.
     higher_is_better: whether a high value is a good one.
     """
@@ -49,10 +49,10 @@ class Scale:
 
 @dataclass(frozen=True)
 class Score:
-    """What one metric says of one picture.
+    """One score of one metric for one picture.
 
     value: in the units of `scale`.
-    metric, part: the metric's name, and which of its scores this is; "" for a metric of one score.
+    metric: its name. part: the name of this one of its scores; "" for a metric of one score.
     """
 
     value: float
@@ -120,8 +120,8 @@ def register(name: str, maker: Maker) -> None:
 def scorers_of(bundle: Bundle, remembered: int = 0) -> dict[str, Scorer]:
     """Every metric of a bundle by name, in the manifest's order; no graph is loaded.
 
-    The metric `name` is what was registered by that name, or the class `Metric` of the file `scorers/name.py`.
-    Raises BundleError for a metric that nobody knows, and for a manifest that does not fit one.
+    The metric `name` is the one registered by that name, or the class `Metric` of the file `scorers/name.py`.
+    Raises BundleError for an unknown metric, and for a manifest that does not fit one.
     """
     return {
         name: _maker(name, bundle)(bundle, entry, remembered)

@@ -1,4 +1,4 @@
-"""The ImageReward scalar: what people would prefer, judged from picture and prompt together (method, section 2)."""
+"""The ImageReward scalar: people's preference, judged from picture and prompt together (method, section 2)."""
 
 from __future__ import annotations
 

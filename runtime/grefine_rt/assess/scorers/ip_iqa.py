@@ -29,9 +29,9 @@ _MEASURES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Input side in pixels, what the columns of `scores` are, and the scale of the opinions behind them. `positions`:
-    whether the cross-modality pool has a position table of its own or reads the attention pool's; it is already in the
-    graphs and stands here for the record."""
+    """Input side in pixels, the names of the columns of `scores`, and the scale of the opinions behind them.
+    `positions`: whether the cross-modality pool has a position table of its own or reads the attention pool's; it is
+    already in the graphs and stands here for the record."""
 
     resolution: int
     outputs: tuple[Literal["quality", "alignment"], ...]

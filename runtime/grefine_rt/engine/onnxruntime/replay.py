@@ -17,7 +17,7 @@ from grefine_rt.engine.device_memory import Scratch
 from grefine_rt.engine.devices import parse_device
 from grefine_rt.engine.onnxruntime.one_thread import OneThread
 from grefine_rt.engine.onnxruntime.session import GATE, CudaOptions, failure, module, open_session, specs_of
-from grefine_rt.engine.sized import SIZES_KEPT, Shape, SizedEngine, SizedPlan, axis_sizes
+from grefine_rt.engine.sized import SIZES_KEPT, Shape, SizedEngine, SizedExecution, axis_sizes
 from grefine_rt.errors import BundleError, DeviceError
 
 MOST_CAPTURES = 4 * SIZES_KEPT
@@ -48,10 +48,10 @@ class ReplayEngine(SizedEngine):
         wanted = parse_device(device)
         if wanted.kind != "cuda":
             raise DeviceError(f"CUDA graphs need the device 'cuda', but got '{device}'.")
-        scratch = scratch or Scratch(wanted.place)
+        scratch = scratch or Scratch(wanted.tensor_device)
         self.session, _ = open_session(path, wanted, None, CudaOptions(nhwc=nhwc), scratch.gpu.stream)
         inputs, outputs = specs_of(path.stem, self.session)
-        super().__init__(path.stem, inputs, outputs, scratch, wanted.place)
+        super().__init__(path.stem, inputs, outputs, scratch, wanted.tensor_device)
         given = {axis for spec in inputs.values() for axis in spec.shape} - {"?"}
         for spec in outputs.values():
             if unknown := [axis for axis in spec.shape if isinstance(axis, str) and axis not in given]:
@@ -60,12 +60,12 @@ class ReplayEngine(SizedEngine):
                     f"before a run: only graphs such as steps run as CUDA graphs."
                 )
         self._index = wanted.index
-        self._captured: dict[tuple[Shape, ...], ReplayPlan] = {}
+        self._captured: dict[tuple[Shape, ...], ReplayExecution] = {}
         self._seen: list[dict[str, int]] = []
         self._captures = 0
         self._thread = OneThread("grefine-cuda-graphs")
 
-    def plan(self, shapes: Mapping[str, Shape]) -> SizedPlan:
+    def execution(self, shapes: Mapping[str, Shape]) -> SizedExecution:
         return self._made(shapes, _NO_GRAPH)
 
     def failure(self, error: Exception) -> DeviceError:
@@ -77,18 +77,18 @@ class ReplayEngine(SizedEngine):
         with super().using(), GATE.together():
             yield
 
-    def _kept(self, shapes: Mapping[str, Shape]) -> SizedPlan:
+    def _kept(self, shapes: Mapping[str, Shape]) -> SizedExecution:
         key = self._key(shapes)
         if key in self._captured and not self._captured[key].failed:
             return self._captured[key]
         self._see_growth(axis_sizes(self.name, self.inputs, shapes))
-        self._captured = {key: plan for key, plan in self._captured.items() if not plan.failed}
+        self._captured = {key: execution for key, execution in self._captured.items() if not execution.failed}
         if len(self._captured) == SIZES_KEPT or self._captures == MOST_CAPTURES:
             return super()._kept(shapes)
         self._captures += 1
         self._captured[key] = self._made(shapes, self._captures)
-        if key in self._plans:  # it ran plainly before
-            self._plans.pop(key).close()
+        if key in self._executions:  # it ran plainly before
+            self._executions.pop(key).close()
         return self._captured[key]
 
     def _see_growth(self, sizes: dict[str, int]) -> None:
@@ -96,11 +96,11 @@ class ReplayEngine(SizedEngine):
         if any(_holds(seen, sizes) for seen in self._seen):
             return
         self._seen = [seen for seen in self._seen if not _holds(sizes, seen)] + [sizes]
-        for plan in self._captured.values():
-            plan.close()
+        for execution in self._captured.values():
+            execution.close()
         self._captured = {}
 
-    def _made(self, shapes: Mapping[str, Shape], graph: int) -> ReplayPlan:
+    def _made(self, shapes: Mapping[str, Shape], graph: int) -> ReplayExecution:
         sizes = axis_sizes(self.name, self.inputs, shapes)
         made = {
             name: tuple(sizes[axis] if isinstance(axis, str) else axis for axis in spec.shape)
@@ -108,12 +108,12 @@ class ReplayEngine(SizedEngine):
         }
         specs = self.inputs, self.outputs
         with GATE.together():
-            return ReplayPlan(
+            return ReplayExecution(
                 self.session, self._thread, self._scratch, specs, {**shapes, **made}, self._index, graph
             )
 
 
-class ReplayPlan(SizedPlan):
+class ReplayExecution(SizedExecution):
     """A set of sizes bound to a session. graph: the number of its CUDA graph, or -1 for none.
 
     failed: its first run failed, so that what ONNX Runtime captured is not known; its buffers are freed, and neither it

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from grefine_rt.arrays import Array
 from grefine_rt.engine import nvidia
-from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run, declared
+from grefine_rt.engine.base import Buffer, TensorSpec, check_all_set, check_run, declared, first_line
 from grefine_rt.engine.devices import Device, parse_device
 from grefine_rt.engine.onnxruntime import plugin
 from grefine_rt.engine.onnxruntime.gate import Gate
@@ -172,7 +172,7 @@ class OnnxEngine:
         if wanted.kind not in ("cpu", "cuda", "rtx"):
             raise DeviceError(f"'{wanted}' is no device of ONNX Runtime: use 'cpu', 'cuda' or 'rtx'.")
         self.name = path.stem
-        self.device = wanted.place
+        self.device = wanted.tensor_device
         self.largest: dict[str, int] = {}
         self._session, self._memory = open_session(path, wanted, threads, cuda)
         self._run_options = None
@@ -297,7 +297,7 @@ def failure(name: str, device: str, error: Exception) -> DeviceError:
         return _memory_ran_out(name, device, error)
     other = "" if device == "cpu" else ", or use the device 'cpu'"
     return DeviceError(
-        f"{name}: ONNX Runtime failed on '{device}' ({_first_line(error)}); see 'grefine-rt doctor'{other}."
+        f"{name}: ONNX Runtime failed on '{device}' ({first_line(error)}); see 'grefine-rt doctor'{other}."
     )
 
 
@@ -338,7 +338,7 @@ def open_session(
         providers = None
     try:
         # ONNX Runtime's own fallback prints to standard output and runs on the CPU without a word.
-        with _passing(device.place):
+        with _passing(device.tensor_device):
             session = onnxruntime.InferenceSession(str(path), options, providers=providers, enable_fallback=0)
     except Exception as error:  # the module's exceptions share no base class
         raise _unopened(path, device, error) from error
@@ -367,7 +367,7 @@ def _unopened(path: Path, device: Device, error: Exception) -> Exception:
         return _memory_ran_out(path.stem, str(device), error)
     if device.kind != "cpu":
         return DeviceError(
-            f"{path.stem}: ONNX Runtime cannot open it on '{device}' ({_first_line(error)}); see 'grefine-rt doctor', "
+            f"{path.stem}: ONNX Runtime cannot open it on '{device}' ({first_line(error)}); see 'grefine-rt doctor', "
             f"or use the device 'cpu'."
         )
     if "NOT_IMPLEMENTED" in str(error):
@@ -376,7 +376,7 @@ def _unopened(path: Path, device: Device, error: Exception) -> Exception:
             f"Runtime CUDA alone: use the device 'cuda', or export it again with '--operators portable'."
         )
     return BundleError(
-        f"Model file '{path}' cannot be loaded by ONNX Runtime ({_first_line(error)}): run "
+        f"Model file '{path}' cannot be loaded by ONNX Runtime ({first_line(error)}): run "
         f"'grefine-rt bundle verify' on its bundle, or fetch it again with 'grefine-rt bundle fetch'."
     )
 
@@ -384,10 +384,6 @@ def _unopened(path: Path, device: Device, error: Exception) -> Exception:
 def _memory_ran_out(name: str, device: str, error: Exception) -> DeviceError:
     other = "" if device == "cpu" else ", or use the device 'cpu'"
     return DeviceError(
-        f"{name}: memory ran out on '{device}' ({_first_line(error)}); use a smaller picture, end other programs that "
+        f"{name}: memory ran out on '{device}' ({first_line(error)}); use a smaller picture, end other programs that "
         f"hold its memory{other}."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -26,16 +26,16 @@ from grefine_rt.engine.tensorrt.sidecar import (
     Flavour,
     Sidecar,
     Tensor,
-    check,
+    check_engine,
+    engine_path,
     gpu_target,
     library,
-    place,
     release,
     tensors,
 )
 from grefine_rt.engine.tensorrt.weights import Weights, inspect, precision, see_that_it_fits
 from grefine_rt.errors import BundleError, Cancelled, DeviceError, OptionError, OutputError
-from grefine_rt.files import cache_dir, sha256, whole
+from grefine_rt.files import cache_dir, sha256, written_whole
 from grefine_rt.system_memory import free_memory, peak_memory, resident_memory
 
 T = TypeVar("T")
@@ -74,15 +74,15 @@ class EngineBuilder:
 
     def fits(self, engine: Path, manifest: Manifest, environment: Environment) -> Sidecar | None:
         """The sidecar of an engine that this builder would only build again; None when it has to be built."""
-        found = check(engine, manifest, replace(environment, gpu=None))
+        found = check_engine(engine, manifest, replace(environment, gpu=None))
         sidecar = found.sidecar
         if found.problem is not None or sidecar is None or sidecar.options.get("flags") != self._flag_text:
             return None
         return sidecar if (sidecar.version, sidecar.targets) == (self.version, self.targets) else None
 
-    def place(self, home: Path, graph: str) -> Path:
+    def engine_path(self, home: Path, graph: str) -> Path:
         """The path of a graph's engine in a folder of engines."""
-        return place(home, graph, self.flavour, self.targets)
+        return engine_path(home, graph, self.flavour, self.targets)
 
     def build(
         self,
@@ -102,12 +102,12 @@ class EngineBuilder:
         report = on_progress or (lambda fraction: None)
         try:
             engine.parent.mkdir(parents=True, exist_ok=True)
-            with whole(engine) as partial:
+            with written_whole(engine) as partial:
                 sidecar = _aside(
                     lambda: self._build(folder, manifest, graph, sources, partial, report, cancel)
                 )
                 engine.with_suffix(".json").unlink(missing_ok=True)
-            with whole(engine.with_suffix(".json")) as written:
+            with written_whole(engine.with_suffix(".json")) as written:
                 written.write_text(sidecar.to_json(), encoding="utf-8")
         except OSError as error:
             raise _unwritable(engine, error) from error
@@ -222,7 +222,7 @@ class EngineBuilder:
             timings = _timing_cache(self.version, self.targets[0])
             with suppress(OSError):
                 timings.parent.mkdir(parents=True, exist_ok=True)
-                with whole(timings) as temporary:
+                with written_whole(timings) as temporary:
                     temporary.write_bytes(bytes(config.get_timing_cache().serialize()))
 
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from grefine_rt.engine.base import TensorSpec
-from grefine_rt.engine.device_memory import Scratch, first_line
-from grefine_rt.engine.sized import Shape, SizedPlan
+from grefine_rt.engine.base import TensorSpec, first_line
+from grefine_rt.engine.device_memory import Scratch
+from grefine_rt.engine.sized import Shape, SizedExecution
 
 PLAIN_RUNS = 2
 """Runs of a context before one is captured."""
@@ -16,13 +16,13 @@ PLAIN_RUNS = 2
 
 @dataclass
 class Graphs:
-    """The use of CUDA graphs by the plans of an engine. own: they capture them themselves. note: for users."""
+    """The use of CUDA graphs by the executions of an engine. own: they capture them themselves. note: for users."""
 
     own: bool
     note: str
 
 
-class TensorRTPlan(SizedPlan):
+class TensorRTExecution(SizedExecution):
     """An execution context for one set of input sizes.
 
     context: makes one, whose memory its user gives. log: says why TensorRT refused something. shapes: of all tensors.

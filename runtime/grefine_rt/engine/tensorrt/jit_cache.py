@@ -7,10 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from grefine_rt.files import cache_dir, whole
+from grefine_rt.files import cache_dir, written_whole
 
 
-def place(gpu: str, version: str, engine: str) -> Path:
+def cache_path(gpu: str, version: str, engine: str) -> Path:
     """The file for an engine with the SHA-256 `engine`, run by TensorRT `version` on a GPU with the key `gpu`."""
     folder = re.sub(r"[^\w.+-]+", "_", f"{gpu}-tensorrt{version}")
     return cache_dir() / "kernels" / folder / f"{engine[:32]}.cache"
@@ -47,6 +47,6 @@ class JitCache:
         with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if not self._path.exists() or self._path.stat().st_size < data.nbytes:
-                with whole(self._path) as temporary:
+                with written_whole(self._path) as temporary:
                     temporary.write_bytes(data)
         self._known = data.nbytes

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from grefine_rt.engine.device_memory import CudaDevice, first_line
+from grefine_rt.engine.base import first_line
+from grefine_rt.engine.device_memory import CudaDevice
 from grefine_rt.engine.tensorrt import callbacks
 from grefine_rt.engine.tensorrt.sidecar import RTX_TARGETS, Environment, library
 from grefine_rt.errors import DeviceError
@@ -53,16 +54,16 @@ def _plan(trt: Any, log: Any, target: str | None) -> Any:
     profile = builder.create_optimization_profile()
     profile.set_shape("x", *[(_LENGTH,)] * 3)
     config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    _see(plan is not None, "its build")
-    return plan
+    serialized = builder.build_serialized_network(network, config)
+    _see(serialized is not None, "its build")
+    return serialized
 
 
-def _run(trt: Any, log: Any, gpu: CudaDevice, plan: Any, given: Any) -> Any:
+def _run(trt: Any, log: Any, gpu: CudaDevice, serialized: Any, given: Any) -> Any:
     """The engine's answer to `given`, from the GPU."""
     gpu.use()
     runtime = trt.Runtime(log)
-    engine = runtime.deserialize_cuda_engine(plan)
+    engine = runtime.deserialize_cuda_engine(serialized)
     _see(engine is not None, "its engine")
     context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
     _see(context is not None, "a context")

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from grefine_rt.engine.device_memory import Scratch, first_line
+from grefine_rt.engine.base import first_line
+from grefine_rt.engine.device_memory import Scratch
 from grefine_rt.engine.sized import Shape, SizedEngine, axis_sizes
 from grefine_rt.engine.tensorrt import callbacks, jit_cache
-from grefine_rt.engine.tensorrt.execution import Graphs, TensorRTPlan
+from grefine_rt.engine.tensorrt.execution import Graphs, TensorRTExecution
 from grefine_rt.engine.tensorrt.sidecar import Sidecar, library
 from grefine_rt.errors import BundleError, DeviceError
 from grefine_rt.files import proven
@@ -103,7 +104,7 @@ class TensorRTEngine(SizedEngine):
         config.dynamic_shapes_kernel_specialization_strategy = specialization.EAGER
         config.cuda_graph_strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
         self._graphs = Graphs(own=False, note="captured by TensorRT for RTX itself")
-        path = jit_cache.place(self._gpu.key, sidecar.version, sidecar.engine.sha256)
+        path = jit_cache.cache_path(self._gpu.key, sidecar.version, sidecar.engine.sha256)
         self._kernels = jit_cache.JitCache(config.create_runtime_cache(), path)
         config.set_runtime_cache(self._kernels.cache)
 
@@ -115,12 +116,12 @@ class TensorRTEngine(SizedEngine):
     def check(self, shapes: Mapping[str, Shape]) -> None:
         self._profile(shapes)
 
-    def plan(self, shapes: Mapping[str, Shape]) -> TensorRTPlan:
+    def execution(self, shapes: Mapping[str, Shape]) -> TensorRTExecution:
         profile = self._profile(shapes)
         strategy = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         context = partial(self._engine.create_execution_context, self._config or strategy)
         specs = self.inputs | self.outputs
-        return TensorRTPlan(context, self._log, self._scratch, self._graphs, profile, shapes, specs)
+        return TensorRTExecution(context, self._log, self._scratch, self._graphs, profile, shapes, specs)
 
     def failure(self, error: Exception) -> DeviceError:
         return DeviceError(

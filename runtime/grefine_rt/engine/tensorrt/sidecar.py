@@ -250,7 +250,7 @@ def homes(folder: Path, manifest: Manifest) -> tuple[Path, Path]:
     return folder / "engines", cache_dir() / "engines" / key
 
 
-def place(home: Path, graph: str, flavour: Flavour, targets: tuple[str, ...]) -> Path:
+def engine_path(home: Path, graph: str, flavour: Flavour, targets: tuple[str, ...]) -> Path:
     """The path of a graph's engine in a home; its sidecar has the same name with .json."""
     folder = "+".join(targets) + ("" if flavour == "tensorrt-rtx" else f"-{flavour}")
     return home / folder / f"{PurePosixPath(graph).stem}.engine"
@@ -275,7 +275,7 @@ def read(engine: Path) -> Sidecar:
     return sidecar
 
 
-def check(engine: Path, manifest: Manifest, environment: Environment) -> Found:
+def check_engine(engine: Path, manifest: Manifest, environment: Environment) -> Found:
     """One engine, judged by its sidecar and size."""
     try:
         sidecar = read(engine)
@@ -290,13 +290,13 @@ def engines(
     """All engines of a bundle in `places`, by default in itself first, then in the cache."""
     for home in homes(folder, manifest) if places is None else places:
         for engine in sorted(home.glob("*/*.engine")):
-            yield check(engine, manifest, environment)
+            yield check_engine(engine, manifest, environment)
 
 
 def proved(found: Found, folder: Path) -> Found:
     """`found`, whose graph's files in the bundle's folder were also compared with the SHA-256 that it was built from.
 
-    `check` takes the manifest's word for them. Files that are not there say nothing: an engine needs none.
+    `check_engine` takes the manifest's word for them. Files that are not there say nothing: an engine needs none.
     """
     if found.problem is not None or found.sidecar is None:
         return found

@@ -1,4 +1,4 @@
-"""What is done with one row: one function, whoever calls it, so that its result never depends on the others."""
+"""The work on one row: one function for every caller, so that its result depends on this row alone."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from grefine_rt.errors import (
 )
 from grefine_rt.imaging.encode import FORMATS, encode, suffix_for
 from grefine_rt.imaging.image import Picture, load
-from grefine_rt.imaging.prompts.find import read_side_file, side_file
 from grefine_rt.imaging.prompts.found import FoundPrompt
 from grefine_rt.imaging.prompts.read import read_prompt
+from grefine_rt.imaging.prompts.side_file import read_side_file, side_file
 from grefine_rt.plan.costs import TERA, plan_costs
 from grefine_rt.plan.graph_costs import assess_flops
 from grefine_rt.plan.options import RefineOptions
@@ -38,7 +38,7 @@ STOPS = (Cancelled, BundleError)
 """Errors that are no matter of one picture."""
 
 _BYTES = "The image data"
-"""What messages call a picture that came as bytes."""
+"""The name in messages of a picture that came as bytes."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ def prepare(read: Read, batch: BatchOptions) -> Ready:
 def work_all(
     assessor: Assessor | Refiner, rows: Sequence[Ready], batch: BatchOptions, cancel: Cancels | None = None
 ) -> list[Done]:
-    """Work on rows; where they are assessed, those of equal options share the runs of the graphs."""
+    """Work on rows; assessed rows of equal options share the runs of the graphs."""
     whole = [row for row in rows if row.picture is not None and row.options is not None]
     if batch.mode != "assess" or len(whole) < 2:
-        return [work(assessor, row, batch, cancel) for row in rows]
+        return [work_row(assessor, row, batch, cancel) for row in rows]
     found: dict[int, Done] = {}
     for options, group in _by_options(whole):
         stop_if_cancelled(cancel, "before a batch")
@@ -117,7 +117,7 @@ def work_all(
             raise
         except Exception:  # of one of them; alone each says its own
             continue
-    return [found.get(id(row)) or work(assessor, row, batch, cancel) for row in rows]
+    return [found.get(id(row)) or work_row(assessor, row, batch, cancel) for row in rows]
 
 
 def _by_options(rows: Sequence[Ready]) -> list[tuple[RefineOptions, list[Ready]]]:
@@ -133,7 +133,7 @@ def _by_options(rows: Sequence[Ready]) -> list[tuple[RefineOptions, list[Ready]]
     return groups
 
 
-def work(
+def work_row(
     assessor: Assessor | Refiner, ready: Ready, batch: BatchOptions, cancel: Cancels | None = None
 ) -> Done:
     """Refine or assess a row; the same bits as `Refiner.refine` or `Refiner.assess` gives for it alone."""

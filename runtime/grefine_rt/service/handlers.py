@@ -1,4 +1,4 @@
-"""What a worker thread does with a request: the picture decoded, the library called, the answer encoded."""
+"""The work of a worker thread on a request: the picture decoded, the library called, the answer encoded."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def _tried(work: Callable[..., T], *arguments: Any) -> T | Exception:
 
 
 def plan(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:
-    """What refining would do to the picture, and what that costs; nothing is drawn."""
+    """The plan of refining the picture, and its costs; nothing is drawn."""
     picture = load(asked.image)
     told = _told(asked, picture)
     mask, protect = _masks(asked)
