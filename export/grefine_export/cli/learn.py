@@ -193,9 +193,8 @@ def ip_iqa(
 
         if ablation and image2prompt is None:
             raise ValueError("--ablation compares with and without Image2Prompt: give --image2prompt")
-        recipe = Recipe(
-            epochs, batch, rate, side_of(resolution), workers=workers, bfloat16=bfloat16, head_rate=head_rate
-        )
+        side = side_of(resolution)
+        recipe = Recipe(epochs, batch, rate, side, workers=workers, bfloat16=bfloat16, head_rate=head_rate)
         rated = present(databases.read(dataset, root, split))
         asked = {"dataset": dataset, "split": split, "clip": clip, "image2prompt": image2prompt, "head": head}
         choices = {"positions": positions, "text_side": text_side, "report": report}
@@ -210,9 +209,8 @@ def ip_iqa(
             rows = TABLE_3 if ablation else (full,)
             _cross_validate(rows, dataset, make, rated, words, recipe, out, where, repeats, report)
         torch.manual_seed(recipe.seed)
-        trained = fit(
-            make(full), rated, words, recipe, out / "all.pt", where, titled("all pictures", typer.echo)
-        )
+        say = titled("all pictures", typer.echo)
+        trained = fit(make(full), rated, words, recipe, out / "all.pt", where, say)
         weights = save(trained.cpu(), out / "ip_iqa.safetensors", resolution)
     typer.echo(f"weights: {weights}")
 
