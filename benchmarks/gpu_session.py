@@ -243,6 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for part in parts(graphs, BUNDLE.is_file(), given.rehearse)
             if given.only is None or part.name.startswith(tuple(given.only))
         ]
+        if not wanted:
+            print(
+                "Error: there is no such part here: see docs/gpu_session.md for their names", file=sys.stderr
+            )
+            return 2
         left = 60 * given.minutes - (time.monotonic() - started)
         told |= {"rehearsal": given.rehearse, **machine()}
         result = run_parts(wanted, given.out, left, environment(luggage, Path(work)), told)

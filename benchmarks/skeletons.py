@@ -152,15 +152,13 @@ def strip(file: Path, parameters: Parameters, skeleton: Path) -> Path:
 def _order(tensor: onnx.TensorProto, name: str, shape: tuple[int, ...]) -> list[int]:
     """The parameter's axes as the graph has them, beside axes of one. Raises ValueError for an order that is none of
     the exporter's."""
-    order = [*range(len(shape))]
-    if (
-        name != tensor.name and len(shape) == 2
-    ):  # it lost its name as it was folded into its only other layout
+    dims, order = [*tensor.dims], [*range(len(shape))]
+    if name != tensor.name and dims == [*shape[::-1]] and len(shape) == 2:  # folded, it lost its name
         order = [1, 0]
     elif len(shape) == 4 and tensor.name.endswith(".last"):
         order = LAST
-    if [size for size in tensor.dims if size > 1] != [shape[axis] for axis in order if shape[axis] > 1]:
-        raise ValueError(f"'{tensor.name}' is '{name}' in another layout: {[*tensor.dims]} for {[*shape]}")
+    if [size for size in dims if size > 1] != [shape[axis] for axis in order if shape[axis] > 1]:
+        raise ValueError(f"'{tensor.name}' is '{name}' in another layout: {dims} for {[*shape]}")
     return order
 
 

@@ -42,8 +42,8 @@ VISIBLE = 4 / 255
 GAIN = 0.01
 """A smaller rise of P, or of a phrase's score, is chance."""
 TOLD = 0.0005
-"""Half of the last decimal that scores are told with. A smaller fall shows nowhere: a is a probability that comes close
-to 1 and never reaches it, so every repair moves its fourth decimal."""
+"""Half of the third decimal. A smaller fall of p or a takes nothing back, though JSON shows it and `benchmarks.harm`
+counts it: a is a probability that comes close to 1 and never reaches it, so every repair moves its fourth decimal."""
 SOUND = 0.9
 """At this P and above it a place is sound, whatever bound a bundle sets for whole pictures."""
 FLAT = 1e-4

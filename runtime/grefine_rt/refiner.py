@@ -204,8 +204,9 @@ class Refiner(Assessor):
             before = call.assess(call.picture.rgb)
             marks = domain.check_domain(before.domain, options.outside)
         with run.part("plan"):
-            plan = call.limits.plan(self.plan(before, options=options.plan) if plan is None else plan)
+            plan = self.plan(before, options=options.plan) if plan is None else plan
             check_plan(plan, prompt, call.picture.size, self.bundle.manifest)
+            plan = call.limits.plan(plan)
             check_plan_memory(plan, self.bundle)
             seen = before = shown(before, plan)
         found, restored = stages.unchanged(call.picture.rgb, before)
@@ -230,7 +231,7 @@ class Refiner(Assessor):
                 steps.append(_Step(stage1, drawing.seen, True, restored.changed))
             steps.append(_Step(stage2, after, drawing.changed, restored.changed or restoring.changed))
             last, lowered = _last_word(plan, steps)
-        happened = restored, drawing, restoring
+        happened = _standing(restored, drawing, restoring, last, last is steps[-1])
         return call.result(plan, before, last, (found, stage1), happened, (marks, lowered), run.timings())
 
 
@@ -336,6 +337,24 @@ class _Step:
     seen: Assessment
     redrawn: bool = False
     restored: bool = False
+
+
+def _standing(
+    restored: stages.Happened,
+    drawing: stages.Happened,
+    restoring: stages.Happened,
+    last: _Step,
+    is_final: bool,
+) -> tuple[stages.Happened, ...]:
+    """Stage 2 where it ran first, stage 1, stage 2; what was kept of a stage 2 that is taken back is not told.
+
+    last: what is given back; is_final: whether it has all that the stages made.
+    """
+    if restored.changed and not last.restored:
+        restored = replace(restored, notes=())
+    if restoring.changed and not is_final:
+        restoring = replace(restoring, notes=())
+    return restored, drawing, restoring
 
 
 def _last_word(plan: RefinePlan, steps: Sequence[_Step]) -> tuple[_Step, tuple[str, ...]]:

@@ -151,6 +151,7 @@ def test_a_session_gives_its_parts_the_luggage_first(tmp_path, monkeypatch):
     assert found["parts"]["two"]["state"] == "failed"
     assert gpu_session.main([*arguments, "--only", "on"]) == 0
     assert [*json.loads((out / "session.json").read_text())["parts"]] == ["one"]
+    assert gpu_session.main([*arguments, "--only", "three"]) == 2  # nothing that ran is no success
 
 
 @pytest.mark.parametrize("content", [None, b"no archive", lzma.compress(bytes(4096))[:-20]])
@@ -373,7 +374,13 @@ def test_a_weight_in_an_unknown_layout_is_told():
     tensor = onnx.TensorProto(name="conv.weight", dims=[3, 3, 4, 8])
     with pytest.raises(ValueError, match="another layout"):
         skeletons._order(tensor, "conv.weight", (8, 4, 3, 3))
-    assert skeletons._order(onnx.TensorProto(name="x", dims=[1, 8, 1, 1]), "norm.weight", (8,)) == [0]
+    for dims, shape, order in (
+        ([1, 8, 1, 1], (8,), [0]),
+        ([4, 8], (8, 4), [1, 0]),
+        ([8, 8], (8, 8), [1, 0]),
+        ([8, 4], (8, 4), [0, 1]),
+    ):
+        assert skeletons._order(onnx.TensorProto(name="folded", dims=dims), "a.weight", shape) == order
 
 
 def test_what_is_no_number_is_no_distance():

@@ -293,8 +293,9 @@ def test_a_thing_that_stands_is_not_drawn_over():
     assert (pixels(papers.image) != picture).any()
 
 
-def test_stage_2_changes_poor_places_alone():
-    bundle, picture = Bundle(), scene(POOR, 256, 256)
+def mending():
+    """A bundle whose stage 2 makes sea of what is poor, and the rest brighter."""
+    bundle = Bundle()
 
     def mend(sample, control, coefficients, **_):
         seen = control.reshape(1, 3, control.shape[2] // 8, 8, control.shape[3] // 8, 8).mean(axis=(3, 5))
@@ -307,7 +308,12 @@ def test_stage_2_changes_poor_places_alone():
         )
 
     bundle.engines["restore_step"] = Engine(mend, bundle.engines["restore_step"].inputs)
-    result = Refiner(bundle).refine(picture, PROMPT, options=options(stages=(2,)))
+    return bundle
+
+
+def test_stage_2_changes_poor_places_alone():
+    picture = scene(POOR, 256, 256)
+    result = Refiner(mending()).refine(picture, PROMPT, options=options(stages=(2,)))
     out = pixels(result.image)
     np.testing.assert_allclose(out[90:102, 90:102].mean((0, 1)), COLOURS["sea"], atol=8)
     np.testing.assert_array_equal(out[:, 192:], picture[:, 192:])
@@ -316,6 +322,15 @@ def test_stage_2_changes_poor_places_alone():
         note.startswith("Of what stage 2 changed") and "nothing is wrong there" in note
         for note in result.notes
     )
+
+
+def test_nothing_is_said_to_be_kept_of_a_change_that_is_taken_back(monkeypatch):
+    picture, chosen = scene(POOR, 256, 256), options(stages=(2,))
+    monkeypatch.setattr("grefine_rt.refiner.is_lower", lambda *arguments: True)
+    result = Refiner(mending()).refine(picture, PROMPT, options=chosen)
+    np.testing.assert_array_equal(pixels(result.image), picture)
+    assert any("given back as it was" in note for note in result.notes)
+    assert not any("is kept" in note for note in result.notes)
 
 
 def test_a_picture_that_both_indicators_like_comes_back_as_it_is():
@@ -391,3 +406,25 @@ def test_a_plan_of_another_prompt_bundle_or_mask_is_refused():
         refiner.refine(picture, PROMPT, plan=dataclasses.replace(plan, mask=box(0, 0, 16, (128, 128))))
     taken_over = dataclasses.replace(plan, prompt="a tall house, the sea")
     assert refiner.refine(picture, PROMPT, plan=taken_over).plan.prompt == "a tall house, the sea"
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"drafts": 0}, "'drafts' must be a whole number from 1 to 64, not 0"),
+        ({"stage1_steps": None}, "'stage1_steps' cannot be None"),
+        ({"work": "huge"}, "'work' must be 'trained' or 'native', not 'huge'"),
+        ({"feather": float("nan")}, "'feather' cannot be nan"),
+        ({"feather": -1.0}, "'feather' cannot be -1.0"),
+        ({"prompt": None}, "'prompt' cannot be None"),
+        ({"judged": "beauty"}, "'judged' cannot be 'beauty'"),
+        ({"mask": np.full((128, 128), 255, np.uint8)}, "mask must be an array of bool"),
+        ({"mask": None}, "mask must be an array of bool"),
+    ],
+)
+def test_a_plan_with_a_value_that_no_plan_has_is_refused(values, said):
+    refiner, picture = Refiner(Bundle()), scene(POOR)
+    plan = dataclasses.replace(refiner.plan(picture, PROMPT), **values)
+    for mask in (None, box(0, 0, 16, (128, 128))):
+        with pytest.raises(OptionError, match=said):
+            refiner.refine(picture, PROMPT, plan=plan, mask=mask)

@@ -19,7 +19,7 @@ from grefine_rt.assess.domain import Domain, Membership
 from grefine_rt.batch import records as kept
 from grefine_rt.batch.report import render
 from grefine_rt.batch.summary import reason_of
-from grefine_rt.errors import DeviceError
+from grefine_rt.errors import DeviceError, OptionError
 from tests.support import fake_bundle
 from tests.support.batch_runs import images, make, pixels, rows_of_a_run, said
 from tests.support.fake_bundle import scene
@@ -298,6 +298,25 @@ def test_parts_are_made_of_rows_in_order_and_read_back(tmp_path):
         assert [row["image_id"] for row in records] == [str(number) for number in range(7)]
         assert records.complete()
     assert (out / "records" / "part-00000.parquet").is_file()
+
+
+def test_what_others_put_into_the_folder_of_a_run_is_told_or_left_alone(tmp_path):
+    run, out = {"bundle": "x"}, tmp_path / "out"
+    record = {"image_id": "1", "status": "refined", "image": "\ud800", "notes": ["\udcff is grey."]}
+    with kept.opened(out, run) as records:
+        (out / "records" / "part-copy.jsonl").write_text("{}")
+        records.add(record)
+        records.close_part()
+    assert [row["image_id"] for row in kept.read(out)] == ["1"]
+    assert pq.read_table(out / "records" / "part-00000.parquet").column("notes").to_pylist() == [
+        ["\N{REPLACEMENT CHARACTER} is grey."]
+    ]
+    with kept.opened(out, run) as records:
+        assert [*records] == [record]
+    for text in ("[]", "5", "null", "{"):
+        (out / "run.json").write_text(text)
+        with pytest.raises(OptionError, match="is no file of this command"), kept.opened(out, run):
+            pass
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path):

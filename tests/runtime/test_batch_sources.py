@@ -2,7 +2,9 @@
 
 import io
 import json
+import os
 import tarfile
+from datetime import datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -136,6 +138,33 @@ def test_bad_lines_are_rows_with_a_sentence_and_the_others_stand(tmp_path):
     assert (rows[7].name, rows[7].seed) == ("good.png", 12)
 
 
+@pytest.mark.parametrize(
+    "options", ['{"tau": NaN}', '{"tau": 1e999}', '{"negative": "\\ud800"}', '{"\\ud800": 1}']
+)
+def test_options_that_no_record_can_hold_spoil_their_row_alone(tmp_path, options):
+    (tmp_path / "t.jsonl").write_text(f'{{"image": "a.png", "options": {options}}}\n{{"image": "b.png"}}\n')
+    first, second = SourceRows(tmp_path / "t.jsonl")
+    assert "options that are no JSON object" in first.error
+    assert first.error.isascii()
+    assert not second.error
+
+
+def test_bytes_and_dates_among_the_options_of_a_parquet_table_spoil_their_row_alone(tmp_path):
+    for number, value in enumerate((b"\xff", datetime(2020, 1, 1), float("nan"), 0.5)):
+        table = pa.table({"image": ["a.png"], "options": [{"tau": value, "drafts": None}]})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+        (row,) = SourceRows(tmp_path / f"{number}.parquet")
+        assert ("options that are no JSON object" in row.error) == (value != 0.5)
+    assert row.options == {"tau": 0.5}
+
+
+def test_a_pipe_in_the_place_of_a_picture_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (row,) = SourceRows(tmp_path)
+    with pytest.raises(ImageError, match=r'"pipe\.png" is no file'):
+        row.read()
+
+
 def test_a_cell_of_a_csv_table_that_is_no_utf_8_spoils_its_row_alone(tmp_path):
     (tmp_path / "t.csv").write_bytes(b"image,prompt\na.png,caf\xe9\nb.png,caf\xc3\xa9\n")
     first, second = SourceRows(tmp_path / "t.csv")
@@ -194,6 +223,9 @@ def test_what_is_no_input_is_refused(tmp_path):
 def test_results_do_not_go_among_the_inputs(folder):
     with pytest.raises(OptionError, match="choose another folder"):
         SourceRows(folder, without=folder / "sub" / "..")
+    (folder / "sub").rename(folder / "images")
+    with pytest.raises(OptionError, match="choose another folder"):
+        SourceRows(folder / "images", without=folder)
 
 
 def test_an_id_follows_from_name_content_and_what_the_row_says():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import types
@@ -35,6 +36,15 @@ from grefine_rt.options import (
 from tests.support.paths import ROOT
 
 ALL = options_of(RefineOptions)
+SYMBOL = re.compile(
+    r"(?<![\w/'.-])[pPM](?![\w/'.-])|[+-] A\b|A_j|\ba (is|of|from|fell)\b|Eq\.|Table \d|\bn[12]\b|\balpha\b|prod "
+)
+
+
+@pytest.mark.parametrize("declared", ALL, ids=lambda declared: declared.name)
+def test_what_an_option_says_needs_no_paper_beside_it(declared):
+    assert SYMBOL.search("the defect map 1 - P + A"), "it finds some"
+    assert not SYMBOL.search(f"{declared.help} {declared.more} {declared.unit} {declared.panel}")
 
 
 @dataclass(frozen=True)

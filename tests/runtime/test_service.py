@@ -5,15 +5,19 @@ import json
 import socket
 import struct
 import threading
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import httpx
 import numpy as np
 import pytest
 
 from grefine_rt import Refiner
+from grefine_rt.assess.domain import Domain, Membership
 from grefine_rt.errors import OptionError
+from grefine_rt.service.connections import protocol
 from grefine_rt.service.guard import Guard
 from grefine_rt.service.limits import ServiceLimits, check_exposure, is_loopback
 from grefine_rt.service.metrics import Metrics
@@ -184,6 +188,25 @@ def test_what_cannot_be_done_is_refused_in_a_sentence(client, files, data, said)
     assert answer.json()["error"]["message"].endswith(".")
 
 
+def test_a_picture_outside_the_domain_is_refined_only_where_the_client_asks(client, monkeypatch):
+    where = Membership("fake", False, 9.0, 2.0)
+    monkeypatch.setattr(Domain, "membership", lambda self, *arguments: where)
+    refused = post(client)
+    assert reason(refused) == (422, "domain")
+    assert "outside=refine" in refused.json()["error"]["message"]
+    done = post(client, outside="refine")
+    assert done.status_code == 200
+    assert any("not made for its kind" in note for note in done.json()["notes"])
+    assert reason(post(client, outside="maybe")) == (422, "field")
+
+
+def test_a_mask_that_cannot_be_read_is_told_by_its_field(client):
+    files = {"image": png(), "mask": png(np.zeros((8, 8), np.uint8))}
+    refused = post(client, files=files)
+    assert reason(refused) == (422, "image")
+    assert "'mask'" in refused.json()["error"]["message"]
+
+
 def test_refusals_come_before_decoding(monkeypatch, client):
     from grefine_rt.service import handlers
 
@@ -348,6 +371,24 @@ def test_half_sent_bodies_hold_nobody_up():
         for connection in slow:
             assert connection.recv(100).startswith(b"HTTP/1.1 408")
             connection.close()
+
+
+def test_connections_without_a_request_hold_nobody_up():
+    limits = ServiceLimits(waiting=0, body_seconds=1)
+    options = {"http": protocol(limits.body_seconds), "limit_concurrency": limits.connections}
+    with serving(limits=limits, **options) as client, ExitStack() as stack:
+        for number in range(limits.connections):
+            idle = stack.enter_context(socket.create_connection(("127.0.0.1", client.port)))
+            idle.sendall(b"" if number % 2 else b"POST /v1/ref")
+        until(lambda: client.get("/v1/health").status_code == 200)
+        idle.settimeout(20)
+        assert idle.recv(1) == b"", "it was closed"
+        # One that is being answered, or comes slowly but within its time, is not.
+        slowly = stack.enter_context(socket.create_connection(("127.0.0.1", client.port)))
+        for part in (b"GET /v1/health HT", b"TP/1.1\r\nHost: localhost\r\n", b"\r\n"):
+            slowly.sendall(part)
+            time.sleep(0.2)
+        assert slowly.recv(12) == b"HTTP/1.1 200"
 
 
 def test_accepted_requests_finish_when_the_service_stops():

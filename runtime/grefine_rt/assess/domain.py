@@ -109,7 +109,8 @@ def check_domain(found: Membership | None, outside: Outside) -> tuple[str, ...]:
     far = f"(distance {found.distance:.2f}, at most {found.threshold:.2f})"
     raise DomainError(
         f"The picture is unlike those that bundle '{found.bundle}' was made for {far}, so it is not refined: use a "
-        f"bundle for its kind, or add --outside refine (in Python outside='refine') to refine it all the same."
+        f"bundle for its kind, or add --outside refine (in Python outside='refine', over HTTP outside=refine) to "
+        f"refine it all the same."
     )
 
 

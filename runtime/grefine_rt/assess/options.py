@@ -14,11 +14,14 @@ _USUAL = "The default is the script's reading with the scoring published and the
 
 @dataclass(frozen=True)
 class AssessOptions(Checked):
-    """Readings of the assess step; None means the bundle's own. `docs/options.md` is the table of all options."""
+    """Readings of the assess step; None means the bundle's own. `docs/options.md` is the table of all options.
+
+    Equations of G-Refine: `factors` and `bounds` Eq. 3, `adjective_rule` and `alignment_score` Eq. 8.
+    """
 
     scoring: Scoring | None = option(
         None,
-        "Perceptual scores: calibrated probabilities, or published, the authors' script.",
+        "How good it looks: calibrated probabilities, or published, as the authors' script has it.",
         more="published alone equals the script as it is called, with factors=product its --multi.",
         panel=PANEL,
         reading=True,
@@ -27,34 +30,34 @@ class AssessOptions(Checked):
         "penalised",
         "When a phrase's adjective is missed.",
         more="The noun is there, and the phrase scores lower than it (printed); it must also be low enough to cost "
-        "something in Eq. 8 (penalised), for a describing word always moves the score a little.",
+        "something in the alignment score (penalised), for a describing word always moves the score a little.",
         panel=PANEL,
         reading=True,
     )
     alignment_score: AlignmentScore = option(
         "phrases",
-        "What the alignment score a is: Eq. 8, or the bundle's ImageReward.",
+        "Where the alignment score comes from: the prompt's phrases, or the bundle's ImageReward.",
         more="Maps and phrases are the same either way.",
         panel=PANEL,
         reading=True,
     )
     factors: Factors | None = option(
         None,
-        "p of the overall pair alone, as the script by default, or the product of Eq. 3.",
+        "How good it looks: overall alone (script), or times technical quality, shapes and naturalness (paper).",
         more=_USUAL,
         panel=PANEL,
         reading=True,
     )
     bounds: Bounds | None = option(
         None,
-        "Eq. 3: each factor has its own alpha, as the paper says, or all have the first, as in the script.",
+        "Each of these factors has a bound of its own (paper), or all have the first (script).",
         more=_USUAL,
         panel=PANEL,
         reading=True,
     )
     upsampling: Upsampling | None = option(
         None,
-        "Of the perceptual map P: bicubic in the paper, bilinear in the script.",
+        "How the map of looks is enlarged: bicubic in the paper, bilinear in the script.",
         more=_USUAL,
         panel=PANEL,
         reading=True,

@@ -85,7 +85,7 @@ class Records:
         """`partition` is the number of rows of a part. Use `opened`."""
         self.folder, self._partition = folder, partition
         self._written = time.monotonic()
-        self._parts: list[Any] = sorted(folder.glob("part-*.jsonl"))
+        self._parts: list[Any] = _parts(folder)
         self._journal = folder / "open.jsonl"
         self.done = {
             record["image_id"]: record["status"] != "failed"
@@ -193,11 +193,16 @@ def opened(outdir: Location, run: Mapping[str, Any], partition: int = 1000) -> I
 def read(outdir: str | os.PathLike[str] | StorePath) -> Iterator[Record]:
     """The records of a folder in their order, also while a run goes on and after it was killed."""
     folder, seen = (outdir if isinstance(outdir, StorePath) else location(outdir)) / "records", set()
-    for path in (*sorted(folder.glob("part-*.jsonl")), folder / "open.jsonl"):
+    for path in (*_parts(folder), folder / "open.jsonl"):
         for record in _lines(path):
             if record["image_id"] not in seen:
                 seen.add(record["image_id"])
                 yield record
+
+
+def _parts(folder: Location) -> list[Any]:
+    """The parts in their order; a file that somebody put beside them is none."""
+    return sorted(path for path in folder.glob("part-*.jsonl") if path.stem.removeprefix("part-").isdecimal())
 
 
 def _check_run(outdir: Location, run: Mapping[str, Any]) -> None:
@@ -210,7 +215,9 @@ def _check_run(outdir: Location, run: Mapping[str, Any]) -> None:
     except OSError as error:
         raise OptionError(f'"{path}" cannot be read: {reason_of(error)}.') from None
     except ValueError:
-        raise OptionError(f'"{path}" is no file of this command: choose another folder.') from None
+        former = None
+    if not isinstance(former, dict):
+        raise OptionError(f'"{path}" is no file of this command: choose another folder.')
     differing = [name for name, value in run.items() if former.get(name) != value]
     if differing:
         raise OptionError(
@@ -285,11 +292,15 @@ def _write_parquet(path: Location, records: Sequence[Record]) -> None:
 
 
 def _cell(value: Any, kind: Kind) -> Any:
-    if kind == "json" and value is not None:
+    if value is None:
+        return None
+    if kind == "json":
         return json.dumps(value, default=float)
-    # Names of files need not be UTF-8.
-    return (
-        value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-        if kind == "text" and value
-        else value
-    )
+    if kind == "texts":
+        return [_unicode(text) for text in value]
+    return _unicode(value) if kind == "text" else value
+
+
+def _unicode(text: str) -> str:
+    """A text without halves of characters, which names of files may have."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import PurePosixPath
+from stat import S_IFREG, S_ISREG
 from typing import Any
 
 from grefine_rt.batch.store import Location, location, reason_of
@@ -60,7 +61,10 @@ class Row:
         if self.path is None:
             raise ImageError(f'There is no picture for "{self.name}".')
         try:
-            if self.path.stat().st_size > MAX_BYTES:
+            found = self.path.stat()
+            if not S_ISREG(getattr(found, "st_mode", S_IFREG)):  # a pipe would be waited for without end
+                raise ImageError(f'The image "{self.name}" is no file.')
+            if found.st_size > MAX_BYTES:
                 raise ImageError(f'The image "{self.name}" has more than {MAX_BYTES >> 20} MiB, the limit.')
             return self.path.read_bytes()
         except FileNotFoundError:
@@ -188,7 +192,12 @@ def _options(value: Any, where: str) -> Mapping[str, Any] | None:
     if not isinstance(value, Mapping):
         raise OptionError(f"{where} has options that are no JSON object: {shown(value)}.")
     # A Parquet struct has every field in every row.
-    return {str(name): item for name, item in value.items() if item is not None} or None
+    said = {str(name): item for name, item in value.items() if item is not None}
+    try:  # a record must be able to hold them
+        json.dumps(said, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, TypeError, RecursionError):
+        raise OptionError(f"{where} has options that are no JSON object: {shown(value)}.") from None
+    return said or None
 
 
 def _encodable(text: str) -> bool:

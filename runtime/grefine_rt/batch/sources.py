@@ -31,7 +31,7 @@ class SourceRows:
     def __post_init__(self) -> None:
         """Raises OptionError for anything else, and for an empty folder."""
         name = self.input.name.lower()
-        if self.without is not None and self.without.resolve() == self.input.resolve():
+        if self.without is not None and self._takes_results(self.without):
             raise OptionError(
                 f'The results cannot go into the input "{self.input}" itself: choose another folder.'
             )
@@ -47,6 +47,12 @@ class SourceRows:
                 f'The input "{self.input}" must be a folder, a .tar shard, or a table '
                 f"({', '.join(TABLES)}); for single pictures use grefine-rt refine."
             )
+
+    def _takes_results(self, outdir: Location) -> bool:
+        """Whether the input is the folder of the results, or one that they go into: the next run would take them."""
+        source: Any = self.input.resolve()
+        below = [(outdir / name).resolve() for name in ("images", "records")]
+        return source in (outdir.resolve(), *below)
 
     def __iter__(self) -> Iterator[Row]:
         if not self.input.is_dir():

@@ -30,7 +30,7 @@ def doctor(
     bundle: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[BUNDLE]...",
+            metavar="BUNDLE",
             help="Names or folders to look at beside the bundles of 'bundle list'.",
             show_default=False,
         ),

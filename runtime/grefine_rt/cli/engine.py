@@ -152,7 +152,7 @@ def _show_built(rows: "list[dict[str, Any]]") -> None:
 def list_(
     bundle: Annotated[
         str | None,
-        typer.Argument(metavar="[BUNDLE]", help=f"{_BUNDLE_HELP} Default: all.", show_default=False),
+        typer.Argument(metavar="BUNDLE", help=f"{_BUNDLE_HELP} Default: all.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,

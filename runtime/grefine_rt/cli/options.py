@@ -18,7 +18,7 @@ Image = Annotated[
 Images = Annotated[
     list[Path],
     typer.Argument(
-        metavar="IMAGE...",
+        metavar="IMAGE",
         help="Pictures: PNG, JPEG, WebP, TIFF, ...; - is standard input.",
         show_default=False,
     ),

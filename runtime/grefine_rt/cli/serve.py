@@ -130,6 +130,8 @@ def _serve_here(replica: "Replica", host: str, port: int) -> None:
 
     with _needing_packages():
         import uvicorn
+
+        from grefine_rt.service.connections import protocol
     with _bound(host, port) as listening, replica.load() as refiner:
         config = uvicorn.Config(
             replica.app(refiner),
@@ -139,6 +141,7 @@ def _serve_here(replica: "Replica", host: str, port: int) -> None:
             proxy_headers=False,
             timeout_keep_alive=5,
             limit_concurrency=replica.limits.connections,
+            http=protocol(replica.limits.body_seconds),
         )
         server = uvicorn.Server(config)
         say(f"grefine-rt serves {_url(host, listening.getsockname()[1])}")

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 
 from grefine_rt.arrays import Size
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
-from grefine_rt.errors import OptionError
+from grefine_rt.errors import OptionError, shown
 from grefine_rt.imaging.mask import boxes
 from grefine_rt.imaging.tiles import piece
 from grefine_rt.models.bundle import Bundle
 from grefine_rt.plan.costs import restore_work
 from grefine_rt.plan.graph_costs import check_memory
-from grefine_rt.plan.plan import RefinePlan
+from grefine_rt.plan.options import PlanOptions
+from grefine_rt.plan.plan import Judged, RefinePlan
 from grefine_rt.system_memory import usable_memory
+
+_AS_OPTIONS = ("stage1_steps", "stage2_steps", "drafts", "sketch_steps", "all_drafts", "work", "interval")
+"""Fields of a plan whose values are those of the option of the same name."""
 
 
 def check_plan(plan: RefinePlan, prompt: str, picture: Size, manifest: Manifest) -> None:
     """Raises OptionError for a plan that was made for another bundle, prompt or size of the picture (width, height), or
-    that contradicts itself."""
+    that contradicts itself or has a value that no plan may have: plans are changed by hand."""
+    _check_values(plan)
     if plan.manifest.name != manifest.name:
         raise OptionError(
             f"The plan was made with bundle '{plan.manifest.name}', but this is '{manifest.name}': make a plan with it."
@@ -54,6 +60,24 @@ def check_plan(plan: RefinePlan, prompt: str, picture: Size, manifest: Manifest)
     if (plan.mask & ~worked_on).any():
         raise OptionError(
             "The plan's crops leave a part of its mask out: change the mask with 'with_mask', which makes new crops."
+        )
+
+
+def _check_values(plan: RefinePlan) -> None:
+    """Raises OptionError. Strengths are checked where the solvers make steps of them."""
+    if getattr(plan.mask, "dtype", None) != np.bool_ or plan.mask.ndim != 2:
+        raise OptionError(
+            "The plan's mask must be an array of bool, (height, width): change the mask with 'with_mask'."
+        )
+    values = {name: getattr(plan, name) for name in _AS_OPTIONS}
+    PlanOptions(**values)
+    wrong = [name for name, value in values.items() if value is None]  # of an option it is the bundle's own
+    wrong += ["prompt"] * (not isinstance(plan.prompt, str))
+    wrong += ["feather"] * (not isinstance(plan.feather, float | int) or not 0 <= plan.feather < math.inf)
+    wrong += ["judged"] * (plan.judged not in get_args(Judged))
+    if wrong:
+        raise OptionError(
+            f"The plan's '{wrong[0]}' cannot be {shown(getattr(plan, wrong[0]))}: make the plan anew."
         )
 
 

@@ -29,12 +29,14 @@ STAGES = "Stages"
 class PlanOptions(Checked):
     """Options of the plan; None means the bundle's own value (manifest, section `plan`).
 
-    `docs/options.md` is the table of all options.
+    `docs/options.md` is the table of all options. Equations of G-Refine: `joining` and `missing_region` Eq. 6,
+    `emphasis` Eq. 7, `tau`, `redraw`, `strength_rule` and `delta` Eq. 9, `stage1_steps` and `stage2_steps` Eq. 10;
+    `indicators` and `stages` are the rows of Table 8.
     """
 
     tau: float | Literal["otsu"] | None = option(
         None,
-        "Threshold of the defect map 1 - P + A: what lies above is redrawn.",
+        "How bad a place must be, in its looks and by the prompt together, to be redrawn; otsu finds the bound itself.",
         within=(0, 2),
         panel=WHERE,
     )
@@ -54,14 +56,15 @@ class PlanOptions(Checked):
     )
     strength_rule: StrengthRule | None = option(
         None,
-        "Eq. 9: deficit, the worse the picture the stronger; or as printed.",
+        "Strength of stage 1: deficit, the worse the picture the stronger; printed, the reverse, as in the paper.",
         panel=STRENGTH,
         reading=True,
     )
     joining: Joining | None = option(
         None,
-        "Eq. 6: how the regions of phrases join.",
-        more="union: 1 - prod (1 - A_j), which is 0 when nothing is wrong. product: prod A_j, as printed.",
+        "How the regions of phrases join.",
+        more="union: what any phrase calls for, so nothing where nothing is wrong. product: what all of them call "
+        "for, as the paper prints it.",
         panel=WHERE,
         reading=True,
     )
@@ -69,7 +72,7 @@ class PlanOptions(Checked):
         None,
         "Where a missing thing is drawn.",
         more="ancestor: at its nearest ancestor that is in the picture, as the paper's text says. printed: at its own "
-        "map, as Eq. 6 is printed. free: in a compact window where no thing that was found is. Whatever has no such "
+        "map, as the paper prints it. free: in a compact window where no thing that was found is. Whatever has no such "
         "place goes to a free window.",
         panel=WHERE,
         reading=True,
@@ -110,16 +113,16 @@ class PlanOptions(Checked):
     )
     p_bound: float | None = option(
         None,
-        "In a picture whose p is above it P marks nothing; 1 always looks at P.",
+        "In a picture that looks better than this nothing is redrawn for its looks; 1 always looks for poor places.",
         within=(0, 1),
         panel=WHERE,
         advanced=True,
     )
     redraw: Redraw | None = option(
         None,
-        "Eq. 9: what P marks for stage 1, all that is poor or only what is misshapen.",
-        more="Misshapen is where rationality is the weakest factor of Eq. 3. The rest (blur, noise, wrong colours) is "
-        "then left to stage 2, whose business it is; without a stage 2 all that is poor is redrawn.",
+        "What stage 1 redraws for its looks: all that is poor, or only what is misshapen.",
+        more="Misshapen is where shapes that make no sense are the worst of its faults. The rest (blur, noise, wrong "
+        "colours) is then left to stage 2, whose business it is; without a stage 2 all that is poor is redrawn.",
         panel=WHERE,
         reading=True,
     )
@@ -133,29 +136,29 @@ class PlanOptions(Checked):
     )
     keep_good: bool = option(
         True,
-        "Give a good picture back as it is where stage 2 would lower p.",
-        more="A good picture is one whose p is above p_bound and in which stage 1 drew nothing. Eq. 10 has no such "
-        "rule; rows of Table 8, which leave a stage or an indicator out, do without.",
+        "Give a good picture back as it is where stage 2 would make it look worse.",
+        more="A good picture is one that looks better than p_bound and in which stage 1 drew nothing. The paper has no "
+        "such rule, and its ablations, which leave a stage or an indicator out, do without.",
         panel=KEPT,
         reading=True,
     )
     accept: Accept = option(
         "regions",
         "Keep a stage's change region by region where it helped and nothing sound was lost; off keeps all of it.",
-        more="See `accept.py`. off is the paper's own flow.",
+        more="Helped means that it looks better there or shows the prompt better. off is the paper's own flow.",
         panel=KEPT,
         reading=True,
     )
     emphasis: float = option(
         0.1,
-        "Weight added to each defective phrase in the prompt (Eq. 7).",
+        "Weight added in the prompt to each phrase that is missing or looks different.",
         within=(0, 64),
         panel=STRENGTH,
         advanced=True,
     )
     indicators: tuple[Indicator, ...] = option(
         ("perceptual", "alignment"),
-        "Indicators whose maps and scores count; one alone is a row of Table 8.",
+        "What counts: how the picture looks (perceptual), how well it shows its prompt (alignment), or both.",
         panel=WHERE,
         flag="--only",
     )
@@ -171,27 +174,27 @@ class PlanOptions(Checked):
     )
     stage1_steps: int | None = option(
         None,
-        "Steps of stage 1 at strength 1 (n1 of Eq. 10).",
+        "Steps of stage 1 at strength 1.",
         within=(1, 1000),
         panel=STRENGTH,
     )
     stage2_steps: int | None = option(
         None,
-        "Steps of stage 2 at strength 1 (n2 of Eq. 10).",
+        "Steps of stage 2 at strength 1.",
         within=(1, 1000),
         panel=STRENGTH,
     )
     drafts: int | None = option(
         None,
         "How often stage 1 draws at most; the draft that scores best is kept.",
-        more="Where none scores above the picture itself, the picture is kept. A single one is kept as it is (Eq. 10).",
+        more="Where none scores above the picture itself, the picture is kept.",
         within=(1, MAX_DRAFTS),
         panel=SAVING,
     )
     sketch_steps: int | None = option(
         None,
         "Steps of the sketches by which drafts are chosen; 0 finishes every draft.",
-        more="Only the best of several drafts is then drawn with all steps (see `drafts.py`).",
+        more="Only the best of several drafts is then drawn with all steps.",
         within=(0, 1000),
         panel=SAVING,
         advanced=True,
@@ -199,8 +202,7 @@ class PlanOptions(Checked):
     all_drafts: bool = option(
         False,
         "Make every draft, even after one in which nothing is left to redraw.",
-        more="Such a draft is above the picture itself, has no defective phrase, and a quality (`RefinePlan.judged`) "
-        "above the bundle's p_bound.",
+        more="Such a draft scores above the picture itself, misses no phrase, and looks better than p_bound.",
         panel=SAVING,
         advanced=True,
     )
@@ -220,7 +222,7 @@ class PlanOptions(Checked):
     crop: Cropping | None = option(
         None,
         "auto: stage 1 works on crops around the mask where that costs less.",
-        more="See `plan/crops.py`. The default is auto for a bundle that says how small a crop may be.",
+        more="The default is auto for a bundle that says how small a crop may be.",
         panel=SAVING,
     )
     context: float = option(
@@ -233,7 +235,7 @@ class PlanOptions(Checked):
     )
     delta: float | None = option(
         None,
-        "Strength of stage 2 (Eq. 9).",
+        "Strength of stage 2.",
         within=(0, 1),
         panel=STRENGTH,
     )

@@ -14,7 +14,7 @@ from PIL import Image
 from grefine_rt.arrays import Mask
 from grefine_rt.assess.indicator import Assessment, check_prompt
 from grefine_rt.cancel import CancelToken, stop_if_cancelled
-from grefine_rt.errors import PromptError
+from grefine_rt.errors import ImageError, PromptError
 from grefine_rt.imaging.encode import Encoding, encode
 from grefine_rt.imaging.image import Picture, load, open_picture
 from grefine_rt.imaging.prompts.read import read_prompt
@@ -176,7 +176,7 @@ def refine(refiner: Refiner, asked: Asked, token: CancelToken) -> Answer:
     # Before the work: a format that cannot hold the picture.
     name = encoding.of(None, picture.metadata.format, picture.alpha is not None)
     mask, protect = _masks(asked)
-    options = RefineOptions(plan=_plan_options(fields, told))
+    options = RefineOptions(plan=_plan_options(fields, told), outside=fields.outside)
     result = refiner.refine(
         picture, told.prompt, fields.seed, options, cancel=token, mask=mask, protect=protect
     )
@@ -248,10 +248,15 @@ def _plan_options(fields: PlanFields, told: Told) -> PlanOptions:
 
 
 def _masks(asked: Asked) -> tuple[Image.Image | None, Image.Image | None]:
-    mask, protect = (
-        open_picture(asked.files[name]) if name in asked.files else None for name in ("mask", "protect")
-    )
-    return mask, protect
+    """`mask` and `protect`, None where they are not given. Raises ImageError."""
+
+    def read(name: str) -> Image.Image | None:
+        try:
+            return open_picture(asked.files[name]) if name in asked.files else None
+        except ImageError as error:
+            raise ImageError(f"The field '{name}': {error}") from None
+
+    return read("mask"), read("protect")
 
 
 def _scores(when: str, assessment: Assessment) -> dict[str, float]:

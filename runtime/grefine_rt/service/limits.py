@@ -23,9 +23,10 @@ class ServiceLimits:
 
     body_bytes: of a request's body. pixels: of a picture, width times height. prompt: characters of the prompt and of
     the negative prompt, each. seconds: from a request's acceptance to its answer, waiting included. body_seconds: in
-    which a body must have arrived. waiting: accepted requests that wait for a worker. workers: requests that run at
-    the same time. together: waiting assessments that a worker makes at once; None for 8 where the bundle gives the same
-    bits then, tried at the start, and else 1. Raises OptionError for a value below 1, `waiting` below 0.
+    which a request's head, and then its body, must have arrived. waiting: accepted requests that wait for a worker.
+    workers: requests that run at the same time. together: waiting assessments that a worker makes at once; None for 8
+    where the bundle gives the same bits then, tried at the start, and else 1. Raises OptionError for a value below 1,
+    `waiting` below 0.
     """
 
     body_bytes: int = 32 * 2**20

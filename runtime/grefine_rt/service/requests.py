@@ -17,6 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from grefine_rt.plan.options import MAX_DRAFTS
+from grefine_rt.readings import Outside
 from grefine_rt.service.limits import Refused, ServiceLimits, check_pixels, check_text
 
 FILES = ("image", "mask", "protect")
@@ -60,6 +61,9 @@ class RefineFields(PlanFields):
     """A picture to refine."""
 
     seed: Annotated[int, Field(ge=-(2**63), lt=2**64)] = 0
+    outside: Outside = Field(
+        "refuse", description="What to do with a picture unlike those that the bundle was made for."
+    )
     format: Literal["png", "jpeg", "webp", "tiff", "avif"] | None = Field(
         None, description="Of the result. Default: the picture's own, PNG where it cannot be written."
     )
