@@ -240,7 +240,7 @@ def test_an_id_follows_from_name_content_and_what_the_row_says():
 
 @pytest.mark.parametrize("image_id", ["../../etc/x", "a/b", "", ".hidden", "x" * 300, "näh", "a b", "\ud800"])
 def test_no_id_leads_out_of_the_folder_of_results(image_id):
-    stem = file_stem(image_id)
+    stem = file_stem(image_id, "a.png")
     assert stem.startswith("id-")
     assert len(stem) == 35
-    assert file_stem("plain-1.v2") == "plain-1.v2"
+    assert file_stem("plain-1.v2", "a.png") == "plain-1.v2"
