@@ -20,6 +20,7 @@ from grefine_export.mini.prompts import (
     known_words,
     phrase_of,
     place_phrases,
+    place_texts,
     prompt_of,
     with_article,
 )
@@ -228,6 +229,18 @@ def test_training_prompts_hold_nothing_unseen():
         for colour in (None, *COLOURS):
             assert not unseen_said(phrase_of(kind, colour, rng))
     assert not any(unseen_said(phrase) for place in SETTINGS for phrase in place_phrases(place))
+
+
+def test_a_noun_at_the_end_of_a_place_is_true_of_every_place_that_ends_with_it():
+    texts = place_texts()
+    assert texts["field"] == texts["a field"] == {"meadow", "snow"}
+    assert texts["a snowy field"] == {"snow"}
+    assert texts["under the sea"] == {"ocean"}
+    assert texts["sea"] == {"beach", "ocean"}
+    assert "trees" not in texts
+    for setting in SETTINGS:
+        assert all(setting in texts[phrase] for phrase in place_phrases(setting))
+    assert not any(unseen_said(text) for text in texts)
 
 
 def test_unseen_words_and_styles_come_when_asked_for():

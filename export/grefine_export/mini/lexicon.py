@@ -124,6 +124,16 @@ PLACE_NOUNS: dict[str, Words] = {
     "ocean": _words("a deep sea, an underwater scene, a deep ocean, an ocean floor"),
 }
 
+_OUTDOORS = frozenset(PLACES) - {"room", "ocean"}
+ALSO_TRUE: dict[str, frozenset[str]] = {
+    "scene": frozenset(PLACES),
+    "landscape": _OUTDOORS - {"city"},
+    "sky": _OUTDOORS,
+    "floor": frozenset({"room"}),
+    "water": frozenset({"beach"}),
+}
+"""Settings that the bare noun at the end of a place's phrase is true of, besides those with such a phrase."""
+
 # Adjectives that are true of a thing or say nothing of its looks.
 LOOKS: tuple[str, ...] = (
     *("pretty", "lovely", "nice", "beautiful", "simple", "old", "new", "plain", "fine", "neat", "fancy"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from grefine_export.mini.lexicon import (
+    ALSO_TRUE,
     ATTRIBUTES,
     CARRIERS,
     COLOUR_WORDS,
@@ -346,6 +347,33 @@ def phrase_of(kind: str, colour: str | None, rng: np.random.Generator) -> str:
 def place_phrases(setting: str) -> tuple[str, ...]:
     """All phrases for a place that training uses."""
     return PLACES[setting].trained + PLACE_NOUNS[setting].trained
+
+
+_BEFORE_PLACES = {"a", "an", "the", "in", "on", "at", "by", "under", "among", "inside", "below"}
+
+
+def place_texts() -> dict[str, frozenset[str]]:
+    """Phrases for places, and the bare nouns that they end with, each with the settings that it is true of.
+
+    A snowy field is a field. An indicator asks for the noun of a phrase apart, so "field" must not mean meadows alone.
+    Nouns that name things as well (in "among the trees") are left out.
+    """
+    things = {name for words in NOUNS.values() for noun in words.trained for name in (noun, plural(noun))}
+    ends = {setting: [_without(text) for text in place_phrases(setting)] for setting in PLACES}
+
+    def true_of(words: tuple[str, ...]) -> frozenset[str]:
+        own = (setting for setting, texts in ends.items() if any(t[-len(words) :] == words for t in texts))
+        return frozenset(own) | ALSO_TRUE.get(" ".join(words), frozenset())
+
+    nouns = sorted({words[-1] for texts in ends.values() for words in texts} - things)
+    texts = {text: frozenset({setting}) for setting in PLACES for text in PLACES[setting].trained}
+    texts |= {text: true_of(_without(text)) for words in PLACE_NOUNS.values() for text in words.trained}
+    return texts | {noun: true_of((noun,)) for noun in nouns}
+
+
+def _without(text: str) -> tuple[str, ...]:
+    """The words of a place without prepositions and articles."""
+    return tuple(word for word in text.split() if word not in _BEFORE_PLACES)
 
 
 def known_words() -> tuple[str, ...]:

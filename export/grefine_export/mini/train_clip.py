@@ -25,9 +25,9 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from grefine_export.mini import sizes
 from grefine_export.mini.defects import FACTORS, TRAINED, damage, damage_often, factor_scores, mos
-from grefine_export.mini.palette import COLOURS, SETTINGS
+from grefine_export.mini.palette import COLOURS
 from grefine_export.mini.pool import Pool
-from grefine_export.mini.prompts import phrase_of, place_phrases, prompt_of
+from grefine_export.mini.prompts import phrase_of, place_texts, prompt_of
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.training import COMPILE_FROM, Schedule, fit, seeded
 from grefine_export.mini.vocabulary import BOS, EOS
@@ -44,7 +44,7 @@ QUALITY_WORDS = (
     ("natural colours", "strange and unnatural colours"),
 )
 _PHRASES = [(kind, colour) for kind in KINDS for colour in (None, *COLOURS)]
-_PLACES = [(name, words) for name in SETTINGS for words in place_phrases(name)]
+_PLACES = list(place_texts().items())
 
 
 def new_clip(tokenizer: Tokenizer) -> ClipSurgery:
@@ -130,7 +130,7 @@ def _batch(pool: Pool, tokenizer: Tokenizer, rng: np.random.Generator) -> Batch:
     absent = [p for p in _PHRASES if p[1] is not None and p not in wanted]
     pairs += [absent[i] for i in rng.choice(len(absent), min(16, len(absent)), replace=False)]
     places = [_PLACES[i] for i in rng.choice(len(_PLACES), 8, replace=False)]
-    texts = [phrase_of(kind, colour, rng) for kind, colour in pairs] + [words for _, words in places]
+    texts = [phrase_of(kind, colour, rng) for kind, colour in pairs] + [text for text, _ in places]
     texts += ["", *(word for pair in QUALITY_WORDS for word in pair)]
     prompts = [plain_text(prompt_of(s, rng)) for s in scenes]
     prompts += [plain_text(prompt_of(changed_scene(s, rng), rng)) for s in scenes]
@@ -138,7 +138,7 @@ def _batch(pool: Pool, tokenizer: Tokenizer, rng: np.random.Generator) -> Batch:
     images = np.empty((BATCH, *pool.images.shape[1:]), np.uint8)
     factors = np.ones((BATCH, 4), np.float32)
     bad = np.zeros((BATCH, 3, 64), np.float32)
-    truth = _Truth(pairs, [name for name, _ in places])
+    truth = _Truth(pairs, [settings for _, settings in places])
     for row, index in enumerate(picked):
         drawn = Rendered(pool.images[index], pool.owners[index])
         images[row], masks, scores = _as_drawn(drawn, bool(broken[row]), bool(misshapen[row]), rng)
@@ -224,8 +224,8 @@ class _Truth:
         if masks[1].any():  # parts are not where the truth says
             self.where_weight[row][pooled_patches(masks[1]) > 0.1] = 0
         background = np.minimum(1, 1.5 * pooled_patches(owner == 0))
-        for column, name in enumerate(self._settings, count):
-            self.present[row, column] = float(name == scene.setting)
+        for column, settings in enumerate(self._settings, count):
+            self.present[row, column] = float(scene.setting in settings)
             self.where[row][:, column] = background * self.present[row, column]
 
     def _enter_thing(self, row: int, thing: Thing, area: np.ndarray, masks: np.ndarray) -> None:
