@@ -9,7 +9,6 @@ machine changes them little; memory is the most that the process held (on Unix).
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -40,6 +39,16 @@ class Took:
     seconds: float
 
 
+_WATCH = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), used.ru_maxrss, used.ru_utime + used.ru_stime)
+"""
+"""Starts a command and tells its use. A small process does it, for the peak of a new process begins with the memory of
+the one that started it."""
+
+
 def measure(command: str, side: int, bundle: str, folder: Path) -> Took:
     """One command on one picture. Raises RuntimeError where it fails."""
     picture = folder / f"{side}.png"
@@ -49,13 +58,13 @@ def measure(command: str, side: int, bundle: str, folder: Path) -> Took:
     arguments = [*COMMANDS[command], str(picture), "-p", PROMPT, "--bundle", bundle, "--json"]
     if command != "assess":
         arguments += ["-o", str(folder / "out.png"), "--overwrite", "--outside", "refine"]
-    process = subprocess.Popen([sys.executable, "-m", "grefine_rt", *arguments], stdout=subprocess.DEVNULL)
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{command} at {side} x {side} ended with exit code {process.returncode}.")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Took(command, side, used.ru_maxrss * unit, used.ru_utime + used.ru_stime)
+    watched = [sys.executable, "-c", _WATCH, sys.executable, "-m", "grefine_rt", *arguments]
+    code, memory, seconds = subprocess.run(
+        watched, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.split()
+    if code != "0":
+        raise RuntimeError(f"{command} at {side} x {side} ended with exit code {code}.")
+    return Took(command, side, int(memory) * (1 if sys.platform == "darwin" else 1024), float(seconds))
 
 
 def table(rows: Sequence[Took]) -> str:

@@ -300,6 +300,8 @@ def test_public_and_own_prompts_are_read_as_their_truth_says():
                 "a stool | stool | dog",
             ],
         ),
+        ("in a city we see one apple", ["a city | city | -", "one apple | apple | -"]),
+        ("a bedroom one can see a cat in", ["a bedroom | bedroom | -", "a cat | cat | -"]),
         ("a vase and a jug with a lid", ["a vase | vase | -", "a jug | jug | vase", "a lid | lid | jug"]),
     ],
 )

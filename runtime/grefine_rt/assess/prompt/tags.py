@@ -22,6 +22,7 @@ _QUOTED = re.compile(
 )
 # "score_8_up", "source_anime": tags of models, whose words stand apart here.
 _MODEL_TAG = re.compile(r"\b(?:score|source|rating)(?:_[a-z0-9]+)+", re.IGNORECASE)
+_SIGHT = re.compile(r"\b(?:you|we|i|one)(?: can| could)? see\b", re.IGNORECASE)  # "in a city we see a cat"
 _PARAMETERS = re.compile(r"(?:^|\s)(?:--|—)\Z")
 
 
@@ -33,7 +34,8 @@ def leaves(text: str, spans: Sequence[tuple[int, int]], aside: bool = False) -> 
     letters = [text[start] for start, _ in spans if text[start].isalpha()]
     small_letters = sum(letter.islower() for letter in letters) * 2 >= len(letters)
     found: list[Leaf] = []
-    hidden = _within([found.span() for found in _MODEL_TAG.finditer(text)], spans)
+    unseen = [found.span() for pattern in (_MODEL_TAG, _SIGHT) for found in pattern.finditer(text)]
+    hidden = _within(sorted(unseen), spans)
     quoted = _quoted(text, spans) or _lettering(text, spans)
     joined: set[int] = set()  # halves of "hyper - realistic"
     first_quote = _OPENS.search(text)
