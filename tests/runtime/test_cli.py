@@ -344,8 +344,6 @@ def test_ctrl_c_stops_between_two_steps_and_leaves_nothing(picture, tmp_path):
         *("refine", picture, "-p", PROMPT, "-o", folder / "out.png", "--stage2-steps", 100, "--json"),
         *("--report", folder / "out.html", "--stages", "2"),
         program=("-c", SLOW),
-        # The test runner itself may have been started deaf to Ctrl-C, which children inherit.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr.readline() == "step\n"
     process.send_signal(signal.SIGINT)

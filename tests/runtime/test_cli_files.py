@@ -371,7 +371,6 @@ def test_signals_leave_nothing(picture, tmp_path, number):
     process = start(
         *("refine", picture, "-p", PROMPT, "-o", folder / "out.png", "--stage2-steps", 100, "--stages", "2"),
         program=("-c", SLOW),
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stderr.readline() == "step\n"
     process.send_signal(number)

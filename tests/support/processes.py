@@ -1,6 +1,7 @@
 """The real command in a process of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -13,14 +14,20 @@ ENVIRONMENT = {
 }
 
 
+def interruptible():
+    """Ends what a shell in the background hands down: that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments, program=("-m", "grefine_rt.cli"), **options):
-    """The real command in a process of its own."""
+    """The real command in a process of its own, which heeds Ctrl-C."""
     return subprocess.Popen(
         [sys.executable, *program, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
+        preexec_fn=interruptible if os.name != "nt" else None,
         **options,
     )
 
