@@ -22,9 +22,9 @@ from benchmarks.figures import HEADLINE, MORE, Figure, Measured, quantile
 from benchmarks.harm import harm_of
 from benchmarks.harm_figures import LIMITS
 from benchmarks.judge import Judge
-from benchmarks.options import heldout_parser, opened, parse, set_of, with_progress, write_json
+from benchmarks.options import heldout_parser, named, opened, parse, set_of, with_progress, write_json
 from benchmarks.outcomes import Outcome, repair_of, seen
-from benchmarks.tables import in_words
+from benchmarks.tables import console, in_words
 from grefine_export.mini.heldout import Sample
 from grefine_rt import GRefineError, PlanOptions, RefineOptions, Refiner
 
@@ -118,12 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     manifest = refiner.bundle.manifest
     results = {
-        "bundle": {"name": manifest.name, "version": manifest.version},
+        "bundle": named(manifest),
         "set": set_of(options, samples),
         "figures": side_by_side(flows),
     }
-    console = Console()
-    show(results, console if console.is_terminal else Console(width=140))
+    show(results, console())
     if options.json:
         write_json(options.json, results)
     return 0

@@ -21,10 +21,10 @@ from rich.table import Table
 from benchmarks.harm_figures import LIMITS, Harm, Outcome, largest_change, measured
 from benchmarks.judge import Judge
 from benchmarks.metrics import rmse
-from benchmarks.options import heldout_parser, opened, parse, set_of, with_progress, write_json
+from benchmarks.options import heldout_parser, named, opened, parse, set_of, with_progress, write_json
 from benchmarks.outcomes import repair_of
 from benchmarks.photographs import photographs
-from benchmarks.tables import VERDICT, in_words
+from benchmarks.tables import VERDICT, console, in_words
 from grefine_export.mini.heldout import Sample
 from grefine_export.mini.world import alike, render
 from grefine_rt import GRefineError, PlanOptions, RefineOptions, Refiner, RefineResult
@@ -129,14 +129,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     manifest = refiner.bundle.manifest
     results = {
-        "bundle": {"name": manifest.name, "version": manifest.version},
+        "bundle": named(manifest),
         "domain": manifest.domain is not None,
         "set": {**set_of(options, samples), "photographs": len(pictures)},
         "accept": options.accept,
         **measured(outcomes),
     }
-    console = Console()
-    show(results, console if console.is_terminal else Console(width=140))
+    show(results, console())
     if options.json:
         write_json(options.json, results)
     return 0

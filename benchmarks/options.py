@@ -13,6 +13,7 @@ from typing import Any
 from grefine_export.mini import heldout
 from grefine_export.mini.heldout import Sample
 from grefine_rt import Refiner
+from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.errors import OutputError
 from grefine_rt.files import check_writable, write_whole
 
@@ -64,6 +65,11 @@ def with_progress(samples: Sequence[Sample]) -> Iterator[Sample]:
             left = (reported - started) / done * (len(samples) - done)
             print(f"{done} of {len(samples)} samples, about {left:.0f} s left", file=sys.stderr)
         yield sample
+
+
+def named(manifest: Manifest) -> dict[str, str]:
+    """Which bundle was measured, as it stands in the JSON."""
+    return {"name": manifest.name, "version": manifest.version}
 
 
 def set_of(options: argparse.Namespace, samples: Sequence[Sample]) -> dict[str, Any]:

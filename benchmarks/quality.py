@@ -15,14 +15,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from benchmarks import readings
 from benchmarks.figures import HEADLINE, details, passes
 from benchmarks.judge import CARD, Judge
-from benchmarks.options import heldout_parser, opened, parse, set_of, with_progress, write_json
+from benchmarks.options import heldout_parser, named, opened, parse, set_of, with_progress, write_json
 from benchmarks.outcomes import Outcome, Variant, same_twice, try_variants
-from benchmarks.tables import markdown, show
+from benchmarks.tables import console, markdown, show
 from grefine_export.mini.heldout import Sample
 from grefine_rt import GRefineError, RefineOptions, Refiner
 from grefine_rt.files import write_whole
@@ -130,13 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     manifest = refiner.bundle.manifest
     results = {
-        "bundle": {"name": manifest.name, "version": manifest.version},
+        "bundle": named(manifest),
         "set": set_of(options, samples),
         **measured,
         "judge": json.loads(CARD.read_text())["figures"],
     }
-    console = Console()
-    show(results, console if console.is_terminal else Console(width=140))
+    show(results, console())
     if options.json:
         write_json(options.json, results)
     if options.markdown:

@@ -22,6 +22,12 @@ def show(results: Mapping[str, Any], console: Console) -> None:
         console.print(table)
 
 
+def console() -> Console:
+    """Where tables are shown; one that is no terminal is wide enough for them."""
+    found = Console()
+    return found if found.is_terminal else Console(width=140)
+
+
 def markdown(results: Mapping[str, Any]) -> str:
     """The same tables as Markdown, each below its title."""
     parts = []
