@@ -10,7 +10,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grefine_export.mini import lexicon
-from grefine_export.mini.lexicon import COLOUR_WORDS, NOUNS, PLACE_NOUNS, PLACES, SIZE_WORDS, plural
+from grefine_export.mini.lexicon import (
+    COLOUR_WORDS,
+    NOUNS,
+    PLACE_MODIFIERS,
+    PLACE_NOUNS,
+    PLACES,
+    SIZE_WORDS,
+    plural,
+)
 from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.prompts import (
     STYLES,
@@ -229,6 +237,25 @@ def test_training_prompts_hold_nothing_unseen():
         for colour in (None, *COLOURS):
             assert not unseen_said(phrase_of(kind, colour, rng))
     assert not any(unseen_said(phrase) for place in SETTINGS for phrase in place_phrases(place))
+
+
+def test_phrases_are_written_as_the_runtime_finds_them_in_prompts():
+    rng = np.random.default_rng(11)
+    said = [phrase_of("house", "red", rng) for _ in range(600)]
+    for form in (
+        r"\b(is|are) \S*red",
+        r"painted red",
+        r"^(two|2|three|3|a pair)\b.*s\b",
+        r"^the\b",
+        r"\bbrick\b",
+    ):
+        assert any(re.search(form, text) for text in said), form
+    assert any(text.split()[0] in {"old", "pretty", "cosy", "wooden"} for text in said)
+    alone = [phrase_of("fish", None, rng) for _ in range(4000)]
+    of_a_place = [text for text in alone if set(text.split()) & set(PLACE_MODIFIERS)]
+    assert 0.02 < len(of_a_place) / len(alone) < 0.08
+    assert any("forest" in text for text in of_a_place)
+    assert not any(unseen_said(text) for text in alone)
 
 
 def test_a_noun_at_the_end_of_a_place_is_true_of_every_place_that_ends_with_it():

@@ -16,7 +16,7 @@ from grefine_export.mini.pool import TRAINING
 from grefine_export.mini.prompts import STYLES, known_words, prompt_of
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.train_clip import encode_texts
-from grefine_export.mini.vocabulary import BOS, EOS, QUALITY_WORDS, train_tokenizer
+from grefine_export.mini.vocabulary import BOS, EOS, QUALITY_WORDS, train_tokenizer, with_dropout
 from grefine_export.mini.world import make_scene
 from grefine_rt.text.tokenizer import PromptTokenizer
 
@@ -169,3 +169,13 @@ def test_training_and_runtime_encode_alike(file, tokenizer, texts):
     ids = encode_texts(tokenizer, texts)
     padded = F.pad(ids, (0, sizes.CLIP_LENGTH - ids.shape[1]), value=tokenizer.token_to_id(EOS))
     assert padded.tolist() == [runtime.encode(text).tolist() for text in texts]
+
+
+def test_training_reads_words_in_parts_now_and_then(tokenizer):
+    text = "a small red mushroom in a meadow"
+    loose = with_dropout(tokenizer)
+    whole = tokenizer.encode(text).tokens
+    read = [loose.encode(text).tokens for _ in range(100)]
+    assert {text_of(tokens[1:-1]) for tokens in read} == {squeezed(text)}
+    assert 5 < sum(tokens != whole for tokens in read) < 95
+    assert tokenizer.encode(text).tokens == whole

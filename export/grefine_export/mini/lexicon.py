@@ -123,6 +123,11 @@ PLACE_NOUNS: dict[str, Words] = {
     "city": _words("a city, a town, a city street, a big city"),
     "ocean": _words("a deep sea, an underwater scene, a deep ocean, an ocean floor"),
 }
+PLACE_MODIFIERS: tuple[str, ...] = (
+    *("forest", "sea", "beach", "city", "desert", "town", "ocean", "meadow", "field", "night", "winter"),
+    "garden",
+)
+"""Words of places that may stand before any thing's name."""
 
 _OUTDOORS = frozenset(PLACES) - {"room", "ocean"}
 ALSO_TRUE: dict[str, frozenset[str]] = {

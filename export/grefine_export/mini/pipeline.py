@@ -59,7 +59,7 @@ class Budget:
     rated: int = 8_000
     vae: int = 12_000
     decoder: int = 4_000
-    clip: int = 12_000
+    clip: int = 14_000
     t_p_epochs: int = 50
     inpaint: int = 16_000
     restore_vae: int = 3_600

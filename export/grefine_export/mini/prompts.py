@@ -7,7 +7,7 @@ and words that the lexicon trains on. `UNSEEN_STYLES` and unseen synonyms, which
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from grefine_export.mini.lexicon import (
     MATERIALS,
     NOUNS,
     OWN_LOOKS,
+    PLACE_MODIFIERS,
     PLACE_NOUNS,
     PLACES,
     SIZE_WORDS,
@@ -34,6 +35,8 @@ from grefine_export.mini.world import Scene, Thing
 
 PLAIN = 0.4
 """The share of things, colours and places that have their plainest names."""
+OF_A_PLACE = 0.05
+"""The share of phrases that have the word of a place before the thing's name."""
 _ARTICLES = {1: ("a", "a", "a", "a", "a", "the", "one", "a single"), 2: ("two", "two", "a pair of", "2")}
 _ARTICLES |= {3: ("three", "three", "3")}
 _APART = 22  # pixels between centres, from where on one is left of, or above, another
@@ -65,6 +68,10 @@ class Named:
     def begun(self, words: str) -> str:
         """`words` with this thing's article or number before them."""
         return with_article(words) if self.article == "a" else f"{self.article} {words}"
+
+    def apart(self, link: str) -> str:
+        """With its colour behind it: `a small brick house that is red`, for the link `that is`."""
+        return self.begun(f"{self.before}{self.material}{self.noun} {link} {self.colour}")
 
 
 @dataclass(frozen=True)
@@ -238,7 +245,7 @@ def _clause(w: _Writer) -> str:
         verb = "is" if one.count == 1 else "are"
         plain = ("painted",) if one.colour in COLOUR_WORDS else ()
         link = w.pick(f"that {verb}", f"which {verb}", *plain)
-        names.append(one.begun(f"{one.before}{one.material}{one.noun} {link} {one.colour}"))
+        names.append(one.apart(link))
     verb = "is" if w.named[0].count == 1 else "are"
     start = w.pick("", f"there {verb} ", w.carrier())
     return f"{start}{_joined(names)} {w.where()}"
@@ -335,13 +342,27 @@ def prompt_of(
 
 
 def phrase_of(kind: str, colour: str | None, rng: np.random.Generator) -> str:
-    """A thing as a phrase names it, in words that training uses, with or without article and colour."""
-    noun, _ = _choose(NOUNS[kind], rng, False)
+    """A thing as a phrase of the runtime names it, in words that training uses: a bare noun, or with a colour, before
+    the thing or behind it, and any size, look, material, article and number."""
     if colour is None:
+        noun = _of_a_place(_choose(NOUNS[kind], rng, False)[0], rng)
         return noun if rng.random() < 0.6 else with_article(noun)
-    size = str(rng.choice(["", "", *SIZE_WORDS["small"].trained[:2], *SIZE_WORDS["large"].trained[:2]]))
-    name = f"{size} {_choose(COLOUR_WORDS[colour], rng, False)[0]} {noun}".strip()
-    return with_article(name) if rng.random() < 0.6 else name
+    behind = rng.random() < 0.25
+    thing = Thing(kind, colour, str(rng.choice(list(SIZE_WORDS))), 0, 0, False)
+    one = _named([thing] * int(rng.choice((1, 2, 3), p=(0.9, 0.07, 0.03))), rng, False, behind)
+    one = replace(one, noun=_of_a_place(one.noun, rng))
+    if behind:
+        plain = ("painted",) if one.colour in COLOUR_WORDS else ()
+        return one.apart(str(rng.choice(["is" if one.count == 1 else "are", *plain])))
+    return one.whole if rng.random() < 0.6 else one.bare
+
+
+def _of_a_place(noun: str, rng: np.random.Generator) -> str:
+    """`noun`, in a few cases with the word of a place before it, which says nothing of where the thing is: a forest
+    bird may sit in a room. Names that the lexicon holds back are left out."""
+    compound = f"{rng.choice(PLACE_MODIFIERS)} {noun}"
+    held_back = {name for words in NOUNS.values() for one in words.unseen for name in (one, plural(one))}
+    return compound if rng.random() < OF_A_PLACE and compound not in held_back else noun
 
 
 def place_phrases(setting: str) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from grefine_export.mini.pool import Pool
 from grefine_export.mini.prompts import phrase_of, place_texts, prompt_of
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.training import COMPILE_FROM, Schedule, fit, seeded
-from grefine_export.mini.vocabulary import BOS, EOS
+from grefine_export.mini.vocabulary import BOS, EOS, with_dropout
 from grefine_export.mini.world import Rendered, Scene, Thing, alike, with_thing
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_rt.text.emphasis import plain_text
@@ -117,6 +117,7 @@ def pooled_patches(mask: np.ndarray) -> np.ndarray:
 def batches(pool: Pool, tokenizer: Tokenizer, step: int) -> Iterator[Batch]:
     """Endless training batches; most of the pictures as a weak generator draws them, half mirrored left to right."""
     rng = seeded(21, step)
+    tokenizer = with_dropout(tokenizer)
     while True:
         yield _batch(pool, tokenizer, rng)
 

@@ -23,7 +23,7 @@ from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.redrawing_pairs import Latents
 from grefine_export.mini.train_clip import encode_texts
 from grefine_export.mini.training import Schedule, fit, seeded
-from grefine_export.mini.vocabulary import BOS, EOS
+from grefine_export.mini.vocabulary import BOS, EOS, with_dropout
 from grefine_export.mini.world import SIZE
 from grefine_export.models.inpaint import inpaint_unet
 from grefine_rt.text.emphasis import plain_text
@@ -72,6 +72,7 @@ class Batch:
 def batches(pool: Pool, latents: Latents, tokenizer: Tokenizer, step: int) -> Iterator[Batch]:
     """Endless batches for a run from `step` on; prompts are written anew each time."""
     rng = seeded(32, step)
+    tokenizer = with_dropout(tokenizer)
     while True:
         rows = rng.integers(len(latents.scene), size=BATCH)
         texts = [plain_text(prompt_of(pool.scenes[i], rng)) for i in latents.scene[rows]]

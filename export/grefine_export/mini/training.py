@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from grefine_export.mini.muon import Muon
+
 COMPILE_FROM = 1000  # steps
 TIMED_FROM = 200
 """Steps from which it pays to time both precisions first."""
@@ -272,12 +274,8 @@ class _Run:
         )
         self._muon = None
         if hidden:
-            self._muon = torch.optim.Muon(
-                [matrix for _, matrix in self._matrices],
-                lr=schedule.muon,
-                weight_decay=schedule.decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
+            matrices = [matrix for _, matrix in self._matrices]
+            self._muon = Muon(matrices, lr=schedule.muon, weight_decay=schedule.decay)
         self._fresh = step  # where the optimisers begin
 
     def load(self, checkpoint: Path, device: torch.device) -> None:

@@ -79,3 +79,15 @@ def train_tokenizer(path: Path, prompts: int = 4000) -> Tokenizer:
     path.parent.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(path))
     return tokenizer
+
+
+MERGES_LEFT_OUT = 0.05
+"""The share of merges that training leaves out."""
+
+
+def with_dropout(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy for training that leaves merges out at random, so that words are read in parts now and then: what a model
+    learns of "bird" and "house" then helps it with "birdhouse" (BPE-dropout, Provilkov et al. 2020)."""
+    loose = Tokenizer.from_str(tokenizer.to_str())
+    loose.model.dropout = MERGES_LEFT_OUT
+    return loose
