@@ -4,17 +4,16 @@ Rows whose pictures lie in an object store travel as paths and are read by the a
 their bytes, for other nodes do not see these files. Results go from the actors into an object store; for a local
 folder they come back with the records, and this process alone writes there.
 
-Rows and records travel as pickles inside cells of Ray's tables, as Ray itself carries every argument and result between
-its processes. They come from this run's own processes alone: none is ever read from a file, a store or an input.
+A cell of Ray's tables is a `Group`, a Python object. Ray carries it between the run's own processes as it carries every
+argument and result; lists and dictionaries it would turn into columns of Arrow, which fill what a record lacks.
 """
 
 from __future__ import annotations
 
-import pickle
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from queue import Empty, Full, Queue
@@ -50,6 +49,20 @@ class Spread:
     pool: Pool
     results: StorePath | None = None
     patience: float = 60.0
+
+
+@dataclass(frozen=True)
+class Group:
+    """A cell: rows to be done, or records with the bytes of their results."""
+
+    items: Sequence[Any]
+
+
+def _table(group: Group) -> Any:
+    """A table with one cell."""
+    import pandas as pd
+
+    return pd.DataFrame({"group": [group]})
 
 
 class _Interrupted(Exception):
@@ -116,8 +129,8 @@ def _spread_rows(
     stop = threading.Event()
     try:
         for table in _in_time(ray, spread, _pulled(made, stop), cancel):
-            for cell in table["items"]:
-                yield from pickle.loads(cell.as_buffer())
+            for group in table["group"]:
+                yield from group.items
     finally:
         stop.set()
 
@@ -136,7 +149,7 @@ def _pulled(made: Any, stop: threading.Event) -> Queue[Any]:
 
     def pull() -> None:
         try:
-            for table in made.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for table in made.iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=0):
                 put(table)
                 if stop.is_set():
                     return
@@ -205,7 +218,7 @@ def _pipeline(ray: Any, spread: Spread, rows: Iterable[Row], done: frozenset[str
             _Worker,
             fn_constructor_args=(spread, known),
             batch_size=None,
-            batch_format="pyarrow",
+            batch_format="pandas",
             compute=data.ActorPoolStrategy(size=spread.pool.actors, max_tasks_in_flight_per_actor=2),
             num_cpus=spread.pool.cpus,
             num_gpus=spread.pool.gpus or None,
@@ -216,7 +229,6 @@ def _pipeline(ray: Any, spread: Spread, rows: Iterable[Row], done: frozenset[str
 
 def _listing(rows: Iterable[Row], known: Any, size: int) -> Any:
     """A data source of one task, whose blocks are groups of rows."""
-    import pyarrow as pa
     import ray
     from ray.data.block import BlockMetadata
 
@@ -231,7 +243,7 @@ def _listing(rows: Iterable[Row], known: Any, size: int) -> Any:
 
             def read() -> Iterator[Any]:
                 for group in groups(rows, ray.get(known), size):
-                    yield pa.table({"rows": pa.array([pickle.dumps(group)], pa.large_binary())})
+                    yield _table(Group(group))
 
             return [ray.data.datasource.ReadTask(read, nothing)]
 
@@ -268,19 +280,19 @@ class _Worker:
         self._done: frozenset[str] = ray.get(known)
         self._lost = 0
 
-    def __call__(self, table: Any) -> Iterator[dict[str, list[bytes]]]:
+    def __call__(self, table: Any) -> Iterator[Any]:
         apart = self._spread.batch.mode == "refine"  # a record that has come back is never worked on again
-        for cell in table["rows"]:
+        for group in table["group"]:
             made: list[tuple[Record | str, bytes | None]] = []
-            for item in self._work(pickle.loads(cell.as_buffer())):
+            for item in self._work(group.items):
                 made.append(item)
                 if apart:
-                    yield {"items": [pickle.dumps(made)]}
+                    yield _table(Group(made))
                     made = []
             if made:
-                yield {"items": [pickle.dumps(made)]}
+                yield _table(Group(made))
 
-    def _work(self, group: list[Row | Read | str]) -> Iterator[tuple[Record | str, bytes | None]]:
+    def _work(self, group: Sequence[Row | Read | str]) -> Iterator[tuple[Record | str, bytes | None]]:
         spread, results = self._spread, {}
 
         def write(output: str, data: bytes) -> None:
