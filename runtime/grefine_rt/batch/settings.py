@@ -41,6 +41,24 @@ class BatchOptions:
         }
 
 
+SMALL = 256
+"""Side of a picture at work, in pixels, up to which its graphs leave most of a second core idle."""
+
+
+def side_by_side(
+    manifest: Manifest, cores: int, threads: int | None, jobs: int | None
+) -> tuple[int | None, int]:
+    """Threads of a picture (None: as many as the engine likes) and pictures at a time that do most on `cores` cores of
+    a CPU, for what the user left open.
+
+    The embedded bundle takes 0.21 s a picture on two cores with two pictures of one thread, 0.31 s with one of two
+    threads, and 0.33 s with two of two. Large pictures fill the cores alone, and each takes its memory.
+    """
+    if threads is None and manifest.perceptual.resolution <= SMALL:
+        threads = max(1, cores // (jobs or cores))
+    return threads, jobs or max(1, cores // (threads or cores))
+
+
 def with_values(options: RefineOptions, values: Mapping[str, Any]) -> RefineOptions:
     """Options with some set anew, by name, see `docs/options.md`. Raises OptionError."""
     return build(RefineOptions, {**changed(options), **values})

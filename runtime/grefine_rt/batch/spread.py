@@ -30,8 +30,9 @@ from grefine_rt.batch.store import Location, StorePath, write_whole
 from grefine_rt.cancel import CancelToken, stop_if_cancelled
 from grefine_rt.errors import DeviceError, GRefineError
 
-_ROWS = {"refine": 4, "assess": 16}
-"""Rows of a block, the unit that is given to an actor; the last to be done decide the end of a run."""
+_ROWS = {"refine": 4, "assess": 64}
+"""Rows of a block, the unit that is given to an actor; the last to be done decide the end of a run. Ray keeps about
+20 KiB for every block in the process that starts a run."""
 _BYTES = 16 * 2**20
 """A block with more bytes of pictures than this is closed."""
 _TRIES = 10

@@ -54,7 +54,8 @@ _Jobs = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Pictures that are worked on at a time. Default: 2 on the CPU, 1 on a GPU, whose memory it takes.",
+        help="Pictures that are worked on at a time. Default: as many as --threads leaves cores for; 1 on a GPU, whose "
+        "memory each takes.",
         show_default=False,
     ),
 ]
@@ -123,9 +124,11 @@ def batch(
     status(f"Reading {source}")
     from grefine_rt.assessor import Assessor
     from grefine_rt.batch.runner import run_batch, worker
-    from grefine_rt.batch.settings import BatchOptions, Mode
+    from grefine_rt.batch.settings import BatchOptions, Mode, side_by_side
     from grefine_rt.batch.sources import SourceRows
     from grefine_rt.batch.store import location
+    from grefine_rt.bundle.store import find_bundle, read_manifest
+    from grefine_rt.engine.devices import cores
     from grefine_rt.imaging.encode import Encoding
 
     _check(output, dry_run, jobs, engine, address, actors)
@@ -138,12 +141,13 @@ def batch(
         cluster = Cluster(bundle, device, threads or 1, address, actors)
         _tell(_run_on_ray(cluster, rows, settings, outdir, retry_failed, report), outdir, as_json)
         return
+    threads, pictures = side_by_side(read_manifest(find_bundle(bundle)), cores(), threads, jobs)
     with Assessor.load(bundle, device, threads) as loaded:
         manifest = loaded.bundle.manifest
         if not manifest.refines and (dry_run or not assess_only):
             raise OptionError(f"Bundle '{manifest.name}' only assesses: add --assess-only.")
         assessor = worker(loaded)
-        jobs = jobs or (2 if loaded.bundle.engine("perceptual").device == "cpu" else 1)
+        jobs = jobs or (pictures if loaded.bundle.engine("perceptual").device == "cpu" else 1)
         if dry_run or outdir is None:
             _foresee(assessor, rows, settings, jobs, outdir, as_json)
             return
