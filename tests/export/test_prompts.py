@@ -19,6 +19,7 @@ from grefine_export.mini.lexicon import (
     SIZE_WORDS,
     plural,
 )
+from grefine_export.mini.naming import phrase_of, with_article
 from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.prompts import (
     STYLES,
@@ -26,11 +27,9 @@ from grefine_export.mini.prompts import (
     UNSEEN_STYLES,
     describe,
     known_words,
-    phrase_of,
     place_phrases,
     place_texts,
     prompt_of,
-    with_article,
 )
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.world import Scene, Thing, make_scene

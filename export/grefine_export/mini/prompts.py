@@ -7,13 +7,12 @@ and words that the lexicon trains on. `UNSEEN_STYLES` and unseen synonyms, which
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from grefine_export.mini.lexicon import (
     ALSO_TRUE,
-    ATTRIBUTES,
     CARRIERS,
     COLOUR_WORDS,
     FUNCTION_WORDS,
@@ -21,57 +20,18 @@ from grefine_export.mini.lexicon import (
     MATERIALS,
     NOUNS,
     OWN_LOOKS,
-    PLACE_MODIFIERS,
     PLACE_NOUNS,
     PLACES,
     SIZE_WORDS,
     STYLE_CARRIERS,
     TAGS,
-    Words,
     plural,
 )
+from grefine_export.mini.naming import Named, choose, name_of
 from grefine_export.mini.styles import TRAINING_STYLES
 from grefine_export.mini.world import Scene, Thing
 
-PLAIN = 0.4
-"""The share of things, colours and places that have their plainest names."""
-OF_A_PLACE = 0.05
-"""The share of phrases that have the word of a place before the thing's name."""
-_ARTICLES = {1: ("a", "a", "a", "a", "a", "the", "one", "a single"), 2: ("two", "two", "a pair of", "2")}
-_ARTICLES |= {3: ("three", "three", "3")}
 _APART = 22  # pixels between centres, from where on one is left of, or above, another
-
-
-@dataclass(frozen=True)
-class Named:
-    """A thing, or several alike, as a prompt calls it. `noun` as it stands there, perhaps plural; `count` 1..3."""
-
-    noun: str
-    colour: str
-    before: str  # adjectives of size and look, each with a space behind it
-    material: str  # with a space behind it, or ""
-    count: int
-    article: str
-    at: tuple[float, float]
-    unseen: bool
-
-    @property
-    def bare(self) -> str:
-        """Without an article: `small red brick house`."""
-        return f"{self.before}{self.colour} {self.material}{self.noun}"
-
-    @property
-    def whole(self) -> str:
-        """With its article or number: `an old red house`."""
-        return self.begun(self.bare)
-
-    def begun(self, words: str) -> str:
-        """`words` with this thing's article or number before them."""
-        return with_article(words) if self.article == "a" else f"{self.article} {words}"
-
-    def apart(self, link: str) -> str:
-        """With its colour behind it: `a small brick house that is red`, for the link `that is`."""
-        return self.begun(f"{self.before}{self.material}{self.noun} {link} {self.colour}")
 
 
 @dataclass(frozen=True)
@@ -85,65 +45,12 @@ class Prompt:
     unseen: frozenset[str]
 
 
-def with_article(name: str) -> str:
-    """`an orange cat`, `a red house`."""
-    return ("an " if name[0] in "aeiou" else "a ") + name
-
-
-def _choose(words: Words, rng: np.random.Generator, unseen: bool) -> tuple[str, bool]:
-    """One of the words and whether it is an unseen one; `unseen` asks for one where there is any."""
-    if unseen and words.unseen:
-        return str(rng.choice(words.unseen)), True
-    if rng.random() < PLAIN:
-        return words.trained[0], False
-    return str(rng.choice(words.trained)), False
-
-
 def _groups(things: tuple[Thing, ...]) -> list[list[int]]:
     """Indices of things that are alike, to be named together: same kind, colour and size."""
     found: dict[tuple[str, str, str], list[int]] = {}
     for index, thing in enumerate(things):
         found.setdefault((thing.kind, thing.colour, thing.size), []).append(index)
     return list(found.values())
-
-
-def _look(
-    kind: str, size: str, size_words: Words, rng: np.random.Generator, unseen: bool
-) -> tuple[str, bool]:
-    """Adjectives before the colour, each with a space behind it, and whether one is unseen."""
-    words, odd = [], False
-    if size != "medium" or rng.random() < 0.15:
-        word, odd = _choose(size_words, rng, unseen)
-        words.append(word)
-    if rng.random() < 0.16:
-        words.append(str(rng.choice([*LOOKS, *OWN_LOOKS.get(kind, ())])))
-    return "".join(word + " " for word in words), odd
-
-
-def _named(things: list[Thing], rng: np.random.Generator, unseen: bool, predicate: bool) -> Named:
-    thing, count = things[0], len(things)
-    noun, odd_noun = _choose(NOUNS[thing.kind], rng, unseen)
-    colours = COLOUR_WORDS[thing.colour]
-    if predicate:
-        colours = Words(
-            *(tuple(w for w in some if w not in ATTRIBUTES) for some in (colours.trained, colours.unseen))
-        )
-    colour, odd_colour = _choose(colours, rng, unseen and rng.random() < 0.7)
-    before, odd_size = _look(thing.kind, thing.size, SIZE_WORDS[thing.size], rng, unseen)
-    material = ""
-    if " " not in noun and " " not in colour and not before and rng.random() < 0.12:
-        material = "".join(word + " " for word in rng.choice(MATERIALS.get(thing.kind, [""]), 1) if word)
-    at = tuple(float(np.mean([getattr(t, axis) for t in things])) for axis in "xy")
-    return Named(
-        noun=plural(noun) if count > 1 else noun,
-        colour=colour,
-        before=before,
-        material=material,
-        count=count,
-        article=str(rng.choice(_ARTICLES[count])),
-        at=(at[0], at[1]),
-        unseen=odd_noun or odd_colour or odd_size,
-    )
 
 
 def _joined(names: list[str]) -> str:
@@ -167,8 +74,8 @@ class _Writer:
 
     def __init__(self, scene: Scene, named: list[Named], unseen: bool, rng: np.random.Generator):
         self.scene, self.named, self.rng = scene, named, rng
-        self.place, odd_place = _choose(PLACES[scene.setting], rng, unseen)
-        self.setting, odd_setting = _choose(PLACE_NOUNS[scene.setting], rng, unseen)
+        self.place, odd_place = choose(PLACES[scene.setting], rng, unseen)
+        self.setting, odd_setting = choose(PLACE_NOUNS[scene.setting], rng, unseen)
         self.odd = {"place": odd_place, "setting": odd_setting}
         self.used: set[str] = set()
 
@@ -324,7 +231,7 @@ def describe(
     groups = _groups(scene.things)
     groups = [groups[k] for k in rng.permutation(len(groups))]
     predicate = style in _AFTER_IS
-    named = [_named([scene.things[i] for i in group], rng, unseen_words, predicate) for group in groups]
+    named = [name_of([scene.things[i] for i in group], rng, unseen_words, predicate) for group in groups]
     writer = _Writer(scene, named, unseen_words, rng)
     text = _dressed((_TRAINED | _UNSEEN)[style](writer), style, writer)
     nouns = {index: one.noun for group, one in zip(groups, named, strict=True) for index in group}
@@ -339,30 +246,6 @@ def prompt_of(
 ) -> str:
     """The text of `describe`."""
     return describe(scene, rng, style, unseen_words).text
-
-
-def phrase_of(kind: str, colour: str | None, rng: np.random.Generator) -> str:
-    """A thing as a phrase of the runtime names it, in words that training uses: a bare noun, or with a colour, before
-    the thing or behind it, and any size, look, material, article and number."""
-    if colour is None:
-        noun = _of_a_place(_choose(NOUNS[kind], rng, False)[0], rng)
-        return noun if rng.random() < 0.6 else with_article(noun)
-    behind = rng.random() < 0.25
-    thing = Thing(kind, colour, str(rng.choice(list(SIZE_WORDS))), 0, 0, False)
-    one = _named([thing] * int(rng.choice((1, 2, 3), p=(0.9, 0.07, 0.03))), rng, False, behind)
-    one = replace(one, noun=_of_a_place(one.noun, rng))
-    if behind:
-        plain = ("painted",) if one.colour in COLOUR_WORDS else ()
-        return one.apart(str(rng.choice(["is" if one.count == 1 else "are", *plain])))
-    return one.whole if rng.random() < 0.6 else one.bare
-
-
-def _of_a_place(noun: str, rng: np.random.Generator) -> str:
-    """`noun`, in a few cases with the word of a place before it, which says nothing of where the thing is: a forest
-    bird may sit in a room. Names that the lexicon holds back are left out."""
-    compound = f"{rng.choice(PLACE_MODIFIERS)} {noun}"
-    held_back = {name for words in NOUNS.values() for one in words.unseen for name in (one, plural(one))}
-    return compound if rng.random() < OF_A_PLACE and compound not in held_back else noun
 
 
 def place_phrases(setting: str) -> tuple[str, ...]:

@@ -25,9 +25,10 @@ from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
 
 from grefine_export.mini import sizes
 from grefine_export.mini.defects import FACTORS, TRAINED, damage, damage_often, factor_scores, mos
+from grefine_export.mini.naming import phrase_of
 from grefine_export.mini.palette import COLOURS
 from grefine_export.mini.pool import Pool
-from grefine_export.mini.prompts import phrase_of, place_texts, prompt_of
+from grefine_export.mini.prompts import place_texts, prompt_of
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.training import COMPILE_FROM, Schedule, fit, seeded
 from grefine_export.mini.vocabulary import BOS, EOS, with_dropout

@@ -25,9 +25,10 @@ from grefine_export.learn.image2prompt import cosine_loss
 from grefine_export.learn.ip_iqa import TABLE_3, Ingredients, cross_validate, table
 from grefine_export.mini import sizes
 from grefine_export.mini.damaged import Damaged
+from grefine_export.mini.naming import phrase_of
 from grefine_export.mini.palette import COLOURS, SETTINGS
 from grefine_export.mini.pool import Pool
-from grefine_export.mini.prompts import phrase_of, place_phrases, prompt_of
+from grefine_export.mini.prompts import place_phrases, prompt_of
 from grefine_export.mini.rated import RatedPool, write_database
 from grefine_export.mini.things import KINDS
 from grefine_export.mini.train_clip import QUALITY_WORDS, encode_texts

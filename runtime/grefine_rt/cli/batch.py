@@ -15,6 +15,7 @@ from grefine_rt.errors import OptionError
 from grefine_rt.plan.options import RefineOptions
 
 if TYPE_CHECKING:
+    from grefine_rt.assessor import Assessor
     from grefine_rt.batch.records import Record, Records
     from grefine_rt.batch.runner import Tally
     from grefine_rt.batch.sources import SourceRows
@@ -122,13 +123,10 @@ def batch(
     Example: grefine-rt batch pictures/ -o refined/ --report
     """
     status(f"Reading {source}")
-    from grefine_rt.assessor import Assessor
-    from grefine_rt.batch.runner import run_batch, worker
-    from grefine_rt.batch.settings import BatchOptions, Mode, side_by_side
+    from grefine_rt.batch.runner import run_batch
+    from grefine_rt.batch.settings import BatchOptions, Mode
     from grefine_rt.batch.sources import SourceRows
     from grefine_rt.batch.store import location
-    from grefine_rt.bundle.store import find_bundle, read_manifest
-    from grefine_rt.engine.devices import cores
     from grefine_rt.imaging.encode import Encoding
 
     _check(output, dry_run, jobs, engine, address, actors)
@@ -141,19 +139,34 @@ def batch(
         cluster = Cluster(bundle, device, threads or 1, address, actors)
         _tell(_run_on_ray(cluster, rows, settings, outdir, retry_failed, report), outdir, as_json)
         return
+    with _worker(bundle, device, threads, jobs, dry_run or not assess_only) as (assessor, pictures):
+        if dry_run or outdir is None:
+            _foresee(assessor, rows, settings, pictures, outdir, as_json)
+            return
+        manifest = assessor.bundle.manifest
+        with _records(manifest, rows, settings, outdir, retry_failed, report) as (records, token, on_row):
+            tally = run_batch(assessor, rows, records, outdir, settings, pictures, token, on_row)
+    _tell(tally, outdir, as_json)
+
+
+@contextmanager
+def _worker(
+    bundle: str, device: str, threads: int | None, jobs: int | None, refines: bool
+) -> "Iterator[tuple[Assessor, int]]":
+    """The worker on the rows on this machine's device, and the number of pictures it has at a time."""
+    from grefine_rt.assessor import Assessor
+    from grefine_rt.batch.runner import worker
+    from grefine_rt.batch.settings import side_by_side
+    from grefine_rt.bundle.store import find_bundle, read_manifest
+    from grefine_rt.engine.devices import cores
+
     threads, pictures = side_by_side(read_manifest(find_bundle(bundle)), cores(), threads, jobs)
     with Assessor.load(bundle, device, threads) as loaded:
         manifest = loaded.bundle.manifest
-        if not manifest.refines and (dry_run or not assess_only):
+        if refines and not manifest.refines:
             raise OptionError(f"Bundle '{manifest.name}' only assesses: add --assess-only.")
-        assessor = worker(loaded)
-        jobs = jobs or (pictures if loaded.bundle.engine("perceptual").device == "cpu" else 1)
-        if dry_run or outdir is None:
-            _foresee(assessor, rows, settings, jobs, outdir, as_json)
-            return
-        with _records(manifest, rows, settings, outdir, retry_failed, report) as (records, token, on_row):
-            tally = run_batch(assessor, rows, records, outdir, settings, jobs, token, on_row)
-    _tell(tally, outdir, as_json)
+        on_cpu = loaded.bundle.engine("perceptual").device == "cpu"
+        yield worker(loaded), jobs or (pictures if on_cpu else 1)
 
 
 def _check(
