@@ -71,9 +71,9 @@ INPAINT_UNET: dict[str, Any] = {
 
 _RESTORE: dict[str, Any] = {
     "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "block_out_channels": (32, 64, 96),
+    "block_out_channels": (32, 64, 64),  # with 96 the whole bundle would have more than 40 MB
     "layers_per_block": 1,
-    "attention_head_dim": (1, 2, 3),  # diffusers' name for the number of heads
+    "attention_head_dim": (1, 2, 2),  # diffusers' name for the number of heads
     "cross_attention_dim": CLIP_TEXT["hidden_size"],
     "norm_num_groups": 16,
 }

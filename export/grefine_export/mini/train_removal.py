@@ -40,7 +40,7 @@ def train_removal(pool: Pool, folder: Path, steps: int, device: torch.device) ->
         return error.mean(), figures
 
     source = partial(restoration_pairs, pool, TECHNICAL_SHARES, None, CROP, CROPS, 43)
-    schedule = Schedule(steps, 2e-3, warmup=min(200, steps // 5 + 1), average=0.999)
+    schedule = Schedule(steps, 2e-3, warmup=min(200, steps // 5 + 1), average=0.999, muon=2e-3)
     trained = fit("removal", model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, RemovalEmbedding)
     return trained

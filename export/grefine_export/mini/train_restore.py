@@ -104,13 +104,15 @@ def train_restore(
         return ((alpha / (1 - alpha)).clamp(max=5) * error).mean(), figures
 
     on_crops = round(CROP_STEPS * steps)
-    for name, side, count, part, rate in (
-        ("restore_crops", CROP, CROPS, on_crops, 1.5e-3),
-        ("restore", SIZE, WHOLES, steps - on_crops, 6e-4),
+    for name, side, count, part, rate, muon in (
+        ("restore_crops", CROP, CROPS, on_crops, 1.5e-3, 2e-3),
+        ("restore", SIZE, WHOLES, steps - on_crops, 6e-4, 8e-4),
     ):
         pairs = partial(restoration_pairs, pool, ALL_SHARES, first, side, count, 42)
         source = partial(_with_prompts, pairs, pool, tokenizer)
-        schedule = Schedule(part, rate, warmup=min(200, part // 5 + 1), average=0.998, compiled=("",))
+        schedule = Schedule(
+            part, rate, warmup=min(200, part // 5 + 1), average=0.998, compiled=("",), muon=muon
+        )
         model.requires_grad_(True)
         embedding = model.get_submodule("controlnet.controlnet_cond_embedding").requires_grad_(False)
         embedding.get_submodule("conv_out").requires_grad_(True)  # the rest stays as it was trained
