@@ -41,6 +41,7 @@ def test_rates_and_growth():
     assert batch.Spent(500, memory=[100] * 30).growth() == 0
     assert batch.Spent(500, memory=[*range(100, 400, 10)]).growth() > 0.1
     assert batch.Spent(500, memory=[*[100] * 29, 200]).growth() == 0
+    assert batch.Spent(500, memory=[*[100] * 24, 200, *[100] * 5]).growth() == 1
     assert batch.Spent(500, memory=[1]).growth() is None
     assert batch.Spent(10, memory=[*range(100, 400, 10)]).growth() is None
 

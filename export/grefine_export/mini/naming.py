@@ -24,6 +24,7 @@ PLAIN = 0.4
 """The share of things, colours and places that have their plainest names."""
 OF_A_PLACE = 0.05
 """The share of phrases that have the word of a place before the thing's name."""
+_HELD_BACK = {name for words in NOUNS.values() for one in words.unseen for name in (one, plural(one))}
 _ARTICLES = {1: ("a", "a", "a", "a", "a", "the", "one", "a single"), 2: ("two", "two", "a pair of", "2")}
 _ARTICLES |= {3: ("three", "three", "3")}
 
@@ -134,6 +135,7 @@ def phrase_of(kind: str, colour: str | None, rng: np.random.Generator) -> str:
 def _of_a_place(noun: str, rng: np.random.Generator) -> str:
     """`noun`, in a few cases with the word of a place before it, which says nothing of where the thing is: a forest
     bird may sit in a room. Names that the lexicon holds back are left out."""
+    if rng.random() >= OF_A_PLACE:
+        return noun
     compound = f"{rng.choice(PLACE_MODIFIERS)} {noun}"
-    held_back = {name for words in NOUNS.values() for one in words.unseen for name in (one, plural(one))}
-    return compound if rng.random() < OF_A_PLACE and compound not in held_back else noun
+    return noun if compound in _HELD_BACK else compound
