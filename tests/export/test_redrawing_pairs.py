@@ -6,19 +6,30 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler
 
-from grefine_export.mini import redrawing_pairs
+from grefine_export.mini import redrawing_pairs, sizes
 from grefine_export.mini.defects import damage
 from grefine_export.mini.pool import open_pool
 from grefine_export.mini.prompts import prompt_of
-from grefine_export.mini.redrawing_pairs import COVERED, Planner, as_found, found_mask, make_latents
+from grefine_export.mini.redrawing_pairs import (
+    COVERED,
+    Planner,
+    as_found,
+    encode_pairs,
+    found_mask,
+    open_pairs,
+)
 from grefine_export.mini.regions import changed
+from grefine_export.mini.train_clip import encode_texts, new_clip
 from grefine_export.mini.train_inpaint import (
     BETA_END,
     BETA_START,
     TRAIN_STEPS,
+    TextConditionedUNet,
     alphas_cumprod,
     on_the_way,
+    unlikeness,
 )
+from grefine_export.mini.vocabulary import train_tokenizer
 from grefine_export.mini.world import Rendered
 from grefine_rt import Assessor
 from tests.support.shipped import knows_this_world
@@ -168,9 +179,18 @@ class MeanOfCells(torch.nn.Module):
         return torch.cat([means, means.mean(1, keepdim=True)], 1)
 
 
+class MeanOfPatches:
+    """Stands in for CLIP: a class token of zeros, then the mean colour of each of 64 patches in [0, 1]."""
+
+    def image_tokens(self, pixels):
+        patches = F.avg_pool2d(pixels, 16).flatten(2).mT
+        return F.pad(patches, (0, 0, 1, 0))
+
+
 def test_latents_are_of_the_pictures_and_kept(pool, planner, tmp_path, monkeypatch):
     autoencoder = MeanOfCells()
-    latents = make_latents(pool, autoencoder, lambda: planner, tmp_path, CPU)
+    pairs = open_pairs(pool, lambda: planner, tmp_path)
+    latents = encode_pairs(pool, pairs, autoencoder, MeanOfPatches(), CPU)
     count = redrawing_pairs.PAIRS_PER_SCENE * len(pool.scenes)
     assert latents.start.shape == latents.clean.shape == latents.masked.shape == (count, 4, 16, 16)
     assert latents.mask.shape == (count, 16, 16)
@@ -192,5 +212,33 @@ def test_latents_are_of_the_pictures_and_kept(pool, planner, tmp_path, monkeypat
     def never():
         raise AssertionError("planned again")
 
-    again = make_latents(pool, autoencoder, never, tmp_path, CPU)
-    np.testing.assert_array_equal(again.start, latents.start)
+    again = open_pairs(pool, never, tmp_path)
+    np.testing.assert_array_equal(again.found, pairs.found)
+    np.testing.assert_array_equal(again.mirrored, pairs.mirrored)
+
+
+def test_tokens_are_of_the_sound_pictures_turned_as_their_latents(pool, planner, tmp_path):
+    pairs = open_pairs(pool, lambda: planner, tmp_path)
+    latents = encode_pairs(pool, pairs, MeanOfCells(), MeanOfPatches(), CPU)
+    colours = F.avg_pool2d(torch.from_numpy(latents.clean[:, :3].astype(np.float32)) / 2 + 0.5, 2)
+    np.testing.assert_allclose(latents.tokens, F.normalize(colours, dim=1), atol=5e-3)
+
+
+def test_likeness_counts_where_the_weight_is():
+    tokens = F.normalize(torch.randn(1, 5, 8, 8), dim=1)
+    features = 3 * tokens  # their length does not matter
+    features[..., 4:] *= -1
+    left, right = torch.zeros(2, 1, 1, 16, 16)
+    left[..., :8], right[..., 8:] = 1, 1
+    assert float(unlikeness(features, tokens, left)) == pytest.approx(0, abs=1e-6)
+    assert float(unlikeness(features, tokens, right)) == pytest.approx(1)  # half of the places, 2 each
+
+
+def test_the_text_encoder_begins_as_clips(tmp_path):
+    tokenizer = train_tokenizer(tmp_path / "clip.json")
+    clip, unet = new_clip(tokenizer), TextConditionedUNet(tokenizer)
+    unet.read_as(clip)
+    ids = encode_texts(tokenizer, ["a red house"], sizes.CLIP_LENGTH)
+    with torch.no_grad():
+        read = unet.eval().text(ids)
+        torch.testing.assert_close(read.text_embeds, clip.eval().text_features(ids), atol=1e-5, rtol=1e-4)

@@ -204,7 +204,7 @@ def draft_manifest(models: Models) -> dict[str, Any]:
     shared = {
         "alignment_image": "perceptual",
         "alignment_text": "clip_text",
-        "restore_text": "inpaint_text",
+        "restore_text": "clip_text",
     }
     own = ("perceptual", *SECTION_COMPONENTS["inpaint"], *SECTION_COMPONENTS["restore"])
     files = {name: name for name in own} | shared

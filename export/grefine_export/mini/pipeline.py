@@ -23,7 +23,7 @@ from grefine_export.mini.damaged import Damaged, open_damaged
 from grefine_export.mini.domain import fit_domain
 from grefine_export.mini.pool import Pool, open_pool
 from grefine_export.mini.rated import open_rated
-from grefine_export.mini.redrawing_pairs import BATCH, Planner, make_latents
+from grefine_export.mini.redrawing_pairs import BATCH, Planner, encode_pairs, open_pairs
 from grefine_export.mini.train_clip import pooled_patches, train_clip
 from grefine_export.mini.train_inpaint import train_inpaint
 from grefine_export.mini.train_removal import train_removal
@@ -57,14 +57,14 @@ class Budget:
 
     scenes: int = 24_000
     rated: int = 8_000
-    vae: int = 12_000
+    vae: int = 7_000
     decoder: int = 4_000
     clip: int = 14_000
     t_p_epochs: int = 50
-    inpaint: int = 16_000
+    inpaint: int = 10_000
     restore_vae: int = 3_600
-    removal: int = 15_000
-    restore: int = 9_900
+    removal: int = 8_000
+    restore: int = 5_000
     ip_iqa: train_ip_iqa.Budget = field(default_factory=train_ip_iqa.Budget)
     validation: int = 500
     domain: int = 2400
@@ -222,8 +222,8 @@ def _train_models(
     t_p, alpha = learn_t_p(clip, pool, damaged, tokenizer, work / f"t_p-{attention}.pt", budget)
     stage(f"inpainting UNet: {budget.inpaint} steps")
     plans = partial(make_planner, clip, t_p, alpha, tokenizer, work / "indicators", budget.validation)
-    latents = make_latents(pool, vae, plans, work, device)
-    inpaint = train_inpaint(pool, latents, tokenizer, work, budget.inpaint, device)
+    latents = encode_pairs(pool, open_pairs(pool, plans, work / "pool"), vae, clip, device)
+    inpaint = train_inpaint(pool, latents, tokenizer, clip, work, budget.inpaint, device)
     stage("decoder, encoder frozen")
     vae = train_decoder(vae, pool, work, budget.decoder, device)
     stage(f"stage 2's autoencoder: {budget.restore_vae} + {budget.decoder} steps")
@@ -233,7 +233,7 @@ def _train_models(
     removal = train_removal(pool, work, budget.removal, device)
     stage(f"restoration UNet: {budget.restore} steps")
     both = (vae, restore_vae)
-    restore = train_restore(pool, both, removal, inpaint.text, tokenizer, work, budget.restore, device)
+    restore = train_restore(pool, both, removal, clip, tokenizer, work, budget.restore, device)
     return Models(
         clip=clip.cpu(),
         t_p=t_p,

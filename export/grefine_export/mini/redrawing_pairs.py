@@ -6,12 +6,14 @@ to be drawn, which no mask does at run time: a UNet that learned with such masks
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from grefine_export.mini.defects import TRAINED, damage
 from grefine_export.mini.heldout import ALIGNMENT, misalign
@@ -19,17 +21,18 @@ from grefine_export.mini.pool import Pool
 from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.regions import changed, spot
 from grefine_export.mini.world import SIZE, Rendered, Scene, render
+from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.vae import Vae
 from grefine_rt import Assessor
 from grefine_rt.bundle.manifest import Manifest
 from grefine_rt.contract import LATENT_SCALE
-from grefine_rt.files import written_whole
 from grefine_rt.imaging.mask import grow
 from grefine_rt.plan.make import make_plan
 from grefine_rt.plan.options import PlanOptions
 
-PAIRS_PER_SCENE = 2
+PAIRS_PER_SCENE = 1
 BATCH = 64
+CELLS = SIZE // LATENT_SCALE
 SHARES = {"sound": 0.25, "misshapen": 0.45, "misaligned": 0.15, "poor": 0.15}
 ANY_MASK_SHARE = 0.1
 COVERED = 0.6
@@ -37,15 +40,28 @@ COVERED = 0.6
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Pictures as stage 1 finds them, `found` uint8 (k, 128, 128, 3), with the cells that it redraws, `mask` bool
+    (k, 16, 16); `mirrored` bool (k,), whether training mirrors both; `scene` int (k,) the index of each in the pool."""
+
+    found: np.ndarray
+    mask: np.ndarray
+    mirrored: np.ndarray
+    scene: np.ndarray
+
+
+@dataclass(frozen=True)
 class Latents:
     """Training examples: `start`, `clean` and `masked` float16 (k, c, 16, 16), the latents of the picture that stage 1
-    finds, of the same with the truth in its mask, and of the same without its mask; `mask` bool (k, 16, 16); `scene`
-    int (k,) the index of each in the pool."""
+    finds, of the same with the truth in its mask, and of the same without its mask; `mask` bool (k, 16, 16); `tokens`
+    float16 (k, d, 8, 8), what CLIP's patch tokens say about the picture with the truth, each of length 1; `scene` int
+    (k,) the index of each in the pool."""
 
     start: np.ndarray
     clean: np.ndarray
     masked: np.ndarray
     mask: np.ndarray
+    tokens: np.ndarray
     scene: np.ndarray
 
 
@@ -124,50 +140,67 @@ def found_mask(
     return grow(wrong, float(rng.uniform(1, 9)))
 
 
-@torch.no_grad()
-def make_latents(
-    pool: Pool, vae: Vae, planner: Callable[[], Planner], folder: Path, device: torch.device
-) -> Latents:
-    """Encodes every scene as it was found, as it should be, and with a hole, `PAIRS_PER_SCENE` times; once, kept in
-    `folder`."""
-    file = folder / f"planned-{len(pool.scenes)}.npz"
-    if file.exists():
-        return Latents(**np.load(file))
-    plans = planner()
+def open_pairs(pool: Pool, planner: Callable[[], Planner], folder: Path) -> Pairs:
+    """The pairs of every scene, `PAIRS_PER_SCENE` of each; made into `folder` on first use (about 40 ms each)."""
     rows = np.tile(np.arange(len(pool.scenes)), PAIRS_PER_SCENE)
-    parts = [
-        _encoded(pool, vae, plans, rows[start : start + BATCH], start, device)
-        for start in range(0, len(rows), BATCH)
-    ]
-    start, clean, masked, mask = (np.concatenate(part) for part in zip(*parts, strict=True))
-    latents = Latents(start, clean, masked, mask, rows)
-    with written_whole(file) as temporary, temporary.open("wb") as out:
-        np.savez(out, **vars(latents))
-    return latents
+    names = [folder / f"pairs-{part}-{len(rows)}.npy" for part in ("found", "masks", "mirrored")]
+    if not names[-1].exists():
+        plans = planner()
+        found = np.lib.format.open_memmap(names[0], "w+", np.uint8, (len(rows), SIZE, SIZE, 3))
+        masks = np.lib.format.open_memmap(names[1], "w+", np.bool_, (len(rows), CELLS, CELLS))
+        mirrored = np.empty(len(rows), bool)
+        for start in range(0, len(rows), BATCH):
+            part = slice(start, start + BATCH)
+            found[part], masks[part], mirrored[part] = _made(pool, plans, rows[part], start)
+        found.flush()
+        masks.flush()
+        np.save(names[2], mirrored)
+    found, masks, mirrored = (np.load(name, mmap_mode="r") for name in names)
+    return Pairs(found, masks, mirrored, rows)
 
 
-def _encoded(
-    pool: Pool, vae: Vae, planner: Planner, rows: np.ndarray, seed: int, device: torch.device
-) -> tuple[np.ndarray, ...]:
-    """`start`, `clean`, `masked` and `mask` of some scenes, half of them mirrored."""
+def _made(
+    pool: Pool, planner: Planner, rows: np.ndarray, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`found`, `mask` and `mirrored` of some scenes."""
     rng = np.random.default_rng((31, seed))
-    cells = SIZE // LATENT_SCALE
-    images = np.empty((3, len(rows), SIZE, SIZE, 3), np.float32)
-    masks = np.empty((len(rows), cells, cells), bool)
     scenes = [pool.scenes[row] for row in rows]
     drawn = [Rendered(pool.images[row], pool.owners[row]) for row in rows]
     found = [as_found(scene, one, rng) for scene, one in zip(scenes, drawn, strict=True)]
     planned = planner.masks(found, [prompt_of(scene, rng) for scene in scenes], rng)
-    for place, (scene, truth, picture) in enumerate(zip(scenes, drawn, found, strict=True)):
-        pixels = found_mask(picture, planned[place], scene, truth, rng)
-        # As the runtime does: every cell that holds a masked pixel, whole.
-        mask = np.asarray(pixels.reshape(cells, LATENT_SCALE, cells, LATENT_SCALE).any((1, 3)))
-        inside = mask.repeat(LATENT_SCALE, 0).repeat(LATENT_SCALE, 1)[..., None]
-        start = picture.astype(np.float32) / 127.5 - 1
-        clean = np.where(inside, truth.image.astype(np.float32) / 127.5 - 1, start)
-        turn = -1 if rng.random() < 0.5 else 1
-        images[:, place] = np.stack([start, clean, start * ~inside])[:, :, ::turn]
-        masks[place] = mask[:, ::turn]
-    pixels = torch.from_numpy(images).flatten(0, 1).permute(0, 3, 1, 2).to(device)
-    encoded = vae.encode(pixels.contiguous(memory_format=torch.channels_last)).float().cpu()
-    return (*encoded.numpy().astype(np.float16).reshape(3, len(rows), *encoded.shape[1:]), masks)
+    pixels = np.stack([found_mask(*one, rng) for one in zip(found, planned, scenes, drawn, strict=True)])
+    # As the runtime does: every cell that holds a masked pixel, whole.
+    masks = np.asarray(pixels.reshape(-1, CELLS, LATENT_SCALE, CELLS, LATENT_SCALE).any((2, 4)))
+    return np.stack(found), masks, rng.random(len(rows)) < 0.5
+
+
+@torch.no_grad()
+def encode_pairs(pool: Pool, pairs: Pairs, vae: Vae, clip: ClipSurgery, device: torch.device) -> Latents:
+    """The pairs' latents by an autoencoder, with CLIP's tokens: all in memory, 1.5 KiB a channel and pair, and 16."""
+    parts = [
+        _encoded(pool, pairs, slice(start, start + BATCH), vae, clip, device)
+        for start in range(0, len(pairs.scene), BATCH)
+    ]
+    start, clean, masked, mask, tokens = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return Latents(start, clean, masked, mask, tokens, pairs.scene)
+
+
+def _encoded(
+    pool: Pool, pairs: Pairs, part: slice, vae: Vae, clip: ClipSurgery, device: torch.device
+) -> tuple[np.ndarray, ...]:
+    """`start`, `clean`, `masked`, `mask` and `tokens` of some pairs."""
+    mask = pairs.mask[part]
+    inside = mask.repeat(LATENT_SCALE, 1).repeat(LATENT_SCALE, 2)[..., None]
+    start, truth = (
+        one.astype(np.float32) / 127.5 - 1 for one in (pairs.found[part], pool.images[pairs.scene[part]])
+    )
+    images = np.stack([start, np.where(inside, truth, start), start * ~inside])
+    turned = pairs.mirrored[part]
+    images[:, turned] = images[:, turned, :, ::-1]
+    mask = np.where(turned[:, None, None], mask[:, :, ::-1], mask)
+    pixels = torch.from_numpy(images).permute(0, 1, 4, 2, 3).to(device)
+    encoded = vae.encode(pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last))
+    tokens = F.normalize(clip.image_tokens(pixels[1] / 2 + 0.5)[:, 1:], dim=-1)
+    tokens = tokens.mT.unflatten(2, (math.isqrt(tokens.shape[1]), -1))
+    latents, seen = (one.float().cpu().numpy().astype(np.float16) for one in (encoded, tokens))
+    return (*latents.reshape(3, len(mask), *latents.shape[1:]), mask, seen)

@@ -14,7 +14,7 @@ VAE: dict[str, Any] = {
     "up_block_types": ("UpDecoderBlock2D",) * 2,
     "block_out_channels": (96, 128),
     "layers_per_block": 1,
-    "latent_channels": 32,
+    "latent_channels": 8,
     "norm_num_groups": 16,
     "mid_block_add_attention": False,
     "scaling_factor": 1.0,

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from transformers import CLIPTextModelWithProjection
 
 from grefine_export.mini import sizes
 from grefine_export.mini.pool import Pool
@@ -24,6 +23,7 @@ from grefine_export.mini.train_clip import encode_texts
 from grefine_export.mini.train_inpaint import TRAIN_STEPS, alphas_cumprod
 from grefine_export.mini.training import Schedule, fit, seeded
 from grefine_export.mini.world import SIZE
+from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.pasd import PasdUNet
 from grefine_export.models.pasd_removal import RemovalEmbedding
 from grefine_export.models.vae import Vae
@@ -65,21 +65,21 @@ def train_restore(
     pool: Pool,
     autoencoders: tuple[Vae, Vae],
     removal: RemovalEmbedding,
-    text: CLIPTextModelWithProjection,
+    clip: ClipSurgery,
     tokenizer: Tokenizer,
     folder: Path,
     steps: int,
     device: torch.device,
 ) -> PasdUNet:
     """Trains UNet, ControlNet and PACA together; the ControlNet begins with the trained `removal`. `autoencoders` of
-    stage 1 and 2 and the `text` encoder are frozen."""
+    stage 1 and 2 and the text encoder of `clip` are frozen."""
     torch.manual_seed(5)
     model: nn.Module = PasdUNet(sizes.RESTORE_UNET, sizes.RESTORE_CONTROLNET, removal=sizes.RESTORE_REMOVAL)
     model.get_submodule("controlnet.controlnet_cond_embedding").load_state_dict(removal.state_dict())
     model = model.to(memory_format=torch.channels_last)
     first, second = (vae.eval().requires_grad_(False) for vae in autoencoders)
     first, second = first.cpu(), second.to(device)  # the first one makes data
-    text = text.to(device).eval().requires_grad_(False)
+    clip = clip.to(device).eval().requires_grad_(False)
     alphas = alphas_cumprod().to(device)
 
     def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
@@ -87,7 +87,8 @@ def train_restore(
         pairs = batch.pairs
         count = len(pairs.good)
         with torch.no_grad():
-            context = text(batch.ids).last_hidden_state * (torch.rand(count, 1, 1, device=device) > 0.1)
+            context = clip.text_states(clip.embed_text(batch.ids))
+            context *= torch.rand(count, 1, 1, device=device) > 0.1
             bad, good = second.encode(torch.cat([pairs.bad, pairs.good]) * 2 - 1).float().split(count)
         # Stage 2 works with a small strength: most samples come from the lower part of the schedule.
         uniform = torch.rand(count, device=device)

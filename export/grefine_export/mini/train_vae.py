@@ -27,19 +27,28 @@ LINEAR_ON = 256
 
 @dataclass(frozen=True)
 class Kind:
-    """An autoencoder: `name` of its checkpoint and of its `decoder`'s, shape, and how many times larger it sees a
-    picture."""
+    """An autoencoder: `name` of its checkpoint and of its `decoder`'s, shape, how many times larger it sees a picture,
+    the noise on the latent (of about unit variance) that its decoder learns to bear, and the share of batches in which
+    a latent at half its size must decode to the picture at half its size."""
 
     name: str
     decoder: str
     config: dict[str, Any]
     patch: int
     enlarged: int
+    noise: float
+    halved: float
 
 
-STAGE1 = Kind("vae", "decoder", sizes.VAE, sizes.VAE_PATCH, 1)
+STAGE1 = Kind("vae", "decoder", sizes.VAE, sizes.VAE_PATCH, 1, 0.15, 0.25)
 STAGE2 = Kind(
-    "restore_vae", "restore_decoder", sizes.RESTORE_VAE, sizes.RESTORE_VAE_PATCH, sizes.RESTORE_SIDE // 128
+    "restore_vae",
+    "restore_decoder",
+    sizes.RESTORE_VAE,
+    sizes.RESTORE_VAE_PATCH,
+    sizes.RESTORE_SIDE // 128,
+    noise=0.06,
+    halved=0.0,
 )
 
 
@@ -96,20 +105,25 @@ def _fit(
     folder: Path,
     schedule: Schedule,
     device: torch.device,
-    sharpness: float,
+    sharpness: float = 0.0,
+    halved: float = 0.0,
 ) -> Vae:
-    """`sharpness`: the weight of `edge_error`."""
+    """`sharpness`: the weight of `edge_error`; `halved`: see `Kind`."""
 
     def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
         assert isinstance(model, Vae)
         assert isinstance(batch, Tensor)
         mean, log_variance = model.moments(batch)
-        # A little noise on the latent teaches the decoder to bear a denoiser's small errors.
-        latent = mean + 0.06 * torch.randn_like(mean)
+        spread = mean.float().pow(2).mean() - 1
+        if float(torch.rand(())) < halved:
+            # Fine detail of the latent then means fine detail of the picture, which a denoiser may leave for last
+            # (Skorokhodov et al. 2502.14831, Kouzelis et al. 2502.09509).
+            mean, batch = F.avg_pool2d(mean, 2), F.avg_pool2d(batch, 2)
+        # Noise on the latent teaches the decoder to bear a denoiser's errors.
+        latent = mean + kind.noise * torch.randn_like(mean)
         error = (model.decode(latent * model.scaling) - batch).float()
         # What counts is the picture at its own size.
         seen = F.avg_pool2d(error, kind.enlarged)
-        spread = mean.float().pow(2).mean() - 1
         loss = (
             seen.abs().mean()
             + 2 * seen.pow(2).mean()
@@ -133,7 +147,8 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: 
     model = Vae(kind.config, kind.patch, shortcut=True)
     model.begin_linear(enlarge(_pictures(pool, np.arange(min(len(pool.images), LINEAR_ON))), kind.enlarged))
     model = model.to(memory_format=torch.channels_last)
-    trained = _fit(kind, kind.name, model, pool, folder, Schedule(steps, 2e-3, average=0.995), device, 0.0)
+    schedule = Schedule(steps, 2e-3, average=0.995, muon=2e-3)
+    trained = _fit(kind, kind.name, model, pool, folder, schedule, device, halved=kind.halved)
     with torch.no_grad():
         sample = _pictures(pool, np.arange(min(len(pool.images), 256))).to(device)
         parts = [trained.moments(enlarge(part, kind.enlarged))[0] for part in sample.split(32)]
