@@ -6,11 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
 from grefine_export.mini import sizes, training
+from grefine_export.mini.critic import PatchCritic, critics_loss, decoders_loss
 from grefine_export.mini.pool import open_pool
 from grefine_export.mini.train_vae import edge_error, train_decoder, train_vae
 from grefine_export.mini.training import Schedule, fit, learning_rate
@@ -387,6 +389,34 @@ def test_the_decoder_goes_on_alone(tmp_path):
         if not torch.equal(value, trained[name])
     }
     assert changed == {"decoder", "post_quant_conv", "unfold"}
+
+
+def test_the_critic_and_the_decoder_learn_from_losses_of_their_own():
+    critic, decoded, true = (
+        PatchCritic(8),
+        torch.rand(2, 3, 16, 16, requires_grad=True),
+        torch.rand(2, 3, 16, 16),
+    )
+    decoders_loss(critic, decoded).backward()
+    assert decoded.grad.abs().sum() > 0
+    assert all(weight.grad is None for weight in critic.parameters())
+    decoded.grad = None
+    critics_loss(critic, decoded, true).backward()
+    assert decoded.grad is None
+    assert all(weight.grad is not None for weight in critic.parameters())
+
+
+def test_a_critic_learns_to_tell_blurred_from_sharp():
+    torch.manual_seed(0)
+    critic = PatchCritic(8)
+    optimiser = torch.optim.Adam(critic.parameters(), 3e-3)
+    sharp = torch.rand(8, 3, 32, 32) * 2 - 1
+    blurred = F.avg_pool2d(sharp, 3, 1, 1)
+    for _ in range(60):
+        optimiser.zero_grad()
+        critics_loss(critic, blurred, sharp).backward()
+        optimiser.step()
+    assert critic(sharp).mean() > critic(blurred).mean() + 0.5
 
 
 def test_an_autoencoder_begins_as_principal_components(tmp_path):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from grefine_export.mini import sizes
+from grefine_export.mini.critic import PatchCritic, critics_loss, decoders_loss
 from grefine_export.mini.pool import Pool
 from grefine_export.mini.training import Schedule, fit, seeded
 from grefine_export.models.vae import Vae
@@ -21,6 +22,8 @@ from grefine_export.models.vae import Vae
 CROP = 64
 BATCH = 16
 SHARPNESS = 1.0
+ADVERSARIAL = 0.05
+"""The weight of the critic's verdict."""
 LINEAR_ON = 256
 """Scenes whose principal components an autoencoder begins with."""
 
@@ -97,48 +100,39 @@ def edge_error(error: Tensor) -> Tensor:
     return torch.stack(terms).sum()
 
 
-def _fit(
-    kind: Kind,
-    name: str,
-    model: Vae,
-    pool: Pool,
-    folder: Path,
-    schedule: Schedule,
-    device: torch.device,
-    sharpness: float = 0.0,
-    halved: float = 0.0,
-) -> Vae:
-    """`sharpness`: the weight of `edge_error`; `halved`: see `Kind`."""
+def reconstruction(
+    vae: Vae, batch: Tensor, kind: Kind, sharpness: float = 0.0, halved: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The loss of coding a batch (b, 3, h, w), and the pictures decoded and wanted, at their own size.
 
-    def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
-        assert isinstance(model, Vae)
-        assert isinstance(batch, Tensor)
-        mean, log_variance = model.moments(batch)
-        spread = mean.float().pow(2).mean() - 1
-        if float(torch.rand(())) < halved:
-            # Fine detail of the latent then means fine detail of the picture, which a denoiser may leave for last
-            # (Skorokhodov et al. 2502.14831, Kouzelis et al. 2502.09509).
-            mean, batch = F.avg_pool2d(mean, 2), F.avg_pool2d(batch, 2)
-        # Noise on the latent teaches the decoder to bear a denoiser's errors.
-        latent = mean + kind.noise * torch.randn_like(mean)
-        error = (model.decode(latent * model.scaling) - batch).float()
-        # What counts is the picture at its own size.
-        seen = F.avg_pool2d(error, kind.enlarged)
-        loss = (
-            seen.abs().mean()
-            + 2 * seen.pow(2).mean()
-            + 0.2 * error.pow(2).mean()
-            + sharpness * edge_error(seen)
-            + 0.02 * spread.pow(2)
-            + 1e-6 * log_variance.float().pow(2).mean()
-        )
-        psnr = 10 * float(torch.log10(4 / seen.detach().pow(2).mean()))
-        return loss, {"psnr": round(psnr, 2)}
+    `sharpness`: the weight of `edge_error`; `halved`: see `Kind`.
+    """
+    mean, log_variance = vae.moments(batch)
+    spread = mean.float().pow(2).mean() - 1
+    if float(torch.rand(())) < halved:
+        # Fine detail of the latent then means fine detail of the picture, which a denoiser may leave for last
+        # (Skorokhodov et al. 2502.14831, Kouzelis et al. 2502.09509).
+        mean, batch = F.avg_pool2d(mean, 2), F.avg_pool2d(batch, 2)
+    # Noise on the latent teaches the decoder to bear a denoiser's errors.
+    latent = mean + kind.noise * torch.randn_like(mean)
+    large = vae.decode(latent * vae.scaling).float()
+    # What counts is the picture at its own size.
+    decoded, wanted = (F.avg_pool2d(one, kind.enlarged) for one in (large, batch))
+    error = decoded - wanted
+    loss = (
+        error.abs().mean()
+        + 2 * error.pow(2).mean()
+        + 0.2 * (large - batch).pow(2).mean()
+        + sharpness * edge_error(error)
+        + 0.02 * spread.pow(2)
+        + 1e-6 * log_variance.float().pow(2).mean()
+    )
+    return loss, decoded, wanted
 
-    source = partial(_crops, pool, kind.enlarged)
-    trained = fit(name, model, source, loss_of, schedule, folder, device)
-    assert isinstance(trained, Vae)
-    return trained
+
+def psnr(decoded: Tensor, wanted: Tensor) -> float:
+    """Of pictures in [-1, 1], in dB."""
+    return 10 * float(torch.log10(4 / (decoded.detach() - wanted).pow(2).mean()))
 
 
 def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: Kind = STAGE1) -> Vae:
@@ -147,8 +141,17 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: 
     model = Vae(kind.config, kind.patch, shortcut=True)
     model.begin_linear(enlarge(_pictures(pool, np.arange(min(len(pool.images), LINEAR_ON))), kind.enlarged))
     model = model.to(memory_format=torch.channels_last)
+    source = partial(_crops, pool, kind.enlarged)
+
+    def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
+        assert isinstance(model, Vae)
+        assert isinstance(batch, Tensor)
+        loss, *pictures = reconstruction(model, batch, kind, halved=kind.halved)
+        return loss, {"psnr": round(psnr(*pictures), 2)}
+
     schedule = Schedule(steps, 2e-3, average=0.995, muon=2e-3)
-    trained = _fit(kind, kind.name, model, pool, folder, schedule, device, halved=kind.halved)
+    trained = fit(kind.name, model, source, loss_of, schedule, folder, device)
+    assert isinstance(trained, Vae)
     with torch.no_grad():
         sample = _pictures(pool, np.arange(min(len(pool.images), 256))).to(device)
         parts = [trained.moments(enlarge(part, kind.enlarged))[0] for part in sample.split(32)]
@@ -156,14 +159,37 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: 
     return trained
 
 
+class Judged(nn.Module):
+    """An autoencoder whose decoder alone goes on, and the critic that learns with it."""
+
+    def __init__(self, vae: Vae) -> None:
+        super().__init__()
+        self.vae = vae.requires_grad_(False)  # as `fit` returns it
+        for part in (vae.kl.decoder, vae.kl.post_quant_conv, vae.unfold):
+            if part is not None:
+                part.requires_grad_(True)
+        self.critic = PatchCritic()
+
+
 def train_decoder(
     vae: Vae, pool: Pool, folder: Path, steps: int, device: torch.device, kind: Kind = STAGE1
 ) -> Vae:
     """Goes on with the decoder alone, on sharpness too. Latents, and so a UNet trained on them, stay as they are."""
-    vae.requires_grad_(False)  # as `fit` returns it
-    for part in (vae.kl.decoder, vae.kl.post_quant_conv, vae.unfold):
-        if part is not None:
-            part.requires_grad_(True)
-    return _fit(
-        kind, kind.decoder, vae, pool, folder, Schedule(steps, 1.5e-3, average=0.995), device, SHARPNESS
-    )
+    torch.manual_seed(8)
+    model = Judged(vae).to(memory_format=torch.channels_last)
+    source = partial(_crops, pool, kind.enlarged)
+
+    def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
+        assert isinstance(model, Judged)
+        assert isinstance(batch, Tensor)
+        loss, decoded, wanted = reconstruction(model.vae, batch, kind, SHARPNESS)
+        critics = critics_loss(model.critic, decoded, wanted)
+        loss = loss + ADVERSARIAL * decoders_loss(model.critic, decoded) + critics
+        ratio = float(edge_error(decoded.detach()) / edge_error(wanted))
+        figures = {"psnr": psnr(decoded, wanted), "critic": float(critics.detach()), "gradient": ratio}
+        return loss, {name: round(value, 3) for name, value in figures.items()}
+
+    schedule = Schedule(steps, 1.5e-3, average=0.995)
+    trained = fit(kind.decoder, model, source, loss_of, schedule, folder, device)
+    assert isinstance(trained, Judged)
+    return trained.vae
