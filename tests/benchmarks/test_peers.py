@@ -26,6 +26,7 @@ def small():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(peer_models, "TEXT_LAYERS", 1)
         patch.setattr(peer_models, "VAE_LAYERS", 1)
+        patch.setattr(sizes, "INPAINT_UNET", {**sizes.INPAINT_UNET, "transformer_layers_per_block": 1})
         yield
     torch.set_num_threads(before)
 
