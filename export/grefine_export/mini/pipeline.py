@@ -50,7 +50,7 @@ class Budget:
     """The size of a training: scenes in the pool and updates of each model.
 
     `validation` pictures fit the constants, `domain` scenes the domain of the bundle (0: everything). The defaults take
-    one CPU core about eight hours. The bundle in `engines/mini`, still of the narrower world, was made in several runs
+    one CPU core about fourteen hours. The bundle in `engines/mini`, still of the narrower world, was made in several runs
     whose rates each fell to nothing: CLIP 12,000 steps in all, inpainting 29,000, restoration 9,900.
     `GPU` is meant for a data-centre card; nobody has run it yet.
     """
