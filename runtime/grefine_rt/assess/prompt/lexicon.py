@@ -221,7 +221,7 @@ ABBREVIATIONS = word_set("st mr mrs ms dr mt")
 # --- things -------------------------------------------------------------------------------------------------
 
 # "Draw me a cat": what the user asks of the tool is not asked of the picture.
-REQUESTS = word_set("make create generate draw show imagine give design")
+REQUESTS = word_set("make create generate draw paint sketch render illustrate show imagine give design")
 TIMES = word_set(
     "night day sunset sunrise dawn dusk noon midday midnight twilight morning evening afternoon winter summer"
 )

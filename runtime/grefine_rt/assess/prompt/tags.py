@@ -114,10 +114,11 @@ def _lettering(text: str, spans: Sequence[tuple[int, int]]) -> set[int]:
 
 
 def _requests(before: Sequence[Leaf], word: str, text: str, end: int) -> bool:
-    """ "Draw me" at the start."""
-    if not before:
-        return word in lexicon.REQUESTS and bool(_OBJECT.match(text, end))
-    return word == "me" and all(leaf.text in lexicon.REQUESTS for leaf in before)
+    """ "Please draw me" at the start."""
+    asked = [leaf.text for leaf in before if leaf.text != "please"]
+    if not asked:
+        return word == "please" or (word in lexicon.REQUESTS and bool(_OBJECT.match(text, end)))
+    return word == "me" and all(other in lexicon.REQUESTS for other in asked)
 
 
 def _separates(gap: str, before: Leaf, in_quotation: bool) -> bool:
