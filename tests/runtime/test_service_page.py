@@ -3,6 +3,7 @@
 import pytest
 from PIL import Image
 
+from grefine_rt.assess.domain import Domain, Membership
 from tests.support import fake_bundle
 from tests.support import generator_files as made
 from tests.support.chromium import PROGRAM, chromium
@@ -69,6 +70,28 @@ def test_words_typed_while_the_prompt_is_read_stay(tmp_path):
         assert page.run("document.getElementById('prompt').value") == "a tree"
         assert page.run("document.getElementById('negative').value") == "fog"
         assert not page.errors
+
+
+def test_a_picture_outside_the_domain_is_refined_once_the_switch_is_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(Domain, "membership", lambda self, *arguments: Membership("fake", False, 9.0, 2.0))
+    path = tmp_path / "photograph.png"
+    path.write_bytes(made.png({"parameters": TEXT}, Image.fromarray(fake_bundle.scene(ROWS))))
+    with serving() as client, chromium(tmp_path / "profile") as page:
+        page.size(390, 844, mobile=True)
+        page.open(f"http://127.0.0.1:{client.port}/")
+        page.choose_file("#file", path)
+        page.wait("document.getElementById('source').textContent")
+        page.run("document.getElementById('refine').click()")
+        page.wait("document.getElementById('status').classList.contains('bad')")
+        assert page.run("document.getElementById('found').hidden")
+        assert page.run("document.getElementById('more').open")
+        assert page.run("document.documentElement.scrollWidth") <= 390
+        page.run("document.getElementById('outside').click()")
+        page.run("document.getElementById('refine').click()")
+        page.wait("!document.getElementById('found').hidden")
+        notes = page.run("[...document.getElementById('notes').children].map((note) => note.textContent)")
+        assert any("not made for its kind" in note for note in notes)
+        assert len(notes) == len(set(notes))
 
 
 CHANGED = """

@@ -31,6 +31,7 @@ async function ask(path, form, signal) {
     throw new Error(`The service answered ${response.status}.`);
   }
   if (response.ok) return value;
+  if (value.error.reason === "domain") $("more").open = true;  // the switch that refines it all the same
   const wait = response.headers.get("Retry-After");
   throw new Error(value.error.message + (wait ? ` (in ${wait} s)` : ""));
 }
@@ -188,6 +189,7 @@ async function call(path) {
     if (path === "/v1/refine") {
       form.append("negative", $("negative").value);
       form.append("seed", $("seed").value.trim() || "0");
+      if ($("outside").checked) form.append("outside", "refine");
       for (const which of ["mask", "protect"]) {
         const blob = await drawn(which);
         if (blob) form.append(which, blob, `${which}.png`);
@@ -237,7 +239,8 @@ function present(answer) {
     (answer.phrases_after?.[i] ?? phrase).defect,
   ]));
   list("reasons", (answer.reasons ?? []).map((text) => [text]));
-  list("notes", [answer.domain?.sentence, ...answer.notes].filter(Boolean).map((text) => [text]));
+  const notes = new Set([answer.domain?.sentence, ...answer.notes]);  // refine says the sentence as a note, too
+  list("notes", [...notes].filter(Boolean).map((text) => [text]));
   $("found").hidden = false;
   show(answer.image ? "compare" : "perceptual");
 }
