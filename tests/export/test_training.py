@@ -375,6 +375,14 @@ def test_processes_that_make_batches_make_other_ones(monkeypatch):
     assert (next(alone).numpy() == np.random.default_rng(5).random(8)).all()  # type: ignore[attr-defined]
 
 
+def test_a_training_is_finished_with_its_last_step(tmp_path):
+    assert not training.finished(tmp_path, "small", 10)
+    training.save_weights(nn.Linear(2, 2), tmp_path / "small.safetensors", 9)
+    assert not training.finished(tmp_path, "small", 10)
+    training.save_weights(nn.Linear(2, 2), tmp_path / "small.safetensors", 10)
+    assert training.finished(tmp_path, "small", 10)
+
+
 # --- the autoencoder
 
 

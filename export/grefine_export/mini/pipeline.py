@@ -23,7 +23,7 @@ from grefine_export.mini.damaged import Damaged, open_damaged
 from grefine_export.mini.domain import fit_domain
 from grefine_export.mini.pool import Pool, open_pool
 from grefine_export.mini.rated import open_rated
-from grefine_export.mini.redrawing_pairs import BATCH, Planner, encode_pairs, open_pairs
+from grefine_export.mini.redrawing_pairs import BATCH, Latents, Planner, encode_pairs, open_pairs
 from grefine_export.mini.train_clip import pooled_patches, train_clip
 from grefine_export.mini.train_inpaint import train_inpaint
 from grefine_export.mini.train_removal import train_removal
@@ -50,8 +50,8 @@ class Budget:
     """The size of a training: scenes in the pool and updates of each model.
 
     `validation` pictures fit the constants, `domain` scenes the domain of the bundle (0: everything). The defaults take
-    one CPU core about fourteen hours. The bundle in `engines/mini`, still of the narrower world, was made in several runs
-    whose rates each fell to nothing: CLIP 12,000 steps in all, inpainting 29,000, restoration 9,900.
+    one CPU core about fourteen hours. The bundle in `engines/mini`, still of the narrower world, was made in several
+    runs whose rates each fell to nothing: CLIP 12,000 steps in all, inpainting 29,000, restoration 9,900.
     `GPU` is meant for a data-centre card; nobody has run it yet.
     """
 
@@ -222,7 +222,11 @@ def _train_models(
     t_p, alpha = learn_t_p(clip, pool, damaged, tokenizer, work / f"t_p-{attention}.pt", budget)
     stage(f"inpainting UNet: {budget.inpaint} steps")
     plans = partial(make_planner, clip, t_p, alpha, tokenizer, work / "indicators", budget.validation)
-    latents = encode_pairs(pool, open_pairs(pool, plans, work / "pool"), vae, clip, device)
+
+    def latents() -> Latents:
+        pairs = open_pairs(pool, plans, work / "pool")
+        return encode_pairs(pool, pairs, vae, clip.to(device), device)
+
     inpaint = train_inpaint(pool, latents, tokenizer, clip, work, budget.inpaint, device)
     stage("decoder, encoder frozen")
     vae = train_decoder(vae, pool, work, budget.decoder, device)

@@ -6,7 +6,7 @@ from the noised picture that it is to mend, and the UNet learns on the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +24,7 @@ from grefine_export.mini.pool import Pool
 from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.redrawing_pairs import Latents
 from grefine_export.mini.train_clip import encode_texts
-from grefine_export.mini.training import Schedule, fit, seeded
+from grefine_export.mini.training import Schedule, finished, fit, seeded
 from grefine_export.mini.vocabulary import BOS, EOS, with_dropout
 from grefine_export.mini.world import SIZE
 from grefine_export.models.clip_surgery import ClipSurgery
@@ -87,10 +87,11 @@ class Batch:
     ids: Tensor
 
 
-def batches(pool: Pool, latents: Latents, tokenizer: Tokenizer, step: int) -> Iterator[Batch]:
+def batches(pool: Pool, latents: Latents | None, tokenizer: Tokenizer, step: int) -> Iterator[Batch]:
     """Endless batches for a run from `step` on; prompts are written anew each time."""
     rng = seeded(32, step)
     tokenizer = with_dropout(tokenizer)
+    assert latents is not None
     while True:
         rows = rng.integers(len(latents.scene), size=BATCH)
         texts = [plain_text(prompt_of(pool.scenes[i], rng)) for i in latents.scene[rows]]
@@ -150,14 +151,15 @@ def seen(module: nn.Module) -> Iterator[list[Tensor]]:
 
 def train_inpaint(
     pool: Pool,
-    latents: Latents,
+    latents: Callable[[], Latents],
     tokenizer: Tokenizer,
     clip: ClipSurgery,
     folder: Path,
     steps: int,
     device: torch.device,
 ) -> TextConditionedUNet:
-    """Trains the inpainting UNet and its text encoder, which begins as CLIP's, together."""
+    """Trains the inpainting UNet and its text encoder, which begins as CLIP's, together. `latents` is called where
+    there are steps to make."""
     torch.manual_seed(3)
     model = TextConditionedUNet(tokenizer).to(memory_format=torch.channels_last)
     model.read_as(clip)
@@ -194,7 +196,8 @@ def train_inpaint(
         figures = {"error": error, "unlike": unlike}
         return error + LIKENESS * unlike, {k: round(float(v.detach()), 4) for k, v in figures.items()}
 
-    source = partial(batches, pool, latents, tokenizer)
+    made = None if finished(folder, "inpaint", steps) else latents()
+    source = partial(batches, pool, made, tokenizer)
     schedule = Schedule(
         steps, 1e-3, warmup=min(200, steps // 5 + 1), average=0.999, compiled=BLOCKS, muon=2e-3
     )

@@ -114,6 +114,15 @@ def load_weights(model: nn.Module, file: Path) -> int:
         return int(stored.metadata()["step"])
 
 
+def finished(folder: Path, name: str, steps: int) -> bool:
+    """Whether `fit` has made all `steps` of this training: it then needs no data."""
+    file = folder / f"{name}.safetensors"
+    if not file.exists():
+        return False
+    with safe_open(file, "pt") as stored:
+        return int(stored.metadata()["step"]) == steps
+
+
 Loss = Callable[[nn.Module, object], tuple[Tensor, dict[str, float]]]
 Source = Callable[[int], Iterator[object]]
 """Endless batches, on the CPU, for a run that begins at this step: a resumed run gets other data than it had."""
