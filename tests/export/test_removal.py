@@ -134,7 +134,8 @@ def test_a_mild_defect_counts_as_much_as_a_heavy_one():
 # --- the training
 
 
-def test_training_comes_closer_to_the_sound_picture(pool, tmp_path):
+def test_training_comes_closer_to_the_sound_picture(pool, tmp_path, monkeypatch):
+    monkeypatch.setattr(sizes, "RESTORE_REMOVAL", Removal(width=40, blocks=2))
     pairs = next(restoration_pairs(pool, TECHNICAL_SHARES, None, 64, 32, seed=7))
     good = avg_pool2d(pairs.good, 2)
 
