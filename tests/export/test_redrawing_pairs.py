@@ -191,11 +191,11 @@ def test_latents_are_of_the_pictures_and_kept(pool, planner, tmp_path, monkeypat
     autoencoder = MeanOfCells()
     pairs = open_pairs(pool, lambda: planner, tmp_path)
     latents = encode_pairs(pool, pairs, autoencoder, MeanOfPatches(), CPU)
-    count = redrawing_pairs.PAIRS_PER_SCENE * len(pool.scenes)
+    count = len(pool.scenes)
     assert latents.start.shape == latents.clean.shape == latents.masked.shape == (count, 4, 16, 16)
     assert latents.mask.shape == (count, 16, 16)
     assert latents.mask.any((1, 2)).all()
-    images = torch.from_numpy(pool.images[latents.scene].copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
+    images = torch.from_numpy(pool.images.copy()).permute(0, 3, 1, 2).float() / 127.5 - 1
     truths = [autoencoder.encode(way).numpy() for way in (images, images.flip(3))]
     outside = ~latents.mask[:, None]
     turns = [

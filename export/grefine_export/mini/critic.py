@@ -12,7 +12,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 
 class PatchCritic(nn.Module):
-    """Pictures (b, 3, h, w) in [-1, 1] -> a score of every patch of 22 pixels, (b, 1, h / 4, w / 4) (Isola et al.
+    """Pictures (b, 3, h, w) in [-1, 1] -> a score of every patch of 18 pixels, (b, 1, h / 4, w / 4) (Isola et al.
     1611.07004); spectral norms keep it smooth (Miyato et al. 1802.05957)."""
 
     def __init__(self, width: int = 48) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from grefine_export.mini import sizes
 from grefine_export.mini.defects import TRAINED, damage
 from grefine_export.mini.heldout import ALIGNMENT, misalign
 from grefine_export.mini.pool import Pool
@@ -30,9 +31,7 @@ from grefine_rt.imaging.mask import grow
 from grefine_rt.plan.make import make_plan
 from grefine_rt.plan.options import PlanOptions
 
-PAIRS_PER_SCENE = 1
 BATCH = 64
-CELLS = SIZE // LATENT_SCALE
 SHARES = {"sound": 0.25, "misshapen": 0.45, "misaligned": 0.15, "poor": 0.15}
 ANY_MASK_SHARE = 0.1
 COVERED = 0.6
@@ -41,28 +40,25 @@ COVERED = 0.6
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pictures as stage 1 finds them, `found` uint8 (k, 128, 128, 3), with the cells that it redraws, `mask` bool
-    (k, 16, 16); `mirrored` bool (k,), whether training mirrors both; `scene` int (k,) the index of each in the pool."""
+    """For each scene of a pool: `found` uint8 (k, 128, 128, 3), the picture as stage 1 finds it; `mask` bool
+    (k, 16, 16), the cells that it redraws; `mirrored` bool (k,), whether training mirrors both."""
 
     found: np.ndarray
     mask: np.ndarray
     mirrored: np.ndarray
-    scene: np.ndarray
 
 
 @dataclass(frozen=True)
 class Latents:
-    """Training examples: `start`, `clean` and `masked` float16 (k, c, 16, 16), the latents of the picture that stage 1
-    finds, of the same with the truth in its mask, and of the same without its mask; `mask` bool (k, 16, 16); `tokens`
-    float16 (k, d, 8, 8), what CLIP's patch tokens say about the picture with the truth, each of length 1; `scene` int
-    (k,) the index of each in the pool."""
+    """For each scene of a pool, float16: `start`, `clean` and `masked` (k, c, 16, 16), the latents of the picture that
+    stage 1 finds, of the same with the truth in its mask, and of the same without its mask; `tokens` (k, d, 8, 8), what
+    CLIP's patch tokens say about the picture with the truth, each of length 1. `mask` bool (k, 16, 16)."""
 
     start: np.ndarray
     clean: np.ndarray
     masked: np.ndarray
     mask: np.ndarray
     tokens: np.ndarray
-    scene: np.ndarray
 
 
 def random_mask(
@@ -141,37 +137,35 @@ def found_mask(
 
 
 def open_pairs(pool: Pool, planner: Callable[[], Planner], folder: Path) -> Pairs:
-    """The pairs of every scene, `PAIRS_PER_SCENE` of each; made into `folder` on first use (about 40 ms each)."""
-    rows = np.tile(np.arange(len(pool.scenes)), PAIRS_PER_SCENE)
-    names = [folder / f"pairs-{part}-{len(rows)}.npy" for part in ("found", "masks", "mirrored")]
+    """A pair of every scene; made into `folder` on first use (about 20 ms each)."""
+    count = len(pool.scenes)
+    names = [folder / f"pairs-{part}-{count}.npy" for part in ("found", "masks", "mirrored")]
     if not names[-1].exists():
         plans = planner()
-        found = np.lib.format.open_memmap(names[0], "w+", np.uint8, (len(rows), SIZE, SIZE, 3))
-        masks = np.lib.format.open_memmap(names[1], "w+", np.bool_, (len(rows), CELLS, CELLS))
-        mirrored = np.empty(len(rows), bool)
-        for start in range(0, len(rows), BATCH):
+        found = np.lib.format.open_memmap(names[0], "w+", np.uint8, (count, SIZE, SIZE, 3))
+        masks = np.lib.format.open_memmap(names[1], "w+", np.bool_, (count, sizes.LATENT, sizes.LATENT))
+        mirrored = np.empty(count, bool)
+        for start in range(0, count, BATCH):
             part = slice(start, start + BATCH)
-            found[part], masks[part], mirrored[part] = _made(pool, plans, rows[part], start)
+            found[part], masks[part], mirrored[part] = _made(pool, plans, part)
         found.flush()
         masks.flush()
         np.save(names[2], mirrored)
     found, masks, mirrored = (np.load(name, mmap_mode="r") for name in names)
-    return Pairs(found, masks, mirrored, rows)
+    return Pairs(found, masks, mirrored)
 
 
-def _made(
-    pool: Pool, planner: Planner, rows: np.ndarray, seed: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _made(pool: Pool, planner: Planner, part: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`found`, `mask` and `mirrored` of some scenes."""
-    rng = np.random.default_rng((31, seed))
-    scenes = [pool.scenes[row] for row in rows]
-    drawn = [Rendered(pool.images[row], pool.owners[row]) for row in rows]
+    rng = np.random.default_rng((31, part.start))
+    scenes = pool.scenes[part]
+    drawn = [Rendered(*one) for one in zip(pool.images[part], pool.owners[part], strict=True)]
     found = [as_found(scene, one, rng) for scene, one in zip(scenes, drawn, strict=True)]
     planned = planner.masks(found, [prompt_of(scene, rng) for scene in scenes], rng)
     pixels = np.stack([found_mask(*one, rng) for one in zip(found, planned, scenes, drawn, strict=True)])
     # As the runtime does: every cell that holds a masked pixel, whole.
-    masks = np.asarray(pixels.reshape(-1, CELLS, LATENT_SCALE, CELLS, LATENT_SCALE).any((2, 4)))
-    return np.stack(found), masks, rng.random(len(rows)) < 0.5
+    cells = pixels.reshape(-1, sizes.LATENT, LATENT_SCALE, sizes.LATENT, LATENT_SCALE)
+    return np.stack(found), np.asarray(cells.any((2, 4))), rng.random(len(scenes)) < 0.5
 
 
 @torch.no_grad()
@@ -179,10 +173,10 @@ def encode_pairs(pool: Pool, pairs: Pairs, vae: Vae, clip: ClipSurgery, device: 
     """The pairs' latents by an autoencoder, with CLIP's tokens: all in memory, 1.5 KiB a channel and pair, and 16."""
     parts = [
         _encoded(pool, pairs, slice(start, start + BATCH), vae, clip, device)
-        for start in range(0, len(pairs.scene), BATCH)
+        for start in range(0, len(pool.scenes), BATCH)
     ]
     start, clean, masked, mask, tokens = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Latents(start, clean, masked, mask, tokens, pairs.scene)
+    return Latents(start, clean, masked, mask, tokens)
 
 
 def _encoded(
@@ -191,9 +185,7 @@ def _encoded(
     """`start`, `clean`, `masked`, `mask` and `tokens` of some pairs."""
     mask = pairs.mask[part]
     inside = mask.repeat(LATENT_SCALE, 1).repeat(LATENT_SCALE, 2)[..., None]
-    start, truth = (
-        one.astype(np.float32) / 127.5 - 1 for one in (pairs.found[part], pool.images[pairs.scene[part]])
-    )
+    start, truth = (one[part].astype(np.float32) / 127.5 - 1 for one in (pairs.found, pool.images))
     images = np.stack([start, np.where(inside, truth, start), start * ~inside])
     turned = pairs.mirrored[part]
     images[:, turned] = images[:, turned, :, ::-1]

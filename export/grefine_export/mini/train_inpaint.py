@@ -93,8 +93,8 @@ def batches(pool: Pool, latents: Latents | None, tokenizer: Tokenizer, step: int
     tokenizer = with_dropout(tokenizer)
     assert latents is not None
     while True:
-        rows = rng.integers(len(latents.scene), size=BATCH)
-        texts = [plain_text(prompt_of(pool.scenes[i], rng)) for i in latents.scene[rows]]
+        rows = rng.integers(len(pool.scenes), size=BATCH)
+        texts = [plain_text(prompt_of(pool.scenes[i], rng)) for i in rows]
         parts = (latents.start, latents.clean, latents.masked, latents.mask[:, None], latents.tokens)
         start, clean, masked, mask, tokens = (
             torch.from_numpy(part[rows].astype(np.float32)) for part in parts
