@@ -34,6 +34,7 @@ import uvicorn
 from PIL import Image
 
 from grefine_rt import Refiner
+from grefine_rt.errors import DomainError
 from grefine_rt.service.app import build
 from grefine_rt.service.limits import ServiceLimits
 from grefine_rt.system_memory import resident_memory
@@ -97,7 +98,11 @@ def requests(refiner: Refiner) -> list[Request]:
         with Image.open(path.with_suffix(".png")) as image:
             image.convert("RGB").resize(size).save(buffer, "PNG")
         data = buffer.getvalue()
-        result = refiner.refine(data, prompt, seed=number)
+        try:
+            result = refiner.refine(data, prompt, seed=number)
+        except DomainError:  # the photograph
+            wanted.append(Request("refine", data, prompt, number, status=422))
+            continue
         before = result.before.perceptual, result.before.alignment
         wanted.append(Request("refine", data, prompt, number, np.asarray(result.image), before))
         wanted.append(Request("assess", data, prompt, scores=before))

@@ -1,6 +1,6 @@
 """Pictures of what the product does, for people.
 
-    python -m benchmarks.sheets --bundle mini --example examples/broken_shape.png docs/before_after.png
+    python -m benchmarks.sheets --bundle mini --example examples/wrong_colour.png docs/before_after.png
     python -m benchmarks.sheets --bundle mini --heldout 24 docs/heldout.webp
 
 The first lays one refined example out in a row with its maps, as the README shows it. The second puts held-out pictures

@@ -38,7 +38,8 @@ def test_runs_are_counted_with_their_rows(bundle):
 
 
 def test_what_goes_in_and_out_is_counted(bundle):
-    assert roofline.passed_bytes(bundle, "inpaint_decode", 128) == 4 * (4 * 16 * 16 + 3 * 128 * 128)
+    latent = bundle.manifest.stage1.latent_channels * 16 * 16
+    assert roofline.passed_bytes(bundle, "inpaint_decode", 128) == 4 * (latent + 3 * 128 * 128)
 
 
 def test_weights_are_counted_in_the_type_that_computes(tmp_path):

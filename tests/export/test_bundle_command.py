@@ -126,7 +126,12 @@ class Stages:
             ("perceptual", "alignment_image", "alignment_text"), "components/clip.onnx"
         )
         specs = [{"file": "components/clip.onnx", "input": "ids", "length": 9}]
-        self.manifest |= {"tokenizers": {"alignment_text": specs}, "costs": None, "ip_iqa": None}
+        self.manifest |= {
+            "tokenizers": {"alignment_text": specs},
+            "costs": None,
+            "scorers": {},
+            "domain": None,
+        }
         self.manifest["weights"] = [{"component": "inpaint_step", "origin": "?", "license": "?"}]
         adders = {name: self._adder(name) for name in ("clip", "inpaint", "restore")}
         monkeypatch.setattr(module, "ADDERS", adders)

@@ -28,8 +28,7 @@ from grefine_rt.plan.graph_costs import ARENA
 from tests.support.paths import MINI
 
 FLOAT = TensorProto.FLOAT
-MANIFEST = store.read_manifest(MINI)
-LENGTH = MANIFEST.tokenizers["inpaint_text"][0].length
+LENGTH = store.read_manifest(MINI).tokenizers["inpaint_text"][0].length
 
 
 def graph(nodes, inputs, outputs, constants=(), opset=20):
@@ -81,23 +80,16 @@ def test_stage_1_makes_the_operations_that_torch_counts(height, width, inpaint_s
         "time_ids": torch.empty(1, 6, device="meta"),
     }
     context = (1, LENGTH, sizes.CLIP_WIDTH)
-    channels = MANIFEST.stage1.latent_channels
-    unet = inpaint_unet({**sizes.INPAINT_UNET, "latent_channels": channels})
-    expected = torch_flops(unet, (1, 2 * channels + 1, height, width), (1,), context, added_cond_kwargs=added)
+    channels = 2 * sizes.INPAINT_UNET["latent_channels"] + 1
+    unet = inpaint_unet(sizes.INPAINT_UNET)
+    expected = torch_flops(unet, (1, channels, height, width), (1,), context, added_cond_kwargs=added)
     assert at(inpaint_step, height * width) == expected
     assert inpaint_step.flops[2] > 0  # attention
 
 
 def test_stage_2_makes_the_operations_that_torch_counts():
     model = onnx.load(MINI / "components" / "restore_step.onnx")
-    # The embedded bundle of the narrower world is wider; the one of the wider world has the sizes as they are.
-    of_old = {"block_out_channels": (32, 64, 96), "attention_head_dim": (1, 2, 3)}
-    of_old = of_old if MANIFEST.stage1.latent_channels == 4 else {}
-    pasd = PasdUNet(
-        {**sizes.RESTORE_UNET, **of_old},
-        {**sizes.RESTORE_CONTROLNET, **of_old},
-        removal=sizes.RESTORE_REMOVAL,
-    )
+    pasd = PasdUNet(sizes.RESTORE_UNET, sizes.RESTORE_CONTROLNET, removal=sizes.RESTORE_REMOVAL)
     context = (2, LENGTH, sizes.CLIP_WIDTH)
     expected = torch_flops(pasd, (2, 4, 16, 24), (1,), context, (1, 3, 128, 192))
     assert cost_at(model, {"h": 16, "w": 24, "H": 128, "W": 192, "n": 2}).flops == expected
@@ -105,12 +97,9 @@ def test_stage_2_makes_the_operations_that_torch_counts():
 
 @pytest.mark.parametrize("part", ["encode", "decode"])
 def test_an_autoencoder_costs_by_latent_cell(part):
-    channels = MANIFEST.stage1.latent_channels
-    # As in the embedded bundle of the narrower world; the one of the wider world has the sizes as they are.
-    narrow = {"latent_channels": 4, "block_out_channels": (64, 96)} if channels == 4 else {}
-    vae = Vae({**sizes.VAE, **narrow}, sizes.VAE_PATCH, shortcut=not narrow)
+    vae = Vae(sizes.VAE, sizes.VAE_PATCH, shortcut=True)
     vae.forward = getattr(vae, part)
-    shape = (1, 3, 64, 96) if part == "encode" else (1, channels, 8, 12)
+    shape = (1, 3, 64, 96) if part == "encode" else (1, sizes.VAE["latent_channels"], 8, 12)
     cost = count(MINI / "components" / f"inpaint_{part}.onnx")
     assert at(cost, 8 * 12) == torch_flops(vae, shape)
 

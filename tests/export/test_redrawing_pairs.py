@@ -32,7 +32,6 @@ from grefine_export.mini.train_inpaint import (
 from grefine_export.mini.vocabulary import train_tokenizer
 from grefine_export.mini.world import Rendered
 from grefine_rt import Assessor
-from tests.support.shipped import knows_this_world
 
 CPU = torch.device("cpu")
 
@@ -113,7 +112,6 @@ def test_the_shares_are_all_of_it():
     assert sum(redrawing_pairs.SHARES.values()) == pytest.approx(1)
 
 
-@knows_this_world
 def test_plans_mark_most_of_what_is_misshapen(pool, planner):
     rng = np.random.default_rng(3)
     prompts = [prompt_of(scene, rng) for scene in pool.scenes]

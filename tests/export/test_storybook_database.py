@@ -8,7 +8,6 @@ from typer.testing import CliRunner
 from grefine_export.mini.rated import write_database
 from grefine_rt.bundle.store import list_bundles
 from grefine_rt.cli import app
-from tests.support.shipped import knows_this_world
 
 PROMPTS, VERSIONS = 20, 5
 
@@ -29,7 +28,6 @@ def evaluate(*arguments):
 
 
 @pytest.mark.skipif("mini" not in list_bundles(), reason="the embedded bundle is not trained yet")
-@knows_this_world
 def test_the_embedded_bundles_scores_follow_the_opinions(database, tmp_path):
     out = tmp_path / "scores.csv"
     result = evaluate("--root", database, "--csv", out)

@@ -21,6 +21,7 @@ REFINE_KEYS = {
     *("input", "output", "prompt", "seed", "bundle", "device", "backends", "before", "after"),
     *("phrases", "mask", "options", "plan", "reasons", "notes", "summary", "timings_ms"),
 }
+ASSESS_KEYS = REFINE_KEYS - {"output", "after", "options", "plan", "reasons", "notes", "summary"}
 
 
 @pytest.fixture
@@ -266,7 +267,7 @@ def test_assess_prints_the_same_keys_without_what_it_does_not_do(run, fake, pict
     done = run("assess", picture, "-p", "a house and a tree", "--json", "--maps", tmp_path / "maps")
     assert (done.exit_code, done.stderr) == (0, "")
     result = json.loads(done.stdout)
-    assert set(result) == REFINE_KEYS - {"output", "after", "options", "plan", "reasons", "notes", "summary"}
+    assert set(result) == ASSESS_KEYS
     assert result["mask"]["coverage"] > 0
     assert [phrase["defect"] for phrase in result["phrases"]] == [None, "noun"]
     assert fake.engines["inpaint_step"].calls == fake.engines["restore_step"].calls == 0
@@ -409,7 +410,7 @@ def test_the_embedded_bundle_refines_and_repeats_itself(mini, example, tmp_path)
         assert code == 0
         assert all(line.startswith("note: ") for line in stderr.splitlines())
         result = json.loads(stdout)
-        assert set(result) == REFINE_KEYS
+        assert set(result) == REFINE_KEYS | {"domain"}
         assert result["bundle"] == "mini"
         assert pixels(out).shape == pixels(example).shape
     assert outs[0].read_bytes() == outs[1].read_bytes()
@@ -419,15 +420,7 @@ def test_the_embedded_bundle_assesses_with_a_report(mini, example, tmp_path):
     report = tmp_path / "report.html"
     code, stdout, stderr = finish(start("assess", example, "--report", report, "--json"))
     assert (code, stderr) == (0, "")
-    assert set(json.loads(stdout)) == REFINE_KEYS - {
-        "output",
-        "after",
-        "options",
-        "plan",
-        "reasons",
-        "notes",
-        "summary",
-    }
+    assert set(json.loads(stdout)) == ASSESS_KEYS | {"domain"}
     assert report.stat().st_size > 10_000
 
 

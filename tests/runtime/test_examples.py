@@ -16,6 +16,9 @@ def test_a_refiner_in_an_application_answers_every_request(mini):
     answers = dict(line.split(": ", 1) for line in done.stdout.splitlines())
     assert answers.keys() == {*(path.stem for path in EXAMPLES.glob("*.png")), "rubbish"}
     assert answers.pop("rubbish").startswith("refused: ")
+    assert answers.pop("photograph").startswith(
+        "refused: The picture is unlike those that bundle 'mini' was made for"
+    )
     assert all(said.startswith("alignment ") and said.endswith(" ms") for said in answers.values())
 
 

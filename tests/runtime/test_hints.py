@@ -12,7 +12,6 @@ DOCUMENTS = sorted(
         "*.md",
         "docs/*.md",
         "integrations/**/*.md",
-        "training/*.md",
         "Dockerfile*",
         "examples/*.*",
     )

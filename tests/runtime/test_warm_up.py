@@ -34,7 +34,8 @@ def test_a_refiner_is_whole_before_its_first_request(mini, loaded):
         assert loaded == []
         assert refiner.warm_up((128, 128), (300, 100)) is refiner
         assert sorted(loaded) == sorted(path.name for path in (mini / "components").glob("*.onnx"))
-        refiner.refine(np.full((128, 128, 3), 90, np.uint8), "a red house")
+        options = RefineOptions(outside="refine")
+        refiner.refine(np.full((128, 128, 3), 90, np.uint8), "a red house", options=options)
         assert len(loaded) == len(set(loaded))
 
 
@@ -75,10 +76,8 @@ def test_pictures_of_other_shapes_are_run_at_the_sizes_of_their_work(mini, monke
     assert len(found) == 4  # two sizes, twice
     seen.clear()
     rng = np.random.default_rng(0)
-    plan = PlanOptions(stages=(2,))
-    refiner.refine(
-        rng.integers(0, 255, (100, 300, 3), np.uint8), "a red house", options=RefineOptions(plan=plan)
-    )
+    options = RefineOptions(plan=PlanOptions(stages=(2,)), outside="refine")
+    refiner.refine(rng.integers(0, 255, (100, 300, 3), np.uint8), "a red house", options=options)
     assert set(seen) <= set(found)
     assert seen
 

@@ -55,7 +55,7 @@ class Budget:
     rated: int = 24_000
     clip: int = 3_000
     image2prompt: int = 300
-    opinions: int = 4_000
+    opinions: int = 3_000
     prompts: int = 120
     versions: int = 8
     repeats: int = 10
