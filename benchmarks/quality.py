@@ -26,7 +26,10 @@ from grefine_rt import GRefineError, RefineOptions, Refiner
 from grefine_rt.files import write_whole
 
 MAIN = "main"
-_SOURCE = "Written by `python -m benchmarks.quality {}`; nothing in it was typed by hand."
+_SOURCE = """Written by `python -m benchmarks.quality {}`; nothing in it was typed by hand.
+
+Every 28th of the pictures, before and after, beside the truth (`python -m benchmarks.sheets --heldout 24 FILE`):
+[heldout.webp](heldout.webp)."""
 
 
 def run(
