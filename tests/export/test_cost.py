@@ -283,7 +283,7 @@ counted = functools.cache(count)
 
 ANY_RUN = 3e6
 """Bytes that a run takes whatever the picture's size."""
-IN_THE_HEAP = 1e6
+IN_THE_HEAP = 2e6
 """Bytes that a run may find free in the heap now and then, unseen; they matter at the smallest sizes alone."""
 
 MEASURE = """
@@ -328,4 +328,4 @@ def test_predicted_memory_is_not_below_what_a_run_takes(component, rows, side):
     predicted = ARENA * rows * sum(c * cells**power for power, c in enumerate(factors))
     print(f"{component} at {side}: predicted / measured = {predicted / int(measured):.2f}")
     assert int(measured) <= predicted + ANY_RUN
-    assert predicted <= 1.5 * (int(measured) + IN_THE_HEAP)
+    assert predicted <= 1.6 * (int(measured) + IN_THE_HEAP)
