@@ -101,7 +101,7 @@ def check_manifest(manifest: Mapping[str, Any]) -> None:
     """Raises BundleError for anything wrong in `manifest` but its files, before hours of work."""
     specs = [spec for specs in manifest["tokenizers"].values() for spec in specs]
     made = {*manifest["components"].values(), *(spec["file"] for spec in specs)}
-    files = {**manifest["files"], **dict.fromkeys(made, {"size": 0, "sha256": "0" * 64})}
+    files = {**manifest["files"], **{key: {"size": 0, "sha256": "0" * 64} for key in made}}
     Manifest.from_json(json.dumps({**manifest, "files": files}))
 
 
