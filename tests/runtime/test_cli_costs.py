@@ -8,6 +8,7 @@ from PIL import Image
 
 from grefine_rt.bundle.manifest import Cost
 from grefine_rt.bundle.store import write
+from grefine_rt.plan.graph_costs import ARENA
 from grefine_rt.plan.options import MAX_DRAFTS
 from tests.support import tiny
 from tests.support.fake_bundle import scene
@@ -119,7 +120,7 @@ def test_memory_by_component_and_bucket(run, tmp_path):
     of = {name: entry for entry in entries for name in entry["components"]}
     assert of.keys() == data["components"].keys()
     assert of["inpaint_encode"]["weights"] == 2 * size
-    assert of["inpaint_encode"]["activations"] == pytest.approx(1.4e6 * cells**2)
+    assert of["inpaint_encode"]["activations"] == pytest.approx(ARENA * 1e6 * cells**2)
     assert told["total"][str(side)] == sum(entry["weights"] + entry["activations"] for entry in entries)
     assert told["largest"] is not None
     on_gpu = json.loads(run("bundle", "memory", folder, "--device", "cuda", "--json").stdout)

@@ -153,11 +153,12 @@ def test_a_service_tries_it_at_its_start(monkeypatch, same):
 def test_the_embedded_bundle_keeps_bits_over_http(mini):
     with Refiner.load(mini, "cpu", threads=1) as refiner:
         assert keeps_bits(refiner, 8)
-        asked = [
+        pairs = [
             (path.with_suffix(".png").read_bytes(), path.read_text())
             for path in sorted(EXAMPLES.glob("*.txt"))
-        ] * 4
-        wanted = [refiner.assess(*pair) for pair in asked[:5]]
+        ]
+        asked = pairs * 4
+        wanted = [refiner.assess(*pair) for pair in pairs]
         start = threading.Barrier(len(asked))
 
         def ask(pair):
@@ -171,7 +172,7 @@ def test_the_embedded_bundle_keeps_bits_over_http(mini):
             said = list(threads.map(ask, asked))
             text = client.get("/metrics").text
         for number, before in enumerate(said):
-            found = wanted[number % 5]
+            found = wanted[number % len(pairs)]
             assert (before["perceptual"], before["alignment"]) == (found.perceptual, found.alignment)
         runs = next(line for line in text.splitlines() if line.startswith("grefine_assessed_together_count"))
         assert float(runs.split()[1]) < len(asked)
