@@ -29,6 +29,8 @@ from grefine_rt.errors import Cancelled
 from grefine_rt.system_memory import resident_memory
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
+PHOTOGRAPH = EXAMPLES / "photograph.png"
+"""Outside of what the embedded bundle was made for."""
 SIZES = ((128, 128), (96, 160), (257, 63), (300, 300))
 GROWTH = 0.05
 CANCELLED = 0.1
@@ -71,9 +73,10 @@ class Report:
 
 
 def pictures() -> list[Request]:
-    """The examples in several sizes."""
+    """The examples that are drawn, in several sizes."""
     found = []
-    for number, (path, size) in enumerate(itertools.product(sorted(EXAMPLES.glob("*.png")), SIZES)):
+    drawn = [path for path in sorted(EXAMPLES.glob("*.png")) if path != PHOTOGRAPH]
+    for number, (path, size) in enumerate(itertools.product(drawn, SIZES)):
         with Image.open(path) as image:
             resized = _png(image.convert("RGB").resize(size))
         found.append(Request(resized, path.with_suffix(".txt").read_text(), number))
@@ -85,7 +88,8 @@ def rubbish() -> list[Request]:
     whole = pictures()[0].picture
     noise = np.random.default_rng(0).integers(0, 256, 4000, np.uint8).tobytes()
     broken = [Request(data, "a house") for data in (b"", b"GIF89a", whole[: len(whole) // 2], noise)]
-    return [*broken, Request(whole, ""), Request(whole, " \n ")]
+    outside = Request(PHOTOGRAPH.read_bytes(), PHOTOGRAPH.with_suffix(".txt").read_text())
+    return [*broken, Request(whole, ""), Request(whole, " \n "), outside]
 
 
 def answer(refiner: Refiner, request: Request, cancel: CancelToken | None = None) -> tuple[bool, str]:
