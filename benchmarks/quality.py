@@ -28,8 +28,8 @@ from grefine_rt.files import write_whole
 MAIN = "main"
 _SOURCE = """Written by `python -m benchmarks.quality {}`; nothing in it was typed by hand.
 
-Every 28th of the pictures, before and after, beside the truth (`python -m benchmarks.sheets --heldout 24 FILE`):
-[heldout.webp](heldout.webp)."""
+24 of the pictures, spread evenly over the set, before and after, beside the truth
+(`python -m benchmarks.sheets --heldout 24 FILE`): [heldout.webp](heldout.webp)."""
 
 
 def run(

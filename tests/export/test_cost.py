@@ -283,7 +283,7 @@ counted = functools.cache(count)
 
 ANY_RUN = 3e6
 """Bytes that a run takes whatever the picture's size."""
-IN_THE_HEAP = 2e6
+IN_THE_HEAP = 1e6
 """Bytes that a run may find free in the heap now and then, unseen; they matter at the smallest sizes alone."""
 
 MEASURE = """
@@ -313,9 +313,11 @@ print(status("VmHWM") - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of resident memory")
 @pytest.mark.parametrize("side", [256, 512, 768])
 @pytest.mark.parametrize(
-    ("component", "rows"), [("inpaint_step", 2), ("restore_step", 1), ("inpaint_decode", 1)]
+    ("component", "rows", "most"),
+    # At 768 pixels the arena takes half as much again for a cell of the decoder as at 256 and 512.
+    [("inpaint_step", 2, 1.5), ("restore_step", 1, 1.5), ("inpaint_decode", 1, 1.7)],
 )
-def test_predicted_memory_is_not_below_what_a_run_takes(component, rows, side):
+def test_predicted_memory_is_not_below_what_a_run_takes(component, rows, most, side):
     path = MINI / "components" / f"{component}.onnx"
     sizes = {"h": side // 8, "w": side // 8, "H": side, "W": side, "n": rows, "b": rows}
     words = [f"{axis}={size}" for axis, size in sizes.items()]
@@ -328,4 +330,4 @@ def test_predicted_memory_is_not_below_what_a_run_takes(component, rows, side):
     predicted = ARENA * rows * sum(c * cells**power for power, c in enumerate(factors))
     print(f"{component} at {side}: predicted / measured = {predicted / int(measured):.2f}")
     assert int(measured) <= predicted + ANY_RUN
-    assert predicted <= 1.6 * (int(measured) + IN_THE_HEAP)
+    assert predicted <= most * (int(measured) + IN_THE_HEAP)

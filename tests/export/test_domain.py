@@ -1,5 +1,6 @@
 """The domain of the storybook world, fitted on a few hundred pictures with the embedded bundle's own encoder."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -10,7 +11,8 @@ from grefine_export.mini import domain
 from grefine_export.mini.foreign import foreign_picture
 from grefine_export.mini.heldout import samples
 from grefine_export.mini.prompts import known_words
-from grefine_rt import Assessor
+from grefine_export.onnx.component import check_manifest
+from grefine_rt import Assessor, BundleError
 from grefine_rt.bundle.store import find_bundle, verify
 
 PHOTOGRAPHS = (
@@ -61,3 +63,10 @@ def test_whitening_makes_rows_white():
     rows = np.random.default_rng(0).normal(size=(4000, 3)) @ np.array([[2, 1, 0], [0, 1, 0], [0, 0, 0.1]])
     mean, whiten = domain.gaussian(rows, 0.0)
     np.testing.assert_allclose(np.cov(((rows - mean) @ whiten.T).T), np.eye(3), atol=1e-6)
+
+
+def test_a_stage_may_be_added_to_a_bundle_with_a_domain(fitted):
+    manifest = dataclasses.asdict(verify(fitted[0]))
+    check_manifest(manifest)
+    with pytest.raises(BundleError, match="lacks the size and SHA-256 of file 'domain/"):
+        check_manifest(manifest | {"files": {}})

@@ -23,7 +23,7 @@ LARGEST = 4096
 ARENA = 1.45
 """Bytes that the arena of ONNX Runtime takes for one that lives: pieces of it are too small for later tensors.
 
-Measured in the embedded bundle, without memory patterns (these double it): 0.95 to 1.45 at 512 and 768 pixels
+Measured in the embedded bundle, without memory patterns (these double it): 0.95 to 1.44 at 512 and 768 pixels
 (`tests/export/test_cost.py`)."""
 
 UPCAST = 2
