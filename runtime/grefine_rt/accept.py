@@ -41,9 +41,8 @@ VISIBLE = 4 / 255
 """Mean change of a cell, of the channel that changes most, above which a change counts as visible."""
 GAIN = 0.01
 """A smaller rise of P, or of a phrase's score, is chance."""
-TOLD = 0.0005
-"""Half of the third decimal. A smaller fall of p or a takes nothing back, though JSON shows it and `benchmarks.harm`
-counts it: a is a probability that comes close to 1 and never reaches it, so every repair moves its fourth decimal."""
+LOWER = 1e-6
+"""A fall of p or a below this is rounding."""
 SOUND = 0.9
 """At this P and above it a place is sound, whatever bound a bundle sets for whole pictures."""
 FLAT = 1e-4
@@ -349,9 +348,9 @@ def refusals(verdicts: Sequence[Verdict]) -> str:
 
 
 def is_lower(after: Assessment, before: Assessment, quality: bool, matching: bool) -> bool:
-    """Whether a score fell by `TOLD` or more, of p (`quality`) and a (`matching`) those that are looked at."""
+    """Whether a score fell by `LOWER` or more, of p (`quality`) and a (`matching`) those that are looked at."""
     rises = [after.perceptual - before.perceptual] * quality + [after.alignment - before.alignment] * matching
-    return min(rises) <= -TOLD
+    return min(rises) <= -LOWER
 
 
 def mixed(before: Assessment, after: Assessment, cells: Mask) -> Assessment:

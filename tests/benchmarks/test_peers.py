@@ -66,6 +66,7 @@ def test_differences_are_shares_of_the_largest_value():
     assert peer_calls.difference(np.array([4.0, -6.0], np.float32), theirs) == 0.25
 
 
+@pytest.mark.slow  # exports a whole stage 1
 def test_both_sides_make_nine_calls_of_two_passes(pipeline, bundle, monkeypatch):
     step = bundle.engine("inpaint_step")
     ours, theirs = [], []
@@ -83,6 +84,7 @@ def test_both_sides_make_nine_calls_of_two_passes(pipeline, bundle, monkeypatch)
     assert call.result.shape == peer.result.shape == (SIDE, SIDE, 3)
 
 
+@pytest.mark.slow  # the same export
 def test_both_sides_decode_alike(pipeline, bundle):
     """The exported decoder is the pipeline's: the comparison is one of speed alone."""
     latent = np.random.default_rng(0).standard_normal((1, 4, 16, 16)).astype(np.float32)
@@ -122,7 +124,7 @@ def shallow(monkeypatch):
     monkeypatch.setattr(sizes, "CLIP_TEXT", {**sizes.CLIP_TEXT, "num_hidden_layers": 1})
 
 
-@pytest.mark.parametrize("work", ["stage2", "assess"])
+@pytest.mark.parametrize("work", [pytest.param("stage2", marks=pytest.mark.slow), "assess"])
 def test_both_sides_give_the_same_result(shallow, tmp_path, work):
     with contextlib.ExitStack() as stack:
         calls = peers.WORK[work](tmp_path, OPTIONS, stack)

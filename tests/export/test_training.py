@@ -390,7 +390,7 @@ def test_the_decoder_goes_on_alone(tmp_path):
     pool = open_pool(tmp_path, 4)
     vae = train_vae(pool, tmp_path, 1, CPU)
     before = {name: value.clone() for name, value in vae.state_dict().items()}
-    trained = train_decoder(vae, pool, tmp_path, 2, CPU).state_dict()
+    trained = train_decoder(vae, pool, tmp_path, 2, CPU).vae.state_dict()
     changed = {
         name.removeprefix("kl.").split(".")[0]
         for name, value in before.items()

@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 from grefine_rt import OptionError, PlanOptions, RefineOptions, Refiner, plan_costs, with_mask
 from grefine_rt.accept import (
     GRID,
-    TOLD,
+    LOWER,
     Look,
     accept_drawing,
     accept_restoration,
@@ -380,8 +380,8 @@ def test_no_result_scores_below_its_input():
             result = Refiner(bundle).refine(
                 scene(rows), "a house, the sea, a tree", options=options(min_area=0)
             )
-            assert result.after.perceptual > result.before.perceptual - TOLD
-            assert result.after.alignment > result.before.alignment - TOLD
+            assert result.after.perceptual > result.before.perceptual - LOWER
+            assert result.after.alignment > result.before.alignment - LOWER
 
 
 def test_a_mask_by_hand_is_redrawn_whatever_the_indicators_say():

@@ -27,7 +27,7 @@ from grefine_export.onnx.step import InpaintStep, RestoreStep
 from grefine_rt.bundle.manifest import SECTION_COMPONENTS, Manifest
 from grefine_rt.bundle.store import write
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 ORIGIN = "trained from scratch on the storybook world by `grefine-export mini`"
 
 

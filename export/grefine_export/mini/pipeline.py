@@ -23,8 +23,9 @@ from grefine_export.mini.damaged import Damaged, open_damaged
 from grefine_export.mini.domain import fit_domain
 from grefine_export.mini.pool import Pool, open_pool
 from grefine_export.mini.rated import open_rated
-from grefine_export.mini.redrawing_pairs import BATCH, Latents, Planner, encode_pairs, open_pairs
+from grefine_export.mini.redrawing_pairs import BATCH, Latents, Pairs, Planner, encode_pairs, open_pairs
 from grefine_export.mini.train_clip import pooled_patches, train_clip
+from grefine_export.mini.train_drawn import COUNT, Drawn, draw, train_on_drawn
 from grefine_export.mini.train_inpaint import train_inpaint
 from grefine_export.mini.train_removal import train_removal
 from grefine_export.mini.train_restore import train_restore
@@ -61,6 +62,7 @@ class Budget:
     clip: int = 14_000
     t_p_epochs: int = 50
     inpaint: int = 8_000
+    drawn: int = 1_500
     restore_vae: int = 3_600
     removal: int = 8_000
     restore: int = 4_000
@@ -76,6 +78,7 @@ GPU = Budget(
     decoder=20_000,
     clip=30_000,
     inpaint=120_000,
+    drawn=10_000,
     restore_vae=20_000,
     removal=60_000,
     restore=40_000,
@@ -88,6 +91,7 @@ SMOKE = Budget(
     clip=6,
     t_p_epochs=4,
     inpaint=8,
+    drawn=6,
     restore_vae=6,
     removal=6,
     restore=6,
@@ -222,16 +226,23 @@ def _train_models(
     stage(f"inpainting UNet: {budget.inpaint} steps")
     plans = partial(make_planner, clip, t_p, alpha, tokenizer, work / "indicators", budget.validation)
 
-    def latents() -> Latents:
-        pairs = open_pairs(pool, plans, work / "pool")
-        return encode_pairs(pool, pairs, vae, clip.to(device), device)
+    def pairs() -> Pairs:
+        return open_pairs(pool, plans, work / "pool")
+
+    def latents(count: int | None = None) -> Latents:
+        return encode_pairs(pool, pairs(), vae, clip.to(device), device, count)
 
     inpaint = train_inpaint(pool, latents, tokenizer, clip, work, budget.inpaint, device)
-    stage("decoder, encoder frozen")
-    vae = train_decoder(vae, pool, work, budget.decoder, device)
+    stage(f"decoder, encoder frozen: {budget.decoder} + {budget.drawn} steps")
+    judged = train_decoder(vae, pool, work, budget.decoder, device)
+
+    def drawn() -> Drawn:
+        return draw(inpaint, pool, pairs(), latents(COUNT), tokenizer)
+
+    vae = train_on_drawn(judged, drawn, pool, work, budget.drawn, device)
     stage(f"stage 2's autoencoder: {budget.restore_vae} + {budget.decoder} steps")
     restore_vae = train_vae(pool, work, budget.restore_vae, device, STAGE2)
-    restore_vae = train_decoder(restore_vae, pool, work, budget.decoder, device, STAGE2)
+    restore_vae = train_decoder(restore_vae, pool, work, budget.decoder, device, STAGE2).vae
     stage(f"degradation removal: {budget.removal} steps")
     removal = train_removal(pool, work, budget.removal, device)
     stage(f"restoration UNet: {budget.restore} steps")

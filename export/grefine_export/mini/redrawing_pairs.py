@@ -32,7 +32,7 @@ from grefine_rt.plan.make import make_plan
 from grefine_rt.plan.options import PlanOptions
 
 BATCH = 64
-SHARES = {"sound": 0.25, "misshapen": 0.45, "misaligned": 0.15, "poor": 0.15}
+SHARES = {"sound": 0.2, "misshapen": 0.35, "misaligned": 0.3, "poor": 0.15}
 ANY_MASK_SHARE = 0.1
 COVERED = 0.6
 """The share of the wrong pixels that a plan's mask must cover: pixels outside of it can not be mended."""
@@ -168,12 +168,32 @@ def _made(pool: Pool, planner: Planner, part: slice) -> tuple[np.ndarray, np.nda
     return np.stack(found), np.asarray(cells.any((2, 4))), rng.random(len(scenes)) < 0.5
 
 
+def _inside(mask: np.ndarray) -> np.ndarray:
+    """The pixels of masked cells (k, 16, 16), bool (k, 128, 128, 1)."""
+    return mask.repeat(LATENT_SCALE, 1).repeat(LATENT_SCALE, 2)[..., None]
+
+
+def _turned(images: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """Pictures (k, 128, 128, 3), some of them `mirrored`."""
+    return np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
+
+
+def wanted_pictures(pool: Pool, pairs: Pairs, part: slice) -> np.ndarray:
+    """What stage 1 should make of some pairs, uint8 (k, 128, 128, 3): the truth in the mask, else what it found."""
+    images = np.where(_inside(pairs.mask[part]), pool.images[part], pairs.found[part])
+    return _turned(images, pairs.mirrored[part])
+
+
 @torch.no_grad()
-def encode_pairs(pool: Pool, pairs: Pairs, vae: Vae, clip: ClipSurgery, device: torch.device) -> Latents:
-    """The pairs' latents by an autoencoder, with CLIP's tokens: all in memory, 1.5 KiB a channel and pair, and 16."""
+def encode_pairs(
+    pool: Pool, pairs: Pairs, vae: Vae, clip: ClipSurgery, device: torch.device, count: int | None = None
+) -> Latents:
+    """The latents of the first `count` pairs, or all, by an autoencoder, with CLIP's tokens: all in memory, 1.5 KiB a
+    channel and pair, and 16."""
+    end = len(pool.scenes) if count is None else min(count, len(pool.scenes))
     parts = [
-        _encoded(pool, pairs, slice(start, start + BATCH), vae, clip, device)
-        for start in range(0, len(pool.scenes), BATCH)
+        _encoded(pool, pairs, slice(start, min(start + BATCH, end)), vae, clip, device)
+        for start in range(0, end, BATCH)
     ]
     start, clean, masked, mask, tokens = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Latents(start, clean, masked, mask, tokens)
@@ -183,13 +203,13 @@ def _encoded(
     pool: Pool, pairs: Pairs, part: slice, vae: Vae, clip: ClipSurgery, device: torch.device
 ) -> tuple[np.ndarray, ...]:
     """`start`, `clean`, `masked`, `mask` and `tokens` of some pairs."""
-    mask = pairs.mask[part]
-    inside = mask.repeat(LATENT_SCALE, 1).repeat(LATENT_SCALE, 2)[..., None]
-    start, truth = (one[part].astype(np.float32) / 127.5 - 1 for one in (pairs.found, pool.images))
-    images = np.stack([start, np.where(inside, truth, start), start * ~inside])
     turned = pairs.mirrored[part]
-    images[:, turned] = images[:, turned, :, ::-1]
-    mask = np.where(turned[:, None, None], mask[:, :, ::-1], mask)
+    mask = np.where(turned[:, None, None], pairs.mask[part][:, :, ::-1], pairs.mask[part])
+    start, wanted = (
+        one.astype(np.float32) / 127.5 - 1
+        for one in (_turned(pairs.found[part], turned), wanted_pictures(pool, pairs, part))
+    )
+    images = np.stack([start, wanted, start * ~_inside(mask)])
     pixels = torch.from_numpy(images).permute(0, 1, 4, 2, 3).to(device)
     encoded = vae.encode(pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last))
     tokens = F.normalize(clip.image_tokens(pixels[1] / 2 + 0.5)[:, 1:], dim=-1)

@@ -69,6 +69,15 @@ class TextConditionedUNet(nn.Module):
         width = sizes.INPAINT_UNET["block_out_channels"][-1]
         self.likeness = nn.Conv2d(width, sizes.CLIP_WIDTH, 1)
 
+    def velocity(self, latents: Tensor, time: Tensor, context: Tensor, pooled: Tensor) -> Tensor:
+        """The UNet's answer (b, c, 16, 16) to noised latents, mask and masked latents (b, 2c + 1, 16, 16), at the
+        levels `time` (b,), with the text's `context` (b, L, d) and `pooled` (b, d)."""
+        size_ids = torch.tensor([SIZE, SIZE, 0, 0, SIZE, SIZE], dtype=torch.float32, device=pooled.device)
+        added = {"text_embeds": pooled, "time_ids": size_ids.expand(len(pooled), 6)}
+        joined = latents.contiguous(memory_format=torch.channels_last)
+        answer: Tensor = self.unet(joined, time, context, added_cond_kwargs=added).sample
+        return answer.float()
+
     def read_as(self, clip: ClipSurgery) -> None:
         """Takes the text encoder of `clip`, which knows the words already, to begin with."""
         own = self.text.state_dict()
@@ -125,7 +134,7 @@ def denoising_loss(predicted: Tensor, velocity: Tensor, weight: Tensor) -> Tenso
     Every noise level counts the same. (Min-SNR weights nearly ignore the high levels, which decide what is drawn:
     after 1,100 steps with them the prompt had no effect.)
     """
-    return (weight * (predicted.float() - velocity) ** 2).mean()
+    return (weight * (predicted - velocity) ** 2).mean()
 
 
 def unlikeness(middle: Tensor, tokens: Tensor, weight: Tensor) -> Tensor:
@@ -164,7 +173,6 @@ def train_inpaint(
     model = TextConditionedUNet(tokenizer).to(memory_format=torch.channels_last)
     model.read_as(clip)
     alphas = alphas_cumprod().to(device)
-    size_ids = torch.tensor([SIZE, SIZE, 0, 0, SIZE, SIZE], dtype=torch.float32, device=device)
 
     def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
         assert isinstance(model, TextConditionedUNet)
@@ -185,10 +193,9 @@ def train_inpaint(
         noisy, velocity = on_the_way(
             batch.start, batch.clean, torch.randn_like(batch.clean), alphas[time], alphas[first]
         )
-        joined = torch.cat([noisy, batch.mask, batch.masked], 1).contiguous(memory_format=torch.channels_last)
-        added = {"text_embeds": pooled, "time_ids": size_ids.expand(count, 6)}
+        joined = torch.cat([noisy, batch.mask, batch.masked], 1)
         with seen(model.unet.mid_block) as middle:
-            predicted = model.unet(joined, time, context, added_cond_kwargs=added).sample
+            predicted = model.velocity(joined, time, context, pooled)
         # What lies outside the mask is pasted back anyway: it teaches little.
         weight = 0.15 + 0.85 * batch.mask
         error = denoising_loss(predicted, velocity, weight)

@@ -70,7 +70,7 @@ def _pictures(pool: Pool, rows: np.ndarray) -> Tensor:
     return torch.from_numpy(pool.images[rows]).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def _crops(pool: Pool, enlarged: int, side: int, count: int, step: int) -> Iterator[Tensor]:
+def crops_of(pool: Pool, enlarged: int, side: int, count: int, step: int) -> Iterator[Tensor]:
     """Batches of `count` crops of `side` pixels, enlarged, in [-1, 1]; a quarter recoloured, blurred or noisy: it must
     encode bad images too."""
     rng = seeded(11, step)
@@ -102,12 +102,17 @@ def edge_error(error: Tensor) -> Tensor:
     return torch.stack(terms).sum()
 
 
+def decoding_loss(error: Tensor, sharpness: float) -> Tensor:
+    """What an `error` (b, 3, h, w) of decoded pictures costs; `sharpness`: the weight of `edge_error`."""
+    return error.abs().mean() + 2 * error.pow(2).mean() + sharpness * edge_error(error)
+
+
 def reconstruction(
     vae: Vae, batch: Tensor, kind: Kind, sharpness: float = 0.0, halved: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of coding a batch (b, 3, h, w), and the pictures decoded and wanted, at their own size.
 
-    `sharpness`: the weight of `edge_error`; `halved`: see `Kind`.
+    `sharpness`: as in `decoding_loss`; `halved`: see `Kind`.
     """
     mean, log_variance = vae.moments(batch)
     spread = mean.float().pow(2).mean() - 1
@@ -120,12 +125,9 @@ def reconstruction(
     large = vae.decode(latent * vae.scaling).float()
     # What counts is the picture at its own size.
     decoded, wanted = (F.avg_pool2d(one, kind.enlarged) for one in (large, batch))
-    error = decoded - wanted
     loss = (
-        error.abs().mean()
-        + 2 * error.pow(2).mean()
+        decoding_loss(decoded - wanted, sharpness)
         + 0.2 * (large - batch).pow(2).mean()
-        + sharpness * edge_error(error)
         + 0.02 * spread.pow(2)
         + 1e-6 * log_variance.float().pow(2).mean()
     )
@@ -143,7 +145,7 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: 
     model = Vae(kind.config, kind.patch, shortcut=True)
     model.begin_linear(enlarge(_pictures(pool, np.arange(min(len(pool.images), LINEAR_ON))), kind.enlarged))
     model = model.to(memory_format=torch.channels_last)
-    source = partial(_crops, pool, kind.enlarged, CROP, CROPS)
+    source = partial(crops_of, pool, kind.enlarged, CROP, CROPS)
 
     def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
         assert isinstance(model, Vae)
@@ -161,25 +163,36 @@ def train_vae(pool: Pool, folder: Path, steps: int, device: torch.device, kind: 
     return trained
 
 
+def gradient_ratio(decoded: Tensor, wanted: Tensor) -> float:
+    """Mean gradient of what was decoded, as a share of the wanted pictures'."""
+    return float(edge_error(decoded.detach()) / edge_error(wanted))
+
+
 class Judged(nn.Module):
     """An autoencoder whose decoder alone goes on, and the critic that learns with it."""
 
     def __init__(self, vae: Vae) -> None:
         super().__init__()
-        self.vae = vae.requires_grad_(False)  # as `fit` returns it
-        for part in (vae.kl.decoder, vae.kl.post_quant_conv, vae.unfold):
+        self.vae = vae
+        self.critic = PatchCritic()
+        self.learning()
+
+    def learning(self) -> Judged:
+        """Itself, its decoder and critic ready to learn: `fit` returns models that are not."""
+        self.requires_grad_(False)
+        for part in (self.vae.kl.decoder, self.vae.kl.post_quant_conv, self.vae.unfold, self.critic):
             if part is not None:
                 part.requires_grad_(True)
-        self.critic = PatchCritic()
+        return self
 
 
 def train_decoder(
     vae: Vae, pool: Pool, folder: Path, steps: int, device: torch.device, kind: Kind = STAGE1
-) -> Vae:
+) -> Judged:
     """Goes on with the decoder alone, on sharpness too. Latents, and so a UNet trained on them, stay as they are."""
     torch.manual_seed(8)
     model = Judged(vae).to(memory_format=torch.channels_last)
-    source = partial(_crops, pool, kind.enlarged, SIZE, WHOLES)
+    source = partial(crops_of, pool, kind.enlarged, SIZE, WHOLES)
 
     def loss_of(model: nn.Module, batch: object) -> tuple[Tensor, dict[str, float]]:
         assert isinstance(model, Judged)
@@ -187,11 +200,14 @@ def train_decoder(
         loss, decoded, wanted = reconstruction(model.vae, batch, kind, SHARPNESS)
         critics = critics_loss(model.critic, decoded, wanted)
         loss = loss + ADVERSARIAL * decoders_loss(model.critic, decoded) + critics
-        ratio = float(edge_error(decoded.detach()) / edge_error(wanted))
-        figures = {"psnr": psnr(decoded, wanted), "critic": float(critics.detach()), "gradient": ratio}
+        figures = {
+            "psnr": psnr(decoded, wanted),
+            "critic": float(critics.detach()),
+            "gradient": gradient_ratio(decoded, wanted),
+        }
         return loss, {name: round(value, 3) for name, value in figures.items()}
 
     schedule = Schedule(steps, 1.5e-3, average=0.995)
     trained = fit(kind.decoder, model, source, loss_of, schedule, folder, device)
     assert isinstance(trained, Judged)
-    return trained.vae
+    return trained
