@@ -61,7 +61,7 @@ class Budget:
     decoder: int = 4_000
     clip: int = 14_000
     t_p_epochs: int = 50
-    inpaint: int = 8_000
+    inpaint: int = 9_005
     drawn: int = 1_500
     restore_vae: int = 3_600
     removal: int = 8_000
