@@ -226,8 +226,8 @@ def test_no_score_may_fall_however_far_the_other_rises():
     assert is_lower(scores(0.78, 0.9), before, True, True)
     assert not is_lower(scores(0.8, 0.4), before, True, False)
     assert not is_lower(before, before, True, True)
-    assert not is_lower(scores(0.9, 0.4996), before, True, True)
-    assert is_lower(scores(0.9, 0.4994), before, True, True)
+    assert not is_lower(scores(0.9, 0.5 - 1e-7), before, True, True)
+    assert is_lower(scores(0.9, 0.4999), before, True, True)
 
 
 def test_a_missing_thing_is_drawn_only_where_there_is_room():

@@ -51,7 +51,7 @@ class Budget:
     """The size of a training: scenes in the pool and updates of each model.
 
     `validation` pictures fit the constants, `domain` scenes the domain of the bundle (0: everything). The defaults take
-    one CPU core about fifteen hours, and are what the bundle in `engines/mini` was made with (`docs/mini.md`).
+    one CPU core about sixteen hours, and are what the bundle in `engines/mini` was made with (`docs/mini.md`).
     `GPU` is meant for a data-centre card; nobody has run it yet.
     """
 

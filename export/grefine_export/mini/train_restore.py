@@ -21,7 +21,7 @@ from grefine_export.mini.prompts import prompt_of
 from grefine_export.mini.restoration_pairs import ALL_SHARES, Pairs, relative_error, restoration_pairs
 from grefine_export.mini.train_clip import encode_texts
 from grefine_export.mini.train_inpaint import TRAIN_STEPS, alphas_cumprod
-from grefine_export.mini.training import Schedule, fit, seeded
+from grefine_export.mini.training import Schedule, finished, fit, seeded
 from grefine_export.mini.world import SIZE
 from grefine_export.models.clip_surgery import ClipSurgery
 from grefine_export.models.pasd import PasdUNet
@@ -105,10 +105,13 @@ def train_restore(
         return ((alpha / (1 - alpha)).clamp(max=5) * error).mean(), figures
 
     on_crops = round(CROP_STEPS * steps)
-    for name, side, count, part, rate, muon in (
+    parts = [
         ("restore_crops", CROP, CROPS, on_crops, 1.5e-3, 2e-3),
         ("restore", SIZE, WHOLES, steps - on_crops, 6e-4, 8e-4),
-    ):
+    ]
+    if finished(folder, "restore", steps - on_crops):
+        parts = parts[1:]  # the weights after the crops are seldom kept
+    for name, side, count, part, rate, muon in parts:
         pairs = partial(restoration_pairs, pool, ALL_SHARES, first, side, count, 42)
         source = partial(_with_prompts, pairs, pool, tokenizer)
         schedule = Schedule(
