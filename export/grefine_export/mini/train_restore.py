@@ -114,9 +114,7 @@ def train_restore(
     for name, side, count, part, rate, muon in parts:
         pairs = partial(restoration_pairs, pool, ALL_SHARES, first, side, count, 42)
         source = partial(_with_prompts, pairs, pool, tokenizer)
-        schedule = Schedule(
-            part, rate, warmup=min(200, part // 5 + 1), average=0.998, compiled=("",), muon=muon
-        )
+        schedule = Schedule(part, rate, min(200, part // 5 + 1), average=0.998, compiled=("",), muon=muon)
         model.requires_grad_(True)
         embedding = model.get_submodule("controlnet.controlnet_cond_embedding").requires_grad_(False)
         embedding.get_submodule("conv_out").requires_grad_(True)  # the rest stays as it was trained
