@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from grefine_export.mini import train_drawn
 from grefine_export.mini.pool import open_pool
@@ -96,6 +97,9 @@ def test_decoder_and_critic_learn_and_a_finished_training_makes_nothing(pool, tm
         "post_quant_conv",
         "vae",  # `unfold`, which goes around the network
     }
+
+    kept = load_file(tmp_path / "drawn_decoder.safetensors")
+    assert any(not torch.equal(kept[name].half(), before[name].half()) for name in kept if "critic" in name)
 
     def never():
         raise AssertionError("drawn again")
